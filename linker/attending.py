@@ -1,0 +1,155 @@
+"""Attending one connection that is held under a lease: ask Workable, let the law decide, say what to write.
+
+Nothing is written here, and no transaction is open while Workable is asked.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import SecretStr
+
+from linker.errors import LinkerError, OurFault
+from linker.ports import Answer, Clock, Settlement, Store, Workable
+from linker.sealing import Sealer
+from states import events as happened
+from states.connection import Connection, Credential, Recruiter
+from states.duties import Duty, owed
+from states.history import Step, announcement, is_news
+from states.machine import advance
+from states.timing import Timing
+from states.verdicts import judge
+
+T = TypeVar("T")
+
+log = structlog.get_logger("linker")
+
+#: Who acts when nobody asked.
+HEARTBEAT = "heartbeat"
+#: Letters and digits of a recruiter's key: none that people mistake for another.
+KEY_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+KEY_LENGTH = 10
+
+
+def random_key() -> str:
+    """A key for a recruiter's e-mail: ten characters, about 49 bits."""
+    return "".join(secrets.choice(KEY_ALPHABET) for _ in range(KEY_LENGTH))
+
+
+def random_dice() -> float:
+    """A number from 0 (included) to 1 (not included)."""
+    return secrets.randbelow(1_000_000) / 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chance:
+    """Where chance comes from: a test hands over its own."""
+
+    dice: Callable[[], float] = random_dice
+    key: Callable[[], str] = random_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attendant:
+    """Does what is owed to one connection."""
+
+    store: Store
+    workable: Workable
+    sealer: Sealer
+    clock: Clock
+    timing: Timing
+    recruiter_name: str
+    recruiter_email: str
+    chance: Chance = field(default_factory=Chance)
+
+    async def attend(self, held: Connection, *, actor: str = HEARTBEAT) -> Settlement | None:
+        """Do what is owed to a connection that is held; None if nothing is owed to it now."""
+        try:
+            found = await self._fulfil(held)
+        except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
+            log.error("attention.failed", connection_id=held.id, reason=_in_short(error))
+            found = happened.AttentionFailed(_in_short(error)), {}
+        if found is None:
+            return None
+        event, evidence = found
+        return self.decide(held, event, actor=actor, evidence=evidence)
+
+    async def _fulfil(self, held: Connection) -> tuple[happened.Event, Any] | None:
+        match owed(held):
+            case Duty.VERIFY_TOKEN:
+                return await self._verify(held)
+            case Duty.PREPARE_RECRUITER if held.recruiter is None:
+                return happened.RecruiterPrepared(self._new_recruiter()), {}
+            case Duty.PREPARE_RECRUITER | Duty.FIND_RECRUITER | Duty.CHECK_HEALTH:
+                return await self._look(held)
+            case Duty.PUT_ASIDE if held.deadline is not None and held.deadline <= self.clock.now():
+                return happened.Abandoned(), {}
+        return None
+
+    async def _verify(self, held: Connection) -> tuple[happened.Event, Any]:
+        credential = _present(held.candidate)
+        answer = await self.workable.verify(credential.subdomain, self._open(held, credential))
+        event = self._judge(held, answer)
+        if isinstance(event, happened.TokenAccepted):
+            taken_by = await self.store.open_with_account(held.owner, event.account.id)
+            if taken_by not in {None, held.id}:
+                event = happened.AccountTaken(str(taken_by))
+        return event, answer.evidence
+
+    async def _look(self, held: Connection) -> tuple[happened.Event, Any]:
+        credential = _present(held.token)
+        token = self._open(held, credential)
+        answer = await self.workable.look(credential.subdomain, token, _present(held.recruiter))
+        return self._judge(held, answer), answer.evidence
+
+    def _open(self, held: Connection, credential: Credential) -> SecretStr:
+        return self.sealer.open(credential.sealed, bound_to=held.id)
+
+    def _judge(self, held: Connection, answer: Answer) -> happened.Event:
+        return judge(held, answer.verdict, now=self.clock.now(), timing=self.timing)
+
+    def _new_recruiter(self) -> Recruiter:
+        return Recruiter(name=self.recruiter_name, email=self.recruiter_email.replace("{key}", self.chance.key()))
+
+    def decide(
+        self,
+        before: Connection,
+        event: happened.Event,
+        *,
+        actor: str,
+        reason: str | None = None,
+        evidence: Any = None,
+    ) -> Settlement:
+        """What the event makes of the connection, ready to be written. Raises IllegalTransition."""
+        now = self.clock.now()
+        after = advance(before, event, now=now, dice=self.chance.dice(), timing=self.timing)
+        if not is_news(before, after, event):
+            return Settlement(before=before, after=after)
+        problem = after.replacement_problem if isinstance(event, happened.ReplacementRefused) else after.problem
+        step = Step(
+            event=event.name,
+            source=before.state,
+            target=after.state,
+            at=now,
+            actor=actor,
+            reason=reason,
+            problem=problem.code if problem else None,
+            evidence=dict(evidence or {}),
+        )
+        return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
+
+
+def _present(value: T | None) -> T:
+    """What the duty promises to be there."""
+    if value is None:
+        raise OurFault("the row owes a call that it does not hold the facts for")
+    return value
+
+
+def _in_short(error: Exception) -> str:
+    """What went wrong, for the history: our own errors in full, foreign ones by name only, as they may say too much."""
+    return str(error) if isinstance(error, LinkerError) else type(error).__name__

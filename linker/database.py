@@ -1,0 +1,218 @@
+"""How the database is reached: one engine, its threads, and the one place where its errors are translated.
+
+SQLite is written by one thread, in transactions that take the write lock when they begin: nobody ever reads, decides
+and then finds the lock taken. PostgreSQL is reached through a pool. A unit of work is one hop into a thread and one
+transaction; the event loop never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from linker.errors import BadSettings, LinkerError, OurFault, StoreUnavailable
+
+T = TypeVar("T")
+
+#: How long SQLite waits for another process's write lock, in seconds.
+SQLITE_PATIENCE = 30.0
+#: The execution option that says how a transaction on SQLite begins.
+BEGIN = "linker_begin"
+#: How many connections to PostgreSQL a process keeps.
+POSTGRES_POOL = 8
+#: How long reaching PostgreSQL may take, in seconds.
+POSTGRES_CONNECT = 10
+
+
+class Database:
+    """One database: gives each unit of work a thread and a transaction."""
+
+    def __init__(self, url: str) -> None:
+        """Take the database's URL; nothing is opened before the first unit of work.
+
+        Raises:
+            BadSettings: the URL is not one, or its engine is not known or not installed.
+        """
+        self.url = parse_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url)
+        self._reading = self._engine.execution_options(**{BEGIN: "BEGIN"})
+        workers = 1 if self.is_sqlite else POSTGRES_POOL
+        self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="linker-database")
+
+    @property
+    def name(self) -> str:
+        """The URL without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Do a unit of work that only reads, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.read_here, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Do a unit of work in a thread and in one transaction: committed if it returns, undone if it raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.write_here, work)
+
+    async def hop(self, work: Callable[[Database], T]) -> T:
+        """Do something with this database in a thread, in as many transactions as it likes."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, self)
+
+    def read_here(self, work: Callable[[Connection], T]) -> T:
+        """Do a unit of work that only reads, in this thread. Raises as `write_here`."""
+        with self._translated(), self._reading.begin() as connection:
+            return work(connection)
+
+    def write_here(self, work: Callable[[Connection], T]) -> T:
+        """Do a unit of work in this thread.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached, is full, or cannot be written.
+            OurFault: it refuses what we wrote.
+        """
+        with self._translated(), self._engine.begin() as connection:
+            return work(connection)
+
+    def outside_here(self, statement: str) -> None:
+        """Execute, in this thread, what SQLite allows only outside a transaction. Raises as `write_here`."""
+        with self._translated():
+            raw = self._engine.raw_connection()
+            try:
+                raw.cursor().execute(statement)
+            finally:
+                raw.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn a driver's errors into ours, without their statements."""
+        try:
+            yield
+            return
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            translated = translate(error, self.name)
+        raise translated
+
+    def close(self) -> None:
+        """Wait for what is under way, then close all connections."""
+        self._threads.submit(self._engine.dispose).result()
+        self._threads.shutdown(wait=True)
+
+
+def parse_url(url: str) -> URL:
+    """Read a database URL; `postgresql://` means psycopg 3.
+
+    Raises:
+        BadSettings: it is not a URL of SQLite or PostgreSQL.
+    """
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, ValueError):
+        backend = "unreadable"
+    if backend not in {"sqlite", "postgresql"}:
+        raise BadSettings(
+            "LINKER_DATABASE_URL",
+            "this is not the URL of a SQLite or PostgreSQL database.",
+            "Use sqlite:///linker.db or postgresql://user:password@host/name.",
+        )
+    if parsed.drivername == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_PATIENCE})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare_sqlite(raw: Any, _record: object) -> None:
+    """Let us say BEGIN ourselves, keep every commit through a power cut, and hold rows to their connection."""
+    raw.isolation_level = None
+    for pragma in ("foreign_keys=ON", "synchronous=FULL"):
+        raw.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: Connection) -> None:
+    """Writers take the lock at once; readers take none."""
+    connection.exec_driver_sql(connection.get_execution_options().get(BEGIN, "BEGIN IMMEDIATE"))
+
+
+def _postgres(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_size=POSTGRES_POOL,
+            max_overflow=0,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": POSTGRES_CONNECT, "application_name": "workable-linker"},
+        )
+    except ModuleNotFoundError:
+        pass
+    raise BadSettings(
+        "LINKER_DATABASE_URL",
+        "PostgreSQL is asked for, but its driver is not installed.",
+        "Install it with `pip install 'workable-linker[postgres]'`.",
+    )
+
+
+#: What the engines say of trouble that is not ours, and what we say to people.
+_TROUBLE = {
+    "disk is full": "The disk is full. Nothing was half-done; make room, then try again.",
+    "no space left": "The disk is full. Nothing was half-done; make room, then try again.",
+    "disk i/o error": "The disk cannot be written or read. Nothing was half-done; check the disk, then try again.",
+    "readonly database": "The database is read-only for this user. Make its file and its folder writable.",
+    "read-only transaction": "The database is read-only. Use the primary server.",
+    "unable to open": "The database file cannot be opened. Check that its folder exists and may be written.",
+    "database is locked": "Another process held the database for too long. Try again.",
+}
+
+
+def translate(error: Exception, where: str) -> LinkerError:
+    """The error of this library that a driver's error is. Carries no statement and no parameters."""
+    said = str(getattr(error, "orig", None) or error)
+    for sign, meaning in _TROUBLE.items():
+        if sign in said.lower():
+            return StoreUnavailable(f"{where}: {meaning}")
+    if "not a database" in said or "malformed" in said:
+        return OurFault(f"{where}: the file is not a SQLite database, or it is damaged. Restore it from a backup.")
+    if isinstance(error, PoolTimeout) or _unreachable(error):
+        return StoreUnavailable(f"{where}: the database cannot be reached ({_first_line(said)}). Try again.")
+    return OurFault(f"{where}: the database refused our statement ({_first_line(said)}).")
+
+
+def _unreachable(error: Exception) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or type(error.orig).__name__ in _LOST
+
+
+#: Driver errors that mean that the server is gone, going, or out of resources.
+_LOST = frozenset(
+    {
+        "OperationalError",
+        "AdminShutdown",
+        "CrashShutdown",
+        "CannotConnectNow",
+        "ConnectionTimeout",
+        "TooManyConnections",
+        "SerializationFailure",
+        "DeadlockDetected",
+        "LockNotAvailable",
+        "QueryCanceled",
+    }
+)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:200] if text.strip() else "no reason given"

@@ -1,0 +1,83 @@
+"""The heartbeat: APScheduler calls, at intervals, what is due. Nothing is decided here.
+
+The schedule itself is `due_at` in the rows. So one job sweeps and one delivers, both kept in memory, and no job exists
+for a connection: a process that dies takes no schedule with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from linker.errors import LinkerError
+
+log = structlog.get_logger("linker")
+
+Beat = Callable[[], Awaitable[object]]
+
+#: Beats of many workers shall not fall together: each comes up to this share of the interval earlier or later.
+JITTER = 0.1
+
+
+class Heartbeat:
+    """Calls each of its beats every few seconds; never twice at the same time."""
+
+    def __init__(self, beats: Mapping[str, Beat], *, seconds: float, scheduler: AsyncIOScheduler | None = None) -> None:
+        """Take named beats. A scheduler that is handed over stays the host's: it is neither started nor stopped."""
+        self._beats = beats
+        self._seconds = seconds
+        self._own = scheduler is None
+        self._scheduler = scheduler or AsyncIOScheduler(timezone=UTC)
+        self._beating = {name: asyncio.Lock() for name in beats}
+        self._jobs: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Begin; the first beat comes at once."""
+        for name in self._beats:
+            self._jobs[name] = self._scheduler.add_job(
+                self._beat,
+                IntervalTrigger(seconds=self._seconds, jitter=self._seconds * JITTER, timezone=UTC),
+                args=[name],
+                id=f"linker.{name}",
+                replace_existing=True,
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=None,
+                next_run_time=datetime.now(UTC),
+            )
+        if self._own:
+            self._scheduler.start()
+
+    def wake(self, name: str) -> None:
+        """Let a beat come now instead of at its time."""
+        if name in self._jobs and not self._beating[name].locked():
+            self._jobs[name].modify(next_run_time=datetime.now(UTC))
+
+    async def stop(self, within: float) -> bool:
+        """End: no new beat begins, what is under way gets `within` seconds. True if everything came to its end."""
+        for job in self._jobs.values():
+            job.remove()
+        self._jobs.clear()
+        try:
+            async with asyncio.timeout(within):
+                for lock in self._beating.values():
+                    await lock.acquire()
+            drained = True
+        except TimeoutError:
+            drained = False
+        if self._own and self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+        return drained
+
+    async def _beat(self, name: str) -> None:
+        async with self._beating[name]:
+            try:
+                await self._beats[name]()
+            except LinkerError as error:
+                log.warning("heartbeat.failed", beat=name, code=error.code, reason=str(error))

@@ -1,0 +1,195 @@
+"""The composition root: `Linker` puts the parts together from settings and gives them back at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from linker.announcements import SqlOutbox
+from linker.attending import Attendant, Chance
+from linker.database import Database
+from linker.errors import BadSettings
+from linker.heartbeat import Heartbeat
+from linker.leasing import Leasing
+from linker.outbox import Deliverer, Handler
+from linker.ports import Clock, SystemClock, Workable
+from linker.sealing import Sealer
+from linker.service import Service
+from linker.settings import Settings, load_settings
+from linker.store import SqlStore
+from linker.sweep import Sweeper
+from linker.workable import WorkableClient, build_http
+
+log = structlog.get_logger("linker")
+
+H = TypeVar("H", bound=Handler)
+
+#: How long a stopping heartbeat waits for what is under way, in seconds.
+DRAIN = 8.0
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[SqlStore]:
+    """The store alone, for reading: needs no keys and no network."""
+    database = Database(settings.database_url)
+    try:
+        store = SqlStore(database)
+        await store.open()
+        yield store
+    finally:
+        database.close()
+
+
+class Linker(Service):
+    """Links Workable accounts. An async context manager that a host keeps open as long as it runs.
+
+    `async with Linker() as linker:` reads the settings from the environment. It starts nothing by itself: call
+    `attend_due()` and `deliver()` from a queue of yours, or keep a `heartbeat()` open.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        http: httpx.AsyncClient | None = None,
+        workable: Workable | None = None,
+        clock: Clock | None = None,
+        chance: Chance | None = None,
+    ) -> None:
+        """Put the parts together; nothing is opened before `async with`.
+
+        Args:
+            settings: by default read from the environment.
+            http: a client of the host's own; it is not closed here. By default one is made for the process.
+            workable: takes the place of Workable altogether.
+            clock: takes the place of the machine's clock.
+            chance: takes the place of the dice.
+
+        Raises:
+            BadSettings: a setting or a key is missing or unusable.
+        """
+        self.settings = settings or load_settings()
+        sealer = Sealer(self.settings.secret_keys)
+        self.clock = clock or SystemClock()
+        self._database = Database(self.settings.database_url)
+        self._http = None if http or workable else build_http()
+        leasing = Leasing(self.clock, timedelta(seconds=self.settings.lease_seconds))
+        self._sql = store = SqlStore(self._database)
+        chance = chance or Chance()
+        attendant = Attendant(
+            store=store,
+            workable=workable or self._client(http or self._http),
+            sealer=sealer,
+            clock=self.clock,
+            timing=self.settings.timing,
+            recruiter_name=self.settings.recruiter_name,
+            recruiter_email=self.settings.recruiter_email,
+            chance=chance,
+        )
+        sweeper = Sweeper(
+            store=store,
+            attendant=attendant,
+            leasing=leasing,
+            clock=self.clock,
+            concurrency=self.settings.concurrency,
+            batch_size=self.settings.batch_size,
+        )
+        super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing)
+        self._deliverer = Deliverer(
+            outbox=SqlOutbox(self._database), leasing=leasing, dice=chance.dice, now=self.clock.now
+        )
+
+    def _client(self, http: httpx.AsyncClient | None) -> WorkableClient:
+        assert http is not None, "a client is made unless one is handed over"
+        partner = self.settings.workable_client_id
+        return WorkableClient(
+            http,
+            url_template=self.settings.workable_url,
+            clock=self.clock,
+            client_id=partner.get_secret_value() if partner else None,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Open the database and make sure that our keys open what is in it.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached or written.
+            SchemaMismatch: it is not of this version.
+            BadSettings: tokens in it are sealed with a key that is not set.
+        """
+        try:
+            await self._sql.open()
+            await self._refuse_missing_keys()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close what was opened here."""
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._http is not None:
+            await self._http.aclose()
+        self._database.close()
+
+    async def _refuse_missing_keys(self) -> None:
+        missing = await self._sql.key_ids() - self._attendant.sealer.key_ids
+        if missing:
+            raise BadSettings(
+                "LINKER_SECRET_KEYS",
+                f"stored tokens are sealed with the key {', '.join(sorted(missing))}, which is not set.",
+                "Add that key again, after the newest one; nothing is lost. `linker keys rotate` makes it needless.",
+            )
+
+    # telling the host
+
+    def on(self, name: str) -> Callable[[H], H]:
+        """Call the decorated function for every announcement of this name, at least once, after the commit.
+
+        Args:
+            name: `linked`, `failed`, `recruiter.removed`, …: see `states.history.ANNOUNCEMENTS`.
+
+        Raises:
+            BadInput: there is no such announcement.
+        """
+
+        def register(handler: H) -> H:
+            self._deliverer.on(name, handler)
+            return handler
+
+        return register
+
+    async def deliver(self) -> int:
+        """Deliver announcements that are due to the handlers of this process; gives how many were delivered."""
+        return await self._deliverer.deliver()
+
+    # the heartbeat
+
+    @asynccontextmanager
+    async def heartbeat(self, scheduler: AsyncIOScheduler | None = None) -> AsyncIterator[Heartbeat]:
+        """Attend what is due and deliver announcements every few seconds, as long as the context is open.
+
+        Args:
+            scheduler: the host's own, already running; by default one is made and stopped here.
+        """
+        beats = {"sweep": self.attend_due, "deliver": self.deliver}
+        heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
+        self._sweeper.stopping.clear()
+        heartbeat.start()
+        try:
+            yield heartbeat
+        finally:
+            self._sweeper.stopping.set()
+            drained = await heartbeat.stop(DRAIN)
+            log.info("heartbeat.stopped", drained=drained)

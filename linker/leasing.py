@@ -1,0 +1,38 @@
+"""The right to attend a connection: who holds it, and until when."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import socket
+from datetime import timedelta
+
+from linker.ports import Clock, Lease
+
+#: Longer than any question to Workable takes: with less than this left, a lease is not used for a call any more.
+CALL_TIME = timedelta(seconds=18)
+
+
+def new_worker_id() -> str:
+    """A name for this worker that is new at each start: a restarted worker is not the one that died."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Leasing:
+    """Makes this worker's leases; each has a holder of its own, so that none is mistaken for another."""
+
+    def __init__(self, clock: Clock, length: timedelta, worker_id: str | None = None) -> None:
+        """Take the length of a lease and, in tests, the worker's name."""
+        self._clock = clock
+        self._length = length
+        self.worker_id = worker_id or new_worker_id()
+        self._numbers = itertools.count(1)
+
+    def new(self) -> Lease:
+        """A lease that begins now."""
+        return Lease(holder=f"{self.worker_id}:{next(self._numbers)}", until=self._clock.now() + self._length)
+
+    def allows_a_call(self, lease: Lease) -> bool:
+        """True if a call that begins now surely ends before the lease does."""
+        return self._clock.now() + CALL_TIME <= lease.until

@@ -1,0 +1,190 @@
+"""Where rows and facts meet: the columns of a connection, and the connection of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from linker.sealing import key_id_of
+from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter
+from states.history import Step
+from states.problems import ProblemCode
+
+Columns = dict[str, Any]
+
+
+def _credential(prefix: str) -> Callable[[Credential | None], Columns]:
+    def columns(held: Credential | None) -> Columns:
+        return {
+            f"{prefix}_subdomain": held.subdomain if held else None,
+            f"{prefix}_sealed": held.sealed if held else None,
+            f"{prefix}_key_id": key_id_of(held.sealed) if held else None,
+            f"{prefix}_fingerprint": held.fingerprint if held else None,
+            f"{prefix}_expires_on": held.expires_on if held else None,
+        }
+
+    return columns
+
+
+def _problem(prefix: str) -> Callable[[Problem | None], Columns]:
+    def columns(problem: Problem | None) -> Columns:
+        return {
+            f"{prefix}_code": problem.code.value if problem else None,
+            f"{prefix}_since": problem.since if problem else None,
+            f"{prefix}_detail": problem.detail if problem else None,
+        }
+
+    return columns
+
+
+def _doubt(doubt: Doubt | None) -> Columns:
+    return {
+        "doubt_code": doubt.code.value if doubt else None,
+        "doubt_count": doubt.count if doubt else None,
+        "doubt_since": doubt.since if doubt else None,
+    }
+
+
+def _account(account: Account | None) -> Columns:
+    return {
+        "account_id": account.id if account else None,
+        "account_name": account.name if account else None,
+        "account_subdomain": account.subdomain if account else None,
+    }
+
+
+def _recruiter(recruiter: Recruiter | None) -> Columns:
+    return {
+        "recruiter_name": recruiter.name if recruiter else None,
+        "recruiter_email": recruiter.email if recruiter else None,
+        "recruiter_id": recruiter.id if recruiter else None,
+    }
+
+
+#: The facts that are spread over several columns; every other fact is a column of its own name.
+_SPREAD: dict[str, Callable[[Any], Columns]] = {
+    "state": lambda state: {"state": state.value},
+    "metadata": lambda metadata: {"metadata": dict(metadata)},
+    "token": _credential("token"),
+    "candidate": _credential("candidate"),
+    "problem": _problem("problem"),
+    "replacement_problem": _problem("replacement_problem"),
+    "doubt": _doubt,
+    "account": _account,
+    "recruiter": _recruiter,
+}
+#: What the store itself keeps about a connection.
+_KEPT = {"version", "last_seq", "updated_at"}
+_FACTS = tuple(field.name for field in fields(Connection) if field.name not in _KEPT)
+
+
+def changed_columns(before: Connection | None, after: Connection) -> Columns:
+    """The columns that differ, with their new values; all of them if there was nothing before."""
+    columns: Columns = {}
+    for fact in _FACTS:
+        value = getattr(after, fact)
+        if before is not None and getattr(before, fact) is value:
+            continue
+        spread = _SPREAD.get(fact)
+        columns.update(spread(value) if spread else {fact: value})
+    return columns
+
+
+def connection(row: Mapping[Any, Any]) -> Connection:
+    """The connection that a row of the table holds."""
+    return Connection(
+        id=row["id"],
+        owner=row["owner"],
+        created_at=row["created_at"],
+        state=ConnectionState(row["state"]),
+        state_since=row["state_since"],
+        metadata=row["metadata"],
+        subdomain=row["subdomain"],
+        account=_read_account(row),
+        recruiter=_read_recruiter(row),
+        token=_read_credential(row, "token"),
+        candidate=_read_credential(row, "candidate"),
+        problem=_read_problem(row, "problem"),
+        replacement_problem=_read_problem(row, "replacement_problem"),
+        doubt=_read_doubt(row),
+        attempts=row["attempts"],
+        checks=row["checks"],
+        due_at=row["due_at"],
+        not_before=row["not_before"],
+        deadline=row["deadline"],
+        linked_at=row["linked_at"],
+        last_ok_at=row["last_ok_at"],
+        paused_at=row["paused_at"],
+        closed_at=row["closed_at"],
+        version=row["version"],
+        last_seq=row["last_seq"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _read_account(row: Mapping[Any, Any]) -> Account | None:
+    if row["account_id"] is None:
+        return None
+    return Account(id=row["account_id"], name=row["account_name"], subdomain=row["account_subdomain"])
+
+
+def _read_recruiter(row: Mapping[Any, Any]) -> Recruiter | None:
+    if row["recruiter_email"] is None:
+        return None
+    return Recruiter(name=row["recruiter_name"], email=row["recruiter_email"], id=row["recruiter_id"])
+
+
+def _read_credential(row: Mapping[Any, Any], prefix: str) -> Credential | None:
+    if row[f"{prefix}_sealed"] is None:
+        return None
+    return Credential(
+        subdomain=row[f"{prefix}_subdomain"],
+        sealed=row[f"{prefix}_sealed"],
+        fingerprint=row[f"{prefix}_fingerprint"],
+        expires_on=row[f"{prefix}_expires_on"],
+    )
+
+
+def _read_problem(row: Mapping[Any, Any], prefix: str) -> Problem | None:
+    code = row[f"{prefix}_code"]
+    if code is None:
+        return None
+    return Problem(code=ProblemCode(code), since=row[f"{prefix}_since"], detail=row[f"{prefix}_detail"])
+
+
+def _read_doubt(row: Mapping[Any, Any]) -> Doubt | None:
+    if row["doubt_code"] is None:
+        return None
+    return Doubt(code=ProblemCode(row["doubt_code"]), count=row["doubt_count"], since=row["doubt_since"])
+
+
+def step_columns(connection_id: str, seq: int, step: Step) -> Columns:
+    """The columns of a step."""
+    return {
+        "connection_id": connection_id,
+        "seq": seq,
+        "event": step.event,
+        "source": step.source.value if step.source else None,
+        "target": step.target.value,
+        "at": step.at,
+        "actor": step.actor,
+        "reason": step.reason,
+        "problem": step.problem.value if step.problem else None,
+        "evidence": dict(step.evidence),
+    }
+
+
+def step(row: Mapping[Any, Any]) -> Step:
+    """The step that a row of the table holds."""
+    return Step(
+        seq=row["seq"],
+        event=row["event"],
+        source=ConnectionState(row["source"]) if row["source"] else None,
+        target=ConnectionState(row["target"]),
+        at=row["at"],
+        actor=row["actor"],
+        reason=row["reason"],
+        problem=ProblemCode(row["problem"]) if row["problem"] else None,
+        evidence=row["evidence"],
+    )

@@ -1,0 +1,119 @@
+"""What a connection, a step and an announcement look like from outside: JSON, without any secret."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any
+
+from linker.ports import Settlement
+from states.connection import Connection, Credential, Doubt, Problem, Recruiter
+from states.history import Step
+from states.problems import PROBLEMS
+
+
+def moment(at: datetime | date | None) -> str | None:
+    """A time as ISO 8601, in UTC."""
+    return at.isoformat().replace("+00:00", "Z") if at else None
+
+
+def connection_json(c: Connection) -> dict[str, Any]:
+    """A connection, as `linker show --json` prints it and as webhooks carry it."""
+    return {
+        "id": c.id,
+        "owner": c.owner,
+        "state": c.state.value,
+        "state_since": moment(c.state_since),
+        "problem": problem_json(c.problem),
+        "replacement_problem": problem_json(c.replacement_problem),
+        "doubt": _doubt(c.doubt),
+        "subdomain": c.subdomain,
+        "account": _account(c),
+        "recruiter": _recruiter(c.recruiter),
+        "token": _token(c.token),
+        "candidate": _token(c.candidate),
+        "attempts": c.attempts,
+        "checks": c.checks,
+        "due_at": moment(c.due_at),
+        "not_before": moment(c.not_before),
+        "deadline": moment(c.deadline),
+        "linked_at": moment(c.linked_at),
+        "last_ok_at": moment(c.last_ok_at),
+        "paused_at": moment(c.paused_at),
+        "closed_at": moment(c.closed_at),
+        "metadata": dict(c.metadata),
+        "version": c.version,
+        "created_at": moment(c.created_at),
+        "updated_at": moment(c.updated_at),
+    }
+
+
+def problem_json(problem: Problem | None) -> dict[str, Any] | None:
+    """A problem with its owner and advice; null if there is none."""
+    if problem is None:
+        return None
+    advice = PROBLEMS[problem.code]
+    return {
+        "code": problem.code.value,
+        "owner": advice.owner.value,
+        "message": f"{advice.message} {problem.detail}" if problem.detail else advice.message,
+        "action": advice.action,
+        "since": moment(problem.since),
+        "detail": problem.detail,
+        "field": advice.field,
+        "next_look": advice.next_look,
+    }
+
+
+def _account(c: Connection) -> dict[str, Any] | None:
+    account = c.account
+    return {"id": account.id, "name": account.name, "subdomain": account.subdomain} if account else None
+
+
+def _recruiter(recruiter: Recruiter | None) -> dict[str, Any] | None:
+    return {"name": recruiter.name, "email": recruiter.email, "id": recruiter.id} if recruiter else None
+
+
+def _token(held: Credential | None) -> dict[str, Any] | None:
+    return {"expires_on": moment(held.expires_on), "fingerprint": held.fingerprint} if held else None
+
+
+def _doubt(doubt: Doubt | None) -> dict[str, Any] | None:
+    return {"code": doubt.code.value, "count": doubt.count, "since": moment(doubt.since)} if doubt else None
+
+
+def step_json(step: Step) -> dict[str, Any]:
+    """A step, as `linker history --json` prints it."""
+    return {
+        "seq": step.seq,
+        "event": step.event,
+        "from": step.source.value if step.source else None,
+        "to": step.target.value,
+        "actor": step.actor,
+        "reason": step.reason,
+        "problem": step.problem.value if step.problem else None,
+        "evidence": dict(step.evidence),
+        "at": moment(step.at),
+    }
+
+
+def message(one: Settlement) -> dict[str, Any]:
+    """The outbox columns of an announcement: the connection as it is after the transition."""
+    assert one.step is not None, "every announcement belongs to a step"
+    after = replace(one.after, version=one.before.version + 1, updated_at=one.step.at)
+    return {
+        "message_id": f"msg_{secrets.token_hex(12)}",
+        "connection_id": one.after.id,
+        "seq": one.before.last_seq + 1,
+        "type": one.announcement,
+        "payload": {
+            "type": one.announcement,
+            "timestamp": moment(one.step.at),
+            "data": connection_json(after),
+        },
+        "created_at": one.step.at,
+        "due_at": one.step.at,
+        "attempts": 0,
+        "delivered_to": [],
+    }

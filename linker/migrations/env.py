@@ -1,0 +1,26 @@
+"""Run the revisions on the connection that was handed over, or on LINKER_DATABASE_URL when `alembic` is run by hand.
+
+Before an upgrade: take a backup, and stop the workers of the version before. Afterwards: start the new ones.
+"""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection
+
+from linker.database import Database
+from linker.rows import Table
+from linker.settings import load_settings
+
+
+def migrate(connection: Connection) -> None:
+    """Apply the revisions in the connection's own transaction."""
+    context.configure(connection=connection, target_metadata=Table.metadata, render_as_batch=True)
+    context.run_migrations()
+
+
+handed_over = context.config.attributes.get("connection")
+if handed_over is not None:
+    migrate(handed_over)
+else:
+    Database(load_settings().database_url).write_here(migrate)

@@ -1,0 +1,107 @@
+"""Telling the host: handlers are called at least once, after the commit, in order for each connection.
+
+A handler that raises is called again later, and only that one: it harms no other handler and no other connection.
+A process delivers only what it has handlers for; a process without handlers leaves the announcements to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from linker.errors import BadInput
+from linker.leasing import Leasing
+from linker.ports import Announcement, Delivery, Outbox
+from states.history import ANNOUNCEMENTS
+from states.timing import Timing, next_try
+
+log = structlog.get_logger("linker")
+
+Handler = Callable[[Announcement], Awaitable[None] | None]
+
+#: How long a handler that raises is tried again before the announcement is given up.
+GIVE_UP_AFTER = timedelta(days=3)
+#: How many announcements are leased in one transaction.
+BATCH = 100
+#: The pauses between two tries: 5 s, doubling up to an hour, with full jitter.
+RETRY = Timing()
+
+
+def announcement_named(name: str) -> str:
+    """The full name of an announcement: `linked` means `connection.linked`.
+
+    Raises:
+        BadInput: there is no such announcement.
+    """
+    for known in ANNOUNCEMENTS:
+        if name in {known, known.removeprefix("connection.")}:
+            return known
+    raise BadInput("announcement", f"there is none called {name!r}.", f"There are: {', '.join(ANNOUNCEMENTS)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deliverer:
+    """Delivers announcements to the handlers of this process."""
+
+    outbox: Outbox
+    leasing: Leasing
+    dice: Callable[[], float]
+    now: Callable[[], datetime]
+    handlers: dict[str, dict[str, Handler]] = field(default_factory=dict)
+
+    def on(self, name: str, handler: Handler) -> None:
+        """Call `handler` for announcements of this name. Its module and name say, over restarts, who has what."""
+        known_as = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
+        self.handlers.setdefault(announcement_named(name), {})[known_as] = handler
+
+    async def deliver(self) -> int:
+        """Deliver what is due, also what becomes due by that; gives how many announcements were delivered."""
+        delivered = 0
+        while self.handlers:
+            lease = self.leasing.new()
+            due = await self.outbox.claim_announcements(list(self.handlers), now=self.now(), limit=BATCH, lease=lease)
+            if not due:
+                break
+            deliveries = await asyncio.gather(*(self._deliver(announcement) for announcement in due))
+            await self.outbox.settle_deliveries(deliveries, now=self.now(), lease=lease)
+            delivered += sum(delivery.due_at is None and delivery.error is None for delivery in deliveries)
+        return delivered
+
+    async def _deliver(self, announcement: Announcement) -> Delivery:
+        reached, errors = set(announcement.delivered_to), []
+        for known_as, handler in self.handlers[announcement.type].items():
+            if known_as in reached:
+                continue
+            error = await _call(handler, known_as, announcement)
+            if error is None:
+                reached.add(known_as)
+            else:
+                errors.append(error)
+        error = errors[0] if errors else None
+        due_at = self._again_at(announcement) if errors else None
+        return Delivery(announcement=announcement, delivered_to=frozenset(reached), due_at=due_at, error=error)
+
+    def _again_at(self, announcement: Announcement) -> datetime | None:
+        if self.now() - announcement.created_at >= GIVE_UP_AFTER:
+            return None
+        return next_try(self.now(), announcement.attempts + 1, self.dice(), RETRY)
+
+
+async def _call(handler: Handler, known_as: str, announcement: Announcement) -> str | None:
+    """Call a handler; gives what it raised, in short."""
+    try:
+        if inspect.iscoroutinefunction(handler):
+            await handler(announcement)
+        else:
+            await asyncio.to_thread(handler, announcement)
+    except Exception as error:  # noqa: BLE001 - whatever the host's code raises, it is tried again
+        log.warning(
+            "announcement.failed", handler=known_as, type=announcement.type, connection_id=announcement.connection_id
+        )
+        return f"{known_as}: {type(error).__name__}"
+    return None

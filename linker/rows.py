@@ -1,0 +1,215 @@
+"""The four tables. Enums are lower-case text with a CHECK; times are aware, in UTC.
+
+What is due is found through partial indexes, so that the cost of a sweep grows with what is due and not with what is
+stored. The rows are written by `linker.store` alone; the schema changes by a migration alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, DateTime, ForeignKey, Index, Integer, Text, text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import registry
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+from states.connection import ConnectionState
+from states.problems import ProblemCode
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time in UTC, on engines that know time zones and on SQLite, which does not."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time: nobody can say what it means."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a time zone cannot be stored")
+        return value if value.tzinfo is UTC else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the time back in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+#: SQLite counts rows by itself only for INTEGER.
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def one_of(column: str, values: Iterable[StrEnum]) -> CheckConstraint:
+    """A CHECK that a text column holds one of the values of an enum."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def _text(*, null: bool = True, unique: bool = False) -> Any:
+    return Field(default=None, sa_column=Column(Text(), nullable=null, unique=unique or None))
+
+
+def _time(*, null: bool = True) -> Any:
+    return Field(default=None, sa_column=Column(UtcTime(), nullable=null))
+
+
+def _connection_id(*, primary_key: bool = False) -> Any:
+    owner = ForeignKey("connection.id", ondelete="CASCADE")
+    return Field(sa_column=Column(Text(), owner, primary_key=primary_key, nullable=False))
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """A partial index, on both engines."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+class Table(SQLModel, registry=registry()):
+    """The root of our tables, with a registry of their own: a host's SQLModel tables never meet them."""
+
+
+class ConnectionRow(Table, table=True):
+    """A connection. `version` is the fencing token, the lease says who attends it, `law` the law that decided."""
+
+    __tablename__: ClassVar[str] = "connection"
+    __table_args__: ClassVar[Any] = (
+        one_of("state", ConnectionState),
+        one_of("problem_code", ProblemCode),
+        one_of("replacement_problem_code", ProblemCode),
+        one_of("doubt_code", ProblemCode),
+        Index("connection_due", "due_at", **_where("due_at IS NOT NULL")),
+        Index(
+            "connection_account_once",
+            "owner",
+            "account_id",
+            unique=True,
+            **_where("account_id IS NOT NULL AND closed_at IS NULL"),
+        ),
+        Index("connection_recruiter_once", "recruiter_email", unique=True),
+        Index("connection_state", "state", "created_at"),
+        Index("connection_owner", "owner", "created_at"),
+        Index("connection_token_key", "token_key_id"),
+        Index("connection_candidate_key", "candidate_key_id"),
+    )
+
+    id: str = Field(sa_column=Column(Text(), primary_key=True))
+    owner: str = _text(null=False)
+    details: dict[str, str] = Field(sa_column=Column("metadata", JSON(), nullable=False))
+    state: str = _text(null=False)
+    state_since: datetime = _time(null=False)
+    subdomain: str | None = _text()
+    account_id: str | None = _text()
+    account_name: str | None = _text()
+    account_subdomain: str | None = _text()
+    recruiter_name: str | None = _text()
+    recruiter_email: str | None = _text()
+    recruiter_id: str | None = _text()
+    token_subdomain: str | None = _text()
+    token_sealed: str | None = _text()
+    token_key_id: str | None = _text()
+    token_fingerprint: str | None = _text()
+    token_expires_on: date | None = None
+    candidate_subdomain: str | None = _text()
+    candidate_sealed: str | None = _text()
+    candidate_key_id: str | None = _text()
+    candidate_fingerprint: str | None = _text()
+    candidate_expires_on: date | None = None
+    problem_code: str | None = _text()
+    problem_since: datetime | None = _time()
+    problem_detail: str | None = _text()
+    replacement_problem_code: str | None = _text()
+    replacement_problem_since: datetime | None = _time()
+    replacement_problem_detail: str | None = _text()
+    doubt_code: str | None = _text()
+    doubt_count: int | None = None
+    doubt_since: datetime | None = _time()
+    attempts: int = 0
+    checks: int = 0
+    due_at: datetime | None = _time()
+    not_before: datetime | None = _time()
+    deadline: datetime | None = _time()
+    linked_at: datetime | None = _time()
+    last_ok_at: datetime | None = _time()
+    paused_at: datetime | None = _time()
+    closed_at: datetime | None = _time()
+    created_at: datetime = _time(null=False)
+    updated_at: datetime = _time(null=False)
+    version: int = 1
+    last_seq: int = 0
+    lease_holder: str | None = _text()
+    lease_until: datetime | None = _time()
+    law: str = _text(null=False)
+
+
+class StepRow(Table, table=True):
+    """A line of history; `seq` counts from 1 without a gap for each connection."""
+
+    __tablename__: ClassVar[str] = "step"
+    __table_args__: ClassVar[Any] = (
+        one_of("source", ConnectionState),
+        one_of("target", ConnectionState),
+        one_of("problem", ProblemCode),
+        Index("step_at", "at"),
+    )
+
+    connection_id: str = _connection_id(primary_key=True)
+    seq: int = Field(sa_column=Column(Integer(), primary_key=True, autoincrement=False))
+    event: str = _text(null=False)
+    source: str | None = _text()
+    target: str = _text(null=False)
+    at: datetime = _time(null=False)
+    actor: str = _text(null=False)
+    reason: str | None = _text()
+    problem: str | None = _text()
+    evidence: dict[str, Any] = Field(sa_column=Column(JSON(), nullable=False))
+
+
+class OutboxRow(Table, table=True):
+    """An announcement to the host, written in the commit of the transition that it announces.
+
+    `delivered_to` names the receivers that have it; `message_id` is stable over all tries.
+    """
+
+    __tablename__: ClassVar[str] = "outbox"
+    __table_args__: ClassVar[Any] = (
+        Index("outbox_due", "due_at", **_where("due_at IS NOT NULL")),
+        Index("outbox_order", "connection_id", "id"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(RowId, primary_key=True, autoincrement=True))
+    message_id: str = _text(null=False, unique=True)
+    connection_id: str = _connection_id()
+    seq: int = Field(sa_column=Column(Integer(), nullable=False))
+    type: str = _text(null=False)
+    payload: dict[str, Any] = Field(sa_column=Column(JSON(), nullable=False))
+    created_at: datetime = _time(null=False)
+    due_at: datetime | None = _time()
+    attempts: int = 0
+    delivered_to: list[str] = Field(sa_column=Column(JSON(), nullable=False))
+    last_error: str | None = _text()
+    delivered_at: datetime | None = _time()
+    dead_at: datetime | None = _time()
+    lease_holder: str | None = _text()
+    lease_until: datetime | None = _time()
+
+
+class LinkRow(Table, table=True):
+    """A link to the connection dialog. Only a hash of its token is kept."""
+
+    __tablename__: ClassVar[str] = "link"
+    __table_args__: ClassVar[Any] = (Index("link_connection", "connection_id"),)
+
+    id: int | None = Field(default=None, sa_column=Column(RowId, primary_key=True, autoincrement=True))
+    connection_id: str = _connection_id()
+    token_hash: str = _text(null=False, unique=True)
+    scope: str = _text(null=False)
+    created_at: datetime = _time(null=False)
+    expires_at: datetime = _time(null=False)
+    revoked_at: datetime | None = _time()
+    attempts: int = 0

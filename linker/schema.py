@@ -1,0 +1,118 @@
+"""The schema's revision: what the database has, what this program needs, and how it gets there."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from linker.database import Database
+from linker.errors import SchemaMismatch, StoreUnavailable
+from linker.migrations import HEAD
+from states.connection import ConnectionState
+
+
+def current(connection: Connection) -> str | None:
+    """The revision of a database; None if it is empty."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def upgrade(database: Database) -> str:
+    """Bring a database to this program's revision, in one transaction; gives the revision.
+
+    Several processes may do so at once: the others wait, then find nothing left to do.
+
+    Raises:
+        SchemaMismatch: the database is newer than this program.
+    """
+    if database.is_sqlite:
+        _use_write_ahead_log(database)
+    return database.write_here(_upgrade)
+
+
+def _upgrade(connection: Connection) -> str:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('workable-linker schema'))"))
+    found = current(connection)
+    if found != HEAD:
+        _refuse_newer(found)
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return HEAD
+
+
+def configuration() -> Config:
+    """Alembic's configuration for the revisions that are shipped with the library."""
+    config = Config()
+    config.set_main_option("script_location", str(files("linker.migrations")))
+    return config
+
+
+def _use_write_ahead_log(database: Database, tries: int = 100) -> None:
+    """Let readers and the writer work at the same time; kept in the file.
+
+    SQLite does not wait for other processes when it changes this, so we do.
+    """
+    for _ in range(tries):
+        with suppress(StoreUnavailable):
+            database.outside_here("PRAGMA journal_mode=WAL")
+            return
+        time.sleep(0.05)
+    database.outside_here("PRAGMA journal_mode=WAL")
+
+
+def check(database: Database) -> None:
+    """Refuse a database that this program cannot work with; a SQLite database is made and upgraded by itself.
+
+    Raises:
+        SchemaMismatch: it is empty, older or newer, or holds a state that the law does not know.
+    """
+    found = database.read_here(current)
+    if found != HEAD and database.is_sqlite:
+        _refuse_newer(found)
+        found = upgrade(database)
+    if found != HEAD:
+        _refuse_newer(found)
+        has = f"has revision {found}" if found else "is empty"
+        raise SchemaMismatch(f"{database.name} {has}, this program needs {HEAD}: run `linker db upgrade`.")
+    _refuse_unknown_states(database)
+
+
+def _refuse_newer(found: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaMismatch(
+            f"The database has revision {found}, which this program ({HEAD}) does not know: it was made by a newer "
+            "version. Install that version again; nothing was changed."
+        )
+
+
+def _refuse_unknown_states(database: Database) -> None:
+    unknown = set(database.read_here(states_held)) - {state.value for state in ConnectionState}
+    if unknown:
+        raise SchemaMismatch(
+            f"{database.name} holds connections in the state {', '.join(sorted(unknown))}, which the law of this "
+            "program does not know. Install the version that wrote them; nothing was changed."
+        )
+
+
+def states_held(connection: Connection) -> list[str]:
+    """The states that occur, found by one step in the index for each: the cost does not grow with the rows."""
+    return distinct(connection, "connection", "state")
+
+
+def distinct(connection: Connection, table: str, column: str) -> list[str]:
+    """The values of an indexed text column, smallest first."""
+    found: list[str] = []
+    following = text(f"SELECT min({column}) FROM {table} WHERE {column} > :last")  # noqa: S608 - our own names
+    while (value := connection.execute(following, {"last": found[-1] if found else ""}).scalar()) is not None:
+        found.append(value)
+    return found

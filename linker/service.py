@@ -1,0 +1,305 @@
+"""The story of a connection, in named steps. Knows the law and the ports, and nothing else of the world.
+
+Every change goes one path: claim, call, decide, settle. What a person does is recorded first and attended at once;
+what is due is attended by the sweep. Both do the same for a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import date
+
+import structlog
+from pydantic import SecretStr
+
+from linker.attending import Attendant
+from linker.errors import BadInput, Busy, Refused
+from linker.inputs import parse_subdomain, parse_token
+from linker.leasing import Leasing
+from linker.ports import Lease, Settlement, Store
+from linker.sealing import fingerprint
+from linker.sweep import Sweep, Sweeper
+from states import events as happened
+from states.connection import Connection, ConnectionState, Credential
+from states.duties import Duty, owed
+from states.history import Step
+from states.machine import IllegalTransition
+
+log = structlog.get_logger("linker")
+
+#: Who acts when the host does not say.
+HOST = "host"
+#: How often a lost race is run again before we say that the connection is busy.
+TRIES = 10
+#: How many duties in a row a connection can owe at once: verify, prepare, look.
+DUTIES_IN_A_ROW = 6
+#: How long a person waits for somebody else's look at the same connection, and the pause between two tries, in seconds.
+PATIENCE = 20.0
+PAUSE = 0.05
+
+MOST_METADATA = 50
+LONGEST_TEXT = 500
+
+
+class Service:
+    """What can be done with connections. Every method is safe to call again."""
+
+    def __init__(self, *, store: Store, attendant: Attendant, sweeper: Sweeper, leasing: Leasing) -> None:
+        """Take the parts; `linker.Linker` puts them together from settings."""
+        self._store = store
+        self._attendant = attendant
+        self._sweeper = sweeper
+        self._leasing = leasing
+
+    # the story
+
+    async def create(self, *, owner: str, metadata: Mapping[str, str] | None = None, actor: str = HOST) -> Connection:
+        """Open a connection for one of the host's customers.
+
+        Args:
+            owner: the host's own name for the customer.
+            metadata: up to 50 texts that the host wants to find again with the connection.
+            actor: who does this, for the history.
+
+        Raises:
+            BadInput: the owner is empty, or a text is too long.
+        """
+        now = self._attendant.clock.now()
+        connection = Connection(
+            id=f"con_{secrets.token_hex(10)}",
+            owner=_text("owner", owner),
+            created_at=now,
+            state_since=now,
+            metadata=_metadata(metadata or {}),
+            deadline=now + self._attendant.timing.token_within,
+            due_at=now + self._attendant.timing.token_within,
+        )
+        step = Step(event="opened", source=None, target=connection.state, at=now, actor=actor)
+        opened = Settlement(before=connection, after=connection, step=step, announcement="connection.opened")
+        return await self._store.add(opened)
+
+    async def submit_token(
+        self,
+        connection_id: str,
+        *,
+        subdomain: str,
+        token: SecretStr,
+        expires_on: date | None = None,
+        actor: str = HOST,
+    ) -> Connection:
+        """“Continue”: verify a token live, and issue the recruiter's name and e-mail.
+
+        If Workable cannot be asked now, the token is kept and the connection goes on by itself. A token for a
+        connection that has one already is a replacement: it is verified, its account compared, and only then swapped;
+        a bad one leaves everything as it was and is told in `replacement_problem`.
+
+        Args:
+            connection_id: the connection.
+            subdomain: what the person typed; see `parse_subdomain`.
+            token: what the person pasted.
+            expires_on: the last day on which the token works, as the person read it in Workable.
+            actor: who does this, for the history.
+
+        Raises:
+            BadInput: the subdomain, the token or the date cannot be right. Nothing was changed.
+            NotFound: no such connection.
+            Refused: the connection is closed.
+            Busy: somebody else is attending it and does not come to an end.
+        """
+        parsed = parse_subdomain(subdomain)
+        secret = parse_token(token)
+        self._refuse_past(expires_on)
+        candidate = Credential(
+            subdomain=parsed,
+            sealed=self._attendant.sealer.seal(secret, bound_to=connection_id),
+            fingerprint=fingerprint(secret),
+            expires_on=expires_on,
+        )
+
+        def submitted(now: Connection) -> happened.Event:
+            if now.state in {ConnectionState.AWAITING_TOKEN, ConnectionState.FAILED}:
+                return happened.TokenSubmitted(candidate)
+            return happened.ReplacementSubmitted(candidate)
+
+        await self.record(connection_id, submitted, actor=actor)
+        return await self._attend_while_owed(connection_id, actor=actor)
+
+    async def confirm_recruiter(self, connection_id: str, *, actor: str = HOST) -> Connection:
+        """“Set up integration”: look for the recruiter now. A second press while a look is under way does no harm.
+
+        Raises:
+            NotFound: no such connection.
+            Refused: there is no recruiter to look for in this state.
+            Busy: somebody else is attending it and does not come to an end.
+        """
+        connection = await self._store.get(connection_id)
+        if connection.state is ConnectionState.LINKED:
+            return connection
+        if connection.at_rest or owed(connection) not in _CONFIRMABLE or connection.state not in _WITH_A_TOKEN:
+            raise Refused(_why_not_confirm(connection))
+        return await self._attend_while_owed(connection_id, actor=actor, look=True)
+
+    async def get(self, connection_id: str) -> Connection:
+        """Read a connection. Raises NotFound."""
+        return await self._store.get(connection_id)
+
+    async def find(
+        self,
+        *,
+        state: ConnectionState | None = None,
+        owner: str | None = None,
+        stuck: bool = False,
+        limit: int | None = None,
+    ) -> list[Connection]:
+        """Read connections, oldest first. `stuck`: only open ones that a person has to act for."""
+        return await self._store.find(state=state, owner=owner, stuck=stuck, limit=limit)
+
+    async def history(self, connection_id: str) -> list[Step]:
+        """Read a connection's steps, first one first. Raises NotFound."""
+        return await self._store.history(connection_id)
+
+    async def restart(self, connection_id: str, *, actor: str = HOST) -> Connection:
+        """Let a failed connection go on, with the token that it holds or with a new one.
+
+        Raises:
+            NotFound: no such connection.
+            Refused: it has not failed.
+        """
+        await self.record(connection_id, lambda _: happened.Restarted(), actor=actor)
+        return await self._attend_while_owed(connection_id, actor=actor)
+
+    async def unlink(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
+        """Give a connection up for good: its secrets are wiped and it is closed.
+
+        Raises:
+            NotFound: no such connection.
+            Refused: it is closed already.
+        """
+        return await self.record(connection_id, lambda _: happened.Unlinked(), actor=actor, reason=reason)
+
+    async def attend_due(self) -> Sweep:
+        """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
+        return await self._sweeper.sweep()
+
+    # the one path
+
+    async def record(
+        self,
+        connection_id: str,
+        event: Callable[[Connection], happened.Event],
+        *,
+        actor: str,
+        reason: str | None = None,
+    ) -> Connection:
+        """Write down what a person did. An answer that is under way for the row as it was before is then refused.
+
+        Raises:
+            NotFound: no such connection.
+            Refused: the law does not allow it.
+            Busy: others write the connection faster than we do.
+        """
+        for _ in range(TRIES):
+            before = await self._store.get(connection_id)
+            settlement = self._decide(before, event(before), actor=actor, reason=reason)
+            if await self._write(settlement, release=False):
+                return await self._store.get(connection_id)
+        raise Busy(f"{connection_id} is being changed by others all the time. Try again.")
+
+    async def _attend_while_owed(self, connection_id: str, *, actor: str, look: bool = False) -> Connection:
+        """Attend what is owed at once, duty after duty. `look`: also what would be due later."""
+        for _ in range(DUTIES_IN_A_ROW):
+            held, lease, waited = await self._claim(connection_id)
+            look = look and not waited
+            written = False
+            try:
+                settlement = await self._attendant.attend(held, actor=actor) if self._owed_now(held, look) else None
+                if settlement is None:
+                    return held
+                written = await self._write(settlement, release=True)
+            finally:
+                if not written:
+                    await asyncio.shield(self._store.release([connection_id], lease))
+            look = look and owed(held) is Duty.VERIFY_TOKEN
+        return await self._store.get(connection_id)
+
+    def _owed_now(self, held: Connection, look: bool) -> bool:
+        now = self._attendant.clock.now()
+        if owed(held) is Duty.NOTHING or (held.not_before is not None and held.not_before > now):
+            return False
+        return look or (held.due_at is not None and held.due_at <= now)
+
+    async def _claim(self, connection_id: str) -> tuple[Connection, Lease, bool]:
+        """Lease the connection, after whoever holds it; says whether somebody did."""
+        for waits in range(round(PATIENCE / PAUSE)):
+            lease = self._leasing.new()
+            held = await self._store.claim(connection_id, now=self._attendant.clock.now(), lease=lease)
+            if held is not None:
+                return held, lease, waits > 0
+            await asyncio.sleep(PAUSE)
+        raise Busy(f"{connection_id} is being attended by somebody else. Try again in a moment.")
+
+    def _decide(
+        self, before: Connection, event: happened.Event, *, actor: str, reason: str | None = None
+    ) -> Settlement:
+        try:
+            return self._attendant.decide(before, event, actor=actor, reason=reason)
+        except IllegalTransition as illegal:
+            refusal = _why_not(illegal)
+        raise Refused(refusal)
+
+    async def _write(self, settlement: Settlement, *, release: bool) -> bool:
+        now = self._attendant.clock.now()
+        [written] = await self._store.settle([settlement], now=now, release=release)
+        return written
+
+    def _refuse_past(self, expires_on: date | None) -> None:
+        if expires_on is not None and expires_on < self._attendant.clock.now().date():
+            raise BadInput(
+                "token_expires",
+                f"{expires_on} is in the past.",
+                "Give the expiry date that Workable shows for the token, or generate a new token.",
+            )
+
+
+_WITH_A_TOKEN = {ConnectionState.TOKEN_VALID, ConnectionState.AWAITING_RECRUITER}
+_CONFIRMABLE = {Duty.VERIFY_TOKEN, Duty.PREPARE_RECRUITER, Duty.FIND_RECRUITER}
+
+
+def _why_not_confirm(connection: Connection) -> str:
+    if connection.closed_at is not None:
+        return f"{connection.id} is closed. Open a new connection."
+    if connection.paused_at is not None:
+        return f"{connection.id} is paused by an operator. It has to be resumed first."
+    if connection.state is ConnectionState.FAILED:
+        return f"{connection.id} has failed. Restart it, or give it a new token."
+    return f"{connection.id} has no working token yet. Give the subdomain and a token first."
+
+
+def _why_not(illegal: IllegalTransition) -> str:
+    connection = illegal.connection
+    possible = ", ".join(illegal.allowed) or "nothing; open a new connection"
+    return f"{connection.id}: {illegal}. Possible now: {possible}."
+
+
+def _text(field: str, given: str) -> str:
+    text = given.strip()
+    if not text:
+        raise BadInput(field, "it is empty.", "Give your own name for the customer.")
+    if len(text) > LONGEST_TEXT or not text.isprintable():
+        raise BadInput(field, f"it is longer than {LONGEST_TEXT} characters or not printable.", "Give a shorter text.")
+    return text
+
+
+def _metadata(given: Mapping[str, str]) -> dict[str, str]:
+    if len(given) > MOST_METADATA:
+        raise BadInput("metadata", f"there are more than {MOST_METADATA} entries.", "Keep the rest on your side.")
+    for key, value in given.items():
+        if not key.strip() or max(len(key), len(value)) > LONGEST_TEXT:
+            raise BadInput(
+                "metadata",
+                f"a key is empty, or an entry is longer than {LONGEST_TEXT} characters.",
+                "Shorten it, or keep it on your side.",
+            )
+    return dict(given)

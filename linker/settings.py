@@ -1,0 +1,176 @@
+"""Every setting with its default, read from `LINKER_…` variables or from a TOML file named by `LINKER_CONFIG`.
+
+A variable wins over the file. In the file the names are lower-case and without the prefix.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from linker.errors import BadSettings
+from states.timing import Timing
+
+PREFIX = "LINKER_"
+CONFIG_VARIABLE = "LINKER_CONFIG"
+
+
+def _split(given: object) -> object:
+    """Several keys in one variable are separated by commas."""
+    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+
+def _has_subdomain(url: str) -> str:
+    if "{subdomain}" not in url:
+        raise ValueError("must hold {subdomain}, as in https://{subdomain}.workable.com")
+    if not url.startswith(("https://", "http://")):
+        raise ValueError("must begin with https:// (or http:// for a test server)")
+    return url.rstrip("/")
+
+
+def _has_key(email: str) -> str:
+    if email.count("{key}") != 1 or email.count("@") != 1 or not email.isascii():
+        raise ValueError("must be an e-mail address that holds {key} once, as in ats+{key}@inbound.example.com")
+    return email
+
+
+def _positive(span: timedelta) -> timedelta:
+    if span <= timedelta(0):
+        raise ValueError("must be more than nothing")
+    return span
+
+
+def _seconds(given: object) -> object:
+    """Times are given in seconds, or as ISO 8601 (`P14D`)."""
+    if isinstance(given, str) and given.replace(".", "", 1).isdigit():
+        return timedelta(seconds=float(given))
+    return given
+
+
+Span = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
+
+
+class Settings(BaseSettings):
+    """What a host or an operator can set. Build it directly, or from the environment with `load_settings()`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    #: Where the connections live: `sqlite:///path` or `postgresql://user:password@host/name`.
+    database_url: str = Field(default="sqlite:///linker.db", repr=False)
+    #: The keys that seal tokens, newest first, separated by commas. `linker keys new` makes one.
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    #: Where Workable is. A test server can be `http://127.0.0.1:8787/{subdomain}`.
+    workable_url: Annotated[str, AfterValidator(_has_subdomain)] = "https://{subdomain}.workable.com"
+    #: Sent as X-WORKABLE-CLIENT-ID; partners get Workable's larger limit with it.
+    workable_client_id: SecretStr | None = None
+    #: The name that the customer gives to the external recruiter.
+    recruiter_name: str = Field(default="Integration", min_length=1, max_length=100)
+    #: The e-mail that the customer gives to the external recruiter; {key} makes it unique to the connection.
+    recruiter_email: Annotated[str, AfterValidator(_has_key)] = "ats+{key}@inbound.example.com"
+    #: How often the heartbeat looks for what is due, in seconds.
+    sweep_seconds: float = Field(default=5.0, gt=0, le=3600)
+    #: How long a worker may hold a connection, in seconds: longer than any call to Workable can take.
+    lease_seconds: float = Field(default=60.0, ge=20, le=3600)
+    #: How many connections are attended at the same time.
+    concurrency: int = Field(default=50, ge=1, le=1000)
+    #: How many due connections are claimed in one transaction.
+    batch_size: int = Field(default=200, ge=1, le=5000)
+    #: The least serious log event that is shown.
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    #: Where the connection dialog is reached from outside.
+    public_url: str | None = None
+    #: Where announcements are posted to, and the secret that they are signed with.
+    webhook_url: str | None = None
+    webhook_secret: SecretStr | None = None
+
+    #: The shortest and the longest pause between two looks for a recruiter; between them: its age / `poll_share`.
+    poll_first: Span = timedelta(seconds=10)
+    poll_last: Span = timedelta(hours=1)
+    poll_share: float = Field(default=10.0, ge=1)
+    #: How long the customer has for adding the recruiter.
+    recruiter_within: Span = timedelta(days=14)
+    #: How long a connection without a working token is kept before it is put aside.
+    token_within: Span = timedelta(days=30)
+    #: How often a linked account is checked.
+    health_every: Span = timedelta(hours=24)
+    #: The first and the longest pause after a try without an answer.
+    backoff_first: Span = timedelta(seconds=5)
+    backoff_last: Span = timedelta(hours=1)
+    #: A refusal ends a working link only after so many in a row, spread over at least this time.
+    refusals: int = Field(default=3, ge=1)
+    refusals_spread: Span = timedelta(hours=1)
+
+    @property
+    def timing(self) -> Timing:
+        """The timings, as the law takes them."""
+        return Timing(
+            poll_first=self.poll_first,
+            poll_last=self.poll_last,
+            poll_share=self.poll_share,
+            recruiter_within=self.recruiter_within,
+            token_within=self.token_within,
+            health_every=self.health_every,
+            backoff_first=self.backoff_first,
+            backoff_last=self.backoff_last,
+            refusals=self.refusals,
+            refusals_spread=self.refusals_spread,
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is given: the environment is read by `load_settings()` and by nobody else."""
+        return (init_settings,)
+
+
+def load_settings(**given: Any) -> Settings:
+    """Read the settings: what is given, then the environment, then the file.
+
+    Raises:
+        BadSettings: a setting is unknown or unusable; it is named, its value is not shown.
+    """
+    merged = {**_from_file(), **_from_environment(), **given}
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    raise _bad(first["loc"], first["msg"])
+
+
+def _bad(where: Sequence[int | str], cause: str) -> BadSettings:
+    name = str(where[0]) if where else "settings"
+    if "Extra inputs" in cause:
+        return BadSettings(name, "there is no such setting.", f"The settings are: {', '.join(Settings.model_fields)}.")
+    variable = PREFIX + name.upper()
+    return BadSettings(variable, f"{cause.removeprefix('Value error, ')}.", "See config/linker.toml for what it takes.")
+
+
+def _from_environment() -> dict[str, str]:
+    names = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    return {name: os.environ[variable] for variable, name in names.items() if os.environ.get(variable)}
+
+
+def _from_file() -> dict[str, Any]:
+    path = os.environ.get(CONFIG_VARIABLE)
+    if not path:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        cause = f"the file {path} cannot be read ({error.strerror})."
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        cause = f"the file {path} is not valid TOML ({error})."
+    raise BadSettings(CONFIG_VARIABLE, cause, "Mend the file, or unset the variable.")

@@ -1,0 +1,266 @@
+"""The store: connections, steps and announcements in SQL, on SQLite and on PostgreSQL.
+
+Every write compares the version that was read (the fencing token) and every method is one transaction. The tables are
+written with statements rather than with an ORM session: a batch of a thousand is a handful of statements.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import Update, bindparam, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from linker import mapping, schema
+from linker.database import Database
+from linker.errors import NotFound
+from linker.messages import message
+from linker.ports import Lease, Settlement
+from linker.rows import ConnectionRow, OutboxRow, StepRow
+from states.connection import Connection, ConnectionState
+from states.history import Step
+from states.problems import PROBLEMS, ProblemOwner
+from states.table import LAW
+
+CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
+STEP = StepRow.__table__  # type: ignore[attr-defined]
+OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]
+
+#: Problems that wait for a person.
+WAITING_FOR_PEOPLE = [
+    code.value for code, advice in PROBLEMS.items() if advice.owner in {ProblemOwner.CUSTOMER, ProblemOwner.OPERATOR}
+]
+
+
+class SqlStore:
+    """The memory of all connections, in one database."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database; nothing is opened yet."""
+        self._database = database
+
+    async def open(self) -> None:
+        """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
+        await self._database.hop(schema.check)
+
+    async def add(self, opened: Settlement) -> Connection:
+        """Write a new connection with its first step."""
+
+        def work(transaction: Transaction) -> None:
+            columns = mapping.changed_columns(None, opened.after)
+            transaction.execute(insert(CONNECTION), columns | _values(opened, {}, opened.after.created_at, False))
+            _write_down(transaction, [opened])
+
+        await self._database.write(work)
+        return await self.get(opened.after.id)
+
+    async def get(self, connection_id: str) -> Connection:
+        """Read one connection. Raises NotFound."""
+
+        def work(transaction: Transaction) -> Connection | None:
+            query = select(CONNECTION).where(CONNECTION.c.id == connection_id)
+            return _one(transaction.execute(query).mappings())
+
+        return _found(await self._database.read(work), connection_id)
+
+    async def find(
+        self,
+        *,
+        state: ConnectionState | None = None,
+        owner: str | None = None,
+        stuck: bool = False,
+        limit: int | None = None,
+    ) -> list[Connection]:
+        """Read connections, oldest first. `stuck`: only open ones that a person has to act for."""
+        query = select(CONNECTION).order_by(CONNECTION.c.created_at, CONNECTION.c.id).limit(limit)
+        if state is not None:
+            query = query.where(CONNECTION.c.state == state.value)
+        if owner is not None:
+            query = query.where(CONNECTION.c.owner == owner)
+        if stuck:
+            query = query.where(CONNECTION.c.closed_at.is_(None), _needs_a_person())
+        return await self._database.read(lambda transaction: _all(transaction.execute(query).mappings()))
+
+    async def open_with_account(self, owner: str, account_id: str) -> str | None:
+        """The id of the owner's open connection to this Workable account, if there is one."""
+        query = select(CONNECTION.c.id).where(
+            CONNECTION.c.owner == owner, CONNECTION.c.account_id == account_id, CONNECTION.c.closed_at.is_(None)
+        )
+        return await self._database.read(lambda transaction: transaction.execute(query).scalar())
+
+    async def history(self, connection_id: str) -> list[Step]:
+        """Read a connection's steps, first one first. Raises NotFound."""
+        query = select(STEP).where(STEP.c.connection_id == connection_id).order_by(STEP.c.seq)
+
+        def work(transaction: Transaction) -> list[Step]:
+            return [mapping.step(row) for row in transaction.execute(query).mappings()]
+
+        steps = await self._database.read(work)
+        if not steps:
+            raise NotFound(connection_id)
+        return steps
+
+    async def claim(self, connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
+        """Lease one connection; None if somebody else holds it. Raises NotFound."""
+        free = update(CONNECTION).where(CONNECTION.c.id == connection_id, _free(now))
+
+        def work(transaction: Transaction) -> Connection | None:
+            return _one(transaction.execute(_leased(free, lease)).mappings())
+
+        claimed = await self._database.write(work)
+        if claimed is None:
+            await self.get(connection_id)
+        return claimed
+
+    async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
+        """Lease up to `limit` connections that are due, longest due first."""
+        due = (
+            select(CONNECTION.c.id)
+            .where(CONNECTION.c.due_at <= now, _free(now))
+            .order_by(CONNECTION.c.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        these = update(CONNECTION).where(CONNECTION.c.id.in_(due.scalar_subquery()))
+
+        def work(transaction: Transaction) -> list[Connection]:
+            return _all(transaction.execute(_leased(these, lease)).mappings())
+
+        claimed = await self._database.write(work)
+        return sorted(claimed, key=lambda found: found.due_at or now)
+
+    async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
+        """Write a batch in one commit, each compared with the version that it was read at.
+
+        Gives True for each one written and False for each one that lost its race or broke a uniqueness.
+        `release`: give the leases back with it.
+        """
+        if await self._database.write(lambda transaction: _settle_all(transaction, settlements, now, release)):
+            return [True] * len(settlements)
+        return await self._database.write(lambda transaction: _settle_each(transaction, settlements, now, release))
+
+    async def key_ids(self) -> frozenset[str]:
+        """The ids of the keys that the stored tokens are sealed with."""
+
+        def work(transaction: Transaction) -> frozenset[str]:
+            columns = ("token_key_id", "candidate_key_id")
+            return frozenset(key for column in columns for key in schema.distinct(transaction, "connection", column))
+
+        return await self._database.read(work)
+
+    async def release(self, connection_ids: Sequence[str], lease: Lease) -> None:
+        """Give back those of these connections that are still held under this lease; changes nothing else."""
+        held = update(CONNECTION).where(CONNECTION.c.id.in_(connection_ids), CONNECTION.c.lease_holder == lease.holder)
+        await self._database.write(lambda transaction: transaction.execute(held.values(**NO_LEASE)))
+
+
+NO_LEASE: dict[str, None] = {"lease_holder": None, "lease_until": None}
+
+
+def _free(now: datetime) -> Any:
+    return or_(CONNECTION.c.lease_until.is_(None), CONNECTION.c.lease_until <= now)
+
+
+def _needs_a_person() -> Any:
+    return or_(
+        CONNECTION.c.state == ConnectionState.FAILED.value,
+        CONNECTION.c.problem_code.in_(WAITING_FOR_PEOPLE),
+        CONNECTION.c.replacement_problem_code.is_not(None),
+        CONNECTION.c.paused_at.is_not(None),
+    )
+
+
+def _leased(rows: Update, lease: Lease) -> Any:
+    version = CONNECTION.c.version + 1
+    return rows.values(lease_holder=lease.holder, lease_until=lease.until, version=version).returning(CONNECTION)
+
+
+def _all(rows: Iterable[Mapping[Any, Any]]) -> list[Connection]:
+    return [mapping.connection(row) for row in rows]
+
+
+def _one(rows: Iterable[Mapping[Any, Any]]) -> Connection | None:
+    found = _all(rows)
+    return found[0] if found else None
+
+
+def _found(read: Connection | None, connection_id: str) -> Connection:
+    if read is None:
+        raise NotFound(connection_id)
+    return read
+
+
+def _settle_all(transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool) -> bool:
+    """Write the batch if every one of it can be written; otherwise leave everything as it was."""
+    try:
+        with transaction.begin_nested() as savepoint:
+            if all(_compare_and_set(transaction, same, now, release) for same in _alike(settlements)):
+                _write_down(transaction, settlements)
+                return True
+            savepoint.rollback()
+            return False
+    except IntegrityError as error:
+        if not _is_taken(error):
+            raise
+        return False
+
+
+def _is_taken(error: IntegrityError) -> bool:
+    """True if a unique index said no: another row has the account or the recruiter's e-mail."""
+    return "unique" in str(error.orig).lower()
+
+
+def _settle_each(
+    transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
+) -> list[bool]:
+    return [_settle_all(transaction, [one], now, release) for one in settlements]
+
+
+def _alike(settlements: Sequence[Settlement]) -> list[list[tuple[Settlement, dict[str, Any]]]]:
+    """Put together those that change the same columns: each group is one statement."""
+    groups = defaultdict(list)
+    for settlement in settlements:
+        columns = mapping.changed_columns(settlement.before, settlement.after)
+        groups[frozenset(columns)].append((settlement, columns))
+    return list(groups.values())
+
+
+def _compare_and_set(
+    transaction: Transaction, group: Sequence[tuple[Settlement, dict[str, Any]]], now: datetime, release: bool
+) -> bool:
+    """Write a group; False if one of it is not at the version that it was read at."""
+    statement = update(CONNECTION).where(
+        CONNECTION.c.id == bindparam("at_id"), CONNECTION.c.version == bindparam("at_version")
+    )
+    written = statement.values({name: bindparam(f"new_{name}") for name in _values(*group[0], now, release)})
+    rows = [
+        {"at_id": one.after.id, "at_version": one.before.version}
+        | {f"new_{name}": value for name, value in _values(one, columns, now, release).items()}
+        for one, columns in group
+    ]
+    return bool(transaction.execute(written, rows).rowcount == len(group))
+
+
+def _values(one: Settlement, columns: dict[str, Any], now: datetime, release: bool) -> dict[str, Any]:
+    always = {"version": one.before.version + 1, "updated_at": now, "law": LAW}
+    steps = {"last_seq": one.before.last_seq + 1} if one.step else {}
+    return columns | always | steps | (NO_LEASE if release else {})
+
+
+def _write_down(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
+    """Add the steps and the announcements of what was written."""
+    told = [one for one in settlements if one.step]
+    if told:
+        transaction.execute(insert(STEP), [_step_columns(one) for one in told])
+    announced = [message(one) for one in settlements if one.announcement]
+    if announced:
+        transaction.execute(insert(OUTBOX), announced)
+
+
+def _step_columns(one: Settlement) -> dict[str, Any]:
+    assert one.step is not None, "only settlements with a step come here"
+    return mapping.step_columns(one.after.id, one.before.last_seq + 1, one.step)

@@ -1,0 +1,122 @@
+"""A connection and its five states: the frozen facts that a decision may look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+
+from states.problems import ProblemCode
+
+
+class ConnectionState(StrEnum):
+    """Where a connection stands, in the order of the story. The texts are stored: they never change."""
+
+    #: Nothing usable yet: a token has to be given, or the one given is being verified.
+    AWAITING_TOKEN = "awaiting_token"
+    #: Workable accepted the token; the recruiter's name and e-mail are about to be issued.
+    TOKEN_VALID = "token_valid"
+    #: The customer has to add our external recruiter in Workable; we look until it is there.
+    AWAITING_RECRUITER = "awaiting_recruiter"
+    #: The account is linked; its health is checked from time to time.
+    LINKED = "linked"
+    #: Nothing happens any more until a person acts.
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A Workable account as the API names it."""
+
+    id: str
+    name: str
+    subdomain: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recruiter:
+    """The external recruiter that the customer adds by hand; `id` is Workable's, once it was seen there."""
+
+    name: str
+    email: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credential:
+    """A token for one subdomain, sealed: the law moves it about and cannot read it.
+
+    `fingerprint` names the token to people without revealing it. `expires_on` is what the person told us,
+    because Workable does not tell.
+    """
+
+    subdomain: str
+    sealed: str
+    fingerprint: str
+    expires_on: date | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Why a connection is not moving, since when, and what was seen (never a secret, never a stranger's data)."""
+
+    code: ProblemCode
+    since: datetime
+    detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """A refusal that is not believed yet: which one, how often in a row, and since when."""
+
+    code: ProblemCode
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """One customer's link to Workable, as the law sees it. All times are aware, in UTC."""
+
+    id: str
+    owner: str
+    created_at: datetime
+    state: ConnectionState = ConnectionState.AWAITING_TOKEN
+    state_since: datetime
+    metadata: dict[str, str] = field(default_factory=dict, hash=False)
+    #: The accepted subdomain, or the last one that a person gave.
+    subdomain: str | None = None
+    account: Account | None = None
+    recruiter: Recruiter | None = None
+    #: The token in use.
+    token: Credential | None = None
+    #: A token that a person gave and that is not verified yet.
+    candidate: Credential | None = None
+    problem: Problem | None = None
+    #: Why the last replacement token was turned down; the token in use was left alone.
+    replacement_problem: Problem | None = None
+    doubt: Doubt | None = None
+    #: Tries in a row that ended without an answer to go by.
+    attempts: int = 0
+    #: How often we looked for the recruiter.
+    checks: int = 0
+    #: When the connection has to be attended next; None: nothing is owed.
+    due_at: datetime | None = None
+    #: Workable asked not to be called before this time.
+    not_before: datetime | None = None
+    #: When waiting ends: for the token (abandoned) or for the recruiter (overdue).
+    deadline: datetime | None = None
+    linked_at: datetime | None = None
+    last_ok_at: datetime | None = None
+    paused_at: datetime | None = None
+    closed_at: datetime | None = None
+    #: The fencing token: it grows with every claim and every write, and a write is compared with what was read.
+    version: int = 0
+    #: The number of the last step.
+    last_seq: int = 0
+    updated_at: datetime | None = None
+
+    @property
+    def at_rest(self) -> bool:
+        """True if nothing may be done for this connection: it is paused or closed."""
+        return self.paused_at is not None or self.closed_at is not None

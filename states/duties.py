@@ -1,0 +1,37 @@
+"""What is owed to a connection, derived from its row alone: after a crash the row still says it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from states.connection import Connection, ConnectionState
+
+
+class Duty(StrEnum):
+    """The next thing to do for a connection, in the imperative."""
+
+    VERIFY_TOKEN = "verify_token"
+    PREPARE_RECRUITER = "prepare_recruiter"
+    FIND_RECRUITER = "find_recruiter"
+    CHECK_HEALTH = "check_health"
+    #: Nobody gave a working token in time.
+    PUT_ASIDE = "put_aside"
+    NOTHING = "nothing"
+
+
+_BY_STATE = {
+    ConnectionState.AWAITING_TOKEN: Duty.PUT_ASIDE,
+    ConnectionState.TOKEN_VALID: Duty.PREPARE_RECRUITER,
+    ConnectionState.AWAITING_RECRUITER: Duty.FIND_RECRUITER,
+    ConnectionState.LINKED: Duty.CHECK_HEALTH,
+    ConnectionState.FAILED: Duty.NOTHING,
+}
+
+
+def owed(connection: Connection) -> Duty:
+    """The duty that falls due at the connection's `due_at`."""
+    if connection.at_rest:
+        return Duty.NOTHING
+    if connection.candidate is not None:
+        return Duty.VERIFY_TOKEN
+    return _BY_STATE[connection.state]

@@ -1,0 +1,294 @@
+"""What each event does to the row, beside the state: the column “also” of the law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from states import events as happened
+from states.connection import Connection, ConnectionState, Doubt, Problem
+from states.problems import ProblemCode
+from states.timing import Timing, next_doubt, next_health, next_poll, next_try
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Time and chance: `dice` is a number from 0 (included) to 1 (not included)."""
+
+    now: datetime
+    dice: float
+    timing: Timing
+
+
+def enter(connection: Connection, state: ConnectionState, moment: Moment) -> Connection:
+    """Put the connection into a state that it was not in: its deadline, and when it is due."""
+    entered = replace(connection, state=state, state_since=moment.now, attempts=0, doubt=None, deadline=None)
+    match state:
+        case ConnectionState.AWAITING_TOKEN:
+            return _await_token(entered, moment)
+        case ConnectionState.TOKEN_VALID:
+            return replace(entered, due_at=moment.now)
+        case ConnectionState.AWAITING_RECRUITER:
+            return replace(
+                entered,
+                deadline=moment.now + moment.timing.recruiter_within,
+                due_at=next_poll(moment.now, moment.now - moment.now, moment.dice, moment.timing),
+            )
+        case ConnectionState.LINKED:
+            return replace(
+                entered,
+                linked_at=entered.linked_at or moment.now,
+                due_at=next_health(moment.now, moment.dice, moment.timing),
+            )
+        case ConnectionState.FAILED:
+            return replace(entered, due_at=None)
+
+
+def _await_token(connection: Connection, moment: Moment) -> Connection:
+    deadline = moment.now + moment.timing.token_within
+    return replace(connection, deadline=deadline, due_at=moment.now if connection.candidate else deadline)
+
+
+def _named(connection: Connection, code: ProblemCode, moment: Moment, detail: str | None = None) -> Problem:
+    """The problem, as old as it is: the same code goes on counting from when it came."""
+    known = connection.problem
+    since = known.since if known is not None and known.code is code else moment.now
+    return Problem(code=code, since=since, detail=detail)
+
+
+def _answered(connection: Connection, moment: Moment, **changes: Any) -> Connection:
+    """Workable gave a good answer: no trouble is left of earlier tries."""
+    calm = {"problem": None, "doubt": None, "attempts": 0, "not_before": None, "last_ok_at": moment.now}
+    return replace(connection, **{**calm, **changes})
+
+
+# the token
+
+
+def _token_submitted(c: Connection, event: happened.TokenSubmitted, m: Moment) -> Connection:
+    given = replace(c, candidate=event.candidate, subdomain=event.candidate.subdomain, problem=None, attempts=0)
+    return _await_token(replace(given, replacement_problem=None), m)
+
+
+def _token_accepted(c: Connection, event: happened.TokenAccepted, m: Moment) -> Connection:
+    return _answered(c, m, token=c.candidate, candidate=None, account=event.account)
+
+
+def _candidate_refused(c: Connection, code: ProblemCode, m: Moment, detail: str | None = None) -> Connection:
+    named = Problem(code=code, since=m.now, detail=detail)
+    return replace(c, candidate=None, problem=named, attempts=0, not_before=None, due_at=c.deadline)
+
+
+def _token_refused(c: Connection, event: happened.TokenRefused, m: Moment) -> Connection:
+    return _candidate_refused(c, ProblemCode.TOKEN_REFUSED, m)
+
+
+def _subdomain_mismatched(c: Connection, event: happened.SubdomainMismatched, m: Moment) -> Connection:
+    return _candidate_refused(c, ProblemCode.SUBDOMAIN_MISMATCH, m, belongs_elsewhere(event.belongs_to))
+
+
+def belongs_elsewhere(subdomains: tuple[str, ...]) -> str | None:
+    """Name the accounts that a token reaches, for the person who gave the wrong subdomain."""
+    return f"This token belongs to: {', '.join(subdomains)}." if subdomains else None
+
+
+def _scope_missing(c: Connection, event: happened.ScopeMissing, m: Moment) -> Connection:
+    return _candidate_refused(c, ProblemCode.SCOPE_MISSING, m, f"Missing permission: {event.scope}.")
+
+
+def _account_taken(c: Connection, event: happened.AccountTaken, m: Moment) -> Connection:
+    return _candidate_refused(c, ProblemCode.ACCOUNT_TAKEN, m, f"Connected already as {event.by}.")
+
+
+# the recruiter
+
+
+def _recruiter_prepared(c: Connection, event: happened.RecruiterPrepared, m: Moment) -> Connection:
+    return _answered(c, m, recruiter=event.recruiter)
+
+
+def _recruiter_found(c: Connection, event: happened.RecruiterFound, m: Moment) -> Connection:
+    return _answered(c, m, recruiter=_seen(c, event.recruiter_id), checks=c.checks + 1)
+
+
+def _seen(c: Connection, recruiter_id: str) -> Any:
+    assert c.recruiter is not None, "a recruiter is looked for only after it was issued"
+    return c.recruiter if c.recruiter.id == recruiter_id else replace(c.recruiter, id=recruiter_id)
+
+
+def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: Moment) -> Connection:
+    code = ProblemCode.RECRUITER_REMOVED if c.linked_at else ProblemCode.RECRUITER_ABSENT
+    again = next_poll(m.now, m.now - c.state_since, m.dice, m.timing)
+    return _answered(
+        c,
+        m,
+        problem=_named(c, code, m, event.near_miss),
+        checks=c.checks + 1,
+        due_at=min(again, c.deadline) if c.deadline else again,
+    )
+
+
+def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: Moment) -> Connection:
+    named = _named(c, ProblemCode.RECRUITER_OVERDUE, m, event.near_miss)
+    return _answered(c, m, problem=named, checks=c.checks + 1, candidate=None)
+
+
+# the link
+
+
+def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: Moment) -> Connection:
+    return _answered(c, m, recruiter=_seen(c, event.recruiter_id), due_at=next_health(m.now, m.dice, m.timing))
+
+
+def _refusal_doubted(c: Connection, event: happened.RefusalDoubted, m: Moment) -> Connection:
+    same = c.doubt if c.doubt is not None and c.doubt.code is event.code else None
+    doubt = Doubt(code=event.code, count=same.count + 1 if same else 1, since=same.since if same else m.now)
+    return replace(c, doubt=doubt, attempts=0, not_before=None, due_at=next_doubt(m.now, m.dice, m.timing))
+
+
+def _recruiter_vanished(c: Connection, event: happened.RecruiterVanished, m: Moment) -> Connection:
+    return _answered(c, m, problem=_named(c, ProblemCode.RECRUITER_REMOVED, m))
+
+
+def _ended(c: Connection, code: ProblemCode, m: Moment) -> Connection:
+    return replace(c, problem=_named(c, code, m), candidate=None, not_before=None)
+
+
+def _token_revoked(c: Connection, event: happened.TokenRevoked, m: Moment) -> Connection:
+    expires = c.token.expires_on if c.token else None
+    expired = expires is not None and m.now.date() > expires
+    return _ended(c, ProblemCode.TOKEN_EXPIRED if expired else ProblemCode.TOKEN_REVOKED, m)
+
+
+def _scope_lost(c: Connection, event: happened.ScopeLost, m: Moment) -> Connection:
+    return _ended(c, ProblemCode.SCOPE_LOST, m)
+
+
+def _account_moved(c: Connection, event: happened.AccountMoved, m: Moment) -> Connection:
+    return _ended(c, ProblemCode.SUBDOMAIN_MISMATCH, m)
+
+
+# another token
+
+
+def _replacement_submitted(c: Connection, event: happened.ReplacementSubmitted, m: Moment) -> Connection:
+    return replace(c, candidate=event.candidate, replacement_problem=None, due_at=m.now)
+
+
+def _replacement_accepted(c: Connection, event: happened.ReplacementAccepted, m: Moment) -> Connection:
+    assert c.candidate is not None, "only a candidate can be accepted"
+    kept = c.problem if c.problem and c.state is ConnectionState.AWAITING_RECRUITER else None
+    swapped = replace(c, token=c.candidate, candidate=None, subdomain=c.candidate.subdomain)
+    return _answered(swapped, m, account=event.account, problem=kept, due_at=m.now)
+
+
+def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: Moment) -> Connection:
+    refused = Problem(code=event.code, since=m.now, detail=event.detail)
+    return replace(c, candidate=None, replacement_problem=refused, due_at=m.now)
+
+
+# trouble
+
+
+def _trouble(
+    c: Connection, code: ProblemCode, m: Moment, detail: str | None = None, retry_at: datetime | None = None
+) -> Connection:
+    """No answer to go by: come back later, and never before the time that Workable named."""
+    attempts = c.attempts + 1
+    return replace(
+        c,
+        attempts=attempts,
+        problem=_named(c, code, m, detail),
+        not_before=retry_at,
+        due_at=next_try(m.now, attempts, m.dice, m.timing, at_least=retry_at),
+    )
+
+
+def _workable_unavailable(c: Connection, event: happened.WorkableUnavailable, m: Moment) -> Connection:
+    return _trouble(c, ProblemCode.WORKABLE_UNAVAILABLE, m, retry_at=event.retry_at)
+
+
+def _throttled(c: Connection, event: happened.Throttled, m: Moment) -> Connection:
+    return _trouble(c, ProblemCode.THROTTLED, m, retry_at=event.retry_at)
+
+
+def _answer_not_understood(c: Connection, event: happened.AnswerNotUnderstood, m: Moment) -> Connection:
+    return _trouble(c, ProblemCode.ANSWER_NOT_UNDERSTOOD, m, event.reason)
+
+
+def _attention_failed(c: Connection, event: happened.AttentionFailed, m: Moment) -> Connection:
+    return _trouble(c, ProblemCode.POISONED, m, event.reason)
+
+
+# people and the clock
+
+
+def _abandoned(c: Connection, event: happened.Abandoned, m: Moment) -> Connection:
+    wiped = replace(c, token=None, candidate=None, attempts=0)
+    return replace(wiped, problem=Problem(code=ProblemCode.ABANDONED, since=m.now))
+
+
+def _restarted(c: Connection, event: happened.Restarted, m: Moment) -> Connection:
+    return replace(c, problem=None, replacement_problem=None, doubt=None, attempts=0, not_before=None)
+
+
+def _paused(c: Connection, event: happened.Paused, m: Moment) -> Connection:
+    return replace(c, paused_at=c.paused_at or m.now)
+
+
+def _resumed(c: Connection, event: happened.Resumed, m: Moment) -> Connection:
+    return replace(c, paused_at=None, attempts=0, due_at=_due_on_resuming(c, m))
+
+
+def _due_on_resuming(c: Connection, m: Moment) -> datetime | None:
+    if c.state is ConnectionState.FAILED:
+        return None
+    if c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None:
+        return c.deadline
+    return max(m.now, c.not_before) if c.not_before else m.now
+
+
+def _forced(c: Connection, event: happened.Forced, m: Moment) -> Connection:
+    return replace(c, candidate=None, problem=None, replacement_problem=None, not_before=None)
+
+
+def _unlinked(c: Connection, event: happened.Unlinked, m: Moment) -> Connection:
+    calm = replace(c, token=None, candidate=None, problem=None, replacement_problem=None, doubt=None)
+    return replace(calm, attempts=0, not_before=None, deadline=None, due_at=None, closed_at=m.now)
+
+
+Effect = Callable[[Connection, Any, Moment], Connection]
+
+EFFECTS: dict[type[happened.Event], Effect] = {
+    happened.TokenSubmitted: _token_submitted,
+    happened.TokenAccepted: _token_accepted,
+    happened.TokenRefused: _token_refused,
+    happened.SubdomainMismatched: _subdomain_mismatched,
+    happened.ScopeMissing: _scope_missing,
+    happened.AccountTaken: _account_taken,
+    happened.RecruiterPrepared: _recruiter_prepared,
+    happened.RecruiterFound: _recruiter_found,
+    happened.RecruiterAbsent: _recruiter_absent,
+    happened.RecruiterOverdue: _recruiter_overdue,
+    happened.RefusalDoubted: _refusal_doubted,
+    happened.TokenRevoked: _token_revoked,
+    happened.ScopeLost: _scope_lost,
+    happened.AccountMoved: _account_moved,
+    happened.HealthConfirmed: _health_confirmed,
+    happened.RecruiterVanished: _recruiter_vanished,
+    happened.ReplacementSubmitted: _replacement_submitted,
+    happened.ReplacementAccepted: _replacement_accepted,
+    happened.ReplacementRefused: _replacement_refused,
+    happened.WorkableUnavailable: _workable_unavailable,
+    happened.Throttled: _throttled,
+    happened.AnswerNotUnderstood: _answer_not_understood,
+    happened.AttentionFailed: _attention_failed,
+    happened.Abandoned: _abandoned,
+    happened.Restarted: _restarted,
+    happened.Paused: _paused,
+    happened.Resumed: _resumed,
+    happened.Forced: _forced,
+    happened.Unlinked: _unlinked,
+}

@@ -1,0 +1,209 @@
+"""What can happen to a connection, in the past tense and in the order of the story."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from states.connection import Account, ConnectionState, Credential, Recruiter
+from states.problems import ProblemCode
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened; `name` is its stored text and never changes."""
+
+    name: ClassVar[str] = "event"
+
+    def __init_subclass__(cls) -> None:
+        """Give each event its stored text: the class name in lower-case words."""
+        cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+@dataclass(frozen=True)
+class TokenSubmitted(Event):
+    """A person gave a subdomain and a token."""
+
+    candidate: Credential
+
+
+@dataclass(frozen=True)
+class TokenAccepted(Event):
+    """Workable let the candidate read the account and its recruiters."""
+
+    account: Account
+
+
+@dataclass(frozen=True)
+class TokenRefused(Event):
+    """Workable does not know the candidate (401)."""
+
+
+@dataclass(frozen=True)
+class SubdomainMismatched(Event):
+    """The candidate belongs to another account (422 or 404); `belongs_to` are the subdomains that it reaches."""
+
+    belongs_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScopeMissing(Event):
+    """The candidate lacks a permission that the flow needs (403); `scope` is the permission's name."""
+
+    scope: str
+
+
+@dataclass(frozen=True)
+class AccountTaken(Event):
+    """The owner has another open connection to the same Workable account."""
+
+    by: str
+
+
+@dataclass(frozen=True)
+class RecruiterPrepared(Event):
+    """The recruiter's name and e-mail were issued; it has an id if it was seen in Workable already."""
+
+    recruiter: Recruiter
+
+
+@dataclass(frozen=True)
+class RecruiterFound(Event):
+    """Our recruiter is in the account."""
+
+    recruiter_id: str
+
+
+@dataclass(frozen=True)
+class RecruiterAbsent(Event):
+    """Our recruiter is not in the account yet; `near_miss` says what was seen instead, without strangers' data."""
+
+    near_miss: str | None = None
+
+
+@dataclass(frozen=True)
+class RecruiterOverdue(Event):
+    """The deadline passed and a last look did not find the recruiter."""
+
+    near_miss: str | None = None
+
+
+@dataclass(frozen=True)
+class RefusalDoubted(Event):
+    """A token that worked was refused, or our recruiter was missing: not often or long enough to believe it."""
+
+    code: ProblemCode
+
+
+@dataclass(frozen=True)
+class TokenRevoked(Event):
+    """Workable refused a token that worked, again and again (401)."""
+
+
+@dataclass(frozen=True)
+class ScopeLost(Event):
+    """A token that worked lacks the permission now, again and again (403)."""
+
+
+@dataclass(frozen=True)
+class AccountMoved(Event):
+    """The account does not answer to its subdomain any more, again and again (422)."""
+
+
+@dataclass(frozen=True)
+class HealthConfirmed(Event):
+    """The linked account answered and our recruiter is there."""
+
+    recruiter_id: str
+
+
+@dataclass(frozen=True)
+class RecruiterVanished(Event):
+    """Our recruiter was removed from a linked account: it was missing again and again."""
+
+
+@dataclass(frozen=True)
+class ReplacementSubmitted(Event):
+    """A person gave a new token for a connection whose token is in use."""
+
+    candidate: Credential
+
+
+@dataclass(frozen=True)
+class ReplacementAccepted(Event):
+    """The replacement reaches the same account: it becomes the token."""
+
+    account: Account
+
+
+@dataclass(frozen=True)
+class ReplacementRefused(Event):
+    """The replacement is no good; the token in use stays."""
+
+    code: ProblemCode
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkableUnavailable(Event):
+    """Workable could not be asked or failed; not to be called before `retry_at`, if Workable named a time."""
+
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Throttled(Event):
+    """Workable's limit of calls was reached; `retry_at` is Workable's own time."""
+
+    retry_at: datetime
+
+
+@dataclass(frozen=True)
+class AnswerNotUnderstood(Event):
+    """Workable answered something that no rule covers."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class AttentionFailed(Event):
+    """Attending the connection went wrong on our side: a fault of the program or of its keys."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Abandoned(Event):
+    """Nobody gave a working token within the time."""
+
+
+@dataclass(frozen=True)
+class Restarted(Event):
+    """A person wants to go on with a failed connection."""
+
+
+@dataclass(frozen=True)
+class Paused(Event):
+    """An operator stopped the attending of this connection."""
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    """An operator let the attending of this connection go on."""
+
+
+@dataclass(frozen=True)
+class Forced(Event):
+    """An operator put the connection into a state by hand."""
+
+    to: ConnectionState
+
+
+@dataclass(frozen=True)
+class Unlinked(Event):
+    """The connection was given up for good: secrets wiped, closed."""
+
+
+EVENTS: dict[str, type[Event]] = {event.name: event for event in Event.__subclasses__()}

@@ -1,0 +1,98 @@
+"""The referee: whether an event may happen, and what the connection is afterwards.
+
+`transitions` judges on a throw-away cursor. The machine has no model and no automatic transitions, so that there is
+no way round the table; a guard that says no is turned into an error, because `transitions` would say nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import cast
+
+from transitions import EventData, Machine, MachineError
+
+from states.connection import Connection, ConnectionState
+from states.effects import EFFECTS, Moment, enter
+from states.events import Event
+from states.table import TRANSITIONS, Guard
+from states.timing import Timing
+
+
+class IllegalTransition(Exception):
+    """The law has no row for this event in this state."""
+
+    def __init__(self, connection: Connection, event: Event) -> None:
+        """Say what was tried and what is possible instead."""
+        self.connection = connection
+        self.event = event
+        self.allowed = allowed_events(connection.state) if connection.closed_at is None else ()
+        where = "a closed connection" if connection.closed_at else connection.state.value
+        super().__init__(f"{event.name} cannot happen in {where}")
+
+
+@dataclass
+class _Cursor:
+    """What `transitions` moves: it lives for one judgement."""
+
+    state: ConnectionState
+    connection: Connection
+    event: Event
+
+
+def _asks(guard: Guard) -> object:
+    def condition(data: EventData) -> bool:
+        cursor = cast(_Cursor, data.model)
+        return guard(cursor.connection, cursor.event)
+
+    return condition
+
+
+_MACHINE = Machine(
+    model=None,
+    states=ConnectionState,
+    initial=None,
+    transitions=[
+        {
+            "trigger": row.event.name,
+            "source": row.source,
+            "dest": row.target,
+            "conditions": [_asks(row.guard)] if row.guard else None,
+        }
+        for row in TRANSITIONS
+    ],
+    auto_transitions=False,
+    send_event=True,
+)
+
+
+def allowed_events(state: ConnectionState) -> tuple[str, ...]:
+    """The names of the events that the law knows for a state, in the order of the table."""
+    return tuple(dict.fromkeys(row.event.name for row in TRANSITIONS if row.source is state))
+
+
+def advance(
+    connection: Connection, event: Event, *, now: datetime, dice: float, timing: Timing | None = None
+) -> Connection:
+    """What the connection is after the event. Changes nothing: the answer is a new value.
+
+    Raises:
+        IllegalTransition: the law has no such row, or the connection is closed.
+    """
+    state = _judge(connection, event)
+    moment = Moment(now=now, dice=dice, timing=timing or Timing())
+    after = EFFECTS[type(event)](connection, event, moment)
+    if state is not connection.state:
+        after = enter(after, state, moment)
+    return replace(after, due_at=None) if after.at_rest and after.due_at else after
+
+
+def _judge(connection: Connection, event: Event) -> ConnectionState:
+    cursor = _Cursor(connection.state, connection, event)
+    try:
+        moved = connection.closed_at is None and _MACHINE.events[event.name].trigger(cursor)
+    except MachineError:
+        moved = False
+    if not moved:
+        raise IllegalTransition(connection, event)
+    return cursor.state

@@ -1,0 +1,150 @@
+"""The whole law in one table: event, from, to, and the Workable call that the event is the answer to.
+
+Every state is present, `failed` too. What is not in the table cannot happen. A `guard` chooses between rows of the
+same event and state; `closed` connections take no event at all.
+
+No call is ever made for a failed connection, so the events that answer a call do not start there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from states import events as happened
+from states.connection import Connection, ConnectionState
+
+AWAITING_TOKEN = ConnectionState.AWAITING_TOKEN
+TOKEN_VALID = ConnectionState.TOKEN_VALID
+AWAITING_RECRUITER = ConnectionState.AWAITING_RECRUITER
+LINKED = ConnectionState.LINKED
+FAILED = ConnectionState.FAILED
+
+ACCOUNT = "GET /accounts/{subdomain}"
+RECRUITERS = "GET /recruiters"
+BOTH = f"{ACCOUNT}, {RECRUITERS}"
+
+Guard = Callable[[Connection, happened.Event], bool]
+
+
+def already_there(_: Connection, event: happened.Event) -> bool:
+    """The recruiter was seen in Workable already."""
+    return cast(happened.RecruiterPrepared, event).recruiter.id is not None
+
+
+def not_there_yet(connection: Connection, event: happened.Event) -> bool:
+    """The recruiter was not seen in Workable."""
+    return not already_there(connection, event)
+
+
+def token_held(connection: Connection, _: happened.Event) -> bool:
+    """An accepted token is in the row."""
+    return connection.token is not None
+
+
+def no_token_held(connection: Connection, event: happened.Event) -> bool:
+    """No accepted token is in the row."""
+    return not token_held(connection, event)
+
+
+def recruiter_issued(connection: Connection, event: happened.Event) -> bool:
+    """A token is held and the recruiter's name and e-mail were issued."""
+    return token_held(connection, event) and connection.recruiter is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """One row of the law."""
+
+    event: type[happened.Event]
+    source: ConnectionState
+    target: ConnectionState
+    #: The call to Workable that the event is the answer to; None: a person or the clock.
+    call: str | None = None
+    guard: Guard | None = None
+
+
+def _rows(
+    event: type[happened.Event],
+    sources: tuple[ConnectionState, ...],
+    target: ConnectionState | None,
+    call: str | None = None,
+    guard: Guard | None = None,
+) -> tuple[Transition, ...]:
+    """A row for each source; without a target the state stays what it is."""
+    return tuple(
+        Transition(event=event, source=source, target=target or source, call=call, guard=guard) for source in sources
+    )
+
+
+def _forced(target: ConnectionState, guard: Guard | None) -> tuple[Transition, ...]:
+    """An operator may put any other state into the target, as far as the row holds what the target needs."""
+
+    def sensible(connection: Connection, event: happened.Event) -> bool:
+        aimed = cast(happened.Forced, event).to is target
+        return aimed and (guard is None or guard(connection, event))
+
+    sensible.__name__ = f"to_{target}" + (f"_and_{guard.__name__}" if guard else "")
+    return _rows(happened.Forced, tuple(s for s in ConnectionState if s is not target), target, guard=sensible)
+
+
+ANY = tuple(ConnectionState)
+CALLING = (AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED)
+WORKING = (TOKEN_VALID, AWAITING_RECRUITER, LINKED)
+STAYS = None
+
+TRANSITIONS: tuple[Transition, ...] = (
+    # the token
+    *_rows(happened.TokenSubmitted, (AWAITING_TOKEN, FAILED), AWAITING_TOKEN),
+    *_rows(happened.TokenAccepted, (AWAITING_TOKEN,), TOKEN_VALID, BOTH),
+    *_rows(happened.TokenRefused, (AWAITING_TOKEN,), STAYS, BOTH),
+    *_rows(happened.SubdomainMismatched, (AWAITING_TOKEN,), STAYS, BOTH),
+    *_rows(happened.ScopeMissing, (AWAITING_TOKEN,), STAYS, BOTH),
+    *_rows(happened.AccountTaken, (AWAITING_TOKEN,), STAYS, BOTH),
+    # the recruiter
+    *_rows(happened.RecruiterPrepared, (TOKEN_VALID,), AWAITING_RECRUITER, RECRUITERS, not_there_yet),
+    *_rows(happened.RecruiterPrepared, (TOKEN_VALID,), LINKED, RECRUITERS, already_there),
+    *_rows(happened.RecruiterFound, (AWAITING_RECRUITER,), LINKED, RECRUITERS),
+    *_rows(happened.RecruiterAbsent, (AWAITING_RECRUITER,), STAYS, RECRUITERS),
+    *_rows(happened.RecruiterOverdue, (AWAITING_RECRUITER,), FAILED, RECRUITERS),
+    # the link
+    *_rows(happened.HealthConfirmed, (LINKED,), STAYS, RECRUITERS),
+    *_rows(happened.RefusalDoubted, WORKING, STAYS, RECRUITERS),
+    *_rows(happened.RecruiterVanished, (LINKED,), AWAITING_RECRUITER, RECRUITERS),
+    *_rows(happened.TokenRevoked, WORKING, FAILED, RECRUITERS),
+    *_rows(happened.ScopeLost, WORKING, FAILED, RECRUITERS),
+    *_rows(happened.AccountMoved, WORKING, FAILED, RECRUITERS),
+    # another token for a connection that has one
+    *_rows(happened.ReplacementSubmitted, WORKING, STAYS),
+    *_rows(happened.ReplacementAccepted, WORKING, STAYS, BOTH),
+    *_rows(happened.ReplacementRefused, WORKING, STAYS, BOTH),
+    # trouble that is nobody's verdict
+    *_rows(happened.WorkableUnavailable, CALLING, STAYS, BOTH),
+    *_rows(happened.Throttled, CALLING, STAYS, BOTH),
+    *_rows(happened.AnswerNotUnderstood, CALLING, STAYS, BOTH),
+    *_rows(happened.AttentionFailed, CALLING, STAYS),
+    # people and the clock
+    *_rows(happened.Abandoned, (AWAITING_TOKEN,), FAILED),
+    *_rows(happened.Restarted, (FAILED,), AWAITING_TOKEN, guard=no_token_held),
+    *_rows(happened.Restarted, (FAILED,), TOKEN_VALID, guard=token_held),
+    *_rows(happened.Paused, ANY, STAYS),
+    *_rows(happened.Resumed, ANY, STAYS),
+    *_forced(AWAITING_TOKEN, None),
+    *_forced(TOKEN_VALID, token_held),
+    *_forced(AWAITING_RECRUITER, recruiter_issued),
+    *_forced(LINKED, recruiter_issued),
+    *_forced(FAILED, None),
+    *_rows(happened.Unlinked, ANY, AWAITING_TOKEN),
+)
+
+
+def _fingerprint() -> str:
+    """Twelve hexadecimal digits that change when a row of the law changes."""
+    rows = (f"{t.event.name} {t.source} {t.target} {t.call} {t.guard.__name__ if t.guard else ''}" for t in TRANSITIONS)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
+
+
+#: The law's hash, stored with each row that it has decided about.
+LAW = _fingerprint()

@@ -1,0 +1,75 @@
+"""When to look again. Time and chance are arguments; the rule without jitter stands apart from the jitter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How patient and how polite we are. The defaults suit Workable's limit of 10 calls in 10 seconds."""
+
+    #: The shortest and the longest pause between two looks for the recruiter.
+    poll_first: timedelta = timedelta(seconds=10)
+    poll_last: timedelta = timedelta(hours=1)
+    #: The pause is the time waited so far divided by this.
+    poll_share: float = 10.0
+    #: How long the customer has for adding the recruiter.
+    recruiter_within: timedelta = timedelta(days=14)
+    #: How long we wait for a working token before the connection is put aside.
+    token_within: timedelta = timedelta(days=30)
+    #: How often a linked account is checked.
+    health_every: timedelta = timedelta(hours=24)
+    #: The pause after the first try without an answer; it doubles up to the longest one.
+    backoff_first: timedelta = timedelta(seconds=5)
+    backoff_last: timedelta = timedelta(hours=1)
+    #: A refusal ends a working link only after so many in a row, spread over at least this time.
+    refusals: int = 3
+    refusals_spread: timedelta = timedelta(hours=1)
+    #: A replacement token whose answer is not understood is turned down after so many tries.
+    replacement_tries: int = 5
+
+
+#: No pause is shorter than this, however the dice fall: nothing may spin.
+SHORTEST = timedelta(seconds=1)
+
+
+def poll_pause(age: timedelta, timing: Timing) -> timedelta:
+    """How long to wait before the next look for a recruiter that we have waited for since `age`."""
+    return min(max(age / timing.poll_share, timing.poll_first), timing.poll_last)
+
+
+def next_poll(now: datetime, age: timedelta, dice: float, timing: Timing) -> datetime:
+    """The next look: never later than the rule says, and up to a tenth earlier, so that looks spread out."""
+    return now + poll_pause(age, timing) * (1.0 - 0.1 * dice)
+
+
+def backoff_ceiling(attempts: int, timing: Timing) -> timedelta:
+    """The longest pause after so many tries in a row (1 for the first)."""
+    doublings = min(attempts - 1, 32)
+    ceiling: timedelta = timing.backoff_first * 2**doublings
+    return min(ceiling, timing.backoff_last)
+
+
+def next_try(
+    now: datetime, attempts: int, dice: float, timing: Timing, *, at_least: datetime | None = None
+) -> datetime:
+    """The next try, with full jitter: anywhere between nothing and the ceiling, but after `at_least`.
+
+    With `at_least` the jitter comes on top and stays small: everybody who waits for the same moment would
+    otherwise come at that moment.
+    """
+    if at_least is not None and at_least > now:
+        return at_least + max(timing.backoff_first * dice, SHORTEST)
+    return now + max(backoff_ceiling(attempts, timing) * dice, SHORTEST)
+
+
+def next_health(now: datetime, dice: float, timing: Timing) -> datetime:
+    """The next check of a linked account, up to a tenth earlier or later so that checks spread over the day."""
+    return now + timing.health_every * (0.9 + 0.2 * dice)
+
+
+def next_doubt(now: datetime, dice: float, timing: Timing) -> datetime:
+    """The next look at a refusal: just so late that the last one that is needed completes the spread."""
+    return now + timing.refusals_spread / max(timing.refusals - 1, 1) * (1.0 + 0.1 * dice)
