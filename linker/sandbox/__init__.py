@@ -1,0 +1,43 @@
+"""A Workable to develop and test against: the same paths, shapes and refusals, with faults on demand.
+
+`World` holds what is so, `Sandbox` answers from it as an ASGI app, `running` and `serve` put it on a socket:
+
+    world = World()
+    world.add_account("acme", name="Acme Robotics")
+    world.add_token("acme", "a-token", scopes={"r_jobs"})
+    with running(world) as url:  # "http://127.0.0.1:PORT/{subdomain}", goes into LINKER_WORKABLE_URL
+        world.fail("acme", Fault.SERVER_ERROR, times=2)
+        ...
+        assert world.requests(subdomain="acme", path="/recruiters")
+"""
+
+from linker.sandbox import seed
+from linker.sandbox.app import Sandbox
+from linker.sandbox.faults import EVERYWHERE, Fault, FaultRule
+from linker.sandbox.journal import LogEntry
+from linker.sandbox.limits import Limit
+from linker.sandbox.records import SCOPES, Account, Member, Recruiter, Token, WorldError, fingerprint
+from linker.sandbox.serve import HOST, PORT, running, serve
+from linker.sandbox.world import World
+
+__all__ = [
+    "EVERYWHERE",
+    "HOST",
+    "PORT",
+    "SCOPES",
+    "Account",
+    "Fault",
+    "FaultRule",
+    "Limit",
+    "LogEntry",
+    "Member",
+    "Recruiter",
+    "Sandbox",
+    "Token",
+    "World",
+    "WorldError",
+    "fingerprint",
+    "running",
+    "seed",
+    "serve",
+]
