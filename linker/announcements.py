@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import exists, or_, select, update
 
-from linker.database import Database
+from linker.database import Database, chosen_once
 from linker.ports import Announcement, Delivery, Lease
 from linker.rows import OutboxRow
 
@@ -48,7 +48,7 @@ class SqlOutbox:
         )
         leased = (
             update(OUTBOX)
-            .where(OUTBOX.c.id.in_(due.scalar_subquery()))
+            .where(OUTBOX.c.id.in_(chosen_once(due)))
             .values(lease_holder=lease.holder, lease_until=lease.until)
             .returning(OUTBOX)
         )

@@ -5,9 +5,11 @@ Nothing is written here, and no transaction is open while Workable is asked.
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -17,7 +19,7 @@ from linker.errors import LinkerError, OurFault
 from linker.ports import Answer, Clock, Settlement, Store, Workable
 from linker.sealing import Sealer
 from states import events as happened
-from states.connection import Connection, Credential, Recruiter
+from states.connection import Connection, ConnectionState, Credential, Recruiter
 from states.duties import Duty, owed
 from states.history import Step, announcement, is_news
 from states.machine import advance
@@ -30,6 +32,8 @@ log = structlog.get_logger("linker")
 
 #: Who acts when nobody asked.
 HEARTBEAT = "heartbeat"
+#: From this age on, a look for a recruiter that finds nothing close may ask the members too.
+RARE = timedelta(hours=1)
 #: Letters and digits of a recruiter's key: none that people mistake for another.
 KEY_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 KEY_LENGTH = 10
@@ -40,16 +44,12 @@ def random_key() -> str:
     return "".join(secrets.choice(KEY_ALPHABET) for _ in range(KEY_LENGTH))
 
 
-def random_dice() -> float:
-    """A number from 0 (included) to 1 (not included)."""
-    return secrets.randbelow(1_000_000) / 1_000_000
-
-
 @dataclass(frozen=True, kw_only=True)
 class Chance:
     """Where chance comes from: a test hands over its own."""
 
-    dice: Callable[[], float] = random_dice
+    #: A number from 0 (included) to 1 (not included), for jitter.
+    dice: Callable[[], float] = random.random
     key: Callable[[], str] = random_key
 
 
@@ -69,7 +69,7 @@ class Attendant:
     async def attend(self, held: Connection, *, actor: str = HEARTBEAT) -> Settlement | None:
         """Do what is owed to a connection that is held; None if nothing is owed to it now."""
         try:
-            found = await self._fulfil(held)
+            found = await self._fulfil(held, actor)
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
             log.error("attention.failed", connection_id=held.id, reason=_in_short(error))
             found = happened.AttentionFailed(_in_short(error)), {}
@@ -78,14 +78,14 @@ class Attendant:
         event, evidence = found
         return self.decide(held, event, actor=actor, evidence=evidence)
 
-    async def _fulfil(self, held: Connection) -> tuple[happened.Event, Any] | None:
+    async def _fulfil(self, held: Connection, actor: str) -> tuple[happened.Event, Any] | None:
         match owed(held):
             case Duty.VERIFY_TOKEN:
                 return await self._verify(held)
             case Duty.PREPARE_RECRUITER if held.recruiter is None:
                 return happened.RecruiterPrepared(self._new_recruiter()), {}
             case Duty.PREPARE_RECRUITER | Duty.FIND_RECRUITER | Duty.CHECK_HEALTH:
-                return await self._look(held)
+                return await self._look(held, closely=actor != HEARTBEAT or self._is_patient(held))
             case Duty.PUT_ASIDE if held.deadline is not None and held.deadline <= self.clock.now():
                 return happened.Abandoned(), {}
         return None
@@ -100,10 +100,16 @@ class Attendant:
                 event = happened.AccountTaken(str(taken_by))
         return event, answer.evidence
 
-    async def _look(self, held: Connection) -> tuple[happened.Event, Any]:
+    def _is_patient(self, held: Connection) -> bool:
+        """True once the looks for a recruiter are so rare that a second call is polite."""
+        waiting = held.state is ConnectionState.AWAITING_RECRUITER
+        return waiting and self.clock.now() - held.state_since >= RARE
+
+    async def _look(self, held: Connection, *, closely: bool) -> tuple[happened.Event, Any]:
         credential = _present(held.token)
         token = self._open(held, credential)
-        answer = await self.workable.look(credential.subdomain, token, _present(held.recruiter))
+        recruiter = _present(held.recruiter)
+        answer = await self.workable.look(credential.subdomain, token, recruiter, closely=closely)
         return self._judge(held, answer), answer.evidence
 
     def _open(self, held: Connection, credential: Credential) -> SecretStr:

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Select, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from linker.errors import BadSettings, LinkerError, OurFault, StoreUnavailable
@@ -27,6 +27,10 @@ T = TypeVar("T")
 SQLITE_PATIENCE = 30.0
 #: The execution option that says how a transaction on SQLite begins.
 BEGIN = "linker_begin"
+#: The execution option that says whether SQLite waits until a commit is on the disk.
+SYNCHRONOUS = "linker_synchronous"
+#: The engines that we know, with the driver that we reach them by.
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 #: How many connections to PostgreSQL a process keeps.
 POSTGRES_POOL = 8
 #: How long reaching PostgreSQL may take, in seconds.
@@ -46,6 +50,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url)
         self._reading = self._engine.execution_options(**{BEGIN: "BEGIN"})
+        self._passing = self._engine.execution_options(**{SYNCHRONOUS: "NORMAL"})
         workers = 1 if self.is_sqlite else POSTGRES_POOL
         self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="linker-database")
 
@@ -61,6 +66,10 @@ class Database:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work in a thread and in one transaction: committed if it returns, undone if it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.write_here, work)
+
+    async def write_passing(self, work: Callable[[Connection], T]) -> T:
+        """The same for what a power cut may undo: a lease is worthless when its holder has lost its power."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._write, self._passing, work)
 
     async def hop(self, work: Callable[[Database], T]) -> T:
         """Do something with this database in a thread, in as many transactions as it likes."""
@@ -78,7 +87,10 @@ class Database:
             StoreUnavailable: the database cannot be reached, is full, or cannot be written.
             OurFault: it refuses what we wrote.
         """
-        with self._translated(), self._engine.begin() as connection:
+        return self._write(self._engine, work)
+
+    def _write(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        with self._translated(), engine.begin() as connection:
             return work(connection)
 
     def outside_here(self, statement: str) -> None:
@@ -102,12 +114,23 @@ class Database:
 
     def close(self) -> None:
         """Wait for what is under way, then close all connections."""
-        self._threads.submit(self._engine.dispose).result()
+        if self.is_sqlite:  # a database in memory is closed by its own thread only
+            self._threads.submit(self._engine.dispose).result()
         self._threads.shutdown(wait=True)
+        self._engine.dispose()
+
+
+def chosen_once(rows: Select[Any]) -> Select[Any]:
+    """The rows that a locking query chooses, for `IN`.
+
+    As a plain subquery PostgreSQL may run it again for each row that it looks at, and as each run skips what is locked
+    by then, many more rows than the limit would be chosen.
+    """
+    return select(rows.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql"))
 
 
 def parse_url(url: str) -> URL:
-    """Read a database URL; `postgresql://` means psycopg 3.
+    """Read a database URL, whichever driver it names: a host may hand over the one that it uses itself.
 
     Raises:
         BadSettings: it is not a URL of SQLite or PostgreSQL.
@@ -117,15 +140,13 @@ def parse_url(url: str) -> URL:
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError):
         backend = "unreadable"
-    if backend not in {"sqlite", "postgresql"}:
+    if backend not in DRIVERS:
         raise BadSettings(
             "LINKER_DATABASE_URL",
             "this is not the URL of a SQLite or PostgreSQL database.",
             "Use sqlite:///linker.db or postgresql://user:password@host/name.",
         )
-    if parsed.drivername == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    return parsed
+    return parsed.set(drivername=DRIVERS[backend])
 
 
 def _sqlite(url: URL) -> Engine:
@@ -136,15 +157,16 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _prepare_sqlite(raw: Any, _record: object) -> None:
-    """Let us say BEGIN ourselves, keep every commit through a power cut, and hold rows to their connection."""
+    """Let us say BEGIN ourselves, and hold rows to their connection."""
     raw.isolation_level = None
-    for pragma in ("foreign_keys=ON", "synchronous=FULL"):
-        raw.execute(f"PRAGMA {pragma}").close()
+    raw.execute("PRAGMA foreign_keys=ON").close()
 
 
 def _begin(connection: Connection) -> None:
-    """Writers take the lock at once; readers take none."""
-    connection.exec_driver_sql(connection.get_execution_options().get(BEGIN, "BEGIN IMMEDIATE"))
+    """Writers take the lock at once, and their commits survive a power cut; readers take no lock."""
+    options = connection.get_execution_options()
+    connection.exec_driver_sql(f"PRAGMA synchronous={options.get(SYNCHRONOUS, 'FULL')}")
+    connection.exec_driver_sql(options.get(BEGIN, "BEGIN IMMEDIATE"))
 
 
 def _postgres(url: URL) -> Engine:
@@ -174,7 +196,8 @@ _TROUBLE = {
     "readonly database": "The database is read-only for this user. Make its file and its folder writable.",
     "read-only transaction": "The database is read-only. Use the primary server.",
     "unable to open": "The database file cannot be opened. Check that its folder exists and may be written.",
-    "database is locked": "Another process held the database for too long. Try again.",
+    "is locked": "Another process held the database for too long. Try again.",
+    "locking protocol": "Too many processes opened the database at the same time. Try again.",
 }
 
 
@@ -187,31 +210,23 @@ def translate(error: Exception, where: str) -> LinkerError:
     if "not a database" in said or "malformed" in said:
         return OurFault(f"{where}: the file is not a SQLite database, or it is damaged. Restore it from a backup.")
     if isinstance(error, PoolTimeout) or _unreachable(error):
-        return StoreUnavailable(f"{where}: the database cannot be reached ({_first_line(said)}). Try again.")
-    return OurFault(f"{where}: the database refused our statement ({_first_line(said)}).")
+        return StoreUnavailable(
+            f"{where}: the database cannot be reached ({_first_line(said)}). "
+            "Check that the server runs and that LINKER_DATABASE_URL is right, then try again."
+        )
+    return OurFault(
+        f"{where}: the database refused our statement ({_first_line(said)}). "
+        "Nothing was half-done; `linker doctor` looks for the cause."
+    )
 
 
 def _unreachable(error: Exception) -> bool:
+    """True if the server is gone, going, or out of resources: what psycopg calls operational."""
     if not isinstance(error, DBAPIError):
         return False
-    return error.connection_invalidated or type(error.orig).__name__ in _LOST
-
-
-#: Driver errors that mean that the server is gone, going, or out of resources.
-_LOST = frozenset(
-    {
-        "OperationalError",
-        "AdminShutdown",
-        "CrashShutdown",
-        "CannotConnectNow",
-        "ConnectionTimeout",
-        "TooManyConnections",
-        "SerializationFailure",
-        "DeadlockDetected",
-        "LockNotAvailable",
-        "QueryCanceled",
-    }
-)
+    return error.connection_invalidated or (
+        isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error)
+    )
 
 
 def _first_line(text: str) -> str:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+from apscheduler.executors.asyncio import AsyncIOExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -36,16 +38,24 @@ class Heartbeat:
         self._scheduler = scheduler or AsyncIOScheduler(timezone=UTC)
         self._beating = {name: asyncio.Lock() for name in beats}
         self._jobs: dict[str, Any] = {}
+        self._alias = f"linker-{id(self):x}"
 
     def start(self) -> None:
-        """Begin; the first beat comes at once."""
+        """Begin; the first beat comes at once.
+
+        The jobs get a store and an executor of their own: a host's scheduler may keep its jobs in a database and run
+        them in threads, and may serve several linkers.
+        """
+        self._scheduler.add_jobstore(MemoryJobStore(), self._alias)
+        self._scheduler.add_executor(AsyncIOExecutor(), self._alias)
         for name in self._beats:
             self._jobs[name] = self._scheduler.add_job(
                 self._beat,
                 IntervalTrigger(seconds=self._seconds, jitter=self._seconds * JITTER, timezone=UTC),
                 args=[name],
                 id=f"linker.{name}",
-                replace_existing=True,
+                jobstore=self._alias,
+                executor=self._alias,
                 coalesce=True,
                 max_instances=1,
                 misfire_grace_time=None,
@@ -61,9 +71,10 @@ class Heartbeat:
 
     async def stop(self, within: float) -> bool:
         """End: no new beat begins, what is under way gets `within` seconds. True if everything came to its end."""
-        for job in self._jobs.values():
-            job.remove()
+        started = bool(self._jobs)
         self._jobs.clear()
+        if started:
+            self._scheduler.remove_jobstore(self._alias)
         try:
             async with asyncio.timeout(within):
                 for lock in self._beating.values():
@@ -71,11 +82,15 @@ class Heartbeat:
             drained = True
         except TimeoutError:
             drained = False
-        if self._own and self._scheduler.running:
+        if started and not self._own:
+            self._scheduler.remove_executor(self._alias)
+        elif self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         return drained
 
     async def _beat(self, name: str) -> None:
+        if name not in self._jobs:
+            return
         async with self._beating[name]:
             try:
                 await self._beats[name]()

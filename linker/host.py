@@ -108,12 +108,11 @@ class Linker(Service):
 
     def _client(self, http: httpx.AsyncClient | None) -> WorkableClient:
         assert http is not None, "a client is made unless one is handed over"
-        partner = self.settings.workable_client_id
         return WorkableClient(
             http,
             url_template=self.settings.workable_url,
             clock=self.clock,
-            client_id=partner.get_secret_value() if partner else None,
+            client_id=self.settings.workable_client_id,
         )
 
     async def __aenter__(self) -> Self:

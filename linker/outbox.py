@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+import itertools
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -56,8 +57,9 @@ class Deliverer:
 
     def on(self, name: str, handler: Handler) -> None:
         """Call `handler` for announcements of this name. Its module and name say, over restarts, who has what."""
-        known_as = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
-        self.handlers.setdefault(announcement_named(name), {})[known_as] = handler
+        listening = self.handlers.setdefault(announcement_named(name), {})
+        if handler not in listening.values():
+            listening[_known_as(handler, listening)] = handler
 
     async def deliver(self) -> int:
         """Deliver what is due, also what becomes due by that; gives how many announcements were delivered."""
@@ -92,14 +94,29 @@ class Deliverer:
         return next_try(self.now(), announcement.attempts + 1, self.dice(), RETRY)
 
 
+def _known_as(handler: Handler, taken: Container[str]) -> str:
+    """A handler's module and name; a number sets apart those that share them, as functions made in a loop do."""
+    name = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', type(handler).__qualname__)}"
+    numbered = (name if number == 1 else f"{name}#{number}" for number in itertools.count(1))
+    return next(free for free in numbered if free not in taken)
+
+
+def _is_cancelled() -> bool:
+    """True if we are asked to stop; a handler may also raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def _call(handler: Handler, known_as: str, announcement: Announcement) -> str | None:
     """Call a handler; gives what it raised, in short."""
     try:
         if inspect.iscoroutinefunction(handler):
             await handler(announcement)
-        else:
-            await asyncio.to_thread(handler, announcement)
-    except Exception as error:  # noqa: BLE001 - whatever the host's code raises, it is tried again
+        elif inspect.isawaitable(later := await asyncio.to_thread(handler, announcement)):
+            await later
+    except (Exception, asyncio.CancelledError) as error:
+        if _is_cancelled():
+            raise
         log.warning(
             "announcement.failed", handler=known_as, type=announcement.type, connection_id=announcement.connection_id
         )

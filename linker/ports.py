@@ -48,8 +48,8 @@ class Workable(Protocol):
         """Can this token read the account and its recruiters? Tries both, so that nothing is missing later."""
         ...
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter) -> Answer:
-        """Is our recruiter in the account? If not: what comes close?"""
+    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, closely: bool = True) -> Answer:
+        """Is our recruiter in the account? If not: what comes close? `closely`: a second call may be spent on that."""
         ...
 
 

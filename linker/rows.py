@@ -6,7 +6,7 @@ stored. The rows are written by `linker.store` alone; the schema changes by a mi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -22,24 +22,39 @@ from states.problems import ProblemCode
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware time in UTC, on engines that know time zones and on SQLite, which does not."""
+    """An aware time in UTC, on engines that know time zones and on SQLite, which keeps it as text.
+
+    The processors are given whole, not by `process_bind_param`: times are most of what a sweep reads and writes.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any]:
         """Refuse a naive time: nobody can say what it means."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a time zone cannot be stored")
-        return value if value.tzinfo is UTC else value.astimezone(UTC)
+        return _to_text if dialect.name == "sqlite" else _to_utc
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:
         """Give the time back in UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return _from_text if dialect.name == "sqlite" else _to_utc
+
+
+def _to_utc(time: datetime | None) -> datetime | None:
+    if time is None or time.tzinfo is UTC:
+        return time
+    if time.tzinfo is None:
+        raise ValueError("a time without a time zone cannot be stored")
+    return time.astimezone(UTC)
+
+
+def _to_text(time: datetime | None) -> str | None:
+    """As SQLAlchemy writes times on SQLite: of one length, so that texts compare as the times do."""
+    utc = _to_utc(time)
+    return None if utc is None else utc.isoformat(" ", "microseconds")[:26]
+
+
+def _from_text(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 #: SQLite counts rows by itself only for INTEGER.
@@ -178,7 +193,7 @@ class OutboxRow(Table, table=True):
 
     __tablename__: ClassVar[str] = "outbox"
     __table_args__: ClassVar[Any] = (
-        Index("outbox_due", "due_at", **_where("due_at IS NOT NULL")),
+        Index("outbox_due", "type", "due_at", **_where("due_at IS NOT NULL")),
         Index("outbox_order", "connection_id", "id"),
     )
 

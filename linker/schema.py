@@ -33,6 +33,7 @@ def upgrade(database: Database) -> str:
         SchemaMismatch: the database is newer than this program.
     """
     if database.is_sqlite:
+        _refuse_newer(database.read_here(current), database.name)
         _use_write_ahead_log(database)
     return database.write_here(_upgrade)
 
@@ -42,7 +43,7 @@ def _upgrade(connection: Connection) -> str:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('workable-linker schema'))"))
     found = current(connection)
     if found != HEAD:
-        _refuse_newer(found)
+        _refuse_newer(found, connection.engine.url.render_as_string(hide_password=True))
         config = configuration()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -77,21 +78,20 @@ def check(database: Database) -> None:
     """
     found = database.read_here(current)
     if found != HEAD and database.is_sqlite:
-        _refuse_newer(found)
         found = upgrade(database)
     if found != HEAD:
-        _refuse_newer(found)
+        _refuse_newer(found, database.name)
         has = f"has revision {found}" if found else "is empty"
         raise SchemaMismatch(f"{database.name} {has}, this program needs {HEAD}: run `linker db upgrade`.")
     _refuse_unknown_states(database)
 
 
-def _refuse_newer(found: str | None) -> None:
+def _refuse_newer(found: str | None, name: str) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
     if found is not None and found not in known:
         raise SchemaMismatch(
-            f"The database has revision {found}, which this program ({HEAD}) does not know: it was made by a newer "
-            "version. Install that version again; nothing was changed."
+            f"{name} has revision {found}, which this program ({HEAD}) does not know: it was made by a newer version. "
+            "Install that version again; nothing was changed."
         )
 
 

@@ -6,6 +6,7 @@ A variable wins over the file. In the file the names are lower-case and without 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,6 +23,12 @@ PREFIX = "LINKER_"
 CONFIG_VARIABLE = "LINKER_CONFIG"
 
 
+#: No span is longer than this: times stay times that a calendar knows.
+LONGEST = timedelta(days=3650)
+#: More seconds than `LONGEST` has, and fewer than a `timedelta` can hold.
+BEYOND = 1e9
+
+
 def _split(given: object) -> object:
     """Several keys in one variable are separated by commas."""
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
@@ -36,7 +43,7 @@ def _has_subdomain(url: str) -> str:
 
 
 def _has_key(email: str) -> str:
-    if email.count("{key}") != 1 or email.count("@") != 1 or not email.isascii():
+    if email.count("{key}") != 1 or re.fullmatch(r"[!-~]+@[!-~]+", email) is None or email.count("@") != 1:
         raise ValueError("must be an e-mail address that holds {key} once, as in ats+{key}@inbound.example.com")
     return email
 
@@ -44,13 +51,15 @@ def _has_key(email: str) -> str:
 def _positive(span: timedelta) -> timedelta:
     if span <= timedelta(0):
         raise ValueError("must be more than nothing")
+    if span > LONGEST:
+        raise ValueError("must be at most ten years")
     return span
 
 
 def _seconds(given: object) -> object:
     """Times are given in seconds, or as ISO 8601 (`P14D`)."""
-    if isinstance(given, str) and given.replace(".", "", 1).isdigit():
-        return timedelta(seconds=float(given))
+    if isinstance(given, str) and re.fullmatch(r"\d+(\.\d*)?", given, re.ASCII):
+        return timedelta(seconds=min(float(given), BEYOND))
     return given
 
 

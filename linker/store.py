@@ -6,17 +6,19 @@ written with statements rather than with an ORM session: a batch of a thousand i
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Update, bindparam, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy.exc import DataError, IntegrityError
 
 from linker import mapping, schema
-from linker.database import Database
+from linker.database import Database, chosen_once
 from linker.errors import NotFound
 from linker.messages import message
 from linker.ports import Lease, Settlement
@@ -25,6 +27,8 @@ from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemOwner
 from states.table import LAW
+
+log = structlog.get_logger("linker")
 
 CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
 STEP = StepRow.__table__  # type: ignore[attr-defined]
@@ -63,7 +67,7 @@ class SqlStore:
 
         def work(transaction: Transaction) -> Connection | None:
             query = select(CONNECTION).where(CONNECTION.c.id == connection_id)
-            return _one(transaction.execute(query).mappings())
+            return _one(transaction.execute(query))
 
         return _found(await self._database.read(work), connection_id)
 
@@ -83,7 +87,7 @@ class SqlStore:
             query = query.where(CONNECTION.c.owner == owner)
         if stuck:
             query = query.where(CONNECTION.c.closed_at.is_(None), _needs_a_person())
-        return await self._database.read(lambda transaction: _all(transaction.execute(query).mappings()))
+        return await self._database.read(lambda transaction: _all(transaction.execute(query)))
 
     async def open_with_account(self, owner: str, account_id: str) -> str | None:
         """The id of the owner's open connection to this Workable account, if there is one."""
@@ -106,31 +110,16 @@ class SqlStore:
 
     async def claim(self, connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
         """Lease one connection; None if somebody else holds it. Raises NotFound."""
-        free = update(CONNECTION).where(CONNECTION.c.id == connection_id, _free(now))
-
-        def work(transaction: Transaction) -> Connection | None:
-            return _one(transaction.execute(_leased(free, lease)).mappings())
-
-        claimed = await self._database.write(work)
+        terms = {"this": connection_id, "now": now, "holder": lease.holder, "until": lease.until}
+        claimed = await self._database.write_passing(lambda transaction: _one(transaction.execute(CLAIM, terms)))
         if claimed is None:
             await self.get(connection_id)
         return claimed
 
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
         """Lease up to `limit` connections that are due, longest due first."""
-        due = (
-            select(CONNECTION.c.id)
-            .where(CONNECTION.c.due_at <= now, _free(now))
-            .order_by(CONNECTION.c.due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        these = update(CONNECTION).where(CONNECTION.c.id.in_(due.scalar_subquery()))
-
-        def work(transaction: Transaction) -> list[Connection]:
-            return _all(transaction.execute(_leased(these, lease)).mappings())
-
-        claimed = await self._database.write(work)
+        terms = {"now": now, "most": limit, "holder": lease.holder, "until": lease.until}
+        claimed = await self._database.write_passing(lambda transaction: _all(transaction.execute(CLAIM_DUE, terms)))
         return sorted(claimed, key=lambda found: found.due_at or now)
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
@@ -155,14 +144,28 @@ class SqlStore:
     async def release(self, connection_ids: Sequence[str], lease: Lease) -> None:
         """Give back those of these connections that are still held under this lease; changes nothing else."""
         held = update(CONNECTION).where(CONNECTION.c.id.in_(connection_ids), CONNECTION.c.lease_holder == lease.holder)
-        await self._database.write(lambda transaction: transaction.execute(held.values(**NO_LEASE)))
+        await self._database.write_passing(lambda transaction: transaction.execute(held.values(**NO_LEASE)))
 
 
 NO_LEASE: dict[str, None] = {"lease_holder": None, "lease_until": None}
 
+_FREE = or_(CONNECTION.c.lease_until.is_(None), CONNECTION.c.lease_until <= bindparam("now"))
+_DUE = (
+    select(CONNECTION.c.id)
+    .where(CONNECTION.c.due_at <= bindparam("now"), _FREE)
+    .order_by(CONNECTION.c.due_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_LEASED = {
+    "lease_holder": bindparam("holder"),
+    "lease_until": bindparam("until"),
+    "version": CONNECTION.c.version + 1,
+}
 
-def _free(now: datetime) -> Any:
-    return or_(CONNECTION.c.lease_until.is_(None), CONNECTION.c.lease_until <= now)
+#: Both claims are built once: a sweep asks for little else.
+CLAIM = update(CONNECTION).where(CONNECTION.c.id == bindparam("this"), _FREE).values(_LEASED).returning(CONNECTION)
+CLAIM_DUE = update(CONNECTION).where(CONNECTION.c.id.in_(chosen_once(_DUE))).values(_LEASED).returning(CONNECTION)
 
 
 def _needs_a_person() -> Any:
@@ -174,16 +177,15 @@ def _needs_a_person() -> Any:
     )
 
 
-def _leased(rows: Update, lease: Lease) -> Any:
-    version = CONNECTION.c.version + 1
-    return rows.values(lease_holder=lease.holder, lease_until=lease.until, version=version).returning(CONNECTION)
+NAMES = tuple(CONNECTION.c.keys())
 
 
-def _all(rows: Iterable[Mapping[Any, Any]]) -> list[Connection]:
-    return [mapping.connection(row) for row in rows]
+def _all(rows: Iterable[Sequence[Any]]) -> list[Connection]:
+    """The connections of whole rows, in the order of the table's columns."""
+    return [mapping.connection(dict(zip(NAMES, row, strict=True))) for row in rows]
 
 
-def _one(rows: Iterable[Mapping[Any, Any]]) -> Connection | None:
+def _one(rows: Iterable[Sequence[Any]]) -> Connection | None:
     found = _all(rows)
     return found[0] if found else None
 
@@ -196,6 +198,7 @@ def _found(read: Connection | None, connection_id: str) -> Connection:
 
 def _settle_all(transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool) -> bool:
     """Write the batch if every one of it can be written; otherwise leave everything as it was."""
+    _lock_in_order(transaction, settlements)
     try:
         with transaction.begin_nested() as savepoint:
             if all(_compare_and_set(transaction, same, now, release) for same in _alike(settlements)):
@@ -203,21 +206,48 @@ def _settle_all(transaction: Transaction, settlements: Sequence[Settlement], now
                 return True
             savepoint.rollback()
             return False
-    except IntegrityError as error:
-        if not _is_taken(error):
+    except REFUSED as error:
+        if len(settlements) == 1 and not _is_taken(error):
             raise
         return False
 
 
-def _is_taken(error: IntegrityError) -> bool:
+def _lock_in_order(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
+    """Lock the rows in the order of their ids, so that batches that overlap wait for each other and never deadlock.
+
+    They overlap when a worker comes back after its leases ran out. SQLite has one lock for all.
+    """
+    if len(settlements) > 1 and transaction.dialect.name == "postgresql":
+        these = CONNECTION.c.id.in_([one.after.id for one in settlements])
+        transaction.execute(select(CONNECTION.c.id).where(these).order_by(CONNECTION.c.id).with_for_update())
+
+
+#: What the drivers raise when a row cannot be stored as it is.
+REFUSED = (IntegrityError, DataError)
+
+
+def _is_taken(error: IntegrityError | DataError) -> bool:
     """True if a unique index said no: another row has the account or the recruiter's e-mail."""
-    return "unique" in str(error.orig).lower()
+    if isinstance(error.orig, sqlite3.Error):
+        return error.orig.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE"
+    said: Any = error.orig  # psycopg's: the server's words depend on its language, its codes do not
+    return bool(said.sqlstate == "23505" and said.diag.table_name == CONNECTION.name)
 
 
 def _settle_each(
     transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
 ) -> list[bool]:
-    return [_settle_all(transaction, [one], now, release) for one in settlements]
+    _lock_in_order(transaction, settlements)
+    return [_settle_alone(transaction, one, now, release) for one in settlements]
+
+
+def _settle_alone(transaction: Transaction, one: Settlement, now: datetime, release: bool) -> bool:
+    """Write one of several; one that the database does not take must not stop the others."""
+    try:
+        return _settle_all(transaction, [one], now, release)
+    except REFUSED as error:
+        log.error("settlement.refused", connection_id=one.after.id, reason=type(error.orig).__name__)
+        return False
 
 
 def _alike(settlements: Sequence[Settlement]) -> list[list[tuple[Settlement, dict[str, Any]]]]:

@@ -17,6 +17,9 @@ from linker.ports import Clock, Lease, Settlement, Store
 from states.connection import Connection, ConnectionState
 from states.problems import TRANSIENT
 
+#: How long decisions are gathered before they are written in one commit, in seconds.
+GATHER = 0.02
+
 
 @dataclass(kw_only=True)
 class Sweep:
@@ -132,6 +135,7 @@ class _Pass:
         ended = False
         while not ended:
             batch = [await self._done.get()]
+            await asyncio.sleep(GATHER)
             while not self._done.empty():
                 batch.append(self._done.get_nowait())
             ended = batch[-1] is None

@@ -1,0 +1,101 @@
+"""The subdomain as people paste it, and the strict label that it has to become.
+
+The label becomes part of the host that is sent a secret, so everything that is not plainly a label is refused. No
+error shows what was given: people paste tokens into the wrong field.
+"""
+
+from __future__ import annotations
+
+import re
+
+from linker.errors import BadInput
+
+#: The suffix of every account's host (recorded from the real service).
+HOST_SUFFIX = ".workable.com"
+#: Names under workable.com that are Workable's own and no customer's: `www` recorded, the others seen or likely.
+RESERVED = frozenset({"www", "api", "app", "apply", "help", "id", "jobs", "resources", "status"})
+#: A host name's label. Workable's own grammar is not published; a stricter one keeps secrets from going elsewhere.
+LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+MAX_LABEL = 63
+#: Nobody's address bar holds more.
+MAX_GIVEN = 2048
+
+NEXT_STEP = (
+    "Give the subdomain alone, like acme, or the address, like acme.workable.com. "
+    "In Workable it stands under Settings > Company profile."
+)
+NOT_WORKABLE = "it is not an address under workable.com."
+#: What no host of an account holds, and what it would mean.
+FORBIDDEN = {
+    "@": "it holds an @, as e-mail addresses and disguised addresses do.",
+    "\\": "it holds a backslash.",
+    "%": "it holds a percent sign.",
+    ":": "it holds a colon, as a port does.",
+}
+SCHEME = re.compile(r"([^/?#]*?)://(.*)", re.ASCII)
+#: Long, without a hyphen, letters mixed with digits: nobody names a company so, and tokens look so.
+TOKEN_LIKE = re.compile(r"(?=(?:[a-z]*[0-9]){4})(?=[0-9]*[a-z])[a-z0-9]{32,}", re.ASCII)
+
+
+def is_label(text: str) -> bool:
+    """True if the text is a strict lower-case host label of at most 63 characters."""
+    return LABEL.fullmatch(text) is not None
+
+
+def parse_subdomain(text: str) -> str:
+    """The account's subdomain, from what a person pasted: `acme`, ` ACME `, a host, or a URL of the account.
+
+    Raises:
+        BadInput: for anything else, on the field `subdomain`. The text of the error never shows what was given.
+    """
+    label, cause = _parse(text.strip())
+    del text
+    if cause:
+        raise BadInput("subdomain", cause, NEXT_STEP)
+    return label
+
+
+def _parse(given: str) -> tuple[str, str | None]:
+    """The label, and what is wrong; with something wrong the label is empty, so that no frame holds it."""
+    cause = _unusable_text(given)
+    if cause:
+        return "", cause
+    given = given.lower()  # only now: some foreign letters become plain ones when lowered
+    scheme = SCHEME.fullmatch(given)
+    if scheme is not None and scheme[1] not in ("http", "https"):
+        return "", "it begins with something else than https://."
+    host = re.split("[/?#]", scheme[2] if scheme else given, maxsplit=1)[0]
+    label = host.removesuffix(HOST_SUFFIX)
+    alone = label == host
+    cause = _unusable_host(host) or (NOT_WORKABLE if alone and host != given else _unusable_label(label))
+    return ("", cause) if cause else (label, None)
+
+
+def _unusable_text(given: str) -> str | None:
+    if not given:
+        return "it is empty."
+    if len(given) > MAX_GIVEN:
+        return "it is much too long."
+    if not given.isascii():
+        return "it holds letters that a subdomain cannot have, or that only look like the usual ones."
+    if not given.isprintable() or " " in given:
+        return "it holds blanks, line breaks or control characters."
+    return None
+
+
+def _unusable_host(host: str) -> str | None:
+    return next((cause for character, cause in FORBIDDEN.items() if character in host), None)
+
+
+def _unusable_label(label: str) -> str | None:
+    if "." in label:
+        return NOT_WORKABLE
+    if len(label) > MAX_LABEL or TOKEN_LIKE.fullmatch(label):
+        return "it is too long for a subdomain. Is it the API token?"
+    if not is_label(label):
+        return "a subdomain is made of the letters a to z, digits, and hyphens inside."
+    if label.startswith("xn--"):
+        return "it stands for letters that a Workable subdomain cannot have."
+    if label in RESERVED:
+        return "this is an address of Workable itself, not of an account."
+    return None

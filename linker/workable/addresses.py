@@ -1,0 +1,81 @@
+"""The only places that a token may be sent to: URLs under the account's own host and path, and nothing else."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import httpx
+
+from linker.errors import BadSettings, OurFault
+from linker.inputs.subdomain import is_label
+from linker.workable import facts
+
+PLACE = "{subdomain}"
+#: How many URLs are kept made: parsing one costs more than everything else about a request.
+KEPT = 8192
+#: Takes the subdomain's place while the template is taken apart.
+STAND_IN = "stand-in"
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Addresses:
+    """Makes the URLs of one Workable from a template like `https://{subdomain}.workable.com`.
+
+    The template may carry the subdomain in its path instead, for test servers: `http://127.0.0.1:8787/{subdomain}`.
+
+    Raises:
+        BadSettings: the template is not such a URL.
+    """
+
+    def __init__(self, template: str) -> None:
+        self._template = template.rstrip("/")
+        # A subdomain cannot change how the parts lie, because it is a label: so they are taken apart only once.
+        parts = urlsplit(self._template.replace(PLACE, STAND_IN))
+        sound = parts.scheme in DEFAULT_PORTS and parts.hostname and not (parts.query or parts.fragment)
+        if not sound or "@" in parts.netloc or PLACE not in self._template or STAND_IN in self._template:
+            raise BadSettings(
+                "LINKER_WORKABLE_URL",
+                "this is not a template of Workable's address.",
+                f"Give it like {facts.URL_TEMPLATE}, or like http://127.0.0.1:8787/{PLACE} for a test server.",
+            )
+        self._scheme = parts.scheme
+        self._port = parts.port or DEFAULT_PORTS[parts.scheme]
+        self._host = str(parts.hostname).replace(STAND_IN, PLACE)
+        self._path = parts.path.replace(STAND_IN, PLACE) + "/spi/v3/"
+        #: The URL of a path in an account; see `_of`.
+        self.of = lru_cache(maxsize=KEPT)(self._of)
+
+    def _of(self, subdomain: str, path: str) -> httpx.URL:
+        """The URL of a path in an account.
+
+        Raises:
+            OurFault: the subdomain is no strict label, or the URL would lead elsewhere. Nothing was sent.
+        """
+        if not is_label(subdomain):
+            raise OurFault("A subdomain reached the Workable client without having been parsed. Nothing was sent.")
+        url = httpx.URL((self._template + path).replace(PLACE, subdomain))
+        if not self._belongs(url, subdomain):
+            raise OurFault("An address would have led away from the account. Nothing was sent.")
+        return url
+
+    def next_page(self, subdomain: str, given: object) -> httpx.URL | None:
+        """The URL of a further page, if it is one of this account's; None for anything else."""
+        if not isinstance(given, str) or len(given) > 2000:
+            return None
+        try:
+            url = httpx.URL(given)
+        except httpx.InvalidURL:
+            return None
+        return url if self._belongs(url, subdomain) else None
+
+    def _belongs(self, url: httpx.URL, subdomain: str) -> bool:
+        """True if scheme, host, port and the beginning of the path are those of the account."""
+        return (
+            url.scheme == self._scheme
+            and url.raw_host.decode("ascii") == self._host.replace(PLACE, subdomain)
+            and (url.port or DEFAULT_PORTS[self._scheme]) == self._port
+            and not url.userinfo
+            and url.raw_path.decode("ascii").startswith(self._path.replace(PLACE, subdomain))
+            and ".." not in url.path
+        )

@@ -1,0 +1,236 @@
+"""The one place where Workable's answers become verdicts.
+
+The status is trusted first, then the body. But a refusal (401, 403, 404, 422) is Workable's own only if it comes as
+Workable's JSON, an object with `error`: proxies and maintenance pages send the same statuses with HTML or with nothing,
+and infrastructure trouble must never be shown as a credential problem. So an empty 401 is not understood rather than
+believed: the candidate token is kept, an operator sees the evidence, and nobody is told to paste again. (That the body
+of a refused token is always JSON is recorded once and documented; it is not established for every case.)
+
+No text of an answer goes into a verdict's reason or into the evidence: a server could echo the token there.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from linker.inputs.subdomain import is_label
+from linker.workable import facts
+from linker.workable.budget import number
+from states.connection import Account
+from states.verdicts import (
+    AccountReadable,
+    CredentialRefused,
+    Forbidden,
+    NotUnderstood,
+    OverLimit,
+    Unavailable,
+    Verdict,
+    WrongAccount,
+)
+
+Headers = Mapping[bytes, bytes]
+
+
+class ObjectMissing(Verdict):
+    """Workable answered 404. Integrators report single spurious ones, so it is no verdict before it is asked again."""
+
+
+class Page(NamedTuple):
+    """A good answer: the JSON object that it carried."""
+
+    body: dict[str, Any]
+
+
+class Judged(NamedTuple):
+    """What an answer was, and a short note for the evidence where the status alone does not tell."""
+
+    outcome: Page | Verdict
+    note: str | None = None
+
+
+# ── by the head alone ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def judge_head(status: int, headers: Headers, now: datetime) -> Judged | None:
+    """The judgement, where status and headers are enough for one; None: the body has to be read."""
+    if status == 200 and headers.get(b"content-type", b"").startswith(b"application/json"):
+        return None
+    if status == 429:
+        return Judged(OverLimit(throttled_until(headers, now)))
+    if 500 <= status <= 599 or status == 408:
+        return Judged(Unavailable(retry_after(headers, now)))
+    if 300 <= status <= 399:
+        return Judged(Unavailable(), "a redirect, not followed")
+    if b"html" in headers.get(b"content-type", b"").lower():
+        return Judged(Unavailable(retry_after(headers, now)), "a web page instead of JSON")
+    return None
+
+
+def throttled_until(headers: Headers, now: datetime) -> datetime:
+    """When Workable may be called again after a 429: Retry-After, else the end of the window, else in ten seconds."""
+    named = retry_after(headers, now)
+    if named is not None:
+        return named
+    reset = number(headers.get(facts.RESET_HEADER))
+    if reset is None or reset <= now.timestamp():
+        return now + timedelta(seconds=facts.WINDOW)
+    return now + timedelta(seconds=min(reset - now.timestamp(), facts.MAX_WAIT))
+
+
+def retry_after(headers: Headers, now: datetime) -> datetime | None:
+    """The time in Retry-After, in seconds or as a date: at least one second ahead, at most one hour."""
+    value = headers.get(facts.RETRY_AFTER_HEADER)
+    if value is None:
+        return None
+    seconds = number(value)
+    wait = float(seconds) if seconds is not None else _until_date(value, now)
+    return None if wait is None else now + timedelta(seconds=min(max(wait, 1.0), facts.MAX_WAIT))
+
+
+def _until_date(value: bytes, now: datetime) -> float | None:
+    try:
+        date = parsedate_to_datetime(value.decode("ascii"))
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+# ── by the body ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def judge_body(status: int, headers: Headers, raw: bytes | None) -> Judged:
+    """The judgement by the body as it was sent; None: it is longer than we read."""
+    if not _is_json(headers):
+        return _odd(status, "it is not JSON")
+    body = None if raw is None else unpacked(headers, raw)
+    if body is None:
+        return _odd(status, "it is larger than 1 MiB or packed in a way that was not asked for")
+    found = _object(body)
+    if found is None:
+        return _odd(status, "it is not a whole JSON object")
+    if status == 200:
+        return Judged(Page(found))
+    if status in REFUSALS and found.get("error"):
+        return Judged(REFUSALS[status])
+    return _odd(status, "no rule covers it")
+
+
+#: What Workable's own refusals mean. 401 and 403 say nothing of the cause beyond that.
+REFUSALS: dict[int, Verdict] = {
+    401: CredentialRefused(),
+    403: Forbidden(facts.SCOPE),
+    404: ObjectMissing(),
+    422: WrongAccount(),
+}
+
+
+def _odd(status: int, why: str) -> Judged:
+    return Judged(NotUnderstood(f"An answer with status {status} was not understood: {why}."), why)
+
+
+def _is_json(headers: Headers) -> bool:
+    return headers.get(b"content-type", b"").split(b";")[0].strip().lower() == b"application/json"
+
+
+def unpacked(headers: Headers, raw: bytes) -> bytes | None:
+    """The body without its packing; None if it grows beyond the limit, or is packed otherwise than with gzip.
+
+    We ask for no packing at all, so this is for proxies that pack all the same.
+    """
+    packing = headers.get(b"content-encoding", b"identity").strip().lower()
+    if packing == b"identity":
+        return raw
+    if packing not in (b"gzip", b"x-gzip"):
+        return None
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        body = unpacker.decompress(raw, facts.MAX_ANSWER + 1)
+    except zlib.error:
+        return b""
+    return body if len(body) <= facts.MAX_ANSWER else None
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+# ── what good answers hold ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Entry(NamedTuple):
+    """One recruiter or member of a list; whatever is missing or of the wrong kind is empty."""
+
+    id: str
+    name: str
+    email: str
+
+
+def account_in(page: Page, subdomain: str) -> Verdict:
+    """The account, if it is the one that was asked for."""
+    account_id, theirs = _id(page.body.get("id")), page.body.get("subdomain")
+    if not account_id or not isinstance(theirs, str) or not is_label(theirs.lower()):
+        return _shape(facts.ACCOUNT)
+    if theirs.lower() != subdomain:
+        return WrongAccount((theirs.lower(),))
+    name = page.body.get("name")
+    if not isinstance(name, str):
+        return _shape(facts.ACCOUNT)
+    return AccountReadable(Account(id=account_id, name=_shown(name) or subdomain, subdomain=subdomain))
+
+
+def recruiters_in(page: Page) -> list[Entry] | Verdict:
+    """The external recruiters. Odd entries are passed over: a stranger's odd entry must not stop ours."""
+    found = page.body.get("recruiters")
+    return entries(found) if isinstance(found, list) else _shape(facts.RECRUITERS)
+
+
+def entries(found: list[Any]) -> list[Entry]:
+    """The objects of a list, each with what it has."""
+    return [
+        Entry(_id(one.get("id")), _text(one.get("name")), _text(one.get("email")))
+        for one in found
+        if isinstance(one, dict)
+    ]
+
+
+def subdomains_in(page: Page, *, but: str) -> tuple[str, ...]:
+    """The subdomains of the accounts that a token reaches, at most ten, without the one that was asked for."""
+    found = page.body.get("accounts")
+    listed = [one.get("subdomain") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    labels = (one.lower() for one in listed if isinstance(one, str))
+    return tuple(dict.fromkeys(one for one in labels if is_label(one) and one != but))[:10]
+
+
+def next_in(page: Page) -> object:
+    """What is given as the URL of the next page, whatever it is."""
+    paging = page.body.get("paging")
+    return paging.get("next") if isinstance(paging, dict) else None
+
+
+def _shape(call: str) -> NotUnderstood:
+    return NotUnderstood(f"The answer to {call} does not have the shape that it should have.")
+
+
+def _id(value: object) -> str:
+    """Workable's id as text; empty if it is none. Ids are hexadecimal texts (recorded); a number would do too."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and len(value) <= 64 and value.isascii() and value.isprintable() else ""
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _shown(name: str) -> str:
+    """The name as it may be stored and shown: no control characters, no broken Unicode, not endless."""
+    return "".join(character for character in name if character.isprintable()).strip()[:200]

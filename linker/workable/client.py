@@ -1,0 +1,293 @@
+"""The Workable client: the two questions that linking asks, over a client that is handed in.
+
+The token leaves its `SecretStr` in one expression only, where the request is made. No exception of the HTTP library
+leaves this file, because its frames hold the request: trouble becomes a verdict, and a fault of ours becomes an
+`OurFault` that is raised afresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from time import perf_counter
+from traceback import extract_tb
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from linker.errors import OurFault
+from linker.ports import Answer, Clock, SystemClock
+from linker.workable import answers, facts, nearness
+from linker.workable.addresses import Addresses
+from linker.workable.answers import Entry, Judged, ObjectMissing, Page
+from linker.workable.budget import LOOK, VERIFICATION, Allowance, Budget
+from linker.workable.transport import TRANSPORT_TROUBLE, trouble_name
+from states.connection import Recruiter
+from states.verdicts import (
+    AccountReadable,
+    NotUnderstood,
+    OverLimit,
+    RecruiterNotSeen,
+    RecruiterSeen,
+    Unavailable,
+    Verdict,
+    WrongAccount,
+)
+
+NO_BODY = httpx.ByteStream(b"")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """How long Workable may take, in seconds. `total` is for a whole question, with all of its calls."""
+
+    connect: float = 5.0
+    read: float = 10.0
+    total: float = 15.0
+    #: The pause before a call that was answered with 404 is made again.
+    pause: float = 0.25
+
+    def for_request(self) -> dict[str, Any]:
+        """The time-outs as `httpx` takes them with a single request."""
+        timeout = httpx.Timeout(self.read, connect=self.connect, pool=self.total)
+        return {"timeout": timeout.as_dict()}
+
+
+@dataclass(slots=True)
+class _Question:
+    """One question under way: whom it is about, what was called so far, and what is certain already."""
+
+    subdomain: str
+    token: SecretStr
+    allowance: Allowance
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    #: The verdict that stands if a call that only adds to it does not come back.
+    certain: Verdict | None = None
+
+
+class WorkableClient:
+    """Asks Workable over `http`, which stays its owner's to close. Redirects and cookies are never followed or sent.
+
+    `url_template` holds `{subdomain}`. With a partner's `client_id` Workable allows five times as much. `budget` may
+    be shared by several clients of one process.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        url_template: str = facts.URL_TEMPLATE,
+        clock: Clock | None = None,
+        user_agent: str = facts.USER_AGENT,
+        client_id: SecretStr | str | None = None,
+        timeouts: Timeouts | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        self._http = http
+        self._addresses = Addresses(url_template)
+        self._clock = clock or SystemClock()
+        self._timeouts = timeouts or Timeouts()
+        self._extensions = self._timeouts.for_request()
+        self._client_id = SecretStr(client_id) if isinstance(client_id, str) else client_id
+        self._headers = [
+            (b"Accept", b"application/json"),
+            (b"Accept-Encoding", b"identity"),  # a packed answer could unpack to anything
+            (b"User-Agent", user_agent.encode("ascii")),
+        ]
+        self._budget = Budget(self._clock, partner=client_id is not None) if budget is None else budget
+
+    # ── the two questions ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def verify(self, subdomain: str, token: SecretStr) -> Answer:
+        """Can this token read the account and its recruiters? Two calls, one after the other; at most four.
+
+        One after the other, because the first refusal makes the second call needless.
+
+        Raises:
+            OurFault: a fault of the program; it holds nothing of the request.
+        """
+        question = _Question(subdomain, token, VERIFICATION)
+        return await self._answer(question, self._verify(question))
+
+    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, closely: bool = True) -> Answer:
+        """Is our recruiter in the account? One call. If not: what comes close?
+
+        `closely`: when nothing in the list comes close, the members are asked too, if at least half of the account's
+        limit is left. That is a second call, so leave it out where nobody waits for the answer.
+
+        Raises:
+            OurFault: a fault of the program; it holds nothing of the request.
+        """
+        question = _Question(subdomain, token, LOOK)
+        return await self._answer(question, self._look(question, recruiter, closely))
+
+    async def _answer(self, question: _Question, verdict: Coroutine[Any, Any, Verdict]) -> Answer:
+        fault = None
+        try:
+            async with asyncio.timeout(self._timeouts.total):
+                found = await verdict
+        except TimeoutError:
+            for unanswered in question.calls[-1:]:
+                unanswered["note"] = f"no whole answer within {self._timeouts.total:g} s"
+            found = question.certain or Unavailable()
+        except Exception as error:  # noqa: BLE001 - whatever it is, its frames hold the request
+            fault = _place(error)
+        if fault is not None:
+            raise OurFault(f"Asking Workable went wrong on our side: {fault}.")
+        return Answer(verdict=found, evidence={"calls": question.calls})
+
+    # ── verification ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _verify(self, question: _Question) -> Verdict:
+        found = await self._ask_again(question, facts.ACCOUNT, facts.ACCOUNT_PATH)
+        if isinstance(found, ObjectMissing):
+            found = WrongAccount()  # as good as 422 on this call
+        verdict = answers.account_in(found, question.subdomain) if isinstance(found, Page) else found
+        if isinstance(verdict, AccountReadable):
+            recruiters = await self._recruiters(question)
+            verdict = recruiters if isinstance(recruiters, Verdict) else verdict
+        return await self._named(question, verdict) if verdict == WrongAccount() else verdict
+
+    async def _named(self, question: _Question, verdict: Verdict) -> Verdict:
+        """The mismatch with the subdomains that the token does reach, if Workable tells; it is certain without them."""
+        question.certain = verdict
+        found = await self._ask(question, facts.ACCOUNTS, self._addresses.of(facts.NO_ACCOUNT, facts.ACCOUNTS_PATH))
+        if not isinstance(found, Page):
+            return verdict
+        return WrongAccount(answers.subdomains_in(found, but=question.subdomain))
+
+    # ── looking for the recruiter ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _look(self, question: _Question, recruiter: Recruiter, closely: bool) -> Verdict:
+        listed = await self._recruiters(question)
+        if isinstance(listed, Verdict):
+            return listed
+        ours = _find(listed, recruiter.email)
+        if ours is not None:
+            return RecruiterSeen(ours.id) if ours.id else NotUnderstood("Our recruiter is in the list without an id.")
+        near = nearness.close(recruiter, [(one.name, one.email) for one in listed])
+        if near is not None:
+            return RecruiterNotSeen(near)
+        question.certain = RecruiterNotSeen(nearness.not_there(len(listed)))
+        if closely and await self._is_member(question, recruiter.email):
+            return RecruiterNotSeen(nearness.as_member(recruiter))
+        return question.certain
+
+    async def _recruiters(self, question: _Question) -> list[Entry] | Verdict:
+        found = await self._ask_again(question, facts.RECRUITERS, facts.RECRUITERS_PATH)
+        if isinstance(found, ObjectMissing):
+            return NotUnderstood("Workable says twice that there is no list of recruiters (404).")
+        return answers.recruiters_in(found) if isinstance(found, Page) else found
+
+    async def _is_member(self, question: _Question, email: str) -> bool:
+        """True if the members hold this e-mail. Trouble counts as no: this only adds a hint."""
+        url: httpx.URL | None = self._addresses.of(question.subdomain, facts.MEMBERS_PATH)
+        for _ in range(facts.MAX_MEMBER_PAGES):
+            if url is None or not self._budget.is_roomy(question.subdomain):
+                return False
+            page = await self._ask(question, facts.MEMBERS, url)
+            members = page.body.get("members") if isinstance(page, Page) else None
+            if not isinstance(page, Page) or not isinstance(members, list):
+                return False
+            if _find(answers.entries(members), email) is not None:
+                return True
+            url = self._addresses.next_page(question.subdomain, answers.next_in(page))
+        return False
+
+    # ── one call ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _ask_again(self, question: _Question, call: str, path: str) -> Page | Verdict:
+        """Ask; after a 404 once more, because a single one is no verdict."""
+        url = self._addresses.of(question.subdomain, path)
+        found = await self._ask(question, call, url)
+        if isinstance(found, ObjectMissing):
+            await asyncio.sleep(self._timeouts.pause)
+            found = await self._ask(question, call, url)
+        return found
+
+    async def _ask(self, question: _Question, call: str, url: httpx.URL) -> Page | Verdict:
+        """Make one call, if the budget allows it, and write down what came of it."""
+        until = self._budget.spend(question.subdomain, question.allowance)
+        if until is not None:
+            question.calls.append({"call": call, "note": "not made: the budget of calls is used up"})
+            return OverLimit(until)
+        made: dict[str, Any] = {"call": call}
+        question.calls.append(made)
+        started = perf_counter()
+        try:
+            judged = await self._exchange(question, url, made)
+        except httpx.LocalProtocolError:
+            raise  # our own request was wrong
+        except TRANSPORT_TROUBLE as error:
+            judged = Judged(Unavailable(), trouble_name(error))
+        finally:
+            made["ms"] = round((perf_counter() - started) * 1000)
+        if judged.note is not None:
+            made["note"] = judged.note
+        return judged.outcome
+
+    async def _exchange(self, question: _Question, url: httpx.URL, made: dict[str, Any]) -> Judged:
+        """Send the request and judge the answer, reading no more of it than is needed."""
+        response = await self._http.send(
+            self._request(url, question.token), stream=True, auth=None, follow_redirects=False
+        )
+        try:
+            made["status"] = response.status_code
+            headers = {key.lower(): value for key, value in response.headers.raw}
+            now = self._clock.now()
+            self._budget.learn(question.subdomain, headers, now)
+            judged = answers.judge_head(response.status_code, headers, now)
+            if judged is None:
+                judged = answers.judge_body(response.status_code, headers, await _body(response))
+        finally:
+            await response.aclose()
+        if isinstance(judged.outcome, OverLimit):
+            self._budget.block(question.subdomain, judged.outcome.retry_at)
+        return judged
+
+    def _request(self, url: httpx.URL, token: SecretStr) -> httpx.Request:
+        """The request, made by hand: nothing of the client's own headers, cookies or parameters gets into it."""
+        request = httpx.Request(
+            "GET",
+            url,
+            headers=[
+                (b"Host", url.netloc),
+                *self._headers,
+                *([(facts.CLIENT_ID_HEADER, self._client_id.get_secret_value())] if self._client_id else ()),
+                ("Authorization", "Bearer " + token.get_secret_value()),
+            ],
+            stream=NO_BODY,  # said so, httpx need not work out that there is none
+            extensions=self._extensions,
+        )
+        request.read()
+        return request
+
+
+async def _body(response: httpx.Response) -> bytes | None:
+    """The body as it was sent; None as soon as it is longer than we read.
+
+    Read from the stream itself: `aiter_bytes` would unpack without a limit.
+    """
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    chunks, size = [], 0
+    async for chunk in response.stream:
+        size += len(chunk)
+        if size > facts.MAX_ANSWER:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _find(listed: list[Entry], email: str) -> Entry | None:
+    """The entry with this e-mail: exactly, or else with other capitals. Workable keeps capitals as they were typed."""
+    wanted = nearness.same_text(email)
+    alike = [one for one in listed if nearness.same_text(one.email) == wanted]
+    return next((one for one in alike if one.email == email), alike[0] if alike else None)
+
+
+def _place(error: Exception) -> str:
+    """What went wrong and where, without the message: it may quote the request."""
+    frames = extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"

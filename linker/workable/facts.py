@@ -1,0 +1,55 @@
+"""Facts about Workable's API, version SPI v3, as data: where things are, what they need, how much is allowed.
+
+How sure each one is: *recorded* from the real service, *documented* by Workable, *seen* by integrators, or
+*not established* (then the careful side is taken).
+"""
+
+from __future__ import annotations
+
+#: Where an account is (recorded).
+URL_TEMPLATE = "https://{subdomain}.workable.com"
+#: Stands in the place of the subdomain for calls that belong to no account (recorded).
+NO_ACCOUNT = "www"
+
+#: One account: a flat object with `id`, `name`, `subdomain` (recorded).
+ACCOUNT_PATH = "/spi/v3/accounts/{subdomain}"
+#: The external recruiters: `{"recruiters": [{"id", "name", "email"}]}` (documented; only the empty list is recorded).
+#: No paging and no filter by e-mail are documented.
+RECRUITERS_PATH = "/spi/v3/recruiters"
+#: The accounts that a token reaches: `{"accounts": [...]}`, asked without an account (recorded).
+ACCOUNTS_PATH = "/spi/v3/accounts"
+#: The members: `{"members": [...], "paging": {"next": URL}}`; no `paging` on the last page (recorded).
+MEMBERS_PATH = "/spi/v3/members?status=all&limit=100"
+
+#: The permission that all four calls need (documented).
+SCOPE = "r_jobs"
+
+#: How each call is named in the evidence. The first two are the names that the law's table uses.
+ACCOUNT = "GET /accounts/{subdomain}"
+RECRUITERS = "GET /recruiters"
+ACCOUNTS = "GET /accounts"
+MEMBERS = "GET /members"
+
+#: We say who we are, always in the same words: answers vary with the User-Agent (recorded).
+USER_AGENT = "workable-linker"
+#: Partners send their id with this header and get the larger limit (documented).
+CLIENT_ID_HEADER = "X-WORKABLE-CLIENT-ID"
+
+#: Requests in a window for an account token, and with a partner's client id (documented).
+ACCOUNT_LIMIT = 10
+PARTNER_LIMIT = 50
+#: The length of the window, in seconds (documented; that it is aligned to the clock is seen).
+WINDOW = 10.0
+#: What is left of the window, and when it ends in Unix seconds. Only good answers carry them (recorded).
+LIMIT_HEADER = b"x-rate-limit-limit"
+REMAINING_HEADER = b"x-rate-limit-remaining"
+RESET_HEADER = b"x-rate-limit-reset"
+#: Not documented by Workable; honoured if it comes.
+RETRY_AFTER_HEADER = b"retry-after"
+
+#: Our own limits. No answer that we need is longer than this, in bytes, unpacked.
+MAX_ANSWER = 1024 * 1024
+#: How many pages of members a hint is worth.
+MAX_MEMBER_PAGES = 3
+#: The furthest time, in seconds, that we let Workable put us off to.
+MAX_WAIT = 3600.0

@@ -1,0 +1,98 @@
+"""What comes close to our recruiter, told so that the customer can mend it.
+
+Of other people's data nothing is shown: only our own name and e-mail appear, and how many other recruiters there are.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from states.connection import Recruiter
+
+#: The greatest number of slips (a character too much, missing, wrong, or two swapped) that still counts as our e-mail.
+MOST_SLIPS = 2
+MENU = "Settings > Account members > Add an external recruiter"
+
+
+def same_text(text: str) -> str:
+    """The text as it is compared: without blanks around, capitals, or different spellings of the same letter."""
+    text = text.strip()
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+
+
+def slips(left: str, right: str, most: int = MOST_SLIPS) -> int:
+    """The number of slips between two texts; `most + 1` as soon as it is clear that there are more than `most`.
+
+    This is the optimal string alignment distance, reckoned only in the band that can matter. It stands here because
+    twenty lines are less to keep than a compiled dependency.
+    """
+    if abs(len(left) - len(right)) > most:
+        return most + 1
+    over = most + 1
+    before: list[int] = []
+    above = [min(column, over) for column in range(len(right) + 1)]
+    for row in range(1, len(left) + 1):
+        first, last = max(1, row - most), min(len(right), row + most)
+        current = [over] * (len(right) + 1)
+        current[0] = min(row, over)
+        for column in range(first, last + 1):
+            differs = left[row - 1] != right[column - 1]
+            least = min(above[column] + 1, current[column - 1] + 1, above[column - 1] + differs)
+            if row > 1 and column > 1 and left[row - 2 : row] == right[column - 2 : column][::-1]:
+                least = min(least, before[column - 2] + 1)
+            current[column] = min(least, over)
+        if min(current) == over and min(above) == over:
+            return over
+        before, above = above, current
+    return above[-1]
+
+
+def close(ours: Recruiter, others: Sequence[tuple[str, str]]) -> str | None:
+    """The hint about one of these (name, e-mail) pairs that comes close to our recruiter; None if none does.
+
+    An e-mail with a slip tells more than the right name with another e-mail, so it is looked for first.
+    """
+    email = same_text(ours.email)
+    for _, theirs in others:
+        if 0 < slips(email, same_text(theirs)) <= MOST_SLIPS:
+            return _slip(ours.email, theirs)
+    name = _plain_name(ours.name)
+    if any(_plain_name(theirs) == name for theirs, _ in others):
+        return (
+            f"An external recruiter named “{ours.name}” was added with another e-mail. If it is meant for this "
+            f"connection, edit its e-mail in Workable to {ours.email}."
+        )
+    return None
+
+
+def _slip(ours: str, theirs: str) -> str:
+    """Says where the e-mail goes wrong by the part of our own that is still right."""
+    alike = 0
+    for mine, other in zip(ours.casefold(), same_text(theirs), strict=False):
+        if mine != other:
+            break
+        alike += 1
+    where = f"it differs after “{ours[:alike]}”" if alike else "it differs at the very beginning"
+    return f"An external recruiter was added with almost this e-mail: {where}. In Workable, edit its e-mail to {ours}."
+
+
+def _plain_name(name: str) -> str:
+    return " ".join(same_text(name).split())
+
+
+def as_member(ours: Recruiter) -> str:
+    """The hint that our recruiter was added in the wrong place."""
+    return (
+        f"{ours.email} was added as an account member, not as an external recruiter. In Workable, remove that member, "
+        f"then add it with {MENU}."
+    )
+
+
+def not_there(others: int) -> str:
+    """What to say when nothing comes close; `others` is how many external recruiters there are."""
+    if not others:
+        return "The list of external recruiters in Workable is empty."
+    if others == 1:
+        return "Workable lists 1 other external recruiter; it is not this one."
+    return f"Workable lists {others} other external recruiters; none of them is this one."

@@ -1,0 +1,91 @@
+"""The one HTTP client of the process, and what its libraries raise when the network is in trouble."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Literal
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+Kind = Literal["aiohttp", "httpx", "httpx-no-keepalive"]
+
+#: What means that Workable could not be reached or broke off. `httpx-aiohttp` 0.2 lets some errors of aiohttp through
+#: as they are (an answer that is no HTTP), and the TLS and socket errors of the system are `OSError`.
+TRANSPORT_TROUBLE = (httpx.TransportError, aiohttp.ClientError, OSError)
+
+
+def trouble_name(error: BaseException) -> str:
+    """The name of the trouble, for the evidence; never the message, which may quote what was sent.
+
+    The cause's name is taken, because `httpx-aiohttp` 0.2 calls every lost connection a `ConnectTimeout`.
+    """
+    return type(error.__cause__ or error).__name__
+
+
+def build_http(
+    kind: Kind = "aiohttp",
+    *,
+    connections: int = 100,
+    keepalive: float = 15.0,
+    verify: ssl.SSLContext | bool = True,
+) -> httpx.AsyncClient:
+    """Build the process's client. It opens nothing before its first request, and is its owner's to close.
+
+    `connections`: the most at one time. `keepalive`: seconds that an idle one is kept; there is one host per customer,
+    so most are used once. Proxies named in the environment are not used, cookies not kept, redirects not followed.
+    """
+    # SSL_CERT_FILE and SSL_CERT_DIR are honoured: they say whom to believe, not whom to talk to.
+    context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify=verify)
+    transport = (
+        _aiohttp(context, connections, keepalive)
+        if kind == "aiohttp"
+        else _httpx(context, connections, keepalive, idle=min(connections, 20) if kind == "httpx" else 0)
+    )
+    return _Client(transport=transport, follow_redirects=False, trust_env=False)
+
+
+class _NoCookies(httpx.Cookies):
+    """Takes no cookies. `httpx` would keep those of every account, and spends a tenth of a request on it."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leave them where they are."""
+
+
+NO_COOKIES = _NoCookies()
+
+
+class _Client(httpx.AsyncClient):
+    """A client without a memory."""
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """None, always."""
+        return NO_COOKIES
+
+    @cookies.setter
+    def cookies(self, cookies: object) -> None:
+        """Passed over."""
+
+
+def _httpx(context: ssl.SSLContext, connections: int, keepalive: float, *, idle: int) -> httpx.AsyncBaseTransport:
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=idle, keepalive_expiry=keepalive)
+    return httpx.AsyncHTTPTransport(verify=context, limits=limits, trust_env=False)
+
+
+def _aiohttp(context: ssl.SSLContext, connections: int, keepalive: float) -> httpx.AsyncBaseTransport:
+    """A transport over a bare session, which is made in the event loop that asks first.
+
+    `httpx` and our client do the time-outs, the redirects and the unpacking.
+    """
+
+    def session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=keepalive),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    return AiohttpTransport(verify=context, client=session)

@@ -1,0 +1,98 @@
+"""What all measurements stand on: a Workable in a process of its own, and a database full of due connections."""
+
+from __future__ import annotations
+
+import multiprocessing
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection as Pipe
+
+from pydantic import SecretStr
+from sqlalchemy import insert
+
+from linker import Settings, mapping, new_key
+from linker.database import Database
+from linker.rows import ConnectionRow
+from linker.sandbox import Limit, World, running
+from linker.schema import check
+from linker.sealing import Sealer, fingerprint
+from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
+from states.table import LAW
+
+CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
+TOKEN = SecretStr("a-token-for-all-accounts-of-the-bench")
+NOW = datetime.now(UTC)
+AGE = timedelta(minutes=30)
+
+
+def serve(ready: Pipe, accounts: int) -> None:
+    """Serve a Workable without a limit, with one token that reaches every account, until the other end hangs up."""
+    world = World(limit=Limit.off(), log_length=1)
+    for number in range(accounts):
+        world.add_account(f"bench{number}", name=f"Bench {number}")
+        world.add_token(f"bench{number}", token_of(number).get_secret_value())
+    with running(world) as url:
+        ready.send(url)
+        ready.recv()
+
+
+def token_of(number: int) -> SecretStr:
+    """The token of an account."""
+    return SecretStr(f"{TOKEN.get_secret_value()}-{number}")
+
+
+@contextmanager
+def workable(accounts: int) -> Iterator[str]:
+    """A Workable in a process of its own; gives the URL template."""
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(there, accounts), daemon=True)
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send("done")
+        process.join(10)
+
+
+def settings(database_url: str, workable_url: str) -> Settings:
+    """Settings with a fresh key."""
+    return Settings(database_url=database_url, workable_url=workable_url, secret_keys=(new_key(),))
+
+
+def waiting(number: int, sealer: Sealer) -> Connection:
+    """A connection that waits for its recruiter, as many do at any time."""
+    connection_id = f"con_{secrets.token_hex(10)}"
+    token = token_of(number)
+    return Connection(
+        id=connection_id,
+        owner=f"owner-{number}",
+        created_at=NOW - AGE,
+        state=ConnectionState.AWAITING_RECRUITER,
+        state_since=NOW - AGE,
+        subdomain=f"bench{number}",
+        account=Account(id=f"{number:x}", name=f"Bench {number}", subdomain=f"bench{number}"),
+        recruiter=Recruiter(name="Integration", email=f"ats+{number:010d}@inbound.example.com"),
+        token=Credential(
+            subdomain=f"bench{number}",
+            sealed=sealer.seal(token, bound_to=connection_id),
+            fingerprint=fingerprint(token),
+        ),
+        deadline=NOW + timedelta(days=14),
+        due_at=NOW,
+        last_ok_at=NOW,
+    )
+
+
+def fill(database_url: str, of: Settings, count: int) -> list[str]:
+    """Make a database with connections that are due, as they would be after their set-up; gives their ids."""
+    sealer = Sealer(of.secret_keys)
+    connections = [waiting(number, sealer) for number in range(count)]
+    kept = {"version": 1, "last_seq": 0, "updated_at": NOW, "law": LAW}
+    rows = [mapping.changed_columns(None, connection) | kept for connection in connections]
+    database = Database(database_url)
+    check(database)
+    database.write_here(lambda transaction: transaction.execute(insert(CONNECTION), rows))
+    database.close()
+    return [connection.id for connection in connections]

@@ -1,0 +1,66 @@
+"""What one step costs on top of its call, and what importing us costs on top of what we stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+from linker import Linker
+from linker.ports import SystemClock
+from linker.workable import WorkableClient, build_http
+from scripts.benchmarks import local, sweep
+from scripts.benchmarks.figures import Figures
+
+STEPS = 150
+#: A pause between two calls of one account would be polite; the bench uses each account once instead.
+FOUNDATIONS = (
+    "alembic.command, anyio.from_thread, apscheduler.schedulers.asyncio, cryptography.hazmat.primitives.ciphers.aead, "
+    "httpx, httpx_aiohttp, pydantic_settings, sqlmodel, sqlalchemy, structlog, transitions"
+)
+
+
+async def steps(url: str, database_url: str) -> tuple[float, float]:
+    """The median milliseconds of “Set up integration”, and of the look alone that it makes."""
+    async with build_http() as http:
+        linker = Linker(local.settings(database_url, url), http=http)
+        ids = local.fill(database_url, linker.settings, STEPS)
+        client = WorkableClient(http, url_template=url, clock=SystemClock())
+        async with linker:
+            await linker.confirm_recruiter(ids[0])
+            whole, calls = [], []
+            for number in range(1, STEPS):
+                began = time.perf_counter()
+                await client.look(f"bench{number}", local.token_of(number), sweep.OURS)
+                calls.append(time.perf_counter() - began)
+                began = time.perf_counter()
+                await linker.confirm_recruiter(ids[number])
+                whole.append(time.perf_counter() - began)
+    return median(whole) * 1000, median(calls) * 1000
+
+
+def imports(what: str) -> float:
+    """The seconds that a fresh interpreter takes to import something."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import {what}"], check=True)
+    return time.perf_counter() - began
+
+
+def measure(figures: Figures, folder: Path, rounds: int) -> None:
+    """Add the figures of single steps and of imports."""
+    with local.workable(STEPS) as url:
+        for number in range(rounds):
+            whole, call = asyncio.run(steps(url, f"sqlite:///{folder}/step{number}.db"))
+            figures.add("a step with its call, ms", whole)
+            figures.add("the call alone, ms", call)
+            figures.add("a step on top of its call, ms", whole - call)
+            figures.add("the goal for that, ms", 5.0)
+    figures.ratio("step_over_goal", "a step on top of its call, ms", "the goal for that, ms", goal=1.0, at_most=True)
+    imports("linker")
+    for _ in range(rounds * 2):
+        figures.add("import linker, s", imports("linker"))
+        figures.add("import what it stands on, s", imports(FOUNDATIONS))
+    figures.ratio("import", "import linker, s", "import what it stands on, s", goal=1.3, at_most=True)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linker.workable.nearness import MOST_SLIPS, as_member, close, not_there, same_text, slips
+from states.connection import Recruiter
+
+OURS = Recruiter(name="Northwind ATS", email="ats+q7kd2m@inbound.example")
+
+
+def whole_distance(left: str, right: str) -> int:
+    """The optimal string alignment distance, reckoned in full and without cleverness."""
+    table = {(row, 0): row for row in range(len(left) + 1)} | {(0, column): column for column in range(len(right) + 1)}
+    for row in range(1, len(left) + 1):
+        for column in range(1, len(right) + 1):
+            differs = left[row - 1] != right[column - 1]
+            table[row, column] = min(
+                table[row - 1, column] + 1, table[row, column - 1] + 1, table[row - 1, column - 1] + differs
+            )
+            if row > 1 and column > 1 and left[row - 1] == right[column - 2] and left[row - 2] == right[column - 1]:
+                table[row, column] = min(table[row, column], table[row - 2, column - 2] + 1)
+    return table[len(left), len(right)]
+
+
+@given(st.text("abc", max_size=9), st.text("abc", max_size=9), st.integers(0, 4))
+def test_slips_are_counted_up_to_the_limit(left: str, right: str, most: int) -> None:
+    """The quick count is the distance as far as the limit, and one more than the limit beyond it."""
+    assert slips(left, right, most) == min(whole_distance(left, right), most + 1)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "told"),
+    [
+        ("ats+q7kdm@inbound.example", "after “ats+q7kd”"),
+        ("ats+q7kd2mm@inbound.example", "after “ats+q7kd2m”"),
+        ("ats+q7kd2n@inbound.example", "after “ats+q7kd2”"),
+        ("ats+q7dk2m@inbound.example", "after “ats+q7”"),
+        ("ATS+Q7KD2M@inbond.exmaple", "after “ats+q7kd2m@inbo”"),
+        ("bats+q7kd2m@inbound.example", "at the very beginning"),
+        ("ats+q7kd2m@inbound.example.", "after “ats+q7kd2m@inbound.example”"),
+    ],
+)
+def test_a_slip_in_the_email_is_told_by_our_own_part(theirs: str, told: str) -> None:
+    """An e-mail with one or two slips is pointed at by what is right in it, and the right one is given."""
+    hint = close(OURS, [("Someone", "else@elsewhere.example"), ("Typo", theirs)])
+    assert hint is not None
+    assert told in hint
+    assert f"edit its e-mail to {OURS.email}." in hint
+    assert theirs not in hint.replace(OURS.email, "")
+    assert "Typo" not in hint
+
+
+@pytest.mark.parametrize("name", ["Northwind ATS", " northwind  ats ", "NORTHWIND ATS"])
+def test_the_right_name_with_another_email_is_told(name: str) -> None:
+    """Our name beside another e-mail gives a hint that shows only our own."""
+    hint = close(OURS, [(name, "jane.doe@acme.example")])
+    assert hint is not None
+    assert "Northwind ATS" in hint
+    assert OURS.email in hint
+    assert "jane" not in hint
+
+
+def test_a_slip_is_told_before_the_right_name() -> None:
+    """An e-mail that is nearly ours tells more than our name with a foreign one."""
+    hint = close(OURS, [("Northwind ATS", "x@y.example"), ("Any", "ats+q7kd2n@inbound.example")])
+    assert hint is not None
+    assert "almost" in hint
+
+
+def test_strangers_are_not_near() -> None:
+    """Other people's recruiters, and entries without anything, give no hint."""
+    assert close(OURS, [("", ""), ("Jane", "jane@acme.example"), ("Other", "ats+zzzz99@inbound.example")]) is None
+
+
+@given(st.lists(st.tuples(st.text(max_size=30), st.emails() | st.text(max_size=40))))
+def test_no_hint_shows_anything_of_others(others: list[tuple[str, str]]) -> None:
+    """A hint is made of fixed words and our own data, so it depends on nothing of others but where a slip begins."""
+    hint = close(OURS, others)
+    if hint is None:
+        return
+    near = [theirs for _, theirs in others if 0 < slips(same_text(OURS.email), same_text(theirs)) <= MOST_SLIPS]
+    assert ("almost" in hint) == bool(near)
+
+
+def test_texts_compare_without_blanks_capitals_or_spellings() -> None:
+    """Blanks, capitals and the two ways to write an accented letter make no difference."""
+    assert same_text(" Jos\u00e9@X.example ") == same_text("jose\u0301@x.EXAMPLE")
+
+
+def test_the_other_hints_say_what_is_there() -> None:
+    """A member, an empty list and a list of others are told apart."""
+    assert "account member" in as_member(OURS)
+    assert OURS.email in as_member(OURS)
+    assert "empty" in not_there(0)
+    assert "1 other external recruiter;" in not_there(1)
+    assert "12 other external recruiters;" in not_there(12)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linker.errors import BadSettings, OurFault
+from linker.inputs.subdomain import is_label
+from linker.workable.addresses import Addresses
+from linker.workable.facts import ACCOUNT_PATH, MEMBERS_PATH, RECRUITERS_PATH
+
+REAL = Addresses("https://{subdomain}.workable.com")
+LOCAL = Addresses("http://127.0.0.1:8787/{subdomain}/")
+
+
+def test_urls_of_both_templates() -> None:
+    """The subdomain stands where the template has it, and in the account's path."""
+    assert str(REAL.of("acme", ACCOUNT_PATH)) == "https://acme.workable.com/spi/v3/accounts/acme"
+    assert str(LOCAL.of("acme", RECRUITERS_PATH)) == "http://127.0.0.1:8787/acme/spi/v3/recruiters"
+    assert str(LOCAL.of("www", MEMBERS_PATH)) == "http://127.0.0.1:8787/www/spi/v3/members?status=all&limit=100"
+
+
+@pytest.mark.parametrize("bad", ["", "ACME", "acme.evil", "acme/..", "a@b", "acme:80", "аcme", "acme\n", "-", "%2e"])  # noqa: RUF001
+def test_no_url_is_made_for_what_is_no_label(bad: str) -> None:
+    """A subdomain that was not parsed makes no URL."""
+    with pytest.raises(OurFault):
+        REAL.of(bad, RECRUITERS_PATH)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "https://acme.workable.com",
+        "ftp://{subdomain}.x",
+        "https://{subdomain}@x",
+        "https://{subdomain}.x/?a",
+        "nonsense",
+    ],
+)
+def test_a_template_is_checked(template: str) -> None:
+    """A template without the subdomain, with another scheme, a user or a query is refused."""
+    with pytest.raises(BadSettings):
+        Addresses(template)
+
+
+@pytest.mark.parametrize(
+    ("given", "followed"),
+    [
+        ("https://acme.workable.com/spi/v3/members?since_id=2", True),
+        ("https://acme.workable.com:443/spi/v3/members", True),
+        ("http://acme.workable.com/spi/v3/members", False),
+        ("https://acme.workable.com:8443/spi/v3/members", False),
+        ("https://globex.workable.com/spi/v3/members", False),
+        ("https://acme.workable.com.evil.example/spi/v3/members", False),
+        ("https://acme.workable.com@evil.example/spi/v3/members", False),
+        ("https://u:p@acme.workable.com/spi/v3/members", False),
+        ("https://evil.example/spi/v3/members", False),
+        ("https://acme.workable.com/spi/v3/../../x", False),
+        ("https://acme.workable.com/spi/v3/%2e%2e/%2e%2e/x", False),
+        ("https://acme.workable.com/x", False),
+        ("/spi/v3/members", False),
+        ("//evil.example/spi/v3/members", False),
+        ("https://[", False),
+        ("", False),
+        (None, False),
+        (7, False),
+        ("https://acme.workable.com/spi/v3/" + "x" * 3000, False),
+    ],
+)
+def test_a_further_page_is_followed_only_within_the_account(given: object, followed: bool) -> None:
+    """A next URL is followed only with the account's own scheme, host, port and path."""
+    assert (REAL.next_page("acme", given) is not None) is followed
+
+
+def test_on_a_test_server_the_account_is_in_the_path() -> None:
+    """With the subdomain in the path, another account's pages on the same host are not followed."""
+    assert LOCAL.next_page("acme", "http://127.0.0.1:8787/acme/spi/v3/members?x") is not None
+    assert LOCAL.next_page("acme", "http://127.0.0.1:8787/globex/spi/v3/members?x") is None
+
+
+@given(st.text(max_size=80))
+def test_every_url_is_the_accounts_own(subdomain: str) -> None:
+    """Whatever text is given, a URL is on the host of that label, or none is made."""
+    try:
+        url = REAL.of(subdomain, RECRUITERS_PATH)
+    except OurFault:
+        assert not is_label(subdomain)
+    else:
+        assert url.host == f"{subdomain}.workable.com"

@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import socket
+import struct
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import get_args
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from linker.errors import OurFault
+from linker.workable import Timeouts, WorkableClient, build_http
+from linker.workable.transport import Kind
+from states.connection import Recruiter
+from states.verdicts import NotUnderstood, OverLimit, RecruiterNotSeen, RecruiterSeen, Unavailable, Verdict
+from tests.unit.workable_helpers import NOON, OURS, TOKEN, FakeWorkable, SettableClock
+
+CANARY = TOKEN.get_secret_value()
+QUICK = Timeouts(connect=0.4, read=0.4, total=1.0, pause=0.0)
+Speak = Callable[[asyncio.StreamWriter], Awaitable[None]]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def good(body: bytes, *more: bytes) -> bytes:
+    """A whole answer with this JSON."""
+    head = (b"HTTP/1.1 200 OK", b"Content-Type: application/json", b"Content-Length: %d" % len(body), *more)
+    return b"\r\n".join((*head, b"", body))
+
+
+@asynccontextmanager
+async def speaking(speak: Speak) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server on the loopback that reads each request and then speaks; gives its URL template and what it read."""
+    heard: list[bytes] = []
+    tasks: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
+        try:
+            while True:
+                heard.append(await reader.readuntil(b"\r\n\r\n"))
+                await speak(writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}/{{subdomain}}", heard
+    finally:
+        server.close()
+        for task in tasks:
+            assert task is not None
+            task.cancel()
+        await asyncio.gather(*filter(None, tasks), return_exceptions=True)
+
+
+async def look_at(template: str, kind: Kind, *, timeouts: Timeouts = QUICK, times: int = 1) -> list[Verdict]:
+    """Look for our recruiter with a real client of this kind."""
+    async with build_http(kind) as http:
+        client = WorkableClient(http, url_template=template, clock=SettableClock(), timeouts=timeouts)
+        return [(await client.look("acme", TOKEN, OURS, closely=False)).verdict for _ in range(times)]
+
+
+async def say(writer: asyncio.StreamWriter, *parts: bytes, pause: float = 0.0) -> None:
+    """Send the parts, with a pause after each."""
+    for part in parts:
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(pause)
+
+
+async def silent(writer: asyncio.StreamWriter) -> None:
+    """Say nothing."""
+    await asyncio.sleep(30)
+
+
+async def trickle(writer: asyncio.StreamWriter) -> None:
+    """Send a byte now and then, always in time for the read time-out."""
+    await say(writer, good(b" " * 1000)[:-1000], *[b" "] * 1000, pause=0.05)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close without a word."""
+    raise ConnectionError
+
+
+async def cut_the_head(writer: asyncio.StreamWriter) -> None:
+    """Close in the middle of the head."""
+    await say(writer, b"HTTP/1.1 200 OK\r\nContent-Ty")
+    raise ConnectionError
+
+
+async def cut_the_body(writer: asyncio.StreamWriter) -> None:
+    """Close in the middle of the body."""
+    await say(writer, good(b'{"recruiters": []}')[:-9])
+    raise ConnectionError
+
+
+async def cut_the_chunk(writer: asyncio.StreamWriter) -> None:
+    """Close in the middle of a chunk."""
+    await say(writer, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{")
+    raise ConnectionError
+
+
+async def reset(writer: asyncio.StreamWriter) -> None:
+    """Reset the connection in the middle of the body."""
+    await say(writer, good(b'{"recruiters": []}')[:-9])
+    raw: socket.socket = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    raise ConnectionError
+
+
+async def gibberish(writer: asyncio.StreamWriter) -> None:
+    """Say what is no HTTP."""
+    await say(writer, b"220 mail.example ESMTP ready\r\n\r\n")
+
+
+async def endless(writer: asyncio.StreamWriter) -> None:
+    """Send a body that never ends."""
+    await say(writer, good(b"")[:-1].replace(b"Content-Length: 0\r\n", b"Content-Length: 999999999999\r\n") + b"\n")
+    while True:
+        await say(writer, b" " * 65536)
+
+
+async def bomb(writer: asyncio.StreamWriter) -> None:
+    """Send 64 KiB that unpack to 64 MiB."""
+    await say(writer, good(gzip.compress(b'{"recruiters": [' + b" " * (64 << 20) + b"]}"), b"Content-Encoding: gzip"))
+
+
+async def packed(writer: asyncio.StreamWriter) -> None:
+    """Send a packed answer although none was asked for."""
+    await say(writer, good(gzip.compress(b'{"recruiters": []}'), b"Content-Encoding: gzip"))
+
+
+async def throttle(writer: asyncio.StreamWriter) -> None:
+    """Refuse with a time and an endless body."""
+    await say(writer, b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 99999999\r\n\r\n")
+    await asyncio.sleep(30)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("speak", "expected"),
+    [
+        (silent, Unavailable),
+        (trickle, Unavailable),
+        (hang_up, Unavailable),
+        (cut_the_head, Unavailable),
+        (cut_the_body, Unavailable),
+        (cut_the_chunk, Unavailable),
+        (reset, Unavailable),
+        (gibberish, Unavailable),
+        (endless, NotUnderstood),
+        (bomb, NotUnderstood),
+        (packed, RecruiterNotSeen),
+        (throttle, OverLimit),
+    ],
+)
+async def test_trouble_on_the_wire_is_a_verdict_in_time(kind: Kind, speak: Speak, expected: type[Verdict]) -> None:
+    """Whatever a server does with the connection, there is a verdict soon after the total time-out at the latest."""
+    async with speaking(speak) as (template, _):
+        started = time.monotonic()
+        (verdict,) = await look_at(template, kind)
+        assert isinstance(verdict, expected)
+        assert time.monotonic() - started < QUICK.total + 1
+    if isinstance(verdict, OverLimit):
+        assert verdict.retry_at == NOON + timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "{subdomain}.invalid"])
+async def test_no_server_at_all_is_a_verdict(kind: Kind, host: str) -> None:
+    """A refused connection and a name that does not exist mean that Workable is unavailable."""
+    (verdict,) = await look_at(f"http://{host}/{{subdomain}}", kind, timeouts=Timeouts(total=5))
+    assert verdict == Unavailable()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_without_tls_is_a_verdict(kind: Kind) -> None:
+    """A failed TLS handshake means that Workable is unavailable."""
+    async with speaking(gibberish) as (template, heard):
+        assert await look_at(template.replace("http://", "https://"), kind) == [Unavailable()]
+        assert not [said for said in heard if CANARY.encode() in said]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_redirects_and_cookies_are_left_alone(kind: Kind) -> None:
+    """The token follows no redirect, and a cookie is never sent back."""
+    body = b'{"recruiters": [{"id": "1", "email": "ats+q7kd2m@inbound.example"}]}'
+    async with speaking(lambda writer: say(writer, good(body))) as (elsewhere, stolen):
+        head = b"HTTP/1.1 302 Found\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\nLocation: "
+        target = elsewhere.replace("{subdomain}", "acme").encode()
+        async with speaking(lambda writer: say(writer, head + target + b"\r\n\r\n")) as (template, heard):
+            assert await look_at(template, kind, times=2) == [Unavailable()] * 2
+        assert not stolen
+        assert len(heard) == 2
+        assert not [said for said in heard if b"cookie" in said.lower()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_sent(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request says who asks, demands unpacked JSON, carries the token, and uses no proxy of the environment."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    body = b'{"recruiters": [{"id": "1", "email": "ats+q7kd2m@inbound.example"}]}'
+    async with speaking(lambda writer: say(writer, good(body))) as (template, heard):
+        assert await look_at(template, kind, times=3) == [RecruiterSeen("1")] * 3
+    lines = heard[0].decode().split("\r\n")
+    assert lines[0] == "GET /acme/spi/v3/recruiters HTTP/1.1"
+    sent = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
+    assert sent.pop("host").startswith("127.0.0.1:")
+    sent.pop("connection", None)
+    assert sent == {
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "authorization": f"Bearer {CANARY}",
+        "user-agent": "workable-linker",
+    }
+
+
+async def test_a_partner_says_so() -> None:
+    """With a client id the partner's header is sent, and it is in no `repr`."""
+    workable = FakeWorkable()
+    client = workable.client(client_id="partner-7")
+    await client.look("acme", TOKEN, OURS, closely=False)
+    assert workable.asked[0].headers["X-WORKABLE-CLIENT-ID"] == "partner-7"
+    assert "partner-7" not in repr(client) + repr(vars(client))
+
+
+async def test_a_clients_own_habits_do_not_matter() -> None:
+    """A client that was handed over with redirects, cookies, credentials and parameters is asked as any other."""
+    workable = FakeWorkable()
+    http = httpx.AsyncClient(
+        transport=httpx.MockTransport(workable),
+        follow_redirects=True,
+        cookies={"a": "b"},
+        auth=("user", "password"),
+        params={"x": "y"},
+        headers={"X-Own": "1"},
+        base_url="https://evil.example",
+    )
+    client = WorkableClient(http, clock=SettableClock())
+    workable.answers["recruiters"] = httpx.Response(302, headers={"location": "https://evil.example/"})
+    assert (await client.look("acme", TOKEN, OURS)).verdict == Unavailable()
+    (request,) = workable.asked
+    assert str(request.url) == "https://acme.workable.com/spi/v3/recruiters"
+    assert request.headers["authorization"] == f"Bearer {CANARY}"
+    assert "cookie" not in request.headers
+    assert "x-own" not in request.headers
+
+
+# ── cancelled, broken, and still silent about the token ───────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_cancelled_question_is_cancelled(kind: Kind) -> None:
+    """Cancelling passes through, and leaves a client that can be used."""
+    async with speaking(silent) as (template, _), build_http(kind) as http:
+        client = WorkableClient(http, url_template=template)
+        asking = asyncio.create_task(client.verify("acme", TOKEN))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+def shown(error: BaseException) -> str:
+    """Everything that a careless log would show of an error: causes, frames and their locals."""
+    whole = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return "".join(whole.format()) + repr(error) + repr(vars(error))
+
+
+def explode(request: httpx.Request) -> httpx.Response:
+    """Fail in a way that nobody expects, with the secret in hand and in the message."""
+    secret = request.headers["authorization"]
+    raise KeyError(secret)
+
+
+@pytest.mark.parametrize("ask", ["verify", "look"])
+async def test_a_fault_of_ours_holds_nothing_of_the_request(ask: str) -> None:
+    """An unexpected exception becomes OurFault with kind and place, and without cause, frames or message."""
+    workable = FakeWorkable(account=explode, recruiters=explode)
+    client = workable.client()
+    with pytest.raises(OurFault) as caught:
+        await (client.verify("acme", TOKEN) if ask == "verify" else client.look("acme", TOKEN, OURS))
+    assert "KeyError at test_workable_sockets.py:" in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert CANARY not in shown(caught.value)
+
+
+@pytest.mark.parametrize("token", [SecretStr(f"{CANARY}é"), SecretStr(f"{CANARY}\r\nX-Evil: 1")])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_token_that_can_be_no_header_is_our_fault(kind: Kind, token: SecretStr) -> None:
+    """A token that was not parsed is neither sent nor shown, and is not called an outage."""
+    async with speaking(silent) as (template, heard), build_http(kind) as http:
+        client = WorkableClient(http, url_template=template)
+        with pytest.raises(OurFault) as caught:
+            await client.verify("acme", token)
+        assert not heard
+    assert CANARY not in shown(caught.value)
+
+
+async def test_a_subdomain_that_was_not_parsed_is_our_fault() -> None:
+    """What is no strict label gets no request."""
+    workable = FakeWorkable()
+    for bad in ("evil.example/", "ACME", "a@b", ""):
+        with pytest.raises(OurFault):
+            await workable.client().look(bad, TOKEN, OURS)
+    assert not workable.asked
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("speak", [silent, cut_the_body, gibberish, bomb, packed])
+async def test_the_token_is_nowhere(kind: Kind, speak: Speak, caplog: pytest.LogCaptureFixture) -> None:
+    """With every library at DEBUG, no log, evidence or verdict shows the token, whatever happens on the wire."""
+    for name in ("", "httpx", "httpcore", "aiohttp", "asyncio"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    async with speaking(speak) as (template, heard), build_http(kind) as http:
+        client = WorkableClient(http, url_template=template, timeouts=QUICK)
+        answers = [await client.verify("acme", TOKEN), await client.look("acme", TOKEN, OURS)]
+        assert CANARY.encode() in heard[0]
+    assert CANARY not in repr(answers) + repr(client) + repr(vars(client)) + caplog.text
+    assert CANARY not in "".join(repr(vars(record)) for record in caplog.records)
+
+
+async def test_a_slow_extra_does_not_undo_a_verdict() -> None:
+    """If the time runs out while the members are asked, the look stands as it is."""
+
+    async def only_recruiters(writer: asyncio.StreamWriter) -> None:
+        await say(writer, good(b'{"recruiters": []}'))
+        await asyncio.sleep(0.05)
+        heard.append(b"") if not heard else await asyncio.sleep(30)
+
+    heard: list[bytes] = []
+    async with speaking(only_recruiters) as (template, _), build_http() as http:
+        client = WorkableClient(http, url_template=template, timeouts=Timeouts(read=30, total=0.5))
+        answer = await client.look("acme", TOKEN, Recruiter(name="N", email="n@x.example"))
+    assert isinstance(answer.verdict, RecruiterNotSeen)
