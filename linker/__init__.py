@@ -1,25 +1,33 @@
-"""Link your customers' Workable accounts, from the first click to years later: the front door."""
+"""Link your customers' Workable accounts, from the first click to years later: the front door.
 
-from linker.blocking import blocking
-from linker.errors import (
-    BadInput,
-    BadSettings,
-    Busy,
-    LinkerError,
-    NotFound,
-    OurFault,
-    Refused,
-    SchemaMismatch,
-    SealBroken,
-    StoreUnavailable,
-    TryAgain,
-)
-from linker.host import Linker
-from linker.ports import Announcement
-from linker.sealing import new_key
-from linker.settings import Settings, load_settings
-from linker.sweep import Sweep
-from states.connection import Connection, ConnectionState
+What is behind the door is imported when it is first asked for: a command that prints its help, or a process that only
+reads, does not wait for what it does not use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from linker.blocking import blocking
+    from linker.errors import (
+        BadInput,
+        BadSettings,
+        Busy,
+        LinkerError,
+        NotFound,
+        OurFault,
+        Refused,
+        SchemaMismatch,
+        SealBroken,
+        StoreUnavailable,
+        TryAgain,
+    )
+    from linker.host import Linker
+    from linker.ports import Announcement
+    from linker.sealing import new_key
+    from linker.settings import Settings, load_settings
+    from linker.sweep import Sweep
+    from states.connection import Connection, ConnectionState
 
 __all__ = [
     "Announcement",
@@ -43,3 +51,31 @@ __all__ = [
     "load_settings",
     "new_key",
 ]
+
+_HOMES = {
+    "Announcement": "linker.ports",
+    "Connection": "states.connection",
+    "ConnectionState": "states.connection",
+    "Linker": "linker.host",
+    "Settings": "linker.settings",
+    "Sweep": "linker.sweep",
+    "blocking": "linker.blocking",
+    "load_settings": "linker.settings",
+    "new_key": "linker.sealing",
+}
+
+
+if not TYPE_CHECKING:  # type checkers would take it for a promise of every name
+
+    def __getattr__(name: str) -> object:
+        """Import what is asked for; everything without a home of its own is an error."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(_HOMES.get(name, "linker.errors")), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    """What can be asked for."""
+    return sorted({*globals(), *__all__})

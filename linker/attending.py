@@ -78,6 +78,11 @@ class Attendant:
         event, evidence = found
         return self.decide(held, event, actor=actor, evidence=evidence)
 
+    def give_up(self, held: Connection) -> Settlement:
+        """What to write when the database did not take what was decided, so that it is not tried again at once."""
+        event = happened.AttentionFailed("The database did not take what was decided; the log says why.")
+        return self.decide(held, event, actor=HEARTBEAT)
+
     async def _fulfil(self, held: Connection, actor: str) -> tuple[happened.Event, Any] | None:
         match owed(held):
             case Duty.VERIFY_TOKEN:
@@ -147,6 +152,21 @@ class Attendant:
             evidence=dict(evidence or {}),
         )
         return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
+
+
+def log_written(settlement: Settlement) -> None:
+    """Tell the log of a step that is in the history now."""
+    step = settlement.step
+    if step is not None:
+        log.info(
+            "step.written",
+            connection_id=settlement.after.id,
+            step=step.event,
+            source=step.source,
+            target=step.target.value,
+            problem=step.problem,
+            actor=step.actor,
+        )
 
 
 def _present(value: T | None) -> T:

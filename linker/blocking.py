@@ -25,7 +25,10 @@ class Call(Protocol):
 
 @contextmanager
 def blocking(linker: Linker) -> Iterator[Call]:
-    """Keep a linker open in a thread of its own; as in `with blocking(linker) as call: call(linker.get, "con_…")`."""
+    """Keep a linker open in a thread of its own.
+
+    `with blocking(linker) as call:` gives a `call` for its methods, as in `call(linker.create, owner="customer-42")`.
+    """
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(linker):
 
         def call(method: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:

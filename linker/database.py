@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, create_engine, event, select
@@ -31,6 +31,8 @@ BEGIN = "linker_begin"
 SYNCHRONOUS = "linker_synchronous"
 #: The engines that we know, with the driver that we reach them by.
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+#: How many threads read an SQLite file beside the one that writes it.
+SQLITE_READERS = 2
 #: How many connections to PostgreSQL a process keeps.
 POSTGRES_POOL = 8
 #: How long reaching PostgreSQL may take, in seconds.
@@ -51,8 +53,9 @@ class Database:
         self._engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url)
         self._reading = self._engine.execution_options(**{BEGIN: "BEGIN"})
         self._passing = self._engine.execution_options(**{SYNCHRONOUS: "NORMAL"})
-        workers = 1 if self.is_sqlite else POSTGRES_POOL
-        self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="linker-database")
+        self._threads = _threads(1 if self.is_sqlite else POSTGRES_POOL)
+        # a file has threads for reading too, so that nobody who reads waits for somebody else's write lock
+        self._readers = _threads(SQLITE_READERS) if self.is_sqlite and not _in_memory(self.url) else self._threads
 
     @property
     def name(self) -> str:
@@ -61,7 +64,7 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.read_here, work)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_here, work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work in a thread and in one transaction: committed if it returns, undone if it raises."""
@@ -69,7 +72,7 @@ class Database:
 
     async def write_passing(self, work: Callable[[Connection], T]) -> T:
         """The same for what a power cut may undo: a lease is worthless when its holder has lost its power."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._write, self._passing, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, self._passing, work)
 
     async def hop(self, work: Callable[[Database], T]) -> T:
         """Do something with this database in a thread, in as many transactions as it likes."""
@@ -77,8 +80,7 @@ class Database:
 
     def read_here(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in this thread. Raises as `write_here`."""
-        with self._translated(), self._reading.begin() as connection:
-            return work(connection)
+        return self._do(self._reading, work)
 
     def write_here(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work in this thread.
@@ -87,27 +89,23 @@ class Database:
             StoreUnavailable: the database cannot be reached, is full, or cannot be written.
             OurFault: it refuses what we wrote.
         """
-        return self._write(self._engine, work)
+        return self._do(self._engine, work)
 
-    def _write(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        with self._translated(), engine.begin() as connection:
-            return work(connection)
+    def _do(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        """Turn a driver's errors into ours, to which neither the driver's nor its statement is chained."""
+        try:
+            with engine.begin() as connection:
+                return work(connection)
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            translated = translate(error, self.name)
+        raise translated
 
     def outside_here(self, statement: str) -> None:
         """Execute, in this thread, what SQLite allows only outside a transaction. Raises as `write_here`."""
-        with self._translated():
-            raw = self._engine.raw_connection()
-            try:
-                raw.cursor().execute(statement)
-            finally:
-                raw.close()
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn a driver's errors into ours, without their statements."""
         try:
-            yield
-            return
+            with closing(self._engine.raw_connection()) as raw:
+                raw.cursor().execute(statement)
+                return
         except (SQLAlchemyError, sqlite3.Error) as error:
             translated = translate(error, self.name)
         raise translated
@@ -117,7 +115,17 @@ class Database:
         if self.is_sqlite:  # a database in memory is closed by its own thread only
             self._threads.submit(self._engine.dispose).result()
         self._threads.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
         self._engine.dispose()
+
+
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=count, thread_name_prefix="linker-database")
+
+
+def _in_memory(url: URL) -> bool:
+    """True for a database in memory, which is seen by the thread that made it only."""
+    return not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"
 
 
 def chosen_once(rows: Select[Any]) -> Select[Any]:
@@ -188,6 +196,8 @@ def _postgres(url: URL) -> Engine:
     )
 
 
+#: How an error begins that a lock of somebody else's is the cause of.
+HELD = "Another process held the database"
 #: What the engines say of trouble that is not ours, and what we say to people.
 _TROUBLE = {
     "disk is full": "The disk is full. Nothing was half-done; make room, then try again.",
@@ -196,13 +206,14 @@ _TROUBLE = {
     "readonly database": "The database is read-only for this user. Make its file and its folder writable.",
     "read-only transaction": "The database is read-only. Use the primary server.",
     "unable to open": "The database file cannot be opened. Check that its folder exists and may be written.",
-    "is locked": "Another process held the database for too long. Try again.",
+    "is locked": f"{HELD} for too long. Try again.",
     "locking protocol": "Too many processes opened the database at the same time. Try again.",
 }
 
 
-def translate(error: Exception, where: str) -> LinkerError:
+def translate(error: BaseException, where: str) -> LinkerError:
     """The error of this library that a driver's error is. Carries no statement and no parameters."""
+    error = _first_of(error)
     said = str(getattr(error, "orig", None) or error)
     for sign, meaning in _TROUBLE.items():
         if sign in said.lower():
@@ -220,7 +231,14 @@ def translate(error: Exception, where: str) -> LinkerError:
     )
 
 
-def _unreachable(error: Exception) -> bool:
+def _first_of(error: BaseException) -> BaseException:
+    """What went wrong first: on a full disk SQLite undoes the whole transaction, so that no savepoint is left."""
+    while "no such savepoint" in str(error) and error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _unreachable(error: BaseException) -> bool:
     """True if the server is gone, going, or out of resources: what psycopg calls operational."""
     if not isinstance(error, DBAPIError):
         return False

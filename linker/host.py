@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -33,18 +34,6 @@ H = TypeVar("H", bound=Handler)
 
 #: How long a stopping heartbeat waits for what is under way, in seconds.
 DRAIN = 8.0
-
-
-@asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[SqlStore]:
-    """The store alone, for reading: needs no keys and no network."""
-    database = Database(settings.database_url)
-    try:
-        store = SqlStore(database)
-        await store.open()
-        yield store
-    finally:
-        database.close()
 
 
 class Linker(Service):
@@ -140,7 +129,7 @@ class Linker(Service):
     async def _close(self) -> None:
         if self._http is not None:
             await self._http.aclose()
-        self._database.close()
+        await asyncio.to_thread(self._database.close)
 
     async def _refuse_missing_keys(self) -> None:
         missing = await self._sql.key_ids() - self._attendant.sealer.key_ids

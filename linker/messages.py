@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from linker.ports import Settlement
@@ -14,8 +14,10 @@ from states.problems import PROBLEMS
 
 
 def moment(at: datetime | date | None) -> str | None:
-    """A time as ISO 8601, in UTC."""
-    return at.isoformat().replace("+00:00", "Z") if at else None
+    """A time as ISO 8601, in UTC; a day as it is."""
+    if isinstance(at, datetime):
+        return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return at.isoformat() if at else None
 
 
 def connection_json(c: Connection) -> dict[str, Any]:

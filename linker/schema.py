@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from importlib.resources import files
 
 from alembic import command
@@ -11,7 +10,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from linker.database import Database
+from linker.database import HELD, SQLITE_PATIENCE, Database
 from linker.errors import SchemaMismatch, StoreUnavailable
 from linker.migrations import HEAD
 from states.connection import ConnectionState
@@ -57,17 +56,20 @@ def configuration() -> Config:
     return config
 
 
-def _use_write_ahead_log(database: Database, tries: int = 100) -> None:
+def _use_write_ahead_log(database: Database) -> None:
     """Let readers and the writer work at the same time; kept in the file.
 
     SQLite does not wait for other processes when it changes this, so we do.
     """
-    for _ in range(tries):
-        with suppress(StoreUnavailable):
+    patience_ends = time.monotonic() + SQLITE_PATIENCE
+    while True:
+        try:
             database.outside_here("PRAGMA journal_mode=WAL")
             return
+        except StoreUnavailable as error:
+            if HELD not in str(error) or time.monotonic() > patience_ends:
+                raise
         time.sleep(0.05)
-    database.outside_here("PRAGMA journal_mode=WAL")
 
 
 def check(database: Database) -> None:

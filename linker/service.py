@@ -11,10 +11,9 @@ import secrets
 from collections.abc import Callable, Mapping
 from datetime import date
 
-import structlog
 from pydantic import SecretStr
 
-from linker.attending import Attendant
+from linker.attending import Attendant, log_written
 from linker.errors import BadInput, Busy, Refused
 from linker.inputs import parse_subdomain, parse_token
 from linker.leasing import Leasing
@@ -26,8 +25,6 @@ from states.connection import Connection, ConnectionState, Credential
 from states.duties import Duty, owed
 from states.history import Step
 from states.machine import IllegalTransition
-
-log = structlog.get_logger("linker")
 
 #: Who acts when the host does not say.
 HOST = "host"
@@ -76,9 +73,11 @@ class Service:
             deadline=now + self._attendant.timing.token_within,
             due_at=now + self._attendant.timing.token_within,
         )
-        step = Step(event="opened", source=None, target=connection.state, at=now, actor=actor)
+        step = Step(event="opened", source=None, target=connection.state, at=now, actor=_text("actor", actor))
         opened = Settlement(before=connection, after=connection, step=step, announcement="connection.opened")
-        return await self._store.add(opened)
+        added = await self._store.add(opened)
+        log_written(opened)
+        return added
 
     async def submit_token(
         self,
@@ -160,14 +159,14 @@ class Service:
         """Read a connection's steps, first one first. Raises NotFound."""
         return await self._store.history(connection_id)
 
-    async def restart(self, connection_id: str, *, actor: str = HOST) -> Connection:
+    async def restart(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
         """Let a failed connection go on, with the token that it holds or with a new one.
 
         Raises:
             NotFound: no such connection.
             Refused: it has not failed.
         """
-        await self.record(connection_id, lambda _: happened.Restarted(), actor=actor)
+        await self.record(connection_id, lambda _: happened.Restarted(), actor=actor, reason=reason)
         return await self._attend_while_owed(connection_id, actor=actor)
 
     async def unlink(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
@@ -199,7 +198,10 @@ class Service:
             NotFound: no such connection.
             Refused: the law does not allow it.
             Busy: others write the connection faster than we do.
+            BadInput: the actor or the reason is not printable text.
         """
+        _text("actor", actor)
+        _text("reason", reason or "none")
         for _ in range(TRIES):
             before = await self._store.get(connection_id)
             settlement = self._decide(before, event(before), actor=actor, reason=reason)
@@ -252,6 +254,8 @@ class Service:
     async def _write(self, settlement: Settlement, *, release: bool) -> bool:
         now = self._attendant.clock.now()
         [written] = await self._store.settle([settlement], now=now, release=release)
+        if written:
+            log_written(settlement)
         return written
 
     def _refuse_past(self, expires_on: date | None) -> None:
@@ -286,9 +290,13 @@ def _why_not(illegal: IllegalTransition) -> str:
 def _text(field: str, given: str) -> str:
     text = given.strip()
     if not text:
-        raise BadInput(field, "it is empty.", "Give your own name for the customer.")
+        raise BadInput(field, "it is empty.", "Give a text that says who or why.")
     if len(text) > LONGEST_TEXT or not text.isprintable():
-        raise BadInput(field, f"it is longer than {LONGEST_TEXT} characters or not printable.", "Give a shorter text.")
+        raise BadInput(
+            field,
+            f"it is longer than {LONGEST_TEXT} characters, or holds line breaks or other unprintable characters.",
+            "Give a shorter text on one line.",
+        )
     return text
 
 

@@ -58,8 +58,10 @@ def _positive(span: timedelta) -> timedelta:
 
 def _seconds(given: object) -> object:
     """Times are given in seconds, or as ISO 8601 (`P14D`)."""
-    if isinstance(given, str) and re.fullmatch(r"\d+(\.\d*)?", given, re.ASCII):
-        return timedelta(seconds=min(float(given), BEYOND))
+    if isinstance(given, str) and re.fullmatch(r"-?\d+(\.\d*)?", given, re.ASCII):
+        return timedelta(seconds=max(-1.0, min(float(given), BEYOND)))
+    if isinstance(given, bool) or (isinstance(given, str) and not given.startswith("P")):
+        raise ValueError("must be seconds, as in 10, or a duration in ISO 8601, as in PT1H or P14D")
     return given
 
 

@@ -7,15 +7,21 @@ meantime is settled in one commit: the slower the disk, the larger the batches.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from linker.attending import Attendant
+import structlog
+
+from linker.attending import Attendant, log_written
+from linker.errors import OurFault
 from linker.leasing import Leasing
 from linker.ports import Clock, Lease, Settlement, Store
 from states.connection import Connection, ConnectionState
 from states.problems import TRANSIENT
+
+log = structlog.get_logger("linker")
 
 #: How long decisions are gathered before they are written in one commit, in seconds.
 GATHER = 0.02
@@ -142,13 +148,32 @@ class _Pass:
             await self._write([decided for decided in batch if decided is not None])
 
     async def _write(self, batch: list[Settlement]) -> None:
+        """Write a batch. What was not taken is written down as such, unless somebody else was faster."""
         if not batch:
             return
-        written = await self._by.store.settle(batch, now=self._by.clock.now(), release=True)
-        for settlement, ours in zip(batch, written, strict=True):
-            if ours:
-                self._sweep.count(settlement)
-                del self._unsettled[settlement.after.id]
+        refused = await self._written(batch)
+        await self._written([self._by.attendant.give_up(settlement.before) for settlement in refused])
+
+    async def _written(self, batch: list[Settlement]) -> list[Settlement]:
+        """Write what can be written; gives the rest."""
+        if not batch:
+            return []
+        written = await self._settled(batch)
+        for settlement in itertools.compress(batch, written):
+            self._sweep.count(settlement)
+            log_written(settlement)
+            del self._unsettled[settlement.after.id]
+        return [settlement for settlement, ours in zip(batch, written, strict=True) if not ours]
+
+    async def _settled(self, batch: list[Settlement]) -> list[bool]:
+        """Settle; one that the database does not take on its own must not end the pass for all others."""
+        try:
+            return await self._by.store.settle(batch, now=self._by.clock.now(), release=True)
+        except OurFault as fault:
+            if len(batch) > 1:
+                raise
+            log.error("settlement.refused", connection_id=batch[0].after.id, reason=str(fault))
+            return [False]
 
     async def _give_back(self) -> None:
         """Give back the leases of what was claimed and not written, so that the next pass need not wait for them."""

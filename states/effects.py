@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from states import events as happened
 from states.connection import Connection, ConnectionState, Doubt, Problem
-from states.problems import ProblemCode
+from states.problems import TRANSIENT, ProblemCode
 from states.timing import Timing, next_doubt, next_health, next_poll, next_try
 
 
@@ -73,12 +73,14 @@ def _token_submitted(c: Connection, event: happened.TokenSubmitted, m: Moment) -
 
 
 def _token_accepted(c: Connection, event: happened.TokenAccepted, m: Moment) -> Connection:
+    assert c.candidate is not None, "only a candidate can be accepted"
     return _answered(c, m, token=c.candidate, candidate=None, account=event.account)
 
 
 def _candidate_refused(c: Connection, code: ProblemCode, m: Moment, detail: str | None = None) -> Connection:
+    """The person is told, and has as long as at the beginning for another token, however long the answer took."""
     named = Problem(code=code, since=m.now, detail=detail)
-    return replace(c, candidate=None, problem=named, attempts=0, not_before=None, due_at=c.deadline)
+    return _await_token(replace(c, candidate=None, problem=named, attempts=0, not_before=None), m)
 
 
 def _token_refused(c: Connection, event: happened.TokenRefused, m: Moment) -> Connection:
@@ -174,19 +176,20 @@ def _account_moved(c: Connection, event: happened.AccountMoved, m: Moment) -> Co
 
 
 def _replacement_submitted(c: Connection, event: happened.ReplacementSubmitted, m: Moment) -> Connection:
-    return replace(c, candidate=event.candidate, replacement_problem=None, due_at=m.now)
+    return replace(c, candidate=event.candidate, replacement_problem=None, attempts=0, due_at=m.now)
 
 
 def _replacement_accepted(c: Connection, event: happened.ReplacementAccepted, m: Moment) -> Connection:
     assert c.candidate is not None, "only a candidate can be accepted"
-    kept = c.problem if c.problem and c.state is ConnectionState.AWAITING_RECRUITER else None
+    waiting = c.state is ConnectionState.AWAITING_RECRUITER
+    kept = c.problem if waiting and c.problem and c.problem.code not in TRANSIENT else None
     swapped = replace(c, token=c.candidate, candidate=None, subdomain=c.candidate.subdomain)
     return _answered(swapped, m, account=event.account, problem=kept, due_at=m.now)
 
 
 def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: Moment) -> Connection:
     refused = Problem(code=event.code, since=m.now, detail=event.detail)
-    return replace(c, candidate=None, replacement_problem=refused, due_at=m.now)
+    return replace(c, candidate=None, replacement_problem=refused, attempts=0, not_before=None, due_at=m.now)
 
 
 # trouble
@@ -207,7 +210,7 @@ def _trouble(
 
 
 def _workable_unavailable(c: Connection, event: happened.WorkableUnavailable, m: Moment) -> Connection:
-    return _trouble(c, ProblemCode.WORKABLE_UNAVAILABLE, m, retry_at=event.retry_at)
+    return _trouble(_trusting(c), ProblemCode.WORKABLE_UNAVAILABLE, m, retry_at=event.retry_at)
 
 
 def _throttled(c: Connection, event: happened.Throttled, m: Moment) -> Connection:
@@ -215,7 +218,12 @@ def _throttled(c: Connection, event: happened.Throttled, m: Moment) -> Connectio
 
 
 def _answer_not_understood(c: Connection, event: happened.AnswerNotUnderstood, m: Moment) -> Connection:
-    return _trouble(c, ProblemCode.ANSWER_NOT_UNDERSTOOD, m, event.reason)
+    return _trouble(_trusting(c), ProblemCode.ANSWER_NOT_UNDERSTOOD, m, event.reason)
+
+
+def _trusting(c: Connection) -> Connection:
+    """Workable is out of order, and then its refusals prove nothing: those in a row are counted from the beginning."""
+    return replace(c, doubt=None) if c.doubt else c
 
 
 def _attention_failed(c: Connection, event: happened.AttentionFailed, m: Moment) -> Connection:
@@ -239,7 +247,10 @@ def _paused(c: Connection, event: happened.Paused, m: Moment) -> Connection:
 
 
 def _resumed(c: Connection, event: happened.Resumed, m: Moment) -> Connection:
-    return replace(c, paused_at=None, attempts=0, due_at=_due_on_resuming(c, m))
+    """The time of the pause is not taken off what the customer has."""
+    paused_for = m.now - c.paused_at if c.paused_at else timedelta(0)
+    going_on = replace(c, paused_at=None, attempts=0, deadline=c.deadline + paused_for if c.deadline else None)
+    return replace(going_on, due_at=_due_on_resuming(going_on, m))
 
 
 def _due_on_resuming(c: Connection, m: Moment) -> datetime | None:
@@ -247,11 +258,11 @@ def _due_on_resuming(c: Connection, m: Moment) -> datetime | None:
         return None
     if c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None:
         return c.deadline
-    return max(m.now, c.not_before) if c.not_before else m.now
+    return m.now
 
 
 def _forced(c: Connection, event: happened.Forced, m: Moment) -> Connection:
-    return replace(c, candidate=None, problem=None, replacement_problem=None, not_before=None)
+    return replace(c, candidate=None, problem=None, replacement_problem=None)
 
 
 def _unlinked(c: Connection, event: happened.Unlinked, m: Moment) -> Connection:

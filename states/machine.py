@@ -84,7 +84,15 @@ def advance(
     after = EFFECTS[type(event)](connection, event, moment)
     if state is not connection.state:
         after = enter(after, state, moment)
-    return replace(after, due_at=None) if after.at_rest and after.due_at else after
+    return _kept_in_time(after)
+
+
+def _kept_in_time(c: Connection) -> Connection:
+    """Nothing is due at rest, nothing is waited for once closed, and Workable's own time holds for everybody."""
+    if c.at_rest:
+        return replace(c, due_at=None, deadline=None if c.closed_at else c.deadline)
+    early = c.due_at is not None and c.not_before is not None and c.due_at < c.not_before
+    return replace(c, due_at=c.not_before) if early else c
 
 
 def _judge(connection: Connection, event: Event) -> ConnectionState:

@@ -47,9 +47,11 @@ def next_poll(now: datetime, age: timedelta, dice: float, timing: Timing) -> dat
 
 def backoff_ceiling(attempts: int, timing: Timing) -> timedelta:
     """The longest pause after so many tries in a row (1 for the first)."""
-    doublings = min(attempts - 1, 32)
-    ceiling: timedelta = timing.backoff_first * 2**doublings
-    return min(ceiling, timing.backoff_last)
+    times = 2 ** min(max(attempts - 1, 0), 62)
+    if times >= timing.backoff_last / timing.backoff_first:
+        return timing.backoff_last
+    ceiling: timedelta = timing.backoff_first * times
+    return ceiling
 
 
 def next_try(

@@ -96,7 +96,9 @@ def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Ti
 
 def _not_understood(connection: Connection, reason: str, timing: Timing) -> happened.Event:
     replacing = connection.candidate is not None and connection.state is not ConnectionState.AWAITING_TOKEN
-    if replacing and connection.attempts + 1 >= timing.replacement_tries:
+    known = connection.problem is not None and connection.problem.code is ProblemCode.ANSWER_NOT_UNDERSTOOD
+    again = known or connection.attempts == 0
+    if replacing and again and connection.attempts + 1 >= timing.replacement_tries:
         return happened.ReplacementRefused(ProblemCode.ANSWER_NOT_UNDERSTOOD, reason)
     return happened.AnswerNotUnderstood(reason)
 

@@ -23,4 +23,8 @@ handed_over = context.config.attributes.get("connection")
 if handed_over is not None:
     migrate(handed_over)
 else:
-    Database(load_settings().database_url).write_here(migrate)
+    by_hand = Database(load_settings().database_url)
+    try:
+        by_hand.write_here(migrate)
+    finally:
+        by_hand.close()

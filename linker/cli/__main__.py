@@ -1,0 +1,8 @@
+"""`python -m linker.cli` is the same as `linker`."""
+
+import sys
+
+from linker.cli.app import main
+
+if __name__ == "__main__":
+    sys.exit(main())

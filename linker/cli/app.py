@@ -1,0 +1,152 @@
+"""The command itself: which verbs there are, and what every one of them shares.
+
+A verb's file is imported when the verb is used, so that `linker --help` does not wait for a database library. The
+lines of help below are those of the verbs; a test holds them together.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from linker.cli.endings import DONE, INTERRUPTED, PIPE_CLOSED, USAGE, with_error
+from linker.cli.screen import PipeClosed, let_go_of_stdout, tolerate_any_character
+from linker.cli.version import version
+
+
+class Verb(NamedTuple):
+    """A verb: the module that has it, and its line of help."""
+
+    module: str
+    help: str
+    panel: str
+
+
+FLOW = "The flow"
+LOOKING = "Looking"
+OPERATING = "By hand"
+RUNNING = "Running"
+UPKEEP = "Upkeep"
+
+VERBS: dict[str, Verb] = {
+    "open": Verb("flow", "Create a connection for one of your customers.", FLOW),
+    "submit": Verb("flow", "Give a token, from stdin or at a hidden prompt, and verify it now.", FLOW),
+    "confirm": Verb("flow", 'Look for the recruiter now, as "Set up integration" does.', FLOW),
+    "show": Verb("reads", "Show a connection: where it stands, who must act, what to do.", LOOKING),
+    "list": Verb("reads", "List connections, oldest first.", LOOKING),
+    "history": Verb("reads", "Show what happened to a connection, step by step.", LOOKING),
+    "pause": Verb("operators", "Stop attending a connection until it is resumed.", OPERATING),
+    "resume": Verb("operators", "Let a paused connection go on.", OPERATING),
+    "restart": Verb(
+        "operators", "Let a failed connection go on, with the token that it holds or with a new one.", OPERATING
+    ),
+    "unlink": Verb("operators", "Give a connection up for good: its secrets are wiped and it is closed.", OPERATING),
+    "sweep": Verb("running", "Attend everything that is due, once.", RUNNING),
+    "worker": Verb(
+        "running", "Keep the heartbeat going until SIGTERM or SIGINT; what is in flight is finished first.", RUNNING
+    ),
+    "demo": Verb("demo", "Show the whole flow as it happens, against a sandbox, with nothing set up.", RUNNING),
+    "sandbox": Verb("playground", "Serve a Workable to try things on, until a signal; for development only.", RUNNING),
+    "doctor": Verb("doctor", "Check everything that a stuck operator would check.", UPKEEP),
+    "states": Verb("law", "Print the law: every event, from where to where, and every problem with its owner.", UPKEEP),
+    "db": Verb("schemas", "The database: its schema's revision.", UPKEEP),
+    "keys": Verb("keyring", "The keys that seal tokens.", UPKEEP),
+}
+
+
+class _Verbs(TyperGroup):
+    """Verbs that are imported when they are used; for a list of them their lines of help are enough."""
+
+    listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        if self.listing:
+            return TyperCommand(cmd_name, help=verb.help, rich_help_panel=verb.panel)
+        return verb_named(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in VERBS:
+            near = get_close_matches(args[0], VERBS, n=1)
+            ctx.fail(f"There is no command {args[0]!r}.{f' Did you mean {near[0]!r}?' if near else ''}")
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.listing = False
+
+
+def verb_named(name: str) -> Any:
+    """Import a verb: a command, or a group of them."""
+    module = import_module(f"linker.cli.{VERBS[name].module}")
+    return typer.main.get_group(module.app).commands[name]
+
+
+app = typer.Typer(cls=_Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"linker {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def linker(
+    as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,
+    shown: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Link your customers' Workable accounts.
+
+    Settings are LINKER_… variables, or a file named by LINKER_CONFIG. Try `linker demo` first.
+
+    Exit codes: 0 done or still waiting · 1 our fault · 2 bad input · 3 not found · 4 refused · 5 try again later.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and give its exit code; errors are told on stderr, never as a traceback.
+
+    Args:
+        arguments: by default those of the process.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    tolerate_any_character()
+    try:
+        code = _run(given)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (PipeClosed, BrokenPipeError):
+        let_go_of_stdout()
+        return PIPE_CLOSED
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        ended = typer.main.get_command(app).main(arguments, prog_name="linker", standalone_mode=False)
+    except PipeClosed:
+        raise
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - whatever it is, nobody gets a traceback
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed already
+            return USAGE
+        return with_error(error, as_json="--json" in arguments)
+    return ended if isinstance(ended, int) else DONE

@@ -1,0 +1,233 @@
+"""How connections and their history look to people. Ids, names and e-mails stand alone and whole, to be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from linker.cli.human import both, clock, expiry, relative, span
+from states.connection import Connection, ConnectionState, Credential, Problem
+from states.history import Step
+from states.problems import PROBLEMS
+
+#: From this width on, tables have a line for each row.
+WIDE = 120
+
+
+def state_text(state: ConnectionState) -> Text:
+    """A state in its colour."""
+    return Text(state.value, style=f"state.{state.value}")
+
+
+def card(c: Connection, now: datetime) -> RenderableType:
+    """One connection: where it stands, who must act and what to do, what to copy, what comes next."""
+    parts: list[RenderableType] = [_headline(c, now), _rows(_about(c, now))]
+    parts += [_problem(each, now) for each in (c.problem,) if each]
+    if c.replacement_problem:
+        parts.append(_problem(c.replacement_problem, now, "The new token was turned down; the one in use was kept."))
+    parts += [_rows(section) for section in (_recruiter(c), _next(c, now)) if section]
+    spaced: list[RenderableType] = []
+    for part in parts:
+        spaced += [part, Text()]
+    return Group(*spaced[:-1])
+
+
+def _headline(c: Connection, now: datetime) -> Text:
+    length = span(now - c.state_since)
+    line = Text.assemble((c.id, "copy"), "  ", state_text(c.state), (f" for {length}", "quiet"))
+    if c.paused_at:
+        line.append("  paused", "care")
+    if c.closed_at:
+        line.append("  closed", "bad")
+    return line
+
+
+Rows = list[tuple[str, RenderableType]]
+
+
+def _rows(rows: Rows) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="label", no_wrap=True, min_width=12)
+    grid.add_column(overflow="fold")
+    for label, value in rows:
+        grid.add_row(label, value)
+    return grid
+
+
+def _about(c: Connection, now: datetime) -> Rows:
+    rows: Rows = [("owner", c.owner)]
+    if c.account:
+        rows.append(("account", f"{c.account.name} ({c.account.subdomain}, id {c.account.id})"))
+    elif c.subdomain:
+        rows.append(("subdomain", c.subdomain))
+    if c.token:
+        rows.append(("token", _token(c.token, now)))
+    if c.candidate:
+        rows.append(("new token", f"{_token(c.candidate, now)}; kept, and not verified yet"))
+    if c.metadata:
+        rows.append(("metadata", ", ".join(f"{key}={value}" for key, value in c.metadata.items())))
+    return rows
+
+
+def _token(held: Credential, now: datetime) -> str:
+    told = expiry(held.expires_on, now) if held.expires_on else "expiry not told"
+    return f"fingerprint {held.fingerprint}, {told}"
+
+
+def _problem(problem: Problem, now: datetime, above: str | None = None) -> RenderableType:
+    """What is the matter, who must act, what to do."""
+    advice = PROBLEMS[problem.code]
+    message = Text.assemble(("! ", f"owner.{advice.owner.value}"), (advice.message, "title"))
+    if problem.detail:
+        message.append(f" {problem.detail}")
+    rows: Rows = [("problem", f"{problem.code.value}, since {clock(problem.since)} ({relative(problem.since, now)})")]
+    if advice.field:
+        rows.append(("field", advice.field))
+    rows += [
+        ("who must act", Text(advice.owner.value, style=f"owner.{advice.owner.value}")),
+        ("what to do", advice.action),
+    ]
+    shown: list[RenderableType] = [Text(above, style="care")] if above else []
+    return Group(*shown, message, Padding(_rows(rows), (0, 0, 0, 2), expand=False))
+
+
+def _recruiter(c: Connection) -> Rows:
+    if c.recruiter is None:
+        return []
+    seen = c.recruiter.id
+    told = f"seen in Workable, id {seen}" if seen else "not seen in Workable yet: add it with exactly this e-mail"
+    return [
+        ("recruiter", told),
+        ("  name", Text(c.recruiter.name, style="copy")),
+        ("  e-mail", Text(c.recruiter.email, style="copy")),
+    ]
+
+
+def _next(c: Connection, now: datetime) -> Rows:
+    rows: Rows = []
+    if c.linked_at:
+        rows.append(("linked", both(c.linked_at, now)))
+    if c.last_ok_at and c.last_ok_at != c.linked_at:
+        rows.append(("last seen ok", both(c.last_ok_at, now)))
+    if c.checks:
+        rows.append(("looked", f"{c.checks} times" if c.checks > 1 else "once"))
+    if c.attempts:
+        rows.append(("tries", f"{c.attempts} in a row without an answer"))
+    if c.doubt:
+        rows.append(("doubt", f"{c.doubt.code.value}: {c.doubt.count} times in a row, not believed yet"))
+    rows.append(("next look", due(c, now)))
+    if c.deadline and c.deadline != c.due_at:
+        rows.append(("deadline", both(c.deadline, now)))
+    return rows
+
+
+def due(c: Connection, now: datetime) -> str:
+    """When the connection is attended next, in words."""
+    if c.closed_at:
+        return "none: it is closed"
+    if c.paused_at:
+        return f"none: paused {relative(c.paused_at, now)}"
+    if c.due_at is None:
+        return "none, until somebody acts"
+    if c.due_at <= now:
+        return f"due since {relative(c.due_at, now).removesuffix(' ago')}; a worker or `linker sweep` does it"
+    if c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None:
+        return f"none before it is put aside {both(c.due_at, now)}"
+    return both(c.due_at, now)
+
+
+# several
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="label", pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def connections_table(found: Sequence[Connection], now: datetime, width: int) -> RenderableType:
+    """Connections, a line for each; where it is narrow, two: the owner and the problem stand below."""
+    wide = width >= WIDE
+    columns = ("id", "owner", "state", "problem (who must act)") if wide else ("id, owner", "state, problem")
+    table = _table(*columns, "next look")
+    for column in (0, len(columns)):
+        table.columns[column].no_wrap = wide or column > 0
+    for c in found:
+        told = [Text(c.id), Text(c.owner), state_text(c.state), _in_short(c)]
+        if not wide:
+            told = [Text("\n").join(told[:2]), Text("\n").join(told[2:])]
+        table.add_row(*told, Text(_due_in_short(c, now)))
+    return table
+
+
+def _in_short(c: Connection) -> Text:
+    problem = c.problem or c.replacement_problem
+    if problem is None:
+        return Text("-", style="quiet")
+    owner = PROBLEMS[problem.code].owner.value
+    return Text.assemble(problem.code.value, (f" ({owner})", f"owner.{owner}"))
+
+
+def _due_in_short(c: Connection, now: datetime) -> str:
+    if c.at_rest:
+        return "closed" if c.closed_at else "paused"
+    return relative(c.due_at, now) if c.due_at else "-"
+
+
+def history_table(steps: Sequence[Step], width: int) -> RenderableType:
+    """A connection's history. Where it is narrow, who did it and what was seen stand below the event."""
+    wide = width >= WIDE
+    table = _table("#", "at", "event", "state", *(["by", "what was seen"] if wide else []))
+    for column in (0, 1, 3):
+        table.columns[column].no_wrap = True
+    table.columns[0].justify = "right"
+    days = {step.at.astimezone(UTC).date() for step in steps}
+    for step in steps:
+        at = f"{step.at.astimezone(UTC):{'%H:%M:%S' if len(days) == 1 else '%Y-%m-%d %H:%M:%S'}}"
+        table.add_row(Text(str(step.seq)), Text(at), *(_wide_step(step) if wide else _narrow_step(step)))
+    table.caption = f"times of {days.pop()}, UTC" if len(days) == 1 else "times in UTC"
+    table.caption_justify = "left"
+    return table
+
+
+def _wide_step(step: Step) -> list[RenderableType]:
+    seen = Text("; ".join(details(step)), style="quiet")
+    return [Text(step.event, style="title"), _moved(step), Text(step.actor), seen]
+
+
+def _narrow_step(step: Step) -> list[RenderableType]:
+    below = "\n".join([step.actor, *details(step)])
+    return [Text.assemble((step.event, "title"), "\n", (below, "quiet")), _moved(step)]
+
+
+def _moved(step: Step) -> Text:
+    arrow = "→ " if step.source is not None and step.source is not step.target else ""
+    return Text.assemble((arrow, "quiet"), state_text(step.target))
+
+
+def details(step: Step) -> list[str]:
+    """What a step tells beyond its event: the problem, the reason, the calls that were made."""
+    told = [step.problem.value] if step.problem and step.problem.value != step.event else []
+    told += [f"“{step.reason}”"] if step.reason else []
+    return told + [call(each) for each in _calls(step.evidence)]
+
+
+def _calls(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    calls = evidence.get("calls", [])
+    return [each for each in calls if isinstance(each, Mapping)] if isinstance(calls, list) else []
+
+
+def call(made: Mapping[str, Any]) -> str:
+    """A call to Workable in short: `GET /recruiters 200, 12 ms`."""
+    status = f" {made['status']}" if made.get("status") else ""
+    took = f", {made['ms']} ms" if "ms" in made else ""
+    note = f" ({made['note']})" if made.get("note") else ""
+    return f"{made.get('call', '?')}{status}{took}{note}"

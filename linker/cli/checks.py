@@ -1,0 +1,272 @@
+"""What `linker doctor` checks, in the order in which things stand on one another.
+
+Each check is a line: how it is, and what to do if it is not well. `code` is what the command ends with if this is the
+first thing that is wrong: 2 for settings and keys, 5 for what may pass, 1 for the rest.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import httpx
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import func, select, text
+
+from linker.cli.endings import OUR_FAULT, TRY_AGAIN
+from linker.cli.human import span
+from linker.cli.schemas import MEANINGS, compared, file_of
+from linker.cli.version import version
+from linker.database import Database
+from linker.errors import BadSettings, LinkerError
+from linker.rows import ConnectionRow
+from linker.sealing import Sealer
+from linker.settings import Settings, load_settings
+from linker.store import SqlStore
+from linker.workable import build_http
+from states.problems import PROBLEMS, ProblemOwner
+
+Mark = Literal["ok", "care", "failed"]
+
+CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
+LIBRARIES = ("sqlalchemy", "sqlmodel", "alembic", "httpx", "apscheduler", "transitions", "cryptography")
+MISSING = "missing"
+#: Less room than this beside an SQLite file is a reason to worry; a tenth of it is a reason to stop.
+ROOM = 500 * 1024 * 1024
+#: A clock that is further off than this makes waiting times wrong.
+SKEW = timedelta(seconds=10)
+#: What is due for longer than this is attended by nobody.
+LAG = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    mark: Mark
+    said: str
+    advice: str | None = None
+    code: int = OUR_FAULT
+
+
+def ok(name: str, said: str) -> Check:
+    """All is well."""
+    return Check(name=name, mark="ok", said=said)
+
+
+def care(name: str, said: str, advice: str) -> Check:
+    """Nothing is broken, and somebody should have a look."""
+    return Check(name=name, mark="care", said=said, advice=advice)
+
+
+def failed(name: str, said: str, advice: str, code: int = OUR_FAULT) -> Check:
+    """This has to be mended."""
+    return Check(name=name, mark="failed", said=said, advice=advice, code=code)
+
+
+def _error(name: str, error: LinkerError) -> Check:
+    if isinstance(error, BadSettings):
+        return failed(name, f"{error.field}: {error.cause}", error.next_step, error.exit_code)
+    return failed(name, str(error), "Mend this first; what stands on it was not checked.", error.exit_code)
+
+
+async def examine(*, offline: bool = False) -> AsyncIterator[Check]:
+    """Check everything, one thing after another; what stands on something broken is left out."""
+    yield _program()
+    try:
+        settings = load_settings()
+    except LinkerError as error:
+        yield _error("settings", error)
+        return
+    yield ok("settings", "they can be read")
+    async for check in _stored(settings):
+        yield check
+    if not offline:
+        async for check in _workable(settings):
+            yield check
+
+
+def _program() -> Check:
+    versions = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
+    said = f"workable-linker {version()}, Python {platform.python_version()}, {versions}"
+    missing = [name for name in LIBRARIES if _version(name) == MISSING]
+    if missing:
+        return care("program", said, f"Not installed in the usual way: {', '.join(missing)}.")
+    return ok("program", said)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return MISSING
+
+
+# keys and database
+
+
+async def _stored(settings: Settings) -> AsyncIterator[Check]:
+    try:
+        sealer = Sealer(settings.secret_keys)
+        yield ok("keys", f"{len(sealer.key_ids)} set; {sealer.newest} is the newest and seals")
+    except LinkerError as error:
+        sealer = None
+        yield _error("keys", error)
+    try:
+        database = Database(settings.database_url)
+    except LinkerError as error:
+        yield _error("database", error)
+        return
+    try:
+        for check in _file(database):
+            yield check
+        if (file := file_of(database)) is None or file.exists():
+            async for check in _contents(database, sealer, settings):
+                yield check
+    except LinkerError as error:
+        yield _error("database", error)
+    finally:
+        database.close()
+
+
+def _file(database: Database) -> Iterator[Check]:
+    """The file of an SQLite database and the disk that it is on."""
+    file = file_of(database)
+    if file is None:
+        return
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        cause = f"the folder {folder} does not exist."
+        yield failed("database", cause, "Make it, or change LINKER_DATABASE_URL.", TRY_AGAIN)
+        return
+    if not file.exists():
+        yield ok("database", f"{database.name} does not exist yet; the first use makes it")
+    yield _room(folder)
+
+
+def _room(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    said = f"{free / 1024**3:.1f} GiB are free beside the database"
+    if free < ROOM / 10:
+        return failed("disk", said, "Make room before the disk is full.", TRY_AGAIN)
+    return ok("disk", said) if free >= ROOM else care("disk", said, "Make room in time.")
+
+
+async def _contents(database: Database, sealer: Sealer | None, settings: Settings) -> AsyncIterator[Check]:
+    schema = await database.hop(compared)
+    if schema["state"] != "head":
+        said = f"{database.name}: {MEANINGS[schema['state']]}"
+        yield failed("database", said, "Then run the doctor again.")
+        return
+    yield await database.write(lambda _: ok("database", f"{database.name} can be read and written; at the head"))
+    if database.is_sqlite:
+        yield await database.read(_integrity)
+        yield await database.read(_journal)
+    if sealer is not None:
+        yield _known_keys(sealer, await SqlStore(database).key_ids())
+    yield await database.read(_states)
+    yield await database.read(lambda transaction: _backlog(transaction, settings))
+    yield await database.read(_operators)
+
+
+def _integrity(transaction: Transaction) -> Check:
+    found = transaction.execute(text("PRAGMA quick_check(1)")).scalar()
+    if found == "ok":
+        return ok("integrity", "the file is sound")
+    return failed("integrity", f"the file is damaged: {found}", "Stop the workers and restore it from a backup.")
+
+
+def _journal(transaction: Transaction) -> Check:
+    mode = transaction.execute(text("PRAGMA journal_mode")).scalar()
+    if mode == "wal":
+        return ok("journal", "write-ahead: readers and the writer work at the same time")
+    return care("journal", f"the journal mode is {mode}", "Run `linker db upgrade`; it sets write-ahead.")
+
+
+def _known_keys(sealer: Sealer, stored: frozenset[str]) -> Check:
+    missing, older = stored - sealer.key_ids, stored - {sealer.newest}
+    if missing:
+        said = f"tokens are sealed with the key {', '.join(sorted(missing))}, which is not set"
+        return failed("stored keys", said, "Add it to LINKER_SECRET_KEYS, after the newest; nothing is lost.", 2)
+    if older:
+        said = f"tokens are still sealed with the older key {', '.join(sorted(older))}"
+        return care("stored keys", said, "Run `linker keys rotate`, then drop the older keys.")
+    return ok("stored keys", "every stored token opens with the newest key" if stored else "no token is stored")
+
+
+def _states(transaction: Transaction) -> Check:
+    query = select(CONNECTION.c.state, func.count()).group_by(CONNECTION.c.state).order_by(CONNECTION.c.state)
+    counts = [f"{count} {state}" for state, count in transaction.execute(query)]
+    return ok("connections", ", ".join(counts) or "none yet")
+
+
+def _backlog(transaction: Transaction, settings: Settings) -> Check:
+    """How much is due, and for how long: that nobody attends it shows here first."""
+    now = datetime.now(UTC)
+    due = select(func.count(), func.min(CONNECTION.c.due_at)).where(CONNECTION.c.due_at <= now)
+    count, oldest = transaction.execute(due).one()
+    if not count or oldest is None:
+        return ok("due", "nothing is due")
+    lag = now - oldest
+    said = f"{count} due, the oldest since {span(lag)}"
+    if lag > max(LAG, 10 * timedelta(seconds=settings.sweep_seconds)):
+        return failed("due", said, "Nobody attends them: start `linker worker`, or look at its log.", TRY_AGAIN)
+    return ok("due", said)
+
+
+def _operators(transaction: Transaction) -> Check:
+    ours = {ProblemOwner.OPERATOR, ProblemOwner.US}
+    codes = [code.value for code, advice in PROBLEMS.items() if advice.owner in ours]
+    waiting = (CONNECTION.c.problem_code.in_(codes), CONNECTION.c.closed_at.is_(None))
+    count = transaction.execute(select(func.count()).where(*waiting).select_from(CONNECTION)).scalar_one()
+    if count:
+        return care("operator", f"{count} connections wait for an operator", "See `linker list --stuck`.")
+    return ok("operator", "no connection waits for an operator")
+
+
+# Workable
+
+
+async def _workable(settings: Settings) -> AsyncIterator[Check]:
+    """Ask which accounts no token reaches: Workable refuses that with 401, in JSON, and tells its time."""
+    url = settings.workable_url.replace("{subdomain}", "www") + "/spi/v3/accounts"
+    try:
+        async with build_http() as http:
+            answer = await http.get(url, headers={"Accept": "application/json"}, timeout=10)
+            now = datetime.now(UTC)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        said = f"{url} cannot be reached ({type(error.__cause__ or error).__name__})"
+        yield failed("workable", said, "Check the network, a firewall, or LINKER_WORKABLE_URL.", TRY_AGAIN)
+        return
+    yield _answered(url, answer)
+    if (skew := _skew(answer, now)) is not None:
+        yield skew
+
+
+def _answered(url: str, answer: httpx.Response) -> Check:
+    kind = answer.headers.get("content-type", "no type").partition(";")[0]
+    if answer.status_code == 401 and kind == "application/json":
+        return ok("workable", f"{url} is reached, and refuses a call without a token as it should")
+    said = f"{url} answers with {answer.status_code} ({kind}), not as Workable does"
+    return failed("workable", said, "Check LINKER_WORKABLE_URL and proxies, or wait for Workable.", TRY_AGAIN)
+
+
+def _skew(answer: httpx.Response, now: datetime) -> Check | None:
+    try:
+        theirs = parsedate_to_datetime(answer.headers.get("date", ""))
+    except ValueError:
+        return None
+    off = now - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
+    if abs(off) <= SKEW:
+        return ok("clock", "it agrees with Workable's")
+    ahead = "ahead of" if off > timedelta(0) else "behind"
+    advice = "Let the machine's clock be set by NTP: waiting times are reckoned with it."
+    return failed("clock", f"it is {span(off)} {ahead} Workable's", advice)

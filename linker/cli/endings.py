@@ -1,0 +1,100 @@
+"""How a command ends: its exit code, and what it says on stderr when it could not do what it was asked for.
+
+0 done, or still waiting as told · 1 our fault · 2 usage or bad input · 3 not found · 4 refused, by Workable's verdict
+or by the law · 5 try again later · 130 interrupted · 141 whoever read the output has gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from rich.text import Text
+
+from linker.cli.screen import Screen
+from linker.cli.traces import trace
+from linker.errors import BadInput, LinkerError
+from states.connection import Connection, ConnectionState
+from states.problems import REFUSALS, ProblemCode
+
+DONE = 0
+OUR_FAULT = 1
+USAGE = 2
+REFUSED = 4
+TRY_AGAIN = 5
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+_BY_TROUBLE = {
+    ProblemCode.WORKABLE_UNAVAILABLE: TRY_AGAIN,
+    ProblemCode.THROTTLED: TRY_AGAIN,
+    ProblemCode.ANSWER_NOT_UNDERSTOOD: TRY_AGAIN,
+    ProblemCode.POISONED: OUR_FAULT,
+}
+
+
+def after_asking(connection: Connection, *, submitted: bool = False) -> int:
+    """What a command ends with that asked Workable just now.
+
+    `submitted`: a token was given, so a replacement that was turned down is this command's own.
+    """
+    problem = connection.problem
+    if connection.state is ConnectionState.FAILED or (submitted and connection.replacement_problem):
+        return REFUSED
+    if problem is None:
+        return DONE
+    if problem.code in REFUSALS and connection.state is ConnectionState.AWAITING_TOKEN:
+        return REFUSED
+    return _BY_TROUBLE.get(problem.code, DONE)
+
+
+def with_error(error: Exception, *, as_json: bool) -> int:
+    """Say on stderr what went wrong, in one line, and give the exit code."""
+    if isinstance(error, LinkerError):
+        return _said(_named(error), error.exit_code, as_json=as_json)
+    if hasattr(error, "format_message"):  # Click's own errors, whose home depends on Typer's version
+        return _said(_usage(error), USAGE, as_json=as_json)
+    if os.environ.get("LINKER_LOG_LEVEL", "").lower() == "debug":
+        sys.stderr.write(trace(error) + "\n")
+    return _said(_unexpected(error), OUR_FAULT, as_json=as_json)
+
+
+def _named(error: LinkerError) -> dict[str, Any]:
+    named: dict[str, Any] = {"code": error.code, "message": str(error)}
+    if isinstance(error, BadInput):
+        named |= {"field": error.field, "cause": error.cause, "next_step": error.next_step}
+    return named
+
+
+def _usage(error: Any) -> dict[str, Any]:
+    message = " ".join(str(error.format_message()).split())
+    if "unexpected extra argument" in message:
+        # It is not repeated: it could be a token.
+        message = "There are more arguments than this command takes. A token is never an argument: pipe it in, or wait "
+        message += "for the prompt."
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "linker"
+    named = {
+        "code": "usage",
+        "message": f"{message if message.endswith('?') else message.removesuffix('.') + '.'} See `{command} --help`.",
+    }
+    parameter = getattr(getattr(error, "param", None), "name", None)
+    return named | ({"field": parameter} if parameter else {})
+
+
+def _unexpected(error: Exception) -> dict[str, Any]:
+    return {
+        "code": "our_fault",
+        "message": f"Our fault: {type(error).__name__}, which should not happen. Run it again with "
+        "LINKER_LOG_LEVEL=debug to see where, and report that.",
+    }
+
+
+def _said(named: dict[str, Any], code: int, *, as_json: bool) -> int:
+    if as_json:
+        sys.stderr.write(json.dumps({"error": named}) + "\n")
+    else:
+        Screen().err.print(Text.assemble(("error ", "bad"), named["message"]), soft_wrap=True)
+    return code

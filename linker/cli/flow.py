@@ -1,0 +1,118 @@
+"""The customer's story: `open`, `submit`, `confirm`."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import warnings
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from linker.cli.cards import card
+from linker.cli.endings import DONE, after_asking
+from linker.cli.house import settings, with_linker
+from linker.cli.options import Actor, Id, Json, day, pairs
+from linker.cli.screen import Screen
+from linker.errors import BadInput
+from linker.host import Linker
+from linker.inputs import parse_subdomain
+from linker.messages import connection_json
+from states.connection import Connection
+
+app = typer.Typer()
+
+#: Nothing longer is read from stdin; a token is far shorter.
+LONGEST_TOKEN = 64 * 1024
+
+
+@app.command()
+def open(
+    owner: Annotated[str, typer.Option(help="Your own name for the customer.")],
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="A text to find again with the connection; repeatable.")
+    ] = None,
+    actor: Actor = "",
+    as_json: Json = False,
+) -> int:
+    """Create a connection for one of your customers."""
+    details = pairs("metadata", metadata or [])
+    created = with_linker(lambda linker: linker.create(owner=owner, metadata=details, actor=actor))
+    _tell(created, as_json)
+    return DONE
+
+
+@app.command()
+def submit(
+    connection_id: Id,
+    subdomain: Annotated[str, typer.Option(help="The Workable subdomain, or the account's address.")],
+    token_expires: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The last day of the token, as Workable shows it.")
+    ] = None,
+    actor: Actor = "",
+    as_json: Json = False,
+) -> int:
+    """Give a token, from stdin or at a hidden prompt, and verify it now.
+
+    Ends with 4 if Workable refuses the token, and with 5 if Workable cannot say now: then the token is kept, and the
+    connection goes on by itself.
+    """
+    expires_on = day("token_expires", token_expires)
+    parse_subdomain(subdomain)
+    if sys.stdin is not None and sys.stdin.isatty():
+        with_linker(lambda linker: linker.get(connection_id))  # nobody should type a token for nothing
+    linker = Linker(settings())
+    token = read_token()
+    with Screen(as_json).busy("Asking Workable whether the token is good …"):
+        connection = with_linker(
+            lambda linker: linker.submit_token(
+                connection_id, subdomain=subdomain, token=token, expires_on=expires_on, actor=actor
+            ),
+            linker,
+        )
+    _tell(connection, as_json)
+    return after_asking(connection, submitted=True)
+
+
+@app.command()
+def confirm(connection_id: Id, actor: Actor = "", as_json: Json = False) -> int:
+    """Look for the recruiter now, as "Set up integration" does.
+
+    Ends with 0 when it is linked or still waiting, with 4 when it has failed or there is nothing to look for, and with
+    5 if Workable cannot say now.
+    """
+    with Screen(as_json).busy("Looking for the recruiter in Workable …"):
+        connection = with_linker(lambda linker: linker.confirm_recruiter(connection_id, actor=actor))
+    _tell(connection, as_json)
+    return after_asking(connection)
+
+
+def _tell(connection: Connection, as_json: bool) -> None:
+    Screen(as_json).tell(connection_json(connection), card(connection, datetime.now(UTC)))
+
+
+def read_token() -> SecretStr:
+    """The token: typed unseen on a terminal, read from stdin otherwise. Never an argument, which `ps` would show.
+
+    Raises:
+        BadInput: nothing came, or the terminal would show what is typed.
+    """
+    if sys.stdin is None:
+        raise BadInput("token", "stdin is closed.", "Pipe the token in, or run this on a terminal.")
+    if sys.stdin.isatty():
+        return _typed()
+    return SecretStr(sys.stdin.buffer.read(LONGEST_TOKEN).decode("utf-8", "replace").strip("\r\n"))
+
+
+def _typed() -> SecretStr:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            return SecretStr(getpass.getpass("API token (it is not shown): "))
+        except EOFError:
+            cause = "nothing was entered."
+        except getpass.GetPassWarning:
+            cause = "this terminal would show it."
+    raise BadInput("token", cause, "Paste it at the prompt, or pipe it in.")

@@ -1,0 +1,76 @@
+"""`linker keys`: the keys that seal tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from linker.cli import logs
+from linker.cli.endings import DONE
+from linker.cli.options import Json
+from linker.cli.screen import Screen
+from linker.rotation import Rotated, rotate_keys
+from linker.sealing import new_key
+from linker.settings import load_settings
+
+app = typer.Typer()
+keys = typer.Typer(help="The keys that seal tokens.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+
+@keys.command()
+def new(as_json: Json = False) -> int:
+    """Make a key and print it, and nothing else, on stdout."""
+    screen = Screen(as_json)
+    key = new_key()
+    if as_json:
+        screen.tell({"key": key.get_secret_value()})
+        return DONE
+    screen.out.print(key.get_secret_value(), soft_wrap=True)
+    if sys.stdout.isatty():
+        screen.note(
+            Text(
+                "Keep it in your secret store, apart from the backups of the database. Use it with\n"
+                "  export LINKER_SECRET_KEYS=<this key>\n"
+                "Have you a key already? Put the new one before it, with a comma between, restart the workers, then\n"
+                "run `linker keys rotate` and drop the old one.",
+                style="quiet",
+            )
+        )
+    return DONE
+
+
+@keys.command()
+def rotate(as_json: Json = False) -> int:
+    """Seal every stored token again with the newest key; afterwards the older keys are not needed.
+
+    Safe to run again, and beside workers that have the new key already.
+    """
+    screen = Screen(as_json)
+    settings = load_settings()
+    logs.follow(settings)
+    with _progress(screen) as advance:
+        rotated = asyncio.run(rotate_keys(settings, advance))
+    screen.tell({"resealed": rotated.resealed, "already": rotated.already}, _told(rotated))
+    return DONE
+
+
+def _told(rotated: Rotated) -> Text:
+    done = f"tokens sealed again: {rotated.resealed}; sealed with the newest key before: {rotated.already}. "
+    return Text.assemble(("✓ ", "good"), done, "The older keys are not needed any more: drop them.")
+
+
+@contextmanager
+def _progress(screen: Screen) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; it is told how many are done and how many there are."""
+    columns = (TextColumn("sealing again"), BarColumn(), MofNCompleteColumn())
+    hidden = screen.as_json or not screen.err.is_terminal
+    with Progress(*columns, console=screen.err, transient=True, disable=hidden) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

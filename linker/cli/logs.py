@@ -1,0 +1,71 @@
+"""Logging is set up here and nowhere else: events to stderr, coloured on a terminal, one JSON object a line otherwise.
+
+Other libraries are heard from WARNING on, whatever the level, because they would tell too much at DEBUG. Tracebacks
+hold no values.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from linker.cli.traces import trace
+from linker.settings import Settings
+
+
+def follow(settings: Settings) -> None:
+    """Log as the settings say; a command that ends soon says only what went wrong, unless a level was asked for."""
+    configure(settings.log_level if "log_level" in settings.model_fields_set else "warning")
+
+
+def configure(level: str) -> None:
+    """Set up logging for the process; `level` is the least serious of our own events that is shown."""
+    stamps: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            *stamps,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=stamps,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_values, _renderer()],
+        )
+    )
+    logging.raiseExceptions = False
+    logging.basicConfig(handlers=[handler], level=max(logging.WARNING, logging.getLevelName(level.upper())), force=True)
+    logging.getLogger("linker").setLevel(level.upper())
+    # It warns whenever a beat is left out because the one before is still under way, and that is as it should be.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+
+def _renderer() -> Processor:
+    if sys.stderr.isatty():
+        colours = not os.environ.get("NO_COLOR")
+        return structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
+    return structlog.processors.JSONRenderer(default=str)
+
+
+def _without_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Turn an exception into where it happened."""
+    given: Any = event.pop("exc_info", None)
+    error = given[1] if isinstance(given, tuple) else given
+    if given is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["exception"] = trace(error)
+    return event

@@ -1,0 +1,95 @@
+"""Arguments and options that several commands share, read strictly."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from linker.errors import BadInput, NotFound
+
+LONGEST = 500
+
+
+def _found_id(given: str) -> str:
+    """An id as people paste it; what cannot be one is not looked up."""
+    wanted = given.strip()
+    if not (wanted.isascii() and wanted.isprintable() and wanted):
+        raise NotFound(wanted.encode("ascii", "backslashreplace").decode())
+    return wanted
+
+
+def _wanted(context: typer.Context, given: bool) -> bool:
+    """`linker --json show …` means the same as `linker show … --json`."""
+    return given or bool(context.find_root().params.get("as_json"))
+
+
+def login() -> str:
+    """Who is at the keyboard, also behind sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _actor(given: str) -> str:
+    return text("actor", given) if given else f"operator:{login()}"
+
+
+def text(field: str, given: str) -> str:
+    """A line of text without surrounding blanks.
+
+    Raises:
+        BadInput: it is empty, too long or not printable.
+    """
+    stripped = given.strip()
+    if not stripped or len(stripped) > LONGEST or not stripped.isprintable():
+        cause = f"it is empty, longer than {LONGEST} characters or not printable."
+        raise BadInput(field, cause, "Give one line of text.")
+    return stripped
+
+
+def _reason(given: str | None) -> str | None:
+    return None if given is None else text("reason", given)
+
+
+def day(field: str, given: str | None) -> date | None:
+    """A date as `YYYY-MM-DD`. Raises BadInput."""
+    if given is None:
+        return None
+    try:
+        return date.fromisoformat(given.strip())
+    except ValueError:
+        pass
+    raise BadInput(field, "this is not a date.", "Give it as YYYY-MM-DD, as in 2027-01-31.")
+
+
+def pairs(field: str, given: list[str]) -> dict[str, str]:
+    """`K=V` texts as a mapping. Raises BadInput."""
+    found: dict[str, str] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not equals or not key.strip() or not f"{key}{value}".isprintable():
+            raise BadInput(field, "an entry is not of the form KEY=VALUE.", "Give it as --metadata plan=pro.")
+        if key.strip() in found:
+            raise BadInput(field, f"{key.strip()} is given twice.", "Give each key once.")
+        found[key.strip()] = value
+    return found
+
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The connection, as `linker list` shows it.", callback=_found_id)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.", callback=_wanted)]
+Actor = Annotated[
+    str,
+    typer.Option(
+        "--actor",
+        envvar="LINKER_ACTOR",
+        metavar="WHO",
+        help="Who does this, for the history; by default operator:<your login>.",
+        callback=_actor,
+    ),
+]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the history.", callback=_reason)]

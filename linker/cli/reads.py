@@ -1,0 +1,68 @@
+"""Looking at connections: `show`, `list`, `history`. Needs no keys and no network."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from linker.cli.archive import with_store
+from linker.cli.cards import card, connections_table, history_table
+from linker.cli.endings import DONE
+from linker.cli.options import Id, Json, text
+from linker.cli.screen import Screen
+from linker.errors import BadInput
+from linker.messages import connection_json, step_json
+from states.connection import ConnectionState
+
+app = typer.Typer()
+
+
+@app.command()
+def show(connection_id: Id, as_json: Json = False) -> int:
+    """Show a connection: where it stands, who must act, what to do."""
+    found = with_store(lambda store: store.get(connection_id))
+    Screen(as_json).tell(connection_json(found), card(found, datetime.now(UTC)))
+    return DONE
+
+
+@app.command("list")
+def list_(
+    state: Annotated[str | None, typer.Option(help=f"Only in this state: {', '.join(ConnectionState)}.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only of this customer.")] = None,
+    stuck: Annotated[bool, typer.Option("--stuck", help="Only open ones that a person has to act for.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, oldest first.")] = None,
+    as_json: Json = False,
+) -> int:
+    """List connections, oldest first."""
+    wanted = _state(state)
+    of = None if owner is None else text("owner", owner)
+    found = with_store(lambda store: store.find(state=wanted, owner=of, stuck=stuck, limit=limit))
+    screen = Screen(as_json)
+    if found or as_json:
+        table = connections_table(found, datetime.now(UTC), screen.width)
+        screen.tell([connection_json(each) for each in found], table)
+    else:
+        screen.note(Text("There is no such connection. `linker open --owner …` creates one.", style="quiet"))
+    return DONE
+
+
+def _state(given: str | None) -> ConnectionState | None:
+    if given is None:
+        return None
+    try:
+        return ConnectionState(given)
+    except ValueError:
+        pass
+    raise BadInput("state", "there is no such state.", f"The states are: {', '.join(ConnectionState)}.")
+
+
+@app.command()
+def history(connection_id: Id, as_json: Json = False) -> int:
+    """Show what happened to a connection, step by step."""
+    steps = with_store(lambda store: store.history(connection_id))
+    screen = Screen(as_json)
+    screen.tell([step_json(each) for each in steps], history_table(steps, screen.width))
+    return DONE

@@ -1,0 +1,122 @@
+"""Attending what is due: `sweep` once, `worker` until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import structlog
+import typer
+from rich.text import Text
+
+from linker.cli import logs
+from linker.cli.endings import DONE
+from linker.cli.house import settings, with_linker
+from linker.cli.options import Json
+from linker.cli.screen import Screen
+from linker.cli.version import version
+from linker.database import parse_url
+from linker.host import Linker
+from linker.sweep import Sweep
+from states.table import LAW
+
+app = typer.Typer()
+
+log = structlog.get_logger("linker")
+
+
+@app.command()
+def sweep(as_json: Json = False) -> int:
+    """Attend everything that is due, once."""
+    screen = Screen(as_json)
+    started = time.monotonic()
+    with screen.busy("Attending what is due …"):
+        swept = with_linker(lambda linker: linker.attend_due())
+    screen.tell(asdict(swept), _line(swept, time.monotonic() - started))
+    return DONE
+
+
+def _line(swept: Sweep, seconds: float) -> Text:
+    if not swept.claimed:
+        return Text("nothing was due", style="quiet")
+    counts = asdict(swept)
+    claimed = counts.pop("claimed")
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    return Text(f"{claimed} claimed: {told or 'nothing to do'} ({seconds:.1f} s)")
+
+
+class Worker(Linker):
+    """A linker that says in the log what its heartbeat did."""
+
+    @property
+    def worker_id(self) -> str:
+        """The name under which this process leases connections."""
+        return self._leasing.worker_id
+
+    async def attend_due(self) -> Sweep:
+        """One pass over what is due; logged if anything was."""
+        started = time.monotonic()
+        swept = await super().attend_due()
+        if swept.claimed:
+            log.info("sweep.finished", **asdict(swept), seconds=round(time.monotonic() - started, 3))
+        return swept
+
+
+@app.command()
+def worker() -> int:
+    """Keep the heartbeat going until SIGTERM or SIGINT; what is in flight is finished first.
+
+    A second signal ends it at once: what it was doing is picked up by the next worker.
+    """
+    given = settings()
+    logs.configure(given.log_level)
+    asyncio.run(_work(Worker(given)))
+    return DONE
+
+
+async def _work(linker: Worker) -> None:
+    stop = asyncio.Event()
+    with _told_by_signals(stop):
+        async with linker:
+            log.info("worker.started", version=version(), **_about(linker))
+            async with linker.heartbeat():
+                await stop.wait()
+                log.info("worker.stopping", worker_id=linker.worker_id)
+        log.info("worker.stopped", worker_id=linker.worker_id)
+
+
+def _about(linker: Worker) -> dict[str, object]:
+    given = linker.settings
+    return {
+        "worker_id": linker.worker_id,
+        "database": parse_url(given.database_url).render_as_string(hide_password=True),
+        "workable": given.workable_url,
+        "law": LAW,
+        "sweep_seconds": given.sweep_seconds,
+        "concurrency": given.concurrency,
+    }
+
+
+@contextmanager
+def _told_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` at the first SIGTERM or SIGINT; end the process at the second."""
+    loop = asyncio.get_running_loop()
+
+    def told(number: int) -> None:
+        if stop.is_set():
+            log.warning("worker.killed", signal=signal.Signals(number).name)
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told, number)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,88 @@
+"""`linker db`: the schema's revision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from alembic.script import ScriptDirectory
+from rich.text import Text
+
+from linker import schema
+from linker.cli import logs
+from linker.cli.endings import DONE
+from linker.cli.options import Json
+from linker.cli.screen import Screen
+from linker.database import Database
+from linker.migrations import HEAD
+from linker.settings import load_settings
+
+app = typer.Typer()
+db = typer.Typer(help="The database: its schema's revision.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+MEANINGS = {
+    "empty": "it is empty; `linker db upgrade` makes the tables (on SQLite the first use does)",
+    "head": "it is what this program needs",
+    "behind": "it is older than this program; take a backup, stop the workers, then run `linker db upgrade`",
+    "newer": "it was made by a newer version of this program; install that version again",
+}
+
+
+@db.command()
+def upgrade(as_json: Json = False) -> int:
+    """Bring the database to the revision that this program needs. Take a backup first."""
+    screen = Screen(as_json)
+    database = _database()
+    try:
+        before = revision(database)
+        with screen.busy("Upgrading the database …"):
+            now = schema.upgrade(database)
+    finally:
+        database.close()
+    told = {"revision": now, "head": HEAD, "before": before, "database": database.name}
+    done = f"upgraded from {before or 'nothing'} to {now}" if before != now else f"at revision {now} already"
+    screen.tell(told, Text.assemble(("✓ ", "good"), f"{database.name}: {done}"))
+    return DONE
+
+
+@db.command()
+def current(as_json: Json = False) -> int:
+    """Say which revision the database has, and whether it fits. Changes nothing."""
+    database = _database()
+    try:
+        told = compared(database)
+    finally:
+        database.close()
+    mark = ("✓ ", "good") if told["state"] == "head" else ("! ", "care")
+    line = f"{told['database']}: revision {told['revision'] or 'none'}, {MEANINGS[told['state']]}"
+    Screen(as_json).tell(told, Text.assemble(mark, line))
+    return DONE
+
+
+def _database() -> Database:
+    settings = load_settings()
+    logs.follow(settings)
+    return Database(settings.database_url)
+
+
+def file_of(database: Database) -> Path | None:
+    """The file of an SQLite database; None on a server or in memory."""
+    name = database.url.database if database.is_sqlite else None
+    return Path(name) if name and name != ":memory:" else None
+
+
+def revision(database: Database) -> str | None:
+    """The revision; None if the database is empty. An SQLite file that does not exist is not made."""
+    file = file_of(database)
+    return None if file is not None and not file.exists() else database.read_here(schema.current)
+
+
+def compared(database: Database) -> dict[str, Any]:
+    """The revision, what this program needs, and how they stand: `empty`, `head`, `behind` or `newer`."""
+    found = revision(database)
+    known = {script.revision for script in ScriptDirectory.from_config(schema.configuration()).walk_revisions()}
+    older = "behind" if found in known else "newer"
+    state = "empty" if found is None else "head" if found == HEAD else older
+    return {"revision": found, "head": HEAD, "state": state, "database": database.name}

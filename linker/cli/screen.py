@@ -1,0 +1,140 @@
+"""Where output goes: results to stdout, everything else to stderr.
+
+People get colour and spinners on a terminal, plain text when the output is piped or NO_COLOR is set. A pipe whose
+reader has gone ends the command quietly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rich.console import Console, RenderableType
+from rich.theme import Theme
+
+from linker.errors import BadInput
+
+#: The width of output that no terminal shows: wide enough that no line of a table is broken.
+PIPED_WIDTH = 500
+
+THEME = Theme(
+    {
+        "state.awaiting_token": "yellow",
+        "state.token_valid": "cyan",
+        "state.awaiting_recruiter": "yellow",
+        "state.linked": "bold green",
+        "state.failed": "bold red",
+        "owner.customer": "yellow",
+        "owner.workable": "magenta",
+        "owner.operator": "red",
+        "owner.us": "red",
+        "good": "green",
+        "bad": "bold red",
+        "care": "yellow",
+        "quiet": "dim",
+        "label": "dim",
+        "copy": "bold cyan",
+        "title": "bold",
+    }
+)
+
+
+class PipeClosed(Exception):
+    """Whoever read our output has gone."""
+
+
+class _Console(Console):
+    """A console that says when its reader has gone, instead of ending the process itself."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raise PipeClosed."""
+        raise PipeClosed
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    terminal = stream is not None and stream.isatty()
+    columns = os.environ.get("COLUMNS", "")
+    width = None if terminal else int(columns) if columns.isdigit() and int(columns) > 0 else PIPED_WIDTH
+    return _Console(theme=THEME, highlight=False, emoji=False, markup=False, stderr=stderr, width=width)
+
+
+class Screen:
+    """What a command prints to."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        """With `as_json` the result is one JSON value, and nothing decorates it."""
+        self.as_json = as_json
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+
+    @property
+    def width(self) -> int:
+        """How many columns there are for people."""
+        return self.out.width
+
+    def tell(self, value: Any, *renderables: RenderableType) -> None:
+        """Print the result: the value for machines, or what can be read for people."""
+        if self.as_json:
+            _print_json(value)
+        else:
+            self.show(*renderables)
+
+    def show(self, *renderables: RenderableType) -> None:
+        """Print something for people; without the blanks at line ends when no terminal shows it."""
+        if self.out.is_terminal:
+            self.out.print(*renderables, sep="\n")
+            return
+        with self.out.capture() as captured:
+            self.out.print(*renderables, sep="\n")
+        _write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+    def note(self, text: RenderableType) -> None:
+        """Say something that is not the result; machines do not get it."""
+        if not self.as_json:
+            self.err.print(text)
+
+    @contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """Show that something is under way, on a terminal."""
+        console = self.out if self.out.is_terminal else self.err
+        if self.as_json or not console.is_terminal:
+            yield
+            return
+        with console.status(text, spinner="dots"):
+            yield
+
+
+def _print_json(value: Any) -> None:
+    unicode = "utf" in (sys.stdout.encoding or "").lower()
+    _write(json.dumps(value, indent=2, ensure_ascii=not unicode) + "\n")
+
+
+def _write(text: str) -> None:
+    cause = None
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise PipeClosed from None
+    except OSError as error:
+        cause = f"it cannot be written ({error.strerror})."
+    if cause:
+        raise BadInput("stdout", cause, "What the command did is done; look at it with `linker list`.")
+
+
+def tolerate_any_character() -> None:
+    """Let no character of a name stop a command: what the terminal cannot show becomes a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def let_go_of_stdout() -> None:
+    """Stop Python from writing to a closed pipe when it ends."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
