@@ -59,8 +59,8 @@ def measure(figures: Figures, folder: Path, rounds: int) -> None:
             figures.add("a step on top of its call, ms", whole - call)
             figures.add("the goal for that, ms", 5.0)
     figures.ratio("step_over_goal", "a step on top of its call, ms", "the goal for that, ms", goal=1.0, at_most=True)
-    imports("linker")
+    imports("linker.host")
     for _ in range(rounds * 2):
-        figures.add("import linker, s", imports("linker"))
+        figures.add("import linker, s", imports("linker.host, linker.blocking"))
         figures.add("import what it stands on, s", imports(FOUNDATIONS))
     figures.ratio("import", "import linker, s", "import what it stands on, s", goal=1.3, at_most=True)

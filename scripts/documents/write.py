@@ -1,0 +1,31 @@
+"""Write the parts of the docs that are made from the program: docs/reference.md and the README's diagram."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from linker.cli.lawbook import mermaid  # noqa: E402 - the folder has to be known first
+from scripts.documents.reference import reference  # noqa: E402
+
+DIAGRAM = re.compile(r"```mermaid\n.*?```", re.DOTALL)
+
+
+def with_diagram(readme: str) -> str:
+    """The README with the law's diagram of today."""
+    return DIAGRAM.sub(lambda _: f"```mermaid\n{mermaid().strip()}\n```", readme)
+
+
+def main() -> None:
+    """Write both files."""
+    (ROOT / "docs" / "reference.md").write_text(reference(), encoding="utf-8")
+    readme = ROOT / "README.md"
+    readme.write_text(with_diagram(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
