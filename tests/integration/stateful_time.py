@@ -1,0 +1,68 @@
+"""Time that a test owns: an event loop in which waiting costs nothing and moves the settable clock.
+
+With it every run of the same rules is the same run: no thread, no real pause, no race that cannot be repeated.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from math import ceil
+from typing import ParamSpec, TypeVar
+
+from linker.testing import SettableClock
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Inline(ThreadPoolExecutor):
+    """An executor that does the work at once, in the thread that asks."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        """Do it, and give a future that is done."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - it comes out of the future
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing is ever left to do; and the same one may be used again."""
+
+
+class _Leaping(selectors.SelectSelector):
+    """Waits by moving the clock."""
+
+    def __init__(self, clock: SettableClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready now; if nothing is, it is later."""
+        ready = super().select(0)
+        if not ready and timeout is None:
+            raise RuntimeError("everybody waits for something that will never happen")
+        if not ready and timeout is not None and timeout > 0:
+            self._clock.advance(microseconds=ceil(timeout * 1e6) + 1)
+        return ready
+
+
+class LeapingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is a settable clock's."""
+
+    def __init__(self, clock: SettableClock) -> None:
+        self._clock = clock
+        self._began = clock.now()
+        super().__init__(_Leaping(clock))
+        self.set_default_executor(Inline())
+
+    def time(self) -> float:
+        """Seconds of the settable clock."""
+        return (self._clock.now() - self._began).total_seconds()
+
+
+def runner(clock: SettableClock) -> asyncio.Runner:
+    """A runner on such a loop; its owner closes it."""
+    return asyncio.Runner(loop_factory=lambda: LeapingLoop(clock))

@@ -1,0 +1,187 @@
+"""The sandbox's log as a witness: which calls were made for which connection, and whether they bear a step out."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import combinations
+
+from linker.sandbox import LogEntry, World
+from linker.sandbox.faults import SPOILING
+from tests.integration.stateful_ledger import Row, Snapshot
+from tests.integration.stateful_workers import Exchange
+
+#: The most calls that we make with one token in Workable's window, of 10.
+MOST = 9
+#: A refusal is believed after so many, spread over this time.
+REFUSALS, SPREAD = 3, timedelta(hours=1)
+#: Steps that say that Workable is out of order, and what is a fault of the program.
+TROUBLE = {"workable_unavailable", "answer_not_understood"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deed:
+    """What was done in one step of the test, as far as it matters to the witness."""
+
+    #: The connections that somebody asked for, for whom calls are in order while they are not closed.
+    asked: frozenset[str] = frozenset()
+    #: The connections that were paused, closed or the like at the same time as something else.
+    disturbed: frozenset[str] = frozenset()
+    healthy: bool = True
+    stalled: bool = False
+
+
+@dataclass
+class Witness:
+    """Remembers all calls, by the connection whose token they carried."""
+
+    world: World
+    #: The connection of each token, by the fingerprint that the sandbox gives it.
+    whose: dict[str, str] = field(default_factory=dict)
+    calls: dict[str, list[LogEntry]] = field(default_factory=lambda: defaultdict(list))
+    #: Windows in which somebody else used a token's limit.
+    shared: set[tuple[str, int]] = field(default_factory=set)
+    _counted: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def check(self, before: Snapshot, after: Snapshot, deed: Deed, wire: Collection[Exchange]) -> None:
+        """Take the new calls down; each was in order, and each new step is borne out by calls."""
+        new: dict[str, list[LogEntry]] = defaultdict(list)
+        for entry in self.world.log:
+            assert entry.fingerprint in self.whose, "a call with a token that nobody gave"
+            new[self.whose[entry.fingerprint]].append(entry)
+            self._count(entry)
+        self.world.forget_requests()
+        for connection_id, entries in new.items():
+            self.calls[connection_id] += entries
+        try:
+            for connection_id in new:
+                self._check_due(before.connections.get(connection_id), new[connection_id][0], connection_id, deed)
+            if not deed.stalled:
+                self._check_alone(wire)
+            for connection_id in after.connections:
+                self._check_steps(before, after, connection_id, deed)
+        except _Doubt as doubt:
+            made = "\n".join(map(_line, self.calls[doubt.connection_id][-12:]))
+            raise AssertionError(f"{doubt}\n{after.story(doubt.connection_id)}\n  last calls\n{made}") from None
+
+    # politeness
+
+    def _count(self, entry: LogEntry) -> None:
+        """No token makes more calls in a window than it may, and the sandbox never has to refuse one."""
+        if (entry.fault is not None and entry.fault not in SPOILING) or entry.status == 401:
+            return
+        window = (str(entry.fingerprint), int(entry.at) // 10)
+        self._counted[window] += 1
+        assert self._counted[window] <= MOST, f"{self._counted[window]} calls of one token in ten seconds"
+        assert entry.status != 429 or window in self.shared, "Workable's limit was used up by us alone"
+
+    def _check_due(self, row: Row | None, first: LogEntry, connection_id: str, deed: Deed) -> None:
+        """Nobody is called for what is closed, at rest or not due, nor before the time that Workable named."""
+        if row is None or connection_id in deed.disturbed:
+            return
+        at = datetime.fromtimestamp(first.at, UTC) + timedelta(milliseconds=1)
+        _expect(row["closed_at"] is None and row["paused_at"] is None, "a call for what is at rest", row)
+        _expect(row["not_before"] is None or row["not_before"] <= at, "a call before Workable's own time", row)
+        if connection_id not in deed.asked:
+            _expect(row["due_at"] is not None and row["due_at"] <= at, "a call for what is not due", row)
+
+    def _check_alone(self, wire: Collection[Exchange]) -> None:
+        """A connection is attended by one worker at a time."""
+        ordered = sorted(wire, key=lambda one: one.began)
+        for one, other in combinations(ordered, 2):
+            if other.began < one.ended and self.whose[one.fingerprint] == self.whose[other.fingerprint]:
+                raise _Doubt(self.whose[one.fingerprint], "two calls for one connection at the same time")
+
+    # verdicts
+
+    def _check_steps(self, before: Snapshot, after: Snapshot, connection_id: str, deed: Deed) -> None:
+        for step in after.new_steps(before, connection_id):
+            row = after.connections[connection_id]
+            _expect(step["event"] != "attention_failed", "a fault of the program", row)
+            if deed.healthy and not deed.stalled:
+                _expect(step["event"] not in TROUBLE, f"{step['event']} while nothing was wrong", row)
+            last_ok_at = before.connections.get(connection_id, {}).get("last_ok_at")
+            borne_out = self._borne_out(step, after, row, last_ok_at)
+            _expect(borne_out, f"no call bears out step {step['seq']}: {step['event']} {step['problem'] or ''}", row)
+
+    def _borne_out(self, step: Row, after: Snapshot, row: Row, last_ok_at: datetime | None) -> bool:
+        """True if the step says no more than what Workable answered, infrastructure trouble apart."""
+        since = _given_at(after.steps[row["id"]], step["seq"])
+        said = [entry for entry in self.calls[row["id"]] if since <= entry.at <= step["at"].timestamp()]
+        match step["event"]:
+            case "token_accepted" | "replacement_accepted":
+                return _count(said, 200, "/accounts/") > 0 and _count(said, 200, "/recruiters") > 0
+            case "token_refused" | "subdomain_mismatched" | "scope_missing" | "replacement_refused":
+                return self._refusal(step["problem"], said, after, row)
+            case "account_taken":
+                return _count(said, 200, "/accounts/") > 0
+            case "recruiter_prepared" if step["target"] == "awaiting_recruiter":
+                return True
+            case "recruiter_prepared" | "recruiter_found" | "health_confirmed":
+                return _count(said, 200, "/recruiters") > 0 and self.is_there(row)
+            case "recruiter_overdue":
+                return not self.is_there(row)
+            case "recruiter_vanished":
+                return not self.is_there(row) and _repeated(self.calls[row["id"]], 200, last_ok_at, step["at"])
+            case "token_revoked" | "scope_lost" | "account_moved":
+                status = {"token_revoked": 401, "scope_lost": 403, "account_moved": 422}[step["event"]]
+                return _repeated(self.calls[row["id"]], status, last_ok_at, step["at"])
+        return True
+
+    def _refusal(self, problem: str, said: list[LogEntry], after: Snapshot, row: Row) -> bool:
+        """A token is turned down only by an answer that turns it down."""
+        match problem:
+            case "token_refused":
+                return _count(said, 401) > 0
+            case "scope_missing":
+                return _count(said, 403) > 0
+            case "subdomain_mismatch":
+                elsewhere = [entry for entry in said if entry.subdomain != row["account_subdomain"]]
+                other_account = row["account_id"] is not None and _count(elsewhere, 200, "/accounts/") > 0
+                return _count(said, 422) > 0 or _count(said, 404, "/accounts/") > 1 or other_account
+            case "answer_not_understood":
+                return _count(said, None) > 1
+        return False
+
+    def is_there(self, row: Row) -> bool:
+        """True if the connection's recruiter is in its account, in whichever capitals."""
+        listed = self.world.recruiters(row["account_subdomain"])
+        return row["recruiter_email"].casefold() in {each.email.casefold() for each in listed}
+
+
+class _Doubt(AssertionError):
+    """Something is not right with a connection."""
+
+    def __init__(self, connection_id: str, what: str) -> None:
+        super().__init__(what)
+        self.connection_id = connection_id
+
+
+def _expect(holds: bool, what: str, row: Mapping[str, object]) -> None:
+    if not holds:
+        raise _Doubt(str(row["id"]), what)
+
+
+def _given_at(steps: list[Row], seq: int) -> float:
+    """When the last token before this step was given."""
+    given = [step["at"] for step in steps[:seq] if step["event"] in {"token_submitted", "replacement_submitted"}]
+    return float(given[-1].timestamp()) if given else 0.0
+
+
+def _count(said: list[LogEntry], status: int | None, path: str = "") -> int:
+    return sum((status is None or entry.status == status) and path in entry.path for entry in said)
+
+
+def _repeated(calls: list[LogEntry], status: int, last_ok_at: datetime | None, until: datetime) -> bool:
+    """True if this answer came often enough, over long enough, since all was well."""
+    good = last_ok_at.timestamp() if last_ok_at else 0.0
+    at = [entry.at for entry in calls if entry.status == status and good <= entry.at]
+    slack = timedelta(minutes=1).total_seconds()  # an answer is a little older than what it leads to
+    return len(at) >= REFUSALS and until.timestamp() - at[0] >= SPREAD.total_seconds() - slack
+
+
+def _line(entry: LogEntry) -> str:
+    at = datetime.fromtimestamp(entry.at, UTC)
+    return (
+        f"    {at:%d %H:%M:%S.%f} {entry.subdomain}{entry.path} {entry.status} {entry.fault or ''} {entry.fingerprint}"
+    )

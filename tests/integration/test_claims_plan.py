@@ -1,0 +1,226 @@
+"""What a claim costs: it grows with what is due, never with what is stored."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from linker import schema
+from linker.database import Database
+from tests.integration.storehouse import MINUTE, NOW, House, a_lease
+
+Statement = tuple[str, Any]
+
+#: Rows in all states, of which a few fell due: (how many there are, how many of them are due).
+FEW, MANY, DUE = 2_000, 20_000, 50
+
+SQLITE_NUMBERS = "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < :rows) "
+POSTGRES_NUMBERS = "WITH g(n) AS (SELECT generate_series(1, CAST(:rows AS integer))) "
+FILL_CONNECTIONS = (
+    "INSERT INTO connection (id, owner, metadata, state, state_since, recruiter_email, token_sealed, token_key_id, "
+    "attempts, checks, due_at, created_at, updated_at, version, last_seq, law) "
+    "SELECT 'con_' || n, 'owner_' || (n % 100), '{}', 'awaiting_recruiter', :now, 'ats+' || n || '@example.com', "
+    "'v1.key.body', 'key' || (n % 2), 0, 0, CASE WHEN n % 3 = 0 THEN NULL WHEN n <= :due * 3 / 2 THEN :past "
+    "ELSE :future END, :now, :now, 1, 1, 'law' FROM g"
+)
+FILL_OUTBOX = (
+    "INSERT INTO outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, delivered_to) "
+    "SELECT 'msg_' || n, 'con_' || n, 1, CASE WHEN n <= :due THEN 'connection.linked' ELSE 'connection.opened' END, "
+    "'{}', :now, :past, 0, '[]' FROM g"
+)
+
+
+def fill(house: House, rows: int) -> None:
+    """Store connections and announcements, most of which no claim is interested in."""
+    numbers = SQLITE_NUMBERS if house.database.is_sqlite else POSTGRES_NUMBERS
+    times = {"now": NOW, "past": NOW - MINUTE, "future": NOW + MINUTE}
+    typed = [sa.bindparam(name, type_=sa.DateTime(timezone=True)) for name in times]
+
+    def work(transaction: sa.Connection) -> None:
+        for statement in (FILL_CONNECTIONS, FILL_OUTBOX):
+            text = statement.replace("INSERT", numbers + "INSERT", 1)
+            used = [param for param in typed if f":{param.key}" in text]
+            values = {"rows": rows, "due": DUE} | {param.key: times[param.key] for param in used}
+            transaction.execute(sa.text(text).bindparams(*used), values)
+
+    house.database.write_here(work)
+    house.database.outside_here("ANALYZE")
+
+
+async def statements(house: House, action: Callable[[House], Any]) -> list[Statement]:
+    """What an action sends to the database, begin and settings aside."""
+    seen: list[Statement] = []
+
+    @sa.event.listens_for(house.database._engine, "before_cursor_execute")
+    def see(_c: Any, _k: Any, statement: str, parameters: Any, _x: Any, _m: Any) -> None:
+        if statement.startswith(("WITH", "SELECT", "UPDATE")):
+            seen.append((statement, parameters))
+
+    await action(house)
+    sa.event.remove(house.database._engine, "before_cursor_execute", see)
+    return seen
+
+
+async def claim_due(house: House) -> Any:
+    """Claim what is due."""
+    found = await house.store.claim_due(now=NOW, limit=1_000, lease=a_lease())
+    assert len(found) == DUE
+    return found
+
+
+async def claim_announcements(house: House) -> Any:
+    """Claim the announcements that a host listens to: the others are never delivered, and wait for ever."""
+    found = await house.outbox.claim_announcements(["connection.linked"], now=NOW, limit=100, lease=a_lease())
+    assert len(found) == DUE
+    return found
+
+
+async def read_keys(house: House) -> Any:
+    """Which keys are in use."""
+    assert await house.store.key_ids() == {"key0", "key1"}
+
+
+async def check_states(house: House) -> Any:
+    """The check of the states at start-up."""
+    assert await house.database.read(schema.states_held) == ["awaiting_recruiter"]
+
+
+async def read_account(house: House) -> Any:
+    """Whether the owner has the account already."""
+    assert await house.store.open_with_account("owner_1", "nobody's") is None
+
+
+EVERY = [claim_due, claim_announcements, read_keys, check_states, read_account]
+
+
+async def _undone(house: House, statement: Statement, work: Callable[[sa.Connection, Statement], Any]) -> Any:
+    def in_vain(transaction: sa.Connection) -> Any:
+        found = work(transaction, statement)
+        transaction.rollback()
+        return found
+
+    return await house.database.write(in_vain)
+
+
+# ── SQLite ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sqlite_plan(transaction: sa.Connection, statement: Statement) -> list[str]:
+    """The lines of SQLite's plan."""
+    rows = transaction.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement[0]}", statement[1])
+    return [row[3] for row in rows]
+
+
+@pytest.mark.parametrize("action", EVERY)
+async def test_sqlite_goes_by_an_index(sqlite_house: House, action: Callable[[House], Any]) -> None:
+    """No statement of a sweep or of the start scans a table."""
+    fill(sqlite_house, FEW)
+    plans = []
+    for statement in await statements(sqlite_house, action):
+        plans += await _undone(sqlite_house, statement, sqlite_plan)
+    assert plans
+    for line in plans:
+        assert not line.startswith("SCAN") or line in {"SCAN chosen", "SCAN CONSTANT ROW"}, plans
+    if action is claim_due:
+        assert "SEARCH connection USING INDEX connection_due (due_at<?)" in "\n".join(plans)
+    if action in (read_keys, check_states):
+        assert all("USING COVERING INDEX" in line for line in plans), plans
+
+
+def sqlite_steps(house: House) -> Callable[[], int]:
+    """Count the instructions of SQLite's machine, in tens."""
+    counted = 0
+
+    def step() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    def listen(transaction: sa.Connection) -> None:
+        raw: Any = transaction.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.set_progress_handler(step, 10)
+
+    house.database.write_here(listen)
+    return lambda: counted
+
+
+@pytest.mark.parametrize("action", EVERY)
+async def test_sqlite_does_the_same_work_among_ten_times_as_many(
+    tmp_path: Path, action: Callable[[House], Any]
+) -> None:
+    """The instructions that SQLite executes do not grow with what is stored."""
+    work = []
+    for rows in (FEW, MANY):
+        house = House(f"sqlite:///{tmp_path / str(rows)}")
+        try:
+            schema.upgrade(house.database)
+            fill(house, rows)
+            counted = sqlite_steps(house)
+            before = counted()
+            await action(house)
+            work.append(counted() - before)
+        finally:
+            house.close()
+    assert work[1] <= work[0] * 1.2 + 5
+
+
+# ── PostgreSQL ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def postgres_plan(transaction: sa.Connection, statement: Statement) -> Any:
+    """PostgreSQL's plan, after it was run."""
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement[0]}"
+    found = transaction.exec_driver_sql(explain, statement[1]).scalar_one()
+    return (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+
+
+def nodes(plan: Any) -> list[Any]:
+    """A plan's nodes."""
+    return [plan, *(below for part in plan.get("Plans", []) for below in nodes(part))]
+
+
+@pytest.fixture(scope="module")
+def filled_postgres(postgres_schema: str) -> Any:
+    """A PostgreSQL with many connections; statements are undone."""
+    database = Database(postgres_schema)
+    database.write_here(lambda transaction: transaction.execute(sa.text("TRUNCATE connection CASCADE")))
+    database.close()
+    house = House(postgres_schema)
+
+    def analyse(transaction: sa.Connection) -> None:
+        transaction.exec_driver_sql("ANALYZE connection")
+        transaction.exec_driver_sql("ANALYZE outbox")
+
+    fill(house, MANY)
+    house.database.write_here(analyse)
+    yield house
+    house.database.write_here(lambda transaction: transaction.execute(sa.text("TRUNCATE connection CASCADE")))
+    house.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("action", EVERY)
+async def test_postgresql_goes_by_an_index(filled_postgres: House, action: Callable[[House], Any]) -> None:
+    """No statement of a sweep or of the start reads a table through, and what is read and thrown away is little."""
+    await filled_postgres.sql("UPDATE connection SET lease_until = NULL WHERE lease_until IS NOT NULL")
+    await filled_postgres.sql("UPDATE outbox SET lease_until = NULL WHERE lease_until IS NOT NULL")
+    seen = await statements(filled_postgres, action)
+    await filled_postgres.sql("UPDATE connection SET lease_until = NULL WHERE lease_until IS NOT NULL")
+    await filled_postgres.sql("UPDATE outbox SET lease_until = NULL WHERE lease_until IS NOT NULL")
+    assert seen
+    for statement in seen:
+        plan = await _undone(filled_postgres, statement, postgres_plan)
+        assert [node["Node Type"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"] == [], plan
+        assert max(node.get("Rows Removed by Filter", 0) for node in nodes(plan)) <= 2 * DUE
+        assert max(node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan)) <= 2 * DUE
+        if action is claim_due:
+            assert "connection_due" in {node.get("Index Name") for node in nodes(plan)}
+        if action in (read_keys, check_states):
+            assert "Index Only Scan" in {node["Node Type"] for node in nodes(plan)}

@@ -1,0 +1,568 @@
+"""Disks that are full, files that are no databases, servers that go: a clear error, and nothing lost or half-done."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+import linker
+from linker import database as database_module
+from linker import schema
+from linker.database import Database
+from linker.errors import BadSettings, LinkerError, OurFault, StoreUnavailable
+from linker.host import Linker
+from linker.reading import open_store
+from linker.sealing import Sealer, new_key
+from linker.settings import Settings
+from linker.store import SqlStore
+from linker.testing import ScriptedWorkable
+from states.connection import Connection, ConnectionState
+from tests.integration.storehouse import (
+    NOW,
+    House,
+    a_connection,
+    a_credential,
+    a_lease,
+    assert_fit_for_people,
+    change,
+    kept,
+    kept_due,
+    linked,
+    opened,
+    opening,
+    raised_by,
+)
+from tests.postgres import PostgresServer
+
+ROOT = Path(linker.__file__).parent.parent
+
+
+def file_of(house: House) -> Path:
+    """The file of an SQLite house."""
+    return Path(str(house.database.url.database))
+
+
+async def caught(awaitable: Any, kind: type[LinkerError]) -> LinkerError:
+    """The error that something awaited raises, which has to be exactly of this kind."""
+    with pytest.raises(LinkerError) as raised:
+        await awaitable
+    assert type(raised.value) is kind, raised.value
+    return raised.value
+
+
+async def assert_as_before(house: House, before: Connection) -> None:
+    """The connection is as it was, its history too, and nothing is announced."""
+    assert await house.store.get(before.id) == before
+    assert [step.seq for step in await house.store.history(before.id)] == list(range(1, before.last_seq + 1))
+    assert await house.sql("SELECT count(*) FROM outbox") == [(0,)]
+
+
+@contextmanager
+def child(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has got ready; see tests/integration/child.py."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.child", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    """Give a waiting process the word."""
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+# ── the disk ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def limit_pages(house: House, pages: int) -> None:
+    """Let SQLite find the disk full at this size, as it does at ENOSPC."""
+
+    def work(transaction: sa.Connection) -> None:
+        transaction.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    house.database.write_here(work)
+
+
+async def test_a_full_disk_loses_nothing(sqlite_house: House) -> None:
+    """What does not fit is refused whole, what was there can be read, and with room again all goes on."""
+    before = [await kept(sqlite_house, due_at=NOW) for _ in range(3)]
+    limit_pages(sqlite_house, 1)  # SQLite makes it the size that the database has
+    large = "x" * 200_000
+    batch = [
+        change(before[0], checks=1, announcement="connection.linked"),
+        change(before[1], subdomain=large, announcement="connection.linked"),
+    ]
+    error = await caught(sqlite_house.store.settle(batch, now=NOW, release=True), StoreUnavailable)
+    assert_fit_for_people(error, names=sqlite_house.database.name, never=(large[:50],))
+    assert "full" in str(error)
+    assert "make room" in str(error)
+    for connection in before:
+        await assert_as_before(sqlite_house, connection)
+    await caught(sqlite_house.store.add(opening(a_connection(subdomain=large))), StoreUnavailable)
+    assert len(await sqlite_house.store.find()) == 3
+    limit_pages(sqlite_house, 1_000_000)
+    assert await sqlite_house.store.settle(batch, now=NOW, release=True) == [True, True]
+
+
+def test_files_that_cannot_grow_lose_nothing(sqlite_url: str) -> None:
+    """The kernel itself refuses the write: the error is ours, what is stored is whole, and writing goes on."""
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.integration.child", "fill-up", sqlite_url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = said.stdout.splitlines()
+    assert lines[0] == "StoreUnavailable", said
+    assert "Nothing was half-done" in lines[1]
+    assert lines[2:] == ["True True", "[True]"]
+    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as raw:
+        assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    raw.close()
+
+
+async def test_a_read_only_database_can_be_read(sqlite_house: House) -> None:
+    """Showing, listing and history work; every write is refused, names the cause, and changes nothing."""
+    before = await kept(sqlite_house, due_at=NOW)
+    path = file_of(sqlite_house)
+    with opened(f"sqlite:///file:{path}?mode=ro&uri=true") as house:
+        await house.store.open()
+        assert await house.store.get(before.id) == before
+        assert await house.store.find() == [before]
+        assert len(await house.store.history(before.id)) == 1
+        assert await house.store.key_ids() == frozenset()
+        for writing in (
+            house.store.add(opening(a_connection())),
+            house.store.claim(before.id, now=NOW, lease=a_lease()),
+            house.store.claim_due(now=NOW, limit=1, lease=a_lease()),
+            house.store.settle([change(before, attempts=1)], now=NOW, release=True),
+        ):
+            error = await caught(writing, StoreUnavailable)
+            assert_fit_for_people(error, names=house.database.name)
+            assert "read-only" in str(error)
+            assert "writable" in str(error)
+    await assert_as_before(sqlite_house, before)
+
+
+async def test_a_read_only_file_without_its_schema_is_refused(tmp_path: Path) -> None:
+    """A database that would have to be made and cannot is a clear error."""
+    sqlite3.connect(tmp_path / "empty.db").close()
+    (tmp_path / "empty.db").touch()
+    with opened(f"sqlite:///file:{tmp_path / 'empty.db'}?mode=ro&uri=true") as house:
+        assert_fit_for_people(await caught(house.store.open(), StoreUnavailable), names=house.database.name)
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that everybody may look into, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="linker-public-"))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def said_by_nobody(url: str) -> list[str]:
+    """What reading and writing come to for a user who owns nothing."""
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.integration.child", "as-nobody", url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return said.stdout.splitlines()
+
+
+def test_a_file_that_may_only_be_read_can_be_read(public_folder: Path, sqlite_schema: Path) -> None:
+    """Without the right to write the file everything can be shown, and a write says whose right is missing."""
+    path = Path(shutil.copy(sqlite_schema, public_folder / "linker.db"))
+    path.chmod(0o444)
+    public_folder.chmod(0o777)
+    read, written = said_by_nobody(f"sqlite:///{path}")
+    assert read == "found 0"
+    assert written.startswith(f"StoreUnavailable sqlite:///{path}: The database is read-only for this user.")
+
+
+def test_a_folder_that_may_not_be_written_is_named(public_folder: Path) -> None:
+    """A database cannot be made in somebody else's folder, and the error says so."""
+    public_folder.chmod(0o555)
+    read, written = said_by_nobody(f"sqlite:///{public_folder / 'linker.db'}")
+    assert read.startswith(
+        f"StoreUnavailable sqlite:///{public_folder / 'linker.db'}: The database file cannot be opened."
+    )
+    assert "may be written" in read
+    assert written == read
+
+
+@pytest.mark.parametrize("path", ["missing/linker.db", "."], ids=["no folder", "a folder"])
+def test_a_path_that_no_file_can_have_is_named(tmp_path: Path, path: str) -> None:
+    """Neither a start nor an upgrade makes folders; both say at once what is wrong."""
+    for action in (schema.check, schema.upgrade):
+        with opened(f"sqlite:///{tmp_path / path}") as house:
+            error = raised_by(lambda: action(house.database), StoreUnavailable)  # noqa: B023 - called at once
+            assert_fit_for_people(error, names=house.database.name)
+            assert "folder exists" in str(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"not a database, but a letter to my mother. " * 400, b"\0" * 8192, bytes(range(256)) * 32],
+    ids=["a letter", "zeros", "noise"],
+)
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    """Whatever it is, it is not ours: a clear error, and not a byte changed."""
+    path = tmp_path / "linker.db"
+    path.write_bytes(content)
+    with opened(f"sqlite:///{path}") as house:
+        error = raised_by(lambda: schema.check(house.database), OurFault)
+        assert_fit_for_people(error, names=house.database.name)
+        assert "not a SQLite database" in str(error)
+        assert "backup" in str(error)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2])
+async def test_a_database_that_was_cut_off_is_told(sqlite_house: House, share: float) -> None:
+    """Damage is called damage, wherever it is met first."""
+    for _ in range(50):
+        await kept(sqlite_house, subdomain="x" * 500)
+    sqlite_house.close()
+    path = file_of(sqlite_house)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with opened(sqlite_house.url) as house:
+
+        async def use() -> None:
+            await house.store.open()
+            for found in await house.store.find():
+                await house.store.history(found.id)
+            await house.store.add(opening(a_connection(subdomain="y" * 5_000)))
+            raise OurFault(f"{house.database.name}: nobody noticed.")
+
+        error = await caught(use(), OurFault)
+        assert_fit_for_people(error, names=house.database.name)
+        assert "damaged" in str(error)
+
+
+async def test_tables_that_are_gone_are_our_fault(sqlite_house: House) -> None:
+    """A statement that the database does not understand is not called an outage: trying again would not help."""
+    await sqlite_house.sql("DROP TABLE step")
+    error = await caught(sqlite_house.store.history("con_1"), OurFault)
+    assert_fit_for_people(error, names=sqlite_house.database.name)
+    assert "no such table: step" in str(error)
+
+
+# ── locks ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_lock_that_is_held_for_long_is_told(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When patience ends the error says so, nothing was written, and once the lock is gone all goes on."""
+    before = await kept(sqlite_house)
+    monkeypatch.setattr(database_module, "SQLITE_PATIENCE", 0.2)
+    with child("lock", sqlite_house.url) as holder, opened(sqlite_house.url) as house:
+        error = await caught(house.store.settle([change(before, attempts=1)], now=NOW, release=True), StoreUnavailable)
+        assert_fit_for_people(error, names=house.database.name)
+        assert "held the database for too long" in str(error)
+        assert await house.store.get(before.id) == before  # readers are not held up
+        go(holder)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "unlocked\n"
+        assert await house.store.settle([change(before, attempts=1)], now=NOW, release=True) == [True]
+
+
+async def test_a_lock_that_is_held_for_a_second_is_waited_for(sqlite_house: House) -> None:
+    """With its usual patience the store waits, and nobody notices."""
+    before = await kept(sqlite_house)
+    with child("lock", sqlite_house.url) as holder:
+        timer = threading.Timer(1.0, go, [holder])
+        timer.start()
+        began = time.monotonic()
+        assert await sqlite_house.store.settle([change(before, attempts=1)], now=NOW, release=True) == [True]
+        assert time.monotonic() - began > 0.5
+        timer.join()
+
+
+# ── PostgreSQL goes away ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def running(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    """The server, which runs again afterwards whatever the test did with it."""
+    yield postgres_server
+    try:
+        _ = postgres_server.pid
+    except RuntimeError:
+        postgres_server.start()
+
+
+async def test_a_server_that_is_down_is_told_and_comes_back(running: PostgresServer, postgres_house: House) -> None:
+    """While it is down every unit of work says so at once; when it is up again the next one works by itself."""
+    before = await kept(postgres_house)
+    running.stop()
+    for writing in (
+        postgres_house.store.get(before.id),
+        postgres_house.store.settle([change(before, attempts=1)], now=NOW, release=True),
+        postgres_house.store.open(),
+    ):
+        error = await caught(writing, StoreUnavailable)
+        secret = str(postgres_house.database.url.password)
+        assert_fit_for_people(error, names=postgres_house.database.name, never=(secret,))
+        assert "cannot be reached" in str(error)
+    running.start()
+    await assert_as_before(postgres_house, before)
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["asked", "killed"])
+async def test_a_restart_between_two_units_of_work_goes_unnoticed(
+    running: PostgresServer, postgres_house: House, kill: bool
+) -> None:
+    """Connections that the restart cut are found out before they are used, all of the pool."""
+    before = await kept(postgres_house)
+    await asyncio.gather(*(postgres_house.store.get(before.id) for _ in range(8)))
+    running.restart(kill=kill)
+    assert await asyncio.gather(*(postgres_house.store.get(before.id) for _ in range(8))) == [before] * 8
+    assert await postgres_house.store.settle([linked(before)], now=NOW, release=True) == [True]
+
+
+def terminate_others(house: House) -> None:
+    """Cut all connections to the database but the one that asks."""
+
+    def work(transaction: sa.Connection) -> None:
+        transaction.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    with opened(house.url) as killer:
+        killer.database.write_here(work)
+
+
+@pytest.mark.parametrize("moment", ["before a statement", "before the commit"])
+async def test_a_connection_that_is_cut_in_a_transaction_leaves_nothing_half_done(
+    postgres_house: House, moment: str
+) -> None:
+    """Facts, step and announcement are written together or not at all; the next unit of work is as if nothing was."""
+    before = await kept(postgres_house)
+    engine = postgres_house.database._engine
+    fired: list[bool] = []
+
+    def cut(*_: Any) -> None:
+        if not fired:
+            fired.append(True)
+            terminate_others(postgres_house)
+
+    def cut_in_time(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO step"):
+            cut()
+
+    if moment == "before the commit":
+        sa.event.listen(engine, "commit", cut)
+    else:
+        sa.event.listen(engine, "before_cursor_execute", cut_in_time)
+    batch = [linked(before, announcement="connection.linked")]
+    error = await caught(postgres_house.store.settle(batch, now=NOW, release=True), StoreUnavailable)
+    assert_fit_for_people(error, names=postgres_house.database.name)
+    assert fired
+    await assert_as_before(postgres_house, before)
+    assert await postgres_house.store.settle(batch, now=NOW, release=True) == [True]
+
+
+async def test_a_wrong_password_is_told_without_showing_it(postgres_house: House) -> None:
+    """The error says what the server said, hides the password, and names the setting."""
+    wrong = postgres_house.database.url.set(password="canary-password")
+    with opened(wrong.render_as_string(hide_password=False)) as house:
+        error = await caught(house.store.open(), StoreUnavailable)
+        assert_fit_for_people(error, names=house.database.name, never=("canary-password",))
+        assert "password authentication failed" in str(error)
+        assert "LINKER_DATABASE_URL" in str(error)
+        assert "canary-password" not in repr(house.database) + house.database.name
+
+
+async def test_a_database_that_does_not_exist_is_told(postgres_house: House) -> None:
+    """The name that is missing is in the error."""
+    missing = postgres_house.database.url.set(database="nowhere_to_be_found")
+    with opened(missing.render_as_string(hide_password=False)) as house:
+        error = await caught(house.store.open(), StoreUnavailable)
+        assert_fit_for_people(error, names=house.database.name)
+        assert '"nowhere_to_be_found" does not exist' in str(error)
+
+
+async def test_a_postgresql_that_may_only_be_read_can_be_read(postgres_house: House) -> None:
+    """On a replica, or after a switch-over, reading works and writing says why not."""
+    before = await kept(postgres_house)
+    with opened(f"{postgres_house.url}?options=-cdefault_transaction_read_only%3Don") as house:
+        await house.store.open()
+        assert await house.store.find() == [before]
+        error = await caught(house.store.settle([change(before, attempts=1)], now=NOW, release=True), StoreUnavailable)
+        assert_fit_for_people(error, names=house.database.name)
+        assert "read-only" in str(error)
+    await assert_as_before(postgres_house, before)
+
+
+async def test_a_statement_that_takes_too_long_is_tried_again_later(postgres_house: House) -> None:
+    """A server that cancels our statement is an outage, not a fault."""
+    with opened(f"{postgres_house.url}?options=-cstatement_timeout%3D50") as house:
+        error = await caught(house.sql("SELECT pg_sleep(10)"), StoreUnavailable)
+        assert_fit_for_people(error, names=house.database.name)
+
+
+# ── a sweep meets a disaster ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_linker(url: str, key: SecretStr, workable: ScriptedWorkable) -> Linker:
+    """A linker on a database, with a scripted Workable."""
+    return Linker(Settings(database_url=url, secret_keys=(key,)), workable=workable)
+
+
+async def verified_later(house: House, key: SecretStr, count: int) -> list[Connection]:
+    """Connections whose tokens are about to be verified."""
+    found = []
+    for number in range(count):
+        new = a_connection(due_at=NOW)
+        sealed = Sealer([key]).seal(SecretStr(f"token-{number}"), bound_to=new.id)
+        candidate = a_credential()
+        candidate = type(candidate)(subdomain=f"account-{number}", sealed=sealed, fingerprint="0badcafe")
+        settlement = change(new, candidate=candidate)
+        found.append(await house.store.add(type(settlement)(before=new, after=settlement.after, step=settlement.step)))
+    return found
+
+
+async def test_a_sweep_that_the_database_leaves_in_the_middle_is_made_up_for(shared_house: House) -> None:
+    """The pass ends with a clear error; the next pass after the leases does all that was owed, once."""
+    key = new_key()
+    connections = await verified_later(shared_house, key, 10)
+    async with a_linker(shared_house.url, key, ScriptedWorkable()) as linker_:
+        engine = linker_._database._engine
+
+        def fail(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+            if statement.startswith("INSERT INTO step"):
+                raise sqlite3.OperationalError("database or disk is full")
+
+        sa.event.listen(engine, "before_cursor_execute", fail)
+        await caught(linker_.attend_due(), StoreUnavailable)
+        sa.event.remove(engine, "before_cursor_execute", fail)
+        for connection in connections:
+            found = await shared_house.store.get(connection.id)
+            assert (found.state, found.last_seq) == (ConnectionState.AWAITING_TOKEN, 1)
+        done = await linker_.attend_due()
+        assert done.advanced >= 10
+    for connection in connections:
+        found = await shared_house.store.get(connection.id)
+        assert found.state is ConnectionState.AWAITING_RECRUITER
+        assert [step.seq for step in await shared_house.store.history(found.id)] == [1, 2, 3]
+
+
+async def test_missing_keys_are_told_before_anything_is_done(sqlite_house: House) -> None:
+    """A linker without the key of a stored token does not start; reading needs none."""
+    await kept_due(sqlite_house, 1)
+    await kept(sqlite_house, token=a_credential("deadbeef"))
+    with pytest.raises(BadSettings, match="deadbeef"):
+        async with a_linker(sqlite_house.url, new_key(), ScriptedWorkable()):
+            raise AssertionError("it started")
+    async with open_store(Settings(database_url=sqlite_house.url)) as store:
+        assert len(await store.find()) == 2
+
+
+# ── the canary ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_token_is_in_no_byte_of_the_files(sqlite_house: House) -> None:
+    """Neither the database nor its log nor its index ever holds a token in clear text, a replaced one neither."""
+    canaries = [f"canary{number}-9f8e7d6c5b4a" for number in range(3)]
+    folder = file_of(sqlite_house).parent
+    async with a_linker(sqlite_house.url, new_key(), ScriptedWorkable()) as linker_:
+        connection = await linker_.create(owner="acme")
+        for canary in canaries:
+            await linker_.submit_token(connection.id, subdomain="acme", token=SecretStr(canary))
+        contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert {"linker.db", "linker.db-wal", "linker.db-shm"} <= set(contents)
+        found = await linker_.get(connection.id)
+        assert found.token is not None
+        assert any(found.token.sealed.encode() in content for content in contents.values())
+    contents |= {f"{path.name}, closed": path.read_bytes() for path in folder.iterdir()}
+    for name, content in contents.items():
+        for canary in canaries:
+            for form in (canary, canary[:12], canary.encode().hex()):
+                assert form.encode() not in content, name
+
+
+def test_a_copy_of_the_file_alone_is_whole_once_it_is_closed(sqlite_url: str, tmp_path: Path) -> None:
+    """After closing, everything is in the one file: that is what a backup copies."""
+    with opened(sqlite_url) as house:
+        schema.check(house.database)
+        connection = asyncio.run(kept(house))
+    copy = shutil.copy(sqlite_url.removeprefix("sqlite:///"), tmp_path / "backup.db")
+    with opened(f"sqlite:///{copy}") as house:
+        assert asyncio.run(house.store.get(connection.id)) == connection
+
+
+# ── the URL ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [
+        ("sqlite:///linker.db", "sqlite"),
+        ("sqlite+aiosqlite:///linker.db", "sqlite"),
+        ("postgresql://u:p@h/n", "postgresql+psycopg"),
+        ("postgresql+psycopg://u:p@h/n", "postgresql+psycopg"),
+        ("postgresql+asyncpg://u:p@h/n", "postgresql+psycopg"),
+        ("postgresql+psycopg2://u:p@h/n", "postgresql+psycopg"),
+    ],
+)
+def test_the_url_of_a_hosts_own_driver_means_the_same(given: str, driver: str) -> None:
+    """A host may hand over the URL that it uses itself: we reach the database by our driver."""
+    database = Database(given)
+    assert database.url.drivername == driver
+    assert ":p@" not in database.name
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "given", ["", "linker.db", "mysql://u:canary@h/n", "postgresql://u:canary@h:port/n", "http://x"]
+)
+def test_a_url_that_is_none_is_refused_without_showing_it(given: str) -> None:
+    """Only SQLite and PostgreSQL; the error names the setting and what it takes."""
+    error = raised_by(lambda: Database(given), BadSettings)
+    assert "LINKER_DATABASE_URL" in str(error)
+    assert "canary" not in str(error)
+    assert error.__context__ is None
+
+
+def test_a_store_opens_nothing_by_itself(tmp_path: Path) -> None:
+    """Making a database object touches no file."""
+    database = Database(f"sqlite:///{tmp_path / 'linker.db'}")
+    SqlStore(database)
+    database.close()
+    assert list(tmp_path.iterdir()) == []
