@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from states import events as happened
-from states.connection import Connection, ConnectionState, Doubt, Problem
+from states.connection import Connection, ConnectionState, Doubt, Problem, altered
 from states.problems import TRANSIENT, ProblemCode
 from states.timing import Timing, next_doubt, next_health, next_poll, next_try
 
@@ -24,31 +24,31 @@ class Moment:
 
 def enter(connection: Connection, state: ConnectionState, moment: Moment) -> Connection:
     """Put the connection into a state that it was not in: its deadline, and when it is due."""
-    entered = replace(connection, state=state, state_since=moment.now, attempts=0, doubt=None, deadline=None)
+    entered = altered(connection, state=state, state_since=moment.now, attempts=0, doubt=None, deadline=None)
     match state:
         case ConnectionState.AWAITING_TOKEN:
             return _await_token(entered, moment)
         case ConnectionState.TOKEN_VALID:
-            return replace(entered, due_at=moment.now)
+            return altered(entered, due_at=moment.now)
         case ConnectionState.AWAITING_RECRUITER:
-            return replace(
+            return altered(
                 entered,
                 deadline=moment.now + moment.timing.recruiter_within,
                 due_at=next_poll(moment.now, moment.now - moment.now, moment.dice, moment.timing),
             )
         case ConnectionState.LINKED:
-            return replace(
+            return altered(
                 entered,
                 linked_at=entered.linked_at or moment.now,
                 due_at=next_health(moment.now, moment.dice, moment.timing),
             )
         case ConnectionState.FAILED:
-            return replace(entered, due_at=None)
+            return altered(entered, due_at=None)
 
 
 def _await_token(connection: Connection, moment: Moment) -> Connection:
     deadline = moment.now + moment.timing.token_within
-    return replace(connection, deadline=deadline, due_at=moment.now if connection.candidate else deadline)
+    return altered(connection, deadline=deadline, due_at=moment.now if connection.candidate else deadline)
 
 
 def _named(connection: Connection, code: ProblemCode, moment: Moment, detail: str | None = None) -> Problem:
@@ -61,15 +61,15 @@ def _named(connection: Connection, code: ProblemCode, moment: Moment, detail: st
 def _answered(connection: Connection, moment: Moment, **changes: Any) -> Connection:
     """Workable gave a good answer: no trouble is left of earlier tries."""
     calm = {"problem": None, "doubt": None, "attempts": 0, "not_before": None, "last_ok_at": moment.now}
-    return replace(connection, **{**calm, **changes})
+    return altered(connection, **{**calm, **changes})
 
 
 # the token
 
 
 def _token_submitted(c: Connection, event: happened.TokenSubmitted, m: Moment) -> Connection:
-    given = replace(c, candidate=event.candidate, subdomain=event.candidate.subdomain, problem=None, attempts=0)
-    return _await_token(replace(given, replacement_problem=None), m)
+    given = altered(c, candidate=event.candidate, subdomain=event.candidate.subdomain, problem=None, attempts=0)
+    return _await_token(altered(given, replacement_problem=None), m)
 
 
 def _token_accepted(c: Connection, event: happened.TokenAccepted, m: Moment) -> Connection:
@@ -80,7 +80,7 @@ def _token_accepted(c: Connection, event: happened.TokenAccepted, m: Moment) -> 
 def _candidate_refused(c: Connection, code: ProblemCode, m: Moment, detail: str | None = None) -> Connection:
     """The person is told, and has as long as at the beginning for another token, however long the answer took."""
     named = Problem(code=code, since=m.now, detail=detail)
-    return _await_token(replace(c, candidate=None, problem=named, attempts=0, not_before=None), m)
+    return _await_token(altered(c, candidate=None, problem=named, attempts=0, not_before=None), m)
 
 
 def _token_refused(c: Connection, event: happened.TokenRefused, m: Moment) -> Connection:
@@ -147,7 +147,7 @@ def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: Moment)
 def _refusal_doubted(c: Connection, event: happened.RefusalDoubted, m: Moment) -> Connection:
     same = c.doubt if c.doubt is not None and c.doubt.code is event.code else None
     doubt = Doubt(code=event.code, count=same.count + 1 if same else 1, since=same.since if same else m.now)
-    return replace(c, doubt=doubt, attempts=0, not_before=None, due_at=next_doubt(m.now, m.dice, m.timing))
+    return altered(c, doubt=doubt, attempts=0, not_before=None, due_at=next_doubt(m.now, m.dice, m.timing))
 
 
 def _recruiter_vanished(c: Connection, event: happened.RecruiterVanished, m: Moment) -> Connection:
@@ -155,7 +155,7 @@ def _recruiter_vanished(c: Connection, event: happened.RecruiterVanished, m: Mom
 
 
 def _ended(c: Connection, code: ProblemCode, m: Moment) -> Connection:
-    return replace(c, problem=_named(c, code, m), candidate=None, not_before=None)
+    return altered(c, problem=_named(c, code, m), candidate=None, not_before=None)
 
 
 def _token_revoked(c: Connection, event: happened.TokenRevoked, m: Moment) -> Connection:
@@ -176,20 +176,20 @@ def _account_moved(c: Connection, event: happened.AccountMoved, m: Moment) -> Co
 
 
 def _replacement_submitted(c: Connection, event: happened.ReplacementSubmitted, m: Moment) -> Connection:
-    return replace(c, candidate=event.candidate, replacement_problem=None, attempts=0, due_at=m.now)
+    return altered(c, candidate=event.candidate, replacement_problem=None, attempts=0, due_at=m.now)
 
 
 def _replacement_accepted(c: Connection, event: happened.ReplacementAccepted, m: Moment) -> Connection:
     assert c.candidate is not None, "only a candidate can be accepted"
     waiting = c.state is ConnectionState.AWAITING_RECRUITER
     kept = c.problem if waiting and c.problem and c.problem.code not in TRANSIENT else None
-    swapped = replace(c, token=c.candidate, candidate=None, subdomain=c.candidate.subdomain)
+    swapped = altered(c, token=c.candidate, candidate=None, subdomain=c.candidate.subdomain)
     return _answered(swapped, m, account=event.account, problem=kept, due_at=m.now)
 
 
 def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: Moment) -> Connection:
     refused = Problem(code=event.code, since=m.now, detail=event.detail)
-    return replace(c, candidate=None, replacement_problem=refused, attempts=0, not_before=None, due_at=m.now)
+    return altered(c, candidate=None, replacement_problem=refused, attempts=0, not_before=None, due_at=m.now)
 
 
 # trouble
@@ -200,7 +200,7 @@ def _trouble(
 ) -> Connection:
     """No answer to go by: come back later, and never before the time that Workable named."""
     attempts = c.attempts + 1
-    return replace(
+    return altered(
         c,
         attempts=attempts,
         problem=_named(c, code, m, detail),
@@ -223,7 +223,7 @@ def _answer_not_understood(c: Connection, event: happened.AnswerNotUnderstood, m
 
 def _trusting(c: Connection) -> Connection:
     """Workable is out of order, and then its refusals prove nothing: those in a row are counted from the beginning."""
-    return replace(c, doubt=None) if c.doubt else c
+    return altered(c, doubt=None) if c.doubt else c
 
 
 def _attention_failed(c: Connection, event: happened.AttentionFailed, m: Moment) -> Connection:
@@ -234,23 +234,23 @@ def _attention_failed(c: Connection, event: happened.AttentionFailed, m: Moment)
 
 
 def _abandoned(c: Connection, event: happened.Abandoned, m: Moment) -> Connection:
-    wiped = replace(c, token=None, candidate=None, attempts=0)
-    return replace(wiped, problem=Problem(code=ProblemCode.ABANDONED, since=m.now))
+    wiped = altered(c, token=None, candidate=None, attempts=0)
+    return altered(wiped, problem=Problem(code=ProblemCode.ABANDONED, since=m.now))
 
 
 def _restarted(c: Connection, event: happened.Restarted, m: Moment) -> Connection:
-    return replace(c, problem=None, replacement_problem=None, doubt=None, attempts=0, not_before=None)
+    return altered(c, problem=None, replacement_problem=None, doubt=None, attempts=0, not_before=None)
 
 
 def _paused(c: Connection, event: happened.Paused, m: Moment) -> Connection:
-    return replace(c, paused_at=c.paused_at or m.now)
+    return altered(c, paused_at=c.paused_at or m.now)
 
 
 def _resumed(c: Connection, event: happened.Resumed, m: Moment) -> Connection:
     """The time of the pause is not taken off what the customer has."""
     paused_for = m.now - c.paused_at if c.paused_at else timedelta(0)
-    going_on = replace(c, paused_at=None, attempts=0, deadline=c.deadline + paused_for if c.deadline else None)
-    return replace(going_on, due_at=_due_on_resuming(going_on, m))
+    going_on = altered(c, paused_at=None, attempts=0, deadline=c.deadline + paused_for if c.deadline else None)
+    return altered(going_on, due_at=_due_on_resuming(going_on, m))
 
 
 def _due_on_resuming(c: Connection, m: Moment) -> datetime | None:
@@ -262,12 +262,12 @@ def _due_on_resuming(c: Connection, m: Moment) -> datetime | None:
 
 
 def _forced(c: Connection, event: happened.Forced, m: Moment) -> Connection:
-    return replace(c, candidate=None, problem=None, replacement_problem=None)
+    return altered(c, candidate=None, problem=None, replacement_problem=None)
 
 
 def _unlinked(c: Connection, event: happened.Unlinked, m: Moment) -> Connection:
-    calm = replace(c, token=None, candidate=None, problem=None, replacement_problem=None, doubt=None)
-    return replace(calm, attempts=0, not_before=None, deadline=None, due_at=None, closed_at=m.now)
+    calm = altered(c, token=None, candidate=None, problem=None, replacement_problem=None, doubt=None)
+    return altered(calm, attempts=0, not_before=None, deadline=None, due_at=None, closed_at=m.now)
 
 
 Effect = Callable[[Connection, Any, Moment], Connection]

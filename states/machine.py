@@ -6,13 +6,13 @@ no way round the table; a guard that says no is turned into an error, because `t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
 from transitions import EventData, Machine, MachineError
 
-from states.connection import Connection, ConnectionState
+from states.connection import Connection, ConnectionState, altered
 from states.effects import EFFECTS, Moment, enter
 from states.events import Event
 from states.table import TRANSITIONS, Guard
@@ -90,9 +90,9 @@ def advance(
 def _kept_in_time(c: Connection) -> Connection:
     """Nothing is due at rest, nothing is waited for once closed, and Workable's own time holds for everybody."""
     if c.at_rest:
-        return replace(c, due_at=None, deadline=None if c.closed_at else c.deadline)
+        return altered(c, due_at=None, deadline=None if c.closed_at else c.deadline)
     early = c.due_at is not None and c.not_before is not None and c.due_at < c.not_before
-    return replace(c, due_at=c.not_before) if early else c
+    return altered(c, due_at=c.not_before) if early else c
 
 
 def _judge(connection: Connection, event: Event) -> ConnectionState:
