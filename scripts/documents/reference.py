@@ -58,7 +58,9 @@ def reference() -> str:
             *_section("Problems", _problems()),
             *_section("Commands", _commands()),
             *_section("Settings", _settings()),
-            *_section("Announcements", table(("name", "when"), ((f"`{name}`", ANNOUNCED[name]) for name in ANNOUNCEMENTS))),
+            *_section(
+                "Announcements", table(("name", "when"), ((f"`{name}`", ANNOUNCED[name]) for name in ANNOUNCEMENTS))
+            ),
             *_section("Errors and exit codes", _errors()),
             *_section("Log events", table(("event", "meaning"), ((f"`{k}`", v) for k, v in LOG_EVENTS.items()))),
         )
@@ -110,16 +112,16 @@ def _problems() -> Iterator[str]:
 
 
 def _commands() -> Iterator[str]:
-    yield "`linker COMMAND --help` says what each takes. Those that print data take `--json`: one JSON value on stdout, and"
-    yield "logs on stderr. Exit codes: 0 done or still waiting · 1 our fault · 2 bad input · 3 not found · 4 refused, by"
-    yield "Workable's verdict or by the law · 5 try again later."
+    yield "`linker COMMAND --help` says what each takes. Those that print data take `--json`: one JSON value on stdout,"
+    yield "and logs on stderr. Exit codes: 0 done or still waiting · 1 our fault · 2 bad input · 3 not found · 4 refused,"
+    yield "by Workable's verdict or by the law · 5 try again later."
     yield ""
     yield from table(("command", "does"), ((f"`linker {name}`", verb.help) for name, verb in VERBS.items()))
 
 
 def _settings() -> Iterator[str]:
-    yield "Variables, or names without the prefix and in lower case in a TOML file that `LINKER_CONFIG` names; a variable"
-    yield "wins over the file. Times are in seconds, or as ISO 8601 (`P14D`). `config/linker.toml` has them all, annotated."
+    yield "Variables, or names without the prefix and in lower case in a TOML file that `LINKER_CONFIG` names; a"
+    yield "variable wins over the file. Times are in seconds, or as ISO 8601 (`P14D`). `config/linker.toml` has them all."
     yield ""
     meanings = comments(Settings)
     yield from table(
@@ -154,7 +156,8 @@ def comments(of: type) -> dict[str, str]:
 
 
 def _errors() -> Iterator[str]:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    everything = vars(errors).values()
+    kinds = [kind for kind in everything if isinstance(kind, type) and issubclass(kind, errors.LinkerError)]
     yield from table(
         ("error", "code", "exit code", "meaning"),
         (
