@@ -1,0 +1,267 @@
+"""The heartbeat: it goes on whatever happens, never overlaps, and ends when it is asked to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC
+
+import pytest
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from pydantic import SecretStr
+
+from linker.errors import Busy, StoreUnavailable
+from linker.heartbeat import Heartbeat
+from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
+from tests.builders import NOW
+
+#: So often that a test need not wait, and so rarely that only the first beat comes.
+OFTEN, RARELY = 0.005, 3600.0
+#: How long a test waits for what has to come, in seconds.
+PATIENCE = 10.0
+
+
+class Beat:
+    """A beat that is counted; it does `work`, and shows when so many have come."""
+
+    def __init__(self, work: Callable[[], Awaitable[object]] | None = None) -> None:
+        self.count = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self.ended = asyncio.Event()
+        self._work = work
+        self._came = asyncio.Condition()
+
+    async def __call__(self) -> None:
+        """Beat once."""
+        self.count += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        async with self._came:
+            self._came.notify_all()
+        try:
+            if self._work is not None:
+                await self._work()
+        finally:
+            self.at_once -= 1
+            self.ended.set()
+
+    async def came(self, times: int) -> None:
+        """Wait until so many beats have begun."""
+        async with asyncio.timeout(PATIENCE), self._came:
+            await self._came.wait_for(lambda: self.count >= times)
+
+
+async def a_few_turns() -> None:
+    """Let the loop do what it was asked to do soon."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def raising(error: BaseException) -> Callable[[], Awaitable[object]]:
+    """Work that raises."""
+
+    async def work() -> None:
+        raise error
+
+    return work
+
+
+@pytest.fixture
+async def scheduler() -> AsyncIterator[AsyncIOScheduler]:
+    """A host's own scheduler: its jobs are run in threads, and cannot be kept if they are not picklable."""
+
+    class Picky(MemoryJobStore):  # type: ignore[misc]  # apscheduler comes without types
+        def add_job(self, job: object) -> None:
+            raise TypeError("this host keeps its jobs in a database")
+
+    made = AsyncIOScheduler(timezone=UTC, executors={"default": ThreadPoolExecutor(1)}, jobstores={"default": Picky()})
+    made.start()
+    yield made
+    if made.running:
+        made.shutdown(wait=False)
+
+
+async def test_the_first_beat_comes_at_once() -> None:
+    """A worker that starts looks for what is due before it waits."""
+    sweep, deliver = Beat(), Beat()
+    heartbeat = Heartbeat({"sweep": sweep, "deliver": deliver}, seconds=RARELY)
+    heartbeat.start()
+    await sweep.came(1)
+    await deliver.came(1)
+    assert await heartbeat.stop(PATIENCE)
+    assert (sweep.count, deliver.count) == (1, 1)
+
+
+async def test_beats_go_on() -> None:
+    """One after the other, every so many seconds."""
+    beat = Beat()
+    heartbeat = Heartbeat({"sweep": beat}, seconds=OFTEN)
+    heartbeat.start()
+    await beat.came(5)
+    assert await heartbeat.stop(PATIENCE)
+
+
+async def test_a_beat_never_overlaps_itself() -> None:
+    """A pass that takes longer than the interval is not joined by another, not even when woken."""
+    others, enough = Beat(), asyncio.Event()
+
+    async def work() -> None:
+        if not enough.is_set():
+            await others.came(others.count + 3)
+
+    beat = Beat(work)
+    heartbeat = Heartbeat({"sweep": beat, "deliver": others}, seconds=OFTEN)
+    heartbeat.start()
+    for times in range(1, 6):
+        await beat.came(times)
+        heartbeat.wake("sweep")
+    enough.set()
+    await others.came(others.count + 4)
+    assert beat.most_at_once == 1
+    assert others.count > beat.count, "a slow beat does not hold up the other"
+    assert await heartbeat.stop(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StoreUnavailable("the disk is full"), Busy("somebody else"), RuntimeError("unexpected"), asyncio.CancelledError()],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_beat_that_raises_is_followed_by_the_next(error: BaseException) -> None:
+    """Our own errors and unexpected ones alike: the heart does not stop."""
+    beat = Beat(raising(error))
+    heartbeat = Heartbeat({"sweep": beat}, seconds=OFTEN)
+    heartbeat.start()
+    await beat.came(4)
+    assert await heartbeat.stop(PATIENCE)
+
+
+async def test_waking() -> None:
+    """What is woken beats now instead of at its time; what is unknown does no harm."""
+    beat = Beat()
+    heartbeat = Heartbeat({"sweep": beat}, seconds=RARELY)
+    heartbeat.wake("sweep")
+    heartbeat.start()
+    await beat.came(1)
+    for times in (2, 3):
+        await beat.ended.wait()
+        await a_few_turns()
+        heartbeat.wake("sweep")
+        await beat.came(times)
+    heartbeat.wake("nothing")
+    assert await heartbeat.stop(PATIENCE)
+    heartbeat.wake("sweep")
+
+
+# stopping
+
+
+async def test_stopping_waits_for_what_is_under_way() -> None:
+    """The beat that has begun comes to its end, and no other begins."""
+    go_on, done = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        done.set()
+
+    beat = Beat(work)
+    heartbeat = Heartbeat({"sweep": beat}, seconds=OFTEN)
+    heartbeat.start()
+    await beat.came(1)
+    stopping = asyncio.create_task(heartbeat.stop(PATIENCE))
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    go_on.set()
+    assert await stopping
+    assert done.is_set()
+    assert beat.count == 1
+
+
+async def test_stopping_does_not_wait_for_ever() -> None:
+    """What does not come to its end in time is given up, and the caller is told."""
+    never = asyncio.Event()
+    beat = Beat(never.wait)
+    heartbeat = Heartbeat({"sweep": beat}, seconds=OFTEN)
+    heartbeat.start()
+    await beat.came(1)
+    async with asyncio.timeout(PATIENCE):
+        assert not await heartbeat.stop(0.01)
+
+
+async def test_stopping_at_once() -> None:
+    """A heartbeat that was never started, or only just, can be stopped; nothing is left in the loop."""
+    before = asyncio.all_tasks()
+    assert await Heartbeat({"sweep": Beat()}, seconds=OFTEN).stop(PATIENCE)
+    beat = Beat()
+    heartbeat = Heartbeat({"sweep": beat}, seconds=OFTEN)
+    heartbeat.start()
+    assert await heartbeat.stop(PATIENCE)
+    await a_few_turns()
+    assert beat.count == 0
+    assert asyncio.all_tasks() == before
+
+
+# on the host's scheduler
+
+
+async def test_a_hosts_scheduler_stays_the_hosts(scheduler: AsyncIOScheduler) -> None:
+    """It beats wherever the host keeps and runs its own jobs, and leaves nothing behind but a running scheduler."""
+    beat = Beat()
+    heartbeat = Heartbeat({"sweep": beat}, seconds=OFTEN, scheduler=scheduler)
+    heartbeat.start()
+    await beat.came(3)
+    assert await heartbeat.stop(PATIENCE)
+    assert scheduler.running
+    assert scheduler.get_jobs() == []
+    assert (set(scheduler._jobstores), set(scheduler._executors)) == ({"default"}, {"default"})
+
+
+async def test_two_linkers_on_one_scheduler(scheduler: AsyncIOScheduler) -> None:
+    """Neither takes the place of the other, and each is stopped alone."""
+    first, second = Beat(), Beat()
+    one, other = (Heartbeat({"sweep": beat}, seconds=OFTEN, scheduler=scheduler) for beat in (first, second))
+    one.start()
+    other.start()
+    await first.came(2)
+    await second.came(2)
+    assert await one.stop(PATIENCE)
+    await second.came(second.count + 2)
+    assert await other.stop(PATIENCE)
+
+
+async def test_a_host_may_stop_its_scheduler_first(scheduler: AsyncIOScheduler) -> None:
+    """Then there is nothing left to stop, and that is no error."""
+    beat = Beat()
+    heartbeat = Heartbeat({"sweep": beat}, seconds=OFTEN, scheduler=scheduler)
+    heartbeat.start()
+    await beat.came(1)
+    scheduler.shutdown(wait=False)
+    await a_few_turns()
+    assert not scheduler.running
+    assert await heartbeat.stop(PATIENCE)
+
+
+# with a linker
+
+
+async def test_a_linker_with_a_heartbeat_links_by_itself() -> None:
+    """What is due is attended and the host is told, without anybody asking; the next heartbeat begins anew."""
+    clock, workable, linked = SettableClock(NOW), ScriptedWorkable(), asyncio.Event()
+    async with linker_in_memory(clock=clock, workable=workable, sweep_seconds=OFTEN) as linker:
+
+        @linker.on("linked")
+        async def on_linked(_: object) -> None:
+            linked.set()
+
+        token = SecretStr("token-0123456789abcdef")
+        for owner in ("customer-1", "customer-2"):
+            linked.clear()
+            connection = await linker.create(owner=owner)
+            connection = await linker.submit_token(connection.id, subdomain="acme", token=token)
+            assert connection.recruiter is not None
+            workable.add_recruiter(connection.recruiter.email)
+            clock.advance(minutes=1)
+            async with linker.heartbeat(), asyncio.timeout(PATIENCE):
+                await linked.wait()
+            assert (await linker.get(connection.id)).state == "linked"

@@ -1,0 +1,178 @@
+"""What the outside sees of a connection: the whole contract, and never a secret."""
+
+import json
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from linker.messages import connection_json, message, moment, problem_json, step_json
+from linker.ports import Announcement, Settlement
+from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
+from states.connection import Connection, ConnectionState
+from states.history import Step
+from states.problems import PROBLEMS, ProblemCode
+from tests.builders import (
+    ACME,
+    EARLIER,
+    LATER,
+    NOW,
+    SEEN,
+    a_connection,
+    a_credential,
+    a_doubt,
+    a_problem,
+)
+
+#: The fields that scripts outside depend on.
+CONTRACT = {
+    *("id", "owner", "state", "problem", "subdomain", "account", "recruiter", "attempts", "checks", "due_at"),
+    *("deadline", "state_since", "linked_at", "token", "version", "paused_at", "closed_at", "metadata"),
+    *("created_at", "updated_at"),
+}
+FULL = a_connection(
+    ConnectionState.AWAITING_RECRUITER,
+    metadata={"plan": "pro"},
+    account=ACME,
+    recruiter=SEEN,
+    token=a_credential("canary-t", expires_on=date(2027, 1, 31)),
+    candidate=a_credential("canary-c"),
+    problem=a_problem(ProblemCode.RECRUITER_ABSENT, detail="A member has that e-mail."),
+    replacement_problem=a_problem(ProblemCode.TOKEN_REFUSED),
+    doubt=a_doubt(count=2),
+    attempts=1,
+    checks=2,
+    not_before=NOW,
+    last_ok_at=NOW,
+    paused_at=NOW,
+    closed_at=NOW,
+    linked_at=NOW,
+    version=7,
+    last_seq=3,
+    updated_at=NOW,
+)
+
+
+def test_the_contract_of_a_connection() -> None:
+    """Every field is there, also when it is empty, and all of it is JSON."""
+    empty, full = connection_json(a_connection()), connection_json(FULL)
+    assert set(empty) == set(full) >= CONTRACT
+    assert json.loads(json.dumps(full)) == full
+    assert [empty[name] for name in ("problem", "account", "recruiter", "token", "candidate", "doubt")] == [None] * 6
+
+
+def test_a_connection_in_full() -> None:
+    """The parts have the promised fields, states and codes are their stored texts, times are ISO 8601 in UTC."""
+    shown = connection_json(FULL)
+    assert shown["state"] == "awaiting_recruiter"
+    assert shown["token"] == {"expires_on": "2027-01-31", "fingerprint": "canary-t"}
+    assert shown["recruiter"] == {"name": SEEN.name, "email": SEEN.email, "id": SEEN.id}
+    assert shown["account"] == {"id": "c71fa", "name": "Acme", "subdomain": "acme"}
+    assert shown["doubt"] == {"code": "token_revoked", "count": 2, "since": "2026-02-28T10:00:00Z"}
+    assert (shown["created_at"], shown["deadline"]) == ("2026-02-28T10:00:00Z", "2026-03-04T10:00:00Z")
+    assert (shown["attempts"], shown["checks"], shown["version"], shown["metadata"]) == (1, 2, 7, {"plan": "pro"})
+
+
+def test_nothing_sealed_is_shown() -> None:
+    """Not even the sealed text of a token leaves the database: a fingerprint names it."""
+    assert "v1." not in json.dumps(connection_json(FULL))
+    assert "sealed" not in json.dumps(connection_json(FULL))
+
+
+@pytest.mark.parametrize("code", ProblemCode)
+def test_a_problem_says_who_must_act_and_what_to_do(code: ProblemCode) -> None:
+    """Code, owner, message, action and since are always there; a detail is part of the message."""
+    shown: dict[str, Any] = problem_json(a_problem(code, detail="Seen: something.")) or {}
+    assert set(shown) >= {"code", "owner", "message", "action", "since"}
+    assert (shown["code"], shown["owner"], shown["since"]) == (
+        code.value,
+        PROBLEMS[code].owner.value,
+        "2026-02-28T10:00:00Z",
+    )
+    assert shown["message"] == f"{PROBLEMS[code].message} Seen: something."
+    assert problem_json(None) is None
+
+
+def test_the_contract_of_a_step() -> None:
+    """A step has exactly these fields; the first one comes from nowhere."""
+    step = Step(
+        seq=1,
+        event="opened",
+        source=None,
+        target=ConnectionState.AWAITING_TOKEN,
+        at=NOW,
+        actor="host",
+        problem=ProblemCode.TOKEN_REFUSED,
+        evidence={"calls": [{"call": "GET /recruiters", "status": 401, "ms": 41}]},
+    )
+    assert step_json(step) == {
+        "seq": 1,
+        "event": "opened",
+        "from": None,
+        "to": "awaiting_token",
+        "actor": "host",
+        "reason": None,
+        "problem": "token_refused",
+        "evidence": {"calls": [{"call": "GET /recruiters", "status": 401, "ms": 41}]},
+        "at": "2026-03-02T10:00:00Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (None, None),
+        (NOW, "2026-03-02T10:00:00Z"),
+        (NOW.replace(microsecond=5), "2026-03-02T10:00:00.000005Z"),
+        (NOW.astimezone(timezone(timedelta(hours=2))), "2026-03-02T10:00:00Z"),
+        (date(2026, 3, 2), "2026-03-02"),
+        (datetime(2026, 3, 2, tzinfo=UTC), "2026-03-02T00:00:00Z"),
+    ],
+)
+def test_a_moment_is_told_in_utc(at: datetime | date | None, text: str | None) -> None:
+    """Times are ISO 8601 in UTC, whatever zone they come in; a day is a day."""
+    assert moment(at) == text
+
+
+def test_an_announcement_is_due_when_it_is_written() -> None:
+    """It has a number of its own, belongs to its step, and is new to everybody."""
+    step = Step(event="recruiter_found", source=None, target=ConnectionState.LINKED, at=LATER, actor="heartbeat")
+    one = Settlement(before=FULL, after=FULL, step=step, announcement="connection.linked")
+    told = message(one)
+    assert told["message_id"].startswith("msg_")
+    assert told["message_id"] != message(one)["message_id"]
+    assert (told["connection_id"], told["seq"], told["type"]) == ("con_1", 4, "connection.linked")
+    assert (told["created_at"], told["due_at"], told["attempts"], told["delivered_to"]) == (LATER, LATER, 0, [])
+    assert told["payload"]["timestamp"] == moment(LATER)
+    assert told["payload"]["data"]["version"] == 8
+
+
+async def test_the_host_is_told_what_it_would_read() -> None:
+    """The connection in an announcement is the one that is stored, to the last field but the fencing token."""
+
+    def as_told(connection: Connection) -> dict[str, Any]:
+        return connection_json(connection) | {"version": told[-1].payload["data"]["version"]}
+
+    told: list[Announcement] = []
+    names = ["opened", "token.accepted", "awaiting_recruiter", "linked", "unlinked"]
+    workable, clock = ScriptedWorkable(), SettableClock(EARLIER)
+    async with linker_in_memory(clock=clock, workable=workable) as linker:
+        for name in names:
+            linker.on(name)(told.append)
+        connection = await linker.create(owner="customer-1", metadata={"plan": "pro"})
+        await linker.deliver()
+        assert told[-1].payload["data"] == as_told(connection)
+        connection = await linker.submit_token(connection.id, subdomain="acme", token=SecretStr("canary-" * 4))
+        assert await linker.deliver() == 2
+        assert told[-1].payload["data"] == as_told(connection)
+        assert told[-2].payload["data"]["state"] == "token_valid"
+        assert connection.recruiter is not None
+        workable.add_recruiter(connection.recruiter.email)
+        clock.advance(hours=1)
+        for act in (linker.confirm_recruiter, linker.unlink):
+            connection = await act(connection.id)
+            await linker.deliver()
+            assert told[-1].payload["data"] == as_told(connection)
+    assert [one.type.removeprefix("connection.") for one in told] == names
+    assert all("canary" not in json.dumps(dict(one.payload)) for one in told)

@@ -1,0 +1,319 @@
+"""Telling the host: at least once, in order, and no handler harms another."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from linker.errors import BadInput, StoreUnavailable
+from linker.host import Linker
+from linker.outbox import GIVE_UP_AFTER, announcement_named
+from linker.ports import Announcement
+from linker.sealing import new_key
+from linker.settings import Settings
+from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
+from states.history import ANNOUNCEMENTS
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    """A clock that stands still."""
+    return SettableClock()
+
+
+@pytest.fixture
+async def linker(clock: SettableClock) -> AsyncIterator[Linker]:
+    """A linker in memory."""
+    async with linker_in_memory(clock=clock) as made:
+        yield made
+
+
+class Ears:
+    """A handler that remembers what it heard, and raises as long as it is told to."""
+
+    def __init__(self, raises: BaseException | None = None) -> None:
+        self.heard: list[Announcement] = []
+        self.raises = raises
+
+    async def listen(self, announcement: Announcement) -> None:
+        """Remember, then raise."""
+        self.heard.append(announcement)
+        if self.raises is not None:
+            raise self.raises
+
+    @property
+    def types(self) -> list[str]:
+        """What was heard, in order."""
+        return [one.type for one in self.heard]
+
+
+async def accepted(linker: Linker, owner: str = "customer-1") -> str:
+    """A connection with three announcements: opened, token accepted, awaiting the recruiter; gives its id."""
+    connection = await linker.create(owner=owner)
+    await linker.submit_token(connection.id, subdomain="acme", token=SecretStr("token-0123456789abcdef"))
+    return connection.id
+
+
+STORY = ["connection.opened", "token.accepted", "connection.awaiting_recruiter"]
+
+
+def hear_all(linker: Linker, ears: Ears) -> None:
+    """Let it listen to the whole story."""
+    for name in STORY:
+        linker.on(name)(ears.listen)
+
+
+# who is called
+
+
+async def test_a_handler_hears_each_announcement_once(linker: Linker) -> None:
+    """In the order in which it happened, after the commit, and not again at the next delivery."""
+    ears = Ears()
+    hear_all(linker, ears)
+    connection_id = await accepted(linker)
+    assert ears.heard == [], "nothing is told from inside a transition"
+    assert await linker.deliver() == 3
+    assert await linker.deliver() == 0
+    assert ears.types == STORY
+    assert {one.connection_id for one in ears.heard} == {connection_id}
+    assert len({one.message_id for one in ears.heard}) == 3
+    assert ears.heard[0].payload["data"]["state"] == "awaiting_token"
+
+
+def _a_function(heard: list[str]) -> Callable[[Announcement], Any]:
+    def handler(announcement: Announcement) -> None:
+        heard.append(announcement.type)
+
+    return handler
+
+
+def _a_coroutine_function(heard: list[str]) -> Callable[[Announcement], Any]:
+    async def handler(announcement: Announcement) -> None:
+        await asyncio.sleep(0)
+        heard.append(announcement.type)
+
+    return handler
+
+
+def _a_function_that_gives_a_coroutine(heard: list[str]) -> Callable[[Announcement], Any]:
+    return lambda announcement: _a_coroutine_function(heard)(announcement)
+
+
+class _Callable:
+    def __init__(self, heard: list[str]) -> None:
+        self.heard = heard
+
+    async def __call__(self, announcement: Announcement) -> None:
+        await asyncio.sleep(0)
+        self.heard.append(announcement.type)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [_a_function, _a_coroutine_function, _a_function_that_gives_a_coroutine, _Callable],
+    ids=lambda k: k.__name__,
+)
+async def test_any_callable_can_be_a_handler(
+    linker: Linker, kind: Callable[[list[str]], Callable[[Announcement], Any]]
+) -> None:
+    """Functions, coroutine functions, functions that give coroutines, and objects: all are called to their end."""
+    heard: list[str] = []
+    linker.on("opened")(kind(heard))
+    await linker.create(owner="customer-1")
+    assert await linker.deliver() == 1
+    assert heard == ["connection.opened"]
+
+
+async def test_handlers_of_the_same_name_are_all_called(linker: Linker) -> None:
+    """Functions made in a loop share their name; none takes the place of another."""
+    heard: list[str] = []
+    for _ in range(3):
+        linker.on("opened")(_a_function(heard))
+    await linker.create(owner="customer-1")
+    await linker.deliver()
+    assert len(heard) == 3
+
+
+async def test_the_same_handler_is_called_once(linker: Linker) -> None:
+    """Registering again, as a reload does, changes nothing."""
+    ears = Ears()
+    for _ in range(3):
+        linker.on("opened")(ears.listen)
+        linker.on("connection.opened")(ears.listen)
+    await linker.create(owner="customer-1")
+    await linker.deliver()
+    assert len(ears.heard) == 1
+
+
+@pytest.mark.parametrize("full", ANNOUNCEMENTS)
+def test_every_announcement_has_a_short_name(full: str) -> None:
+    """`linked` means `connection.linked`; the full name is good too."""
+    assert announcement_named(full) == announcement_named(full.removeprefix("connection.")) == full
+
+
+@pytest.mark.parametrize("name", ["", "link", "LINKED", "connection", "connection.", "connection.token.accepted"])
+async def test_an_unknown_announcement_is_refused(linker: Linker, name: str) -> None:
+    """A slip is told when the handler is registered, with the names that exist."""
+    with pytest.raises(BadInput, match=r"announcement: there is none called .* connection\.linked"):
+        linker.on(name)(Ears().listen)
+
+
+async def test_a_process_without_handlers_leaves_everything(linker: Linker) -> None:
+    """The announcements wait for a process that has handlers, however often others deliver."""
+    await accepted(linker)
+    assert await linker.deliver() == 0
+    ears = Ears()
+    hear_all(linker, ears)
+    await linker.deliver()
+    assert ears.types == STORY
+
+
+async def test_a_process_delivers_only_what_it_has_handlers_for(linker: Linker) -> None:
+    """What others listen to is left to them, and does not hold up what we listen to."""
+    ears = Ears()
+    linker.on("awaiting_recruiter")(ears.listen)
+    await accepted(linker)
+    await linker.deliver()
+    assert ears.types == STORY[2:]
+    linker.on("opened")(ears.listen)
+    await linker.deliver()
+    assert ears.types == [STORY[2], STORY[0]]
+
+
+# a handler that raises
+
+
+async def test_a_handler_that_raises_is_called_again_alone(linker: Linker, clock: SettableClock) -> None:
+    """The others have heard it and are not bothered again; the message keeps its id."""
+    good, bad = Ears(), Ears(RuntimeError("not now"))
+    linker.on("opened")(good.listen)
+    linker.on("opened")(bad.listen)
+    await linker.create(owner="customer-1")
+    assert await linker.deliver() == 0
+    assert await linker.deliver() == 0, "not before its time"
+    bad.raises = None
+    clock.advance(hours=1)
+    assert await linker.deliver() == 1
+    assert (len(good.heard), len(bad.heard)) == (1, 2)
+    assert {one.message_id for one in bad.heard} == {good.heard[0].message_id}
+    assert [one.attempts for one in bad.heard] == [0, 1]
+
+
+async def test_a_handler_that_raises_harms_no_other_connection(linker: Linker) -> None:
+    """Only the story of its own connection waits."""
+    ears = Ears(RuntimeError("not now"))
+    hear_all(linker, ears)
+    first = await accepted(linker)
+    await linker.deliver()
+    ears.raises = None
+    second = await accepted(linker, owner="customer-2")
+    await linker.deliver()
+    assert [one.type for one in ears.heard if one.connection_id == first] == STORY[:1]
+    assert [one.type for one in ears.heard if one.connection_id == second] == STORY
+
+
+async def test_a_story_is_told_in_order(linker: Linker, clock: SettableClock) -> None:
+    """What comes later waits until the host has what came before."""
+    ears = Ears(RuntimeError("not now"))
+    hear_all(linker, ears)
+    await accepted(linker)
+    for _ in range(3):
+        await linker.deliver()
+        clock.advance(hours=1)
+    assert ears.types == STORY[:1] * 3
+    ears.raises = None
+    assert await linker.deliver() == 3
+    assert ears.types == STORY[:1] * 3 + STORY
+
+
+async def test_an_announcement_is_given_up_in_the_end(linker: Linker, clock: SettableClock) -> None:
+    """After three days of raising it is put aside, and the story goes on."""
+    ears = Ears(RuntimeError("never"))
+    linker.on("opened")(ears.listen)
+    await accepted(linker)
+    await linker.deliver()
+    clock.advance(seconds=GIVE_UP_AFTER.total_seconds())
+    await linker.deliver()
+    clock.advance(days=30)
+    assert await linker.deliver() == 0
+    assert len(ears.heard) == 2
+    ears.raises = None
+    hear_all(linker, ears)
+    await linker.deliver()
+    assert ears.types[2:] == STORY[1:]
+
+
+async def test_a_handler_may_raise_cancelled_error(linker: Linker, clock: SettableClock) -> None:
+    """Something that the handler waited for was cancelled: that is its trouble, and stops nobody else."""
+    good, bad = Ears(), Ears(asyncio.CancelledError())
+    linker.on("opened")(bad.listen)
+    linker.on("opened")(good.listen)
+    await linker.create(owner="customer-1")
+    await linker.deliver()
+    clock.advance(hours=1)
+    await linker.deliver()
+    assert (len(good.heard), len(bad.heard)) == (1, 2)
+
+
+async def test_delivering_can_be_cancelled(linker: Linker, clock: SettableClock) -> None:
+    """Whoever stops the process need not wait for a handler; what it did not finish is told again."""
+    begun = asyncio.Event()
+    heard: list[str] = []
+
+    async def slow(announcement: Announcement) -> None:
+        heard.append(announcement.type)
+        begun.set()
+        if len(heard) == 1:
+            await asyncio.Event().wait()
+
+    linker.on("opened")(slow)
+    await linker.create(owner="customer-1")
+    task = asyncio.create_task(linker.deliver())
+    await begun.wait()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    clock.advance(hours=1)
+    assert await linker.deliver() == 1
+    assert len(heard) == 2
+
+
+async def test_what_was_not_written_down_is_told_again(
+    linker: Linker, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At least once: a crash after the handler and before the commit repeats the announcement, with the same id."""
+    ears = Ears()
+    linker.on("opened")(ears.listen)
+    await linker.create(owner="customer-1")
+
+    async def full(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(linker._deliverer.outbox), "settle_deliveries", full)
+        with pytest.raises(StoreUnavailable):
+            await linker.deliver()
+    assert await linker.deliver() == 0, "the lease of the one that crashed still runs"
+    clock.advance(seconds=61)
+    assert await linker.deliver() == 1
+    assert len({one.message_id for one in ears.heard}) == 1
+    assert len(ears.heard) == 2
+
+
+async def test_two_processes_share_the_work(sqlite_url: str) -> None:
+    """Several deliver at the same time, and each announcement is told by one of them."""
+    settings = Settings(database_url=sqlite_url, secret_keys=(new_key(),))
+    ears, clock = Ears(), SettableClock()
+    one, other = (Linker(settings, workable=ScriptedWorkable(), clock=clock) for _ in range(2))
+    async with one, other:
+        for each in (one, other):
+            hear_all(each, ears)
+        for number in range(20):
+            await one.create(owner=f"customer-{number}")
+        delivered = await asyncio.gather(*(each.deliver() for each in (one, other) * 3))
+    assert sum(delivered) == 20
+    assert len({each.message_id for each in ears.heard}) == len(ears.heard) == 20

@@ -1,0 +1,110 @@
+"""What is written down of an event, and what the host is told."""
+
+import pytest
+
+from states import events as happened
+from states.connection import Connection, ConnectionState
+from states.events import EVENTS, Event
+from states.history import ANNOUNCEMENTS, ONCE, SILENT, announcement, is_news
+from states.problems import ProblemCode
+from tests.builders import (
+    ACME,
+    ANOTHER,
+    CANDIDATE,
+    EARLIER,
+    ISSUED,
+    SEEN,
+    a_connection,
+    a_problem,
+    move,
+)
+
+AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
+DOWN = a_problem(ProblemCode.WORKABLE_UNAVAILABLE)
+ABSENT = a_problem(ProblemCode.RECRUITER_ABSENT)
+
+AT = {state: a_connection(state) for state in ConnectionState}
+VERIFYING = a_connection(AWAITING_TOKEN, candidate=CANDIDATE)
+REPLACING = a_connection(LINKED, candidate=CANDIDATE)
+LINKED_BEFORE = a_connection(AWAITING_RECRUITER, linked_at=EARLIER)
+
+#: Before, event, whether it leaves a step, and what the host is told.
+TOLD: list[tuple[Connection, Event, bool, str | None]] = [
+    (AT[AWAITING_TOKEN], happened.TokenSubmitted(ANOTHER), True, None),
+    (AT[FAILED], happened.TokenSubmitted(ANOTHER), True, None),
+    (VERIFYING, happened.TokenAccepted(ACME), True, "token.accepted"),
+    (VERIFYING, happened.TokenRefused(), True, None),
+    (VERIFYING, happened.SubdomainMismatched(), True, None),
+    (VERIFYING, happened.ScopeMissing("r_jobs"), True, None),
+    (VERIFYING, happened.AccountTaken("con_2"), True, None),
+    (AT[TOKEN_VALID], happened.RecruiterPrepared(ISSUED), True, "connection.awaiting_recruiter"),
+    (AT[TOKEN_VALID], happened.RecruiterPrepared(SEEN), True, "connection.linked"),
+    (AT[AWAITING_RECRUITER], happened.RecruiterFound("1"), True, "connection.linked"),
+    (LINKED_BEFORE, happened.RecruiterFound("1"), True, "connection.recovered"),
+    (AT[AWAITING_RECRUITER], happened.RecruiterAbsent(), False, None),
+    (a_connection(AWAITING_RECRUITER, problem=DOWN), happened.RecruiterAbsent("near"), False, None),
+    (AT[AWAITING_RECRUITER], happened.RecruiterOverdue(), True, "connection.failed"),
+    (AT[LINKED], happened.HealthConfirmed("2b81c0"), False, None),
+    (a_connection(LINKED, problem=DOWN), happened.HealthConfirmed("2b81c0"), True, "connection.recovered"),
+    (AT[LINKED], happened.RefusalDoubted(ProblemCode.SCOPE_LOST), True, None),
+    (AT[LINKED], happened.RecruiterVanished(), True, "recruiter.removed"),
+    (AT[LINKED], happened.TokenRevoked(), True, "connection.failed"),
+    (AT[TOKEN_VALID], happened.ScopeLost(), True, "connection.failed"),
+    (AT[AWAITING_RECRUITER], happened.AccountMoved(), True, "connection.failed"),
+    (AT[LINKED], happened.ReplacementSubmitted(ANOTHER), True, None),
+    (REPLACING, happened.ReplacementAccepted(ACME), True, "token.accepted"),
+    (REPLACING, happened.ReplacementRefused(ProblemCode.TOKEN_REFUSED), True, None),
+    (AT[LINKED], happened.WorkableUnavailable(), True, None),
+    (AT[LINKED], happened.Throttled(EARLIER), True, None),
+    (AT[LINKED], happened.AnswerNotUnderstood("418"), True, None),
+    (AT[LINKED], happened.AttentionFailed("SealBroken"), True, None),
+    (a_connection(LINKED, problem=DOWN), happened.WorkableUnavailable(), False, None),
+    (a_connection(LINKED, problem=DOWN), happened.Throttled(EARLIER), True, None),
+    (a_connection(AWAITING_RECRUITER, problem=ABSENT), happened.WorkableUnavailable(), True, None),
+    (AT[AWAITING_TOKEN], happened.Abandoned(), True, "connection.failed"),
+    (AT[FAILED], happened.Restarted(), True, None),
+    (AT[LINKED], happened.Paused(), True, None),
+    (a_connection(LINKED, paused_at=EARLIER, due_at=None), happened.Resumed(), True, None),
+    (a_connection(AWAITING_RECRUITER), happened.Forced(LINKED), True, "connection.linked"),
+    (AT[LINKED], happened.Forced(AWAITING_RECRUITER), True, "connection.awaiting_recruiter"),
+    (AT[LINKED], happened.Forced(FAILED), True, "connection.failed"),
+    (AT[LINKED], happened.Forced(AWAITING_TOKEN), True, None),
+    *((AT[state], happened.Unlinked(), True, "connection.unlinked") for state in ConnectionState),
+]
+
+
+@pytest.mark.parametrize(("before", "event", "news", "told"), TOLD, ids=[event.name for _, event, *_ in TOLD])
+def test_what_is_written_and_told(before: Connection, event: Event, news: bool, told: str | None) -> None:
+    """Everything leaves a step but looks that found what they expected, and trouble that goes on."""
+    after = move(before, event)
+    assert is_news(before, after, event) == news
+    assert announcement(before, after, event) == told
+    assert news or told is None, "nothing is announced without a step"
+
+
+def test_every_event_is_told_about() -> None:
+    """The table above has a line for each event, and what it announces can be listened to."""
+    assert {event.name for _, event, *_ in TOLD} == set(EVENTS)
+    assert {told for *_, told in TOLD if told} <= set(ANNOUNCEMENTS)
+
+
+def test_a_state_never_changes_without_a_step() -> None:
+    """What leaves no step leaves the state as it is, for every event that is ever silent."""
+    for before, event, *_ in TOLD:
+        if type(event) in SILENT | ONCE:
+            assert move(before, event).state is before.state
+
+
+def test_announcements_are_forever() -> None:
+    """Hosts listen to these names: they never change."""
+    assert ANNOUNCEMENTS == (
+        "connection.opened",
+        "token.accepted",
+        "connection.awaiting_recruiter",
+        "connection.linked",
+        "connection.failed",
+        "connection.recovered",
+        "token.expiring",
+        "recruiter.removed",
+        "connection.unlinked",
+    )

@@ -1,0 +1,131 @@
+"""When we look again: bounds that hold for every age, every number of tries and every dice."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from states.timing import (
+    SHORTEST,
+    Timing,
+    backoff_ceiling,
+    next_doubt,
+    next_health,
+    next_poll,
+    next_try,
+    poll_pause,
+)
+from tests.builders import NOW, TIMING
+
+DICE = st.floats(0, 1, exclude_max=True)
+AGES = st.timedeltas(timedelta(0), timedelta(days=400))
+ATTEMPTS = st.integers(1, 10**6)
+SPANS = st.timedeltas(timedelta(seconds=1), timedelta(days=3650))
+#: A microsecond may be lost in rounding.
+GRAIN = timedelta(microseconds=1)
+
+
+def test_defaults() -> None:
+    """The timings that are promised to customers and operators."""
+    assert vars(TIMING) == {
+        "poll_first": timedelta(seconds=10),
+        "poll_last": timedelta(hours=1),
+        "poll_share": 10.0,
+        "recruiter_within": timedelta(days=14),
+        "token_within": timedelta(days=30),
+        "health_every": timedelta(hours=24),
+        "backoff_first": timedelta(seconds=5),
+        "backoff_last": timedelta(hours=1),
+        "refusals": 3,
+        "refusals_spread": timedelta(hours=1),
+        "replacement_tries": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("age", "pause"),
+    [
+        (timedelta(seconds=-5), timedelta(seconds=10)),
+        (timedelta(0), timedelta(seconds=10)),
+        (timedelta(seconds=100), timedelta(seconds=10)),
+        (timedelta(minutes=10), timedelta(minutes=1)),
+        (timedelta(hours=10), timedelta(hours=1)),
+        (timedelta(days=13), timedelta(hours=1)),
+    ],
+)
+def test_poll_pause(age: timedelta, pause: timedelta) -> None:
+    """A tenth of the time waited so far, from ten seconds to an hour, also when a clock went back."""
+    assert poll_pause(age, TIMING) == pause
+
+
+@given(age=AGES)
+def test_a_recruiter_is_noticed_within_a_tenth_of_the_time_that_it_took(age: timedelta) -> None:
+    """The pause is never longer than a tenth of the age, but for the first pauses."""
+    pause = poll_pause(age, TIMING)
+    assert TIMING.poll_first <= pause <= TIMING.poll_last
+    assert pause <= max(age / 10 + GRAIN, TIMING.poll_first)
+
+
+@given(one=AGES, other=AGES)
+def test_pauses_grow_with_the_age(one: timedelta, other: timedelta) -> None:
+    """Nobody who waits longer is looked at more often."""
+    assert poll_pause(min(one, other), TIMING) <= poll_pause(max(one, other), TIMING)
+
+
+@given(age=AGES, dice=DICE)
+def test_looks_spread_out(age: timedelta, dice: float) -> None:
+    """The next look is never later than the rule says, and at most a tenth earlier."""
+    pause = poll_pause(age, TIMING)
+    assert pause * 0.9 - GRAIN <= next_poll(NOW, age, dice, TIMING) - NOW <= pause
+
+
+@given(attempts=ATTEMPTS, first=SPANS, last=SPANS)
+def test_the_ceiling_doubles_up_to_the_longest_pause(attempts: int, first: timedelta, last: timedelta) -> None:
+    """Whatever is configured and however long it lasts: doubling, within its bounds, without overflow."""
+    timing = replace(TIMING, backoff_first=first, backoff_last=last)
+    ceiling, following = backoff_ceiling(attempts, timing), backoff_ceiling(attempts + 1, timing)
+    assert min(first, last) <= ceiling <= following <= last
+    assert following in {ceiling * 2, last}
+
+
+def test_the_first_ceilings() -> None:
+    """5 s, 10 s, 20 s, … up to an hour."""
+    seconds = [backoff_ceiling(attempts, TIMING).total_seconds() for attempts in (1, 2, 3, 4, 10, 11, 1000)]
+    assert seconds == [5, 10, 20, 40, 2560, 3600, 3600]
+
+
+@given(attempts=ATTEMPTS, dice=DICE)
+def test_full_jitter(attempts: int, dice: float) -> None:
+    """The next try is anywhere between nothing and the ceiling, but never at once."""
+    pause = next_try(NOW, attempts, dice, TIMING) - NOW
+    assert SHORTEST <= pause <= backoff_ceiling(attempts, TIMING)
+    assert pause >= backoff_ceiling(attempts, TIMING) * dice - GRAIN
+
+
+@example(attempts=9, dice=0.5, named=timedelta(0))
+@given(attempts=ATTEMPTS, dice=DICE, named=st.timedeltas(timedelta(days=-1), timedelta(days=1)))
+def test_workables_own_time_comes_first(attempts: int, dice: float, named: timedelta) -> None:
+    """Nothing is tried before the time that Workable named, nor all at that moment; a time gone by means nothing."""
+    at_least = NOW + named
+    at = next_try(NOW, attempts, dice, TIMING, at_least=at_least)
+    if at_least > NOW:
+        assert at_least + SHORTEST <= at <= at_least + max(TIMING.backoff_first, SHORTEST)
+    else:
+        assert at == next_try(NOW, attempts, dice, TIMING)
+
+
+@given(dice=DICE)
+def test_health_checks_spread_over_the_day(dice: float) -> None:
+    """Once a day, up to a tenth earlier or later."""
+    assert timedelta(hours=21.6) <= next_health(NOW, dice, TIMING) - NOW <= timedelta(hours=26.4)
+
+
+@given(dice=DICE, refusals=st.integers(1, 20))
+def test_the_last_look_that_is_needed_completes_the_spread(dice: float, refusals: int) -> None:
+    """So many looks, each when it is due, cover the spread and hardly more."""
+    timing = Timing(refusals=refusals)
+    pause = next_doubt(NOW, dice, timing) - NOW
+    covered = pause * max(refusals - 1, 1)
+    assert timing.refusals_spread - GRAIN * refusals <= covered <= timing.refusals_spread * 1.1 + GRAIN * refusals

@@ -1,0 +1,260 @@
+"""What an answer of Workable is for a connection, and when a refusal is believed."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from states import events as happened
+from states.connection import Connection, ConnectionState
+from states.events import Event
+from states.problems import ProblemCode
+from states.timing import Timing
+from states.verdicts import (
+    AccountReadable,
+    CredentialRefused,
+    Forbidden,
+    NotUnderstood,
+    OverLimit,
+    RecruiterNotSeen,
+    RecruiterSeen,
+    Unavailable,
+    Verdict,
+    WrongAccount,
+    judge,
+)
+from tests.builders import (
+    ACME,
+    CANDIDATE,
+    EARLIER,
+    GLOBEX,
+    ISSUED,
+    LATER,
+    NOW,
+    SEEN,
+    TIMING,
+    a_connection,
+    a_doubt,
+    a_problem,
+    move,
+)
+
+AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
+WORKING = (TOKEN_VALID, AWAITING_RECRUITER, LINKED)
+
+VERIFYING = a_connection(AWAITING_TOKEN, candidate=CANDIDATE)
+RECONNECTING = replace(VERIFYING, account=ACME, linked_at=EARLIER)
+CHANGED_MIND = replace(VERIFYING, account=ACME)
+PREPARED = a_connection(TOKEN_VALID, recruiter=SEEN)
+WAITING = a_connection(AWAITING_RECRUITER)
+OVERDUE = replace(WAITING, deadline=NOW)
+HEALTHY = a_connection(LINKED)
+REPLACING = replace(HEALTHY, candidate=CANDIDATE)
+
+
+def judged(connection: Connection, verdict: Verdict, *, now: datetime = NOW, timing: Timing = TIMING) -> Event:
+    """What the verdict is for the connection, now."""
+    return judge(connection, verdict, now=now, timing=timing)
+
+
+def refused(code: str, detail: str | None = None) -> Event:
+    """A replacement that was turned down."""
+    return happened.ReplacementRefused(ProblemCode(code), detail)
+
+
+VERDICTS: list[tuple[str, Connection, Verdict, Event]] = [
+    # a first token
+    ("good", VERIFYING, AccountReadable(ACME), happened.TokenAccepted(ACME)),
+    ("wrong token", VERIFYING, CredentialRefused(), happened.TokenRefused()),
+    ("no permission", VERIFYING, Forbidden("r_jobs"), happened.ScopeMissing("r_jobs")),
+    ("wrong subdomain", VERIFYING, WrongAccount(("globex",)), happened.SubdomainMismatched(("globex",))),
+    ("unknown subdomain", VERIFYING, WrongAccount(), happened.SubdomainMismatched()),
+    ("another account, never linked", CHANGED_MIND, AccountReadable(GLOBEX), happened.TokenAccepted(GLOBEX)),
+    ("the same account again", RECONNECTING, AccountReadable(ACME), happened.TokenAccepted(ACME)),
+    ("another account", RECONNECTING, AccountReadable(GLOBEX), happened.SubdomainMismatched(("globex",))),
+    # another token
+    ("same account", REPLACING, AccountReadable(ACME), happened.ReplacementAccepted(ACME)),
+    (
+        "other account",
+        REPLACING,
+        AccountReadable(GLOBEX),
+        refused("subdomain_mismatch", "This token belongs to: globex."),
+    ),
+    (
+        "other subdomain",
+        REPLACING,
+        WrongAccount(("globex", "initech")),
+        refused("subdomain_mismatch", "This token belongs to: globex, initech."),
+    ),
+    ("no subdomain", REPLACING, WrongAccount(), refused("subdomain_mismatch")),
+    ("wrong replacement", REPLACING, CredentialRefused(), refused("token_refused")),
+    ("weak replacement", REPLACING, Forbidden("r_jobs"), refused("scope_missing", "Missing permission: r_jobs.")),
+    # looks
+    ("there already", PREPARED, RecruiterSeen("9"), happened.RecruiterPrepared(replace(SEEN, id="9"))),
+    ("not there any more", PREPARED, RecruiterNotSeen(), happened.RecruiterPrepared(ISSUED)),
+    ("found", WAITING, RecruiterSeen("9"), happened.RecruiterFound("9")),
+    ("absent", WAITING, RecruiterNotSeen("near"), happened.RecruiterAbsent("near")),
+    ("found after the deadline", OVERDUE, RecruiterSeen("9"), happened.RecruiterFound("9")),
+    ("absent after the deadline", OVERDUE, RecruiterNotSeen("near"), happened.RecruiterOverdue("near")),
+    ("healthy", HEALTHY, RecruiterSeen("9"), happened.HealthConfirmed("9")),
+    ("vanished once", HEALTHY, RecruiterNotSeen("near"), happened.RefusalDoubted(ProblemCode.RECRUITER_REMOVED)),
+]
+
+
+@pytest.mark.parametrize(("connection", "verdict", "event"), [v[1:] for v in VERDICTS], ids=[v[0] for v in VERDICTS])
+def test_every_verdict_is_an_event(connection: Connection, verdict: Verdict, event: Event) -> None:
+    """The same answer means something else for a first token, a replacement, and a look; the law knows all of it."""
+    assert judged(connection, verdict) == event
+    move(connection, event)
+
+
+TROUBLE: list[tuple[Verdict, Event]] = [
+    (Unavailable(), happened.WorkableUnavailable()),
+    (Unavailable(LATER), happened.WorkableUnavailable(LATER)),
+    (OverLimit(LATER), happened.Throttled(LATER)),
+    (NotUnderstood("418"), happened.AnswerNotUnderstood("418")),
+]
+
+
+@pytest.mark.parametrize(("verdict", "event"), TROUBLE)
+@pytest.mark.parametrize("connection", [VERIFYING, PREPARED, WAITING, OVERDUE, HEALTHY, REPLACING])
+def test_trouble_is_no_verdict_on_anything(connection: Connection, verdict: Verdict, event: Event) -> None:
+    """Down, throttled and odd answers are the same for every question, also after the deadline."""
+    assert judged(connection, verdict) == event
+
+
+REFUSALS: list[tuple[Verdict, ProblemCode, Event]] = [
+    (CredentialRefused(), ProblemCode.TOKEN_REVOKED, happened.TokenRevoked()),
+    (Forbidden("r_jobs"), ProblemCode.SCOPE_LOST, happened.ScopeLost()),
+    (WrongAccount(), ProblemCode.SUBDOMAIN_MISMATCH, happened.AccountMoved()),
+]
+
+
+@pytest.mark.parametrize("state", WORKING)
+@pytest.mark.parametrize(("verdict", "code", "event"), REFUSALS)
+def test_a_refusal_is_believed_when_it_came_often_and_long_enough(
+    state: ConnectionState, verdict: Verdict, code: ProblemCode, event: Event
+) -> None:
+    """The first is doubted; the third is believed, but only an hour after the first."""
+    doubted = happened.RefusalDoubted(code)
+    hour_ago = NOW - TIMING.refusals_spread
+    assert judged(a_connection(state), verdict) == doubted
+    for doubt, expected in [
+        (a_doubt(code, count=1, since=hour_ago), doubted),
+        (a_doubt(code, count=2, since=hour_ago), event),
+        (a_doubt(code, count=2, since=hour_ago + timedelta(microseconds=1)), doubted),
+        (a_doubt(code, count=99, since=NOW), doubted),
+        (a_doubt(ProblemCode.RECRUITER_REMOVED, count=99, since=EARLIER), doubted),
+    ]:
+        assert judged(a_connection(state, doubt=doubt), verdict) == expected
+
+
+def test_a_removal_is_believed_when_it_came_often_and_long_enough() -> None:
+    """Our recruiter is missing only when several looks over an hour did not see it."""
+    doubt = a_doubt(ProblemCode.RECRUITER_REMOVED, count=2, since=NOW - TIMING.refusals_spread)
+    assert judged(replace(HEALTHY, doubt=doubt), RecruiterNotSeen()) == happened.RecruiterVanished()
+
+
+@pytest.mark.parametrize("verdict", [CredentialRefused(), Forbidden("r_jobs"), WrongAccount()])
+def test_only_a_definite_absence_is_overdue(verdict: Verdict) -> None:
+    """After the deadline too, a refusal is only doubted: the customer may have added the recruiter."""
+    assert isinstance(judged(OVERDUE, verdict), happened.RefusalDoubted)
+
+
+@given(
+    pauses=st.lists(st.timedeltas(timedelta(0), timedelta(hours=2)), max_size=12),
+    refusals=st.integers(1, 5),
+    spread=st.timedeltas(timedelta(seconds=1), timedelta(hours=3)),
+    verdict=st.sampled_from([CredentialRefused(), Forbidden("r_jobs"), WrongAccount(), RecruiterNotSeen()]),
+    state=st.sampled_from(WORKING),
+)
+def test_few_or_quick_refusals_never_end_a_link(
+    pauses: list[timedelta], refusals: int, spread: timedelta, verdict: Verdict, state: ConnectionState
+) -> None:
+    """Fewer than so many in a row, or within less than the spread, never end anything; enough of both does."""
+    if isinstance(verdict, RecruiterNotSeen):
+        state = LINKED
+    timing = replace(TIMING, refusals=refusals, refusals_spread=spread)
+    connection, now, came = a_connection(state, deadline=None), NOW, 0
+    for pause in [timedelta(0), *pauses]:
+        now, came = now + pause, came + 1
+        event = judged(connection, verdict, now=now, timing=timing)
+        believed = not isinstance(event, happened.RefusalDoubted)
+        assert believed == (came >= max(refusals, 2) and now - NOW >= spread)
+        connection = move(connection, event, now=now, timing=timing)
+        if believed:
+            break
+        assert connection.state is state
+
+
+@given(dice=st.floats(0, 1, exclude_max=True), refusals=st.integers(2, 12), minutes=st.integers(1, 600))
+def test_a_doubt_is_resolved(dice: float, refusals: int, minutes: int) -> None:
+    """Attended when due, a refusal that goes on is believed after as few looks as it takes, soon after the spread."""
+    spread = timedelta(minutes=minutes)
+    timing = replace(TIMING, refusals=refusals, refusals_spread=spread)
+    connection, now, looks = HEALTHY, NOW, 0
+    while connection.state is LINKED:
+        event = judged(connection, CredentialRefused(), now=now, timing=timing)
+        connection, looks = move(connection, event, now=now, dice=dice, timing=timing), looks + 1
+        assert looks <= refusals + 1
+        now = connection.due_at or now
+    assert spread <= now - NOW <= spread * 1.1 + timedelta(minutes=minutes)
+
+
+# a replacement whose answer nobody understands
+
+
+def tried(verdicts: list[Verdict], **facts: Any) -> Connection:
+    """A replacement that got these answers."""
+    connection = move(a_connection(LINKED, **facts), happened.ReplacementSubmitted(CANDIDATE))
+    for verdict in verdicts:
+        connection = move(connection, judged(connection, verdict))
+    return connection
+
+
+ODD, DOWN = NotUnderstood("418"), Unavailable()
+
+
+def test_a_replacement_that_nobody_understands_is_turned_down() -> None:
+    """It would stand in the way of the health checks for ever; the last answer is told."""
+    assert tried([ODD] * 4).candidate == CANDIDATE
+    after = tried([ODD] * 5)
+    assert after.candidate is None
+    assert after.replacement_problem == a_problem(ProblemCode.ANSWER_NOT_UNDERSTOOD, since=NOW, detail="418")
+
+
+@pytest.mark.parametrize("verdicts", [[DOWN] * 50, [DOWN] * 50 + [ODD], [OverLimit(EARLIER)] * 9 + [DOWN, ODD]])
+def test_a_replacement_survives_an_outage(verdicts: list[Verdict]) -> None:
+    """Tries that Workable's trouble has cost are not held against a token: nobody pastes twice because of them."""
+    assert tried(verdicts).candidate == CANDIDATE
+
+
+def test_a_replacement_is_not_blamed_for_the_token_before_it() -> None:
+    """Odd answers to the token in use are not counted against the one that replaces it."""
+    before = {"attempts": 9, "problem": a_problem(ProblemCode.ANSWER_NOT_UNDERSTOOD)}
+    assert tried([ODD] * 4, **before).candidate == CANDIDATE
+
+
+def test_a_first_token_is_kept_however_odd_the_answers_are() -> None:
+    """There is no link that it could stand in the way of."""
+    connection = VERIFYING
+    for _ in range(50):
+        connection = move(connection, judged(connection, ODD))
+    assert connection.candidate == CANDIDATE
+
+
+IMPOSSIBLE: list[tuple[Connection, Verdict]] = [
+    (VERIFYING, RecruiterSeen("9")),
+    (REPLACING, RecruiterNotSeen()),
+    (HEALTHY, AccountReadable(ACME)),
+]
+
+
+@pytest.mark.parametrize(("connection", "verdict"), IMPOSSIBLE)
+def test_an_answer_to_another_question_is_our_fault(connection: Connection, verdict: Verdict) -> None:
+    """It is not guessed at: the attendant makes a fault of ours of it."""
+    with pytest.raises(AssertionError):
+        judged(connection, verdict)
