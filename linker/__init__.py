@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from linker.blocking import blocking
     from linker.errors import (
         BadInput,
         BadSettings,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
         TryAgain,
     )
     from linker.host import Linker
+    from linker.portal import blocking
     from linker.ports import Announcement
     from linker.sealing import new_key
     from linker.settings import Settings, load_settings
@@ -59,7 +59,7 @@ _HOMES = {
     "Linker": "linker.host",
     "Settings": "linker.settings",
     "Sweep": "linker.sweep",
-    "blocking": "linker.blocking",
+    "blocking": "linker.portal",
     "load_settings": "linker.settings",
     "new_key": "linker.sealing",
 }

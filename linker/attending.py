@@ -24,7 +24,7 @@ from states.duties import Duty, owed
 from states.history import Step, announcement, is_news
 from states.machine import advance
 from states.timing import Timing
-from states.verdicts import judge
+from states.verdicts import failed_attention, judge
 
 T = TypeVar("T")
 
@@ -70,18 +70,16 @@ class Attendant:
         """Do what is owed to a connection that is held; None if nothing is owed to it now."""
         try:
             found = await self._fulfil(held, actor)
+            return self.decide(held, found[0], actor=actor, evidence=found[1]) if found else None
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
-            log.error("attention.failed", connection_id=held.id, reason=_in_short(error))
-            found = happened.AttentionFailed(_in_short(error)), {}
-        if found is None:
-            return None
-        event, evidence = found
-        return self.decide(held, event, actor=actor, evidence=evidence)
+            reason = _in_short(error)
+        log.error("attention.failed", connection_id=held.id, reason=reason)
+        return self.decide(held, failed_attention(held, reason, self.timing), actor=actor)
 
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""
-        event = happened.AttentionFailed("The database did not take what was decided; the log says why.")
-        return self.decide(held, event, actor=HEARTBEAT)
+        reason = "The database did not take what was decided; the log says why."
+        return self.decide(held, failed_attention(held, reason, self.timing), actor=HEARTBEAT)
 
     async def _fulfil(self, held: Connection, actor: str) -> tuple[happened.Event, Any] | None:
         match owed(held):

@@ -96,3 +96,5 @@ class Heartbeat:
                 await self._beats[name]()
             except LinkerError as error:
                 log.warning("heartbeat.failed", beat=name, code=error.code, reason=str(error))
+            except Exception as error:  # noqa: BLE001 - a fault in one beat must not end the heartbeat
+                log.error("heartbeat.failed", beat=name, code="our_fault", reason=type(error).__name__)

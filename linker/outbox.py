@@ -27,6 +27,8 @@ Handler = Callable[[Announcement], Awaitable[None] | None]
 
 #: How long a handler that raises is tried again before the announcement is given up.
 GIVE_UP_AFTER = timedelta(days=3)
+#: How long a handler may take, in seconds: less than a lease lasts.
+HANDLER_TIME = 15.0
 #: How many announcements are leased in one transaction.
 BATCH = 100
 #: The pauses between two tries: 5 s, doubling up to an hour, with full jitter.
@@ -110,10 +112,11 @@ def _is_cancelled() -> bool:
 async def _call(handler: Handler, known_as: str, announcement: Announcement) -> str | None:
     """Call a handler; gives what it raised, in short."""
     try:
-        if inspect.iscoroutinefunction(handler):
-            await handler(announcement)
-        elif inspect.isawaitable(later := await asyncio.to_thread(handler, announcement)):
-            await later
+        async with asyncio.timeout(HANDLER_TIME):
+            if inspect.iscoroutinefunction(handler):
+                await handler(announcement)
+            elif inspect.isawaitable(later := await asyncio.to_thread(handler, announcement)):
+                await later
     except (Exception, asyncio.CancelledError) as error:
         if _is_cancelled():
             raise

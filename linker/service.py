@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import date
+from datetime import date, timedelta
 
 from pydantic import SecretStr
 
@@ -259,7 +259,8 @@ class Service:
         return written
 
     def _refuse_past(self, expires_on: date | None) -> None:
-        if expires_on is not None and expires_on < self._attendant.clock.now().date():
+        today_somewhere = (self._attendant.clock.now() - timedelta(days=1)).date()
+        if expires_on is not None and expires_on < today_somewhere:
             raise BadInput(
                 "token_expires",
                 f"{expires_on} is in the past.",

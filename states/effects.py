@@ -88,12 +88,16 @@ def _token_refused(c: Connection, event: happened.TokenRefused, m: Moment) -> Co
 
 
 def _subdomain_mismatched(c: Connection, event: happened.SubdomainMismatched, m: Moment) -> Connection:
-    return _candidate_refused(c, ProblemCode.SUBDOMAIN_MISMATCH, m, belongs_elsewhere(event.belongs_to))
+    return _candidate_refused(
+        c, ProblemCode.SUBDOMAIN_MISMATCH, m, belongs_elsewhere(event.belongs_to, event.stays_with)
+    )
 
 
-def belongs_elsewhere(subdomains: tuple[str, ...]) -> str | None:
-    """Name the accounts that a token reaches, for the person who gave the wrong subdomain."""
-    return f"This token belongs to: {', '.join(subdomains)}." if subdomains else None
+def belongs_elsewhere(subdomains: tuple[str, ...], stays_with: str | None = None) -> str | None:
+    """Name the accounts that a token reaches, for the person who gave the wrong one."""
+    reached = [f"This token belongs to: {', '.join(subdomains)}."] if subdomains else []
+    bound = [f"This connection stays with {stays_with}."] if stays_with else []
+    return " ".join(reached + bound) or None
 
 
 def _scope_missing(c: Connection, event: happened.ScopeMissing, m: Moment) -> Connection:
@@ -147,7 +151,10 @@ def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: Moment)
 def _refusal_doubted(c: Connection, event: happened.RefusalDoubted, m: Moment) -> Connection:
     same = c.doubt if c.doubt is not None and c.doubt.code is event.code else None
     doubt = Doubt(code=event.code, count=same.count + 1 if same else 1, since=same.since if same else m.now)
-    return altered(c, doubt=doubt, attempts=0, not_before=None, due_at=next_doubt(m.now, m.dice, m.timing))
+    due_at = next_doubt(m.now, m.dice, m.timing)
+    if c.state is ConnectionState.AWAITING_RECRUITER:  # whoever waits for a recruiter is looked after as before
+        due_at = min(due_at, next_poll(m.now, m.now - c.state_since, m.dice, m.timing))
+    return altered(c, doubt=doubt, attempts=0, not_before=None, due_at=due_at)
 
 
 def _recruiter_vanished(c: Connection, event: happened.RecruiterVanished, m: Moment) -> Connection:
@@ -239,7 +246,21 @@ def _abandoned(c: Connection, event: happened.Abandoned, m: Moment) -> Connectio
 
 
 def _restarted(c: Connection, event: happened.Restarted, m: Moment) -> Connection:
-    return altered(c, problem=None, replacement_problem=None, doubt=None, attempts=0, not_before=None)
+    """A token that was refused again and again before is not given that patience a second time."""
+    doubt = None
+    if c.token is not None and c.problem is not None and c.problem.code in ENDED_BY_REFUSALS:
+        code = ENDED_BY_REFUSALS[c.problem.code]
+        doubt = Doubt(code=code, count=m.timing.refusals - 1, since=m.now - m.timing.refusals_spread)
+    return altered(c, problem=None, replacement_problem=None, doubt=doubt, attempts=0, not_before=None)
+
+
+#: The problems that repeated refusals end a connection with, and the refusal that each of them is.
+ENDED_BY_REFUSALS = {
+    ProblemCode.TOKEN_REVOKED: ProblemCode.TOKEN_REVOKED,
+    ProblemCode.TOKEN_EXPIRED: ProblemCode.TOKEN_REVOKED,
+    ProblemCode.SCOPE_LOST: ProblemCode.SCOPE_LOST,
+    ProblemCode.SUBDOMAIN_MISMATCH: ProblemCode.SUBDOMAIN_MISMATCH,
+}
 
 
 def _paused(c: Connection, event: happened.Paused, m: Moment) -> Connection:
@@ -262,7 +283,10 @@ def _due_on_resuming(c: Connection, m: Moment) -> datetime | None:
 
 
 def _forced(c: Connection, event: happened.Forced, m: Moment) -> Connection:
-    return altered(c, candidate=None, problem=None, replacement_problem=None)
+    """Whatever was forced is looked at once, as far as there is something to look at."""
+    looks = c.state in {ConnectionState.TOKEN_VALID, ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED}
+    due_at = m.now if looks else c.deadline
+    return altered(c, candidate=None, problem=None, replacement_problem=None, due_at=due_at)
 
 
 def _unlinked(c: Connection, event: happened.Unlinked, m: Moment) -> Connection:

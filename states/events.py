@@ -43,9 +43,13 @@ class TokenRefused(Event):
 
 @dataclass(frozen=True)
 class SubdomainMismatched(Event):
-    """The candidate belongs to another account (422 or 404); `belongs_to` are the subdomains that it reaches."""
+    """The candidate belongs to another account (422 or 404); `belongs_to` are the subdomains that it reaches.
+
+    `stays_with`: the subdomain of the account that the connection was linked to and stays with.
+    """
 
     belongs_to: tuple[str, ...] = ()
+    stays_with: str | None = None
 
 
 @dataclass(frozen=True)

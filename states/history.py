@@ -30,7 +30,6 @@ ANNOUNCEMENTS = (
     "connection.linked",
     "connection.failed",
     "connection.recovered",
-    "token.expiring",
     "recruiter.removed",
     "connection.unlinked",
 )
@@ -55,6 +54,8 @@ def is_news(before: Connection, after: Connection, event: happened.Event) -> boo
     """True if the event belongs into the history."""
     if type(event) in SILENT:
         return type(event) is happened.HealthConfirmed and before.problem is not None
+    if type(event) is happened.RefusalDoubted:
+        return before.doubt is None or before.doubt.code is not event.code
     if type(event) in ONCE:
         return before.problem is None or after.problem is None or before.problem.code is not after.problem.code
     return True
@@ -69,8 +70,6 @@ def announcement(before: Connection, after: Connection, event: happened.Event) -
             return "recruiter.removed"
         case happened.Unlinked():
             return "connection.unlinked"
-        case happened.HealthConfirmed() if before.problem is not None:
-            return "connection.recovered"
     return _by_state(before, after) if after.state is not before.state else None
 
 

@@ -81,10 +81,8 @@ def advance(
     """
     state = _judge(connection, event)
     moment = Moment(now=now, dice=dice, timing=timing or Timing())
-    after = EFFECTS[type(event)](connection, event, moment)
-    if state is not connection.state:
-        after = enter(after, state, moment)
-    return _kept_in_time(after)
+    entered = connection if state is connection.state else enter(connection, state, moment)
+    return _kept_in_time(EFFECTS[type(event)](entered, event, moment))
 
 
 def _kept_in_time(c: Connection) -> Connection:

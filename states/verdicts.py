@@ -82,7 +82,7 @@ def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Ti
     """The event that a verdict is, given what the connection was asking and what it remembers."""
     match verdict:
         case Unavailable(retry_at):
-            return happened.WorkableUnavailable(retry_at)
+            return _unavailable(connection, retry_at, now, timing)
         case OverLimit(retry_at):
             return happened.Throttled(retry_at)
         case NotUnderstood(reason):
@@ -94,13 +94,38 @@ def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Ti
     return _replacement(connection, verdict)
 
 
+def _unavailable(connection: Connection, retry_at: datetime | None, now: datetime, timing: Timing) -> happened.Event:
+    """A replacement for another host that has been out of reach for long must not keep us from the token in use."""
+    problem = connection.problem
+    known = problem is not None and problem.code is ProblemCode.WORKABLE_UNAVAILABLE
+    elsewhere = _is_replacing(connection) and connection.candidate.subdomain != connection.subdomain  # type: ignore[union-attr]
+    if elsewhere and known and now - problem.since >= timing.replacement_within:  # type: ignore[union-attr]
+        return happened.ReplacementRefused(ProblemCode.WORKABLE_UNAVAILABLE)
+    return happened.WorkableUnavailable(retry_at)
+
+
 def _not_understood(connection: Connection, reason: str, timing: Timing) -> happened.Event:
-    replacing = connection.candidate is not None and connection.state is not ConnectionState.AWAITING_TOKEN
-    known = connection.problem is not None and connection.problem.code is ProblemCode.ANSWER_NOT_UNDERSTOOD
-    again = known or connection.attempts == 0
-    if replacing and again and connection.attempts + 1 >= timing.replacement_tries:
+    if _gives_up(connection, ProblemCode.ANSWER_NOT_UNDERSTOOD, timing):
         return happened.ReplacementRefused(ProblemCode.ANSWER_NOT_UNDERSTOOD, reason)
     return happened.AnswerNotUnderstood(reason)
+
+
+def failed_attention(connection: Connection, reason: str, timing: Timing) -> happened.Event:
+    """The event when attending went wrong on our side."""
+    if _gives_up(connection, ProblemCode.POISONED, timing):
+        return happened.ReplacementRefused(ProblemCode.POISONED, reason)
+    return happened.AttentionFailed(reason)
+
+
+def _gives_up(connection: Connection, code: ProblemCode, timing: Timing) -> bool:
+    """True if a replacement went the same way too often: it must not keep us from the token in use."""
+    known = connection.problem is not None and connection.problem.code is code
+    again = known or connection.attempts == 0
+    return _is_replacing(connection) and again and connection.attempts + 1 >= timing.replacement_tries
+
+
+def _is_replacing(connection: Connection) -> bool:
+    return connection.candidate is not None and connection.state is not ConnectionState.AWAITING_TOKEN
 
 
 def _verification(connection: Connection, verdict: Verdict) -> happened.Event:
@@ -108,7 +133,7 @@ def _verification(connection: Connection, verdict: Verdict) -> happened.Event:
         case AccountReadable(account) if _may_use(connection, account):
             return happened.TokenAccepted(account)
         case AccountReadable(account):
-            return happened.SubdomainMismatched((account.subdomain,))
+            return happened.SubdomainMismatched((account.subdomain,), stays_with=_name(connection.account))
         case WrongAccount(belongs_to):
             return happened.SubdomainMismatched(belongs_to)
         case Forbidden(scope):
@@ -116,6 +141,10 @@ def _verification(connection: Connection, verdict: Verdict) -> happened.Event:
         case CredentialRefused():
             return happened.TokenRefused()
     raise AssertionError(f"not an answer to a verification: {verdict}")
+
+
+def _name(account: Account | None) -> str | None:
+    return account.subdomain if account else None
 
 
 def _may_use(connection: Connection, account: Account) -> bool:
@@ -128,7 +157,7 @@ def _replacement(connection: Connection, verdict: Verdict) -> happened.Event:
         case AccountReadable(account) if connection.account is None or account.id == connection.account.id:
             return happened.ReplacementAccepted(account)
         case AccountReadable(account):
-            return _other_account((account.subdomain,))
+            return _other_account((account.subdomain,), _name(connection.account))
         case WrongAccount(belongs_to):
             return _other_account(belongs_to)
         case Forbidden(scope):
@@ -138,8 +167,9 @@ def _replacement(connection: Connection, verdict: Verdict) -> happened.Event:
     raise AssertionError(f"not an answer to a verification: {verdict}")
 
 
-def _other_account(belongs_to: tuple[str, ...]) -> happened.Event:
-    return happened.ReplacementRefused(ProblemCode.SUBDOMAIN_MISMATCH, belongs_elsewhere(belongs_to))
+def _other_account(belongs_to: tuple[str, ...], stays_with: str | None = None) -> happened.Event:
+    detail = belongs_elsewhere(belongs_to, stays_with)
+    return happened.ReplacementRefused(ProblemCode.SUBDOMAIN_MISMATCH, detail)
 
 
 def _look(connection: Connection, verdict: Verdict, now: datetime, timing: Timing) -> happened.Event:

@@ -61,6 +61,6 @@ def measure(figures: Figures, folder: Path, rounds: int) -> None:
     figures.ratio("step_over_goal", "a step on top of its call, ms", "the goal for that, ms", goal=1.0, at_most=True)
     imports("linker.host")
     for _ in range(rounds * 2):
-        figures.add("import linker, s", imports("linker.host, linker.blocking"))
+        figures.add("import linker, s", imports("linker.host, linker.portal"))
         figures.add("import what it stands on, s", imports(FOUNDATIONS))
     figures.ratio("import", "import linker, s", "import what it stands on, s", goal=1.3, at_most=True)

@@ -40,7 +40,6 @@ ANNOUNCED = {
     "connection.linked": "The account is linked, for the first time.",
     "connection.failed": "Nothing happens any more until a person acts.",
     "connection.recovered": "A link that was in trouble works again, after a real look.",
-    "token.expiring": "The token expires soon.",
     "recruiter.removed": "Our recruiter was removed from a linked account.",
     "connection.unlinked": "The connection was given up for good.",
 }
@@ -113,15 +112,15 @@ def _problems() -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     yield "`linker COMMAND --help` says what each takes. Those that print data take `--json`: one JSON value on stdout,"
-    yield "and logs on stderr. Exit codes: 0 done or still waiting · 1 our fault · 2 bad input · 3 not found · 4 refused,"
-    yield "by Workable's verdict or by the law · 5 try again later."
+    yield "and logs on stderr. Exit codes: 0 done or still waiting · 1 our fault · 2 bad input · 3 not found · 4"
+    yield "refused, by Workable's verdict or by the law · 5 try again later."
     yield ""
     yield from table(("command", "does"), ((f"`linker {name}`", verb.help) for name, verb in VERBS.items()))
 
 
 def _settings() -> Iterator[str]:
-    yield "Variables, or names without the prefix and in lower case in a TOML file that `LINKER_CONFIG` names; a"
-    yield "variable wins over the file. Times are in seconds, or as ISO 8601 (`P14D`). `config/linker.toml` has them all."
+    yield "Variables, or names without the prefix and in lower case in a TOML file that `LINKER_CONFIG` names;"
+    yield "a variable wins over the file. Times are in seconds, or as ISO 8601 (`P14D`). See `config/linker.toml`."
     yield ""
     meanings = comments(Settings)
     yield from table(

@@ -142,7 +142,6 @@ _BY_EVENT: Mapping[str, str] = {
     "replacement_accepted": "token.accepted",
     "recruiter_vanished": "recruiter.removed",
     "unlinked": "connection.unlinked",
-    "health_confirmed": "connection.recovered",  # written down only when something was wrong before
 }
 _BY_STATE: Mapping[str, str] = {
     "awaiting_recruiter": "connection.awaiting_recruiter",

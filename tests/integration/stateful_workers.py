@@ -6,6 +6,7 @@ Workable.
 
 import asyncio
 import random
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -163,8 +164,10 @@ class _MortalDatabase(Database):
         self.mortal: Mortal | None = None
         self._writing = False
         self._commit = self._engine.dialect.do_commit
-        self._threads.shutdown()
-        self._threads = Inline()
+        for name, value in list(vars(self).items()):
+            if isinstance(value, ThreadPoolExecutor):
+                value.shutdown()
+                vars(self)[name] = Inline()
         event.listen(self._engine, "begin", self._begin)
         vars(self._engine.dialect)["do_commit"] = self._mortal_commit
         if self.is_sqlite:  # nobody pulls the plug here

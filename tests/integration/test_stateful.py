@@ -71,6 +71,8 @@ SUBDOMAINS: dict[str, Callable[[str], str]] = {
     "of another account": lambda label: ACCOUNTS[ACCOUNTS.index(label) - 1],
     "of nobody": lambda label: f"{label}-nobody",
 }
+#: How far a connection has come when the story begins.
+STAGES = st.sampled_from(["awaiting_token", "awaiting_recruiter", "linked"])
 FAULTS = st.sampled_from(sorted(Fault))
 JUMPS = st.one_of(
     st.builds(lambda seconds: timedelta(seconds=seconds), st.integers(1, 90)),
@@ -118,9 +120,9 @@ class LifeOfConnections(RuleBasedStateMachine):
         self.stalled_ever = False
         self.workers: list[Worker] = []
 
-    @initialize(seed=st.integers(0, 2**16), linked=st.integers(0, 2))
-    def begin(self, seed: int, linked: int) -> None:
-        """Two workers, some accounts, a connection for each owner, and `linked` of them linked already."""
+    @initialize(seed=st.integers(0, 2**16), stages=st.tuples(STAGES, STAGES))
+    def begin(self, seed: int, stages: tuple[str, str]) -> None:
+        """Two workers, some accounts, and for each owner a connection that has come as far as `stages` say."""
         dice = random.Random(seed)
         keys = (f"key{number}" for number in itertools.count())
         self.chance = Chance(dice=dice.random, key=lambda: next(keys))
@@ -133,17 +135,18 @@ class LifeOfConnections(RuleBasedStateMachine):
             self.world.add_account(label, name=label.title())
         self.now = self.ledger.read()
         self.sound = True
-        for number, owner in enumerate(OWNERS):
-            self._do(_opening(owner))
-            if number < linked:
-                self._link(list(self.now.connections)[-1], ACCOUNTS[number])
+        for owner, label, stage in zip(OWNERS, ACCOUNTS, stages, strict=False):
+            self._bring(owner, label, stage)
 
-    def _link(self, connection_id: str, label: str) -> None:
-        self._give(0, connection_id, label, label, "good", None, None)
-        row = self.now.connections[connection_id]
-        self.world.add_recruiter(label, name=row["recruiter_name"], email=row["recruiter_email"])
-        self._do(Act("confirm", lambda linker: linker.confirm_recruiter(connection_id), connection_id))
-        assert self.now.connections[connection_id]["state"] == "linked"
+    def _bring(self, owner: str, label: str, stage: str) -> None:
+        self._do(_opening(owner))
+        row = list(self.now.connections.values())[-1]
+        if stage != "awaiting_token":
+            self._do(self._submission(row["id"], label, self._mint(row["id"], label, "good"), None))
+        if stage == "linked":
+            self._add_recruiter(self.now.connections[row["id"]])
+            self._do(self._confirmation(row["id"]))
+        assert self.now.connections[row["id"]]["state"] == stage
 
     # people
 
@@ -181,7 +184,7 @@ class LifeOfConnections(RuleBasedStateMachine):
         """Bad input ends in a clear error, and changes nothing."""
         token = {"blank in token": "canary- two words", "short token": "canary-"}.get(wrong, "canary-invented-0000")
         label = "acme.evil.example" if wrong == "subdomain" else "acme"
-        day = self.clock.now().date() - timedelta(days=1) if wrong == "date" else None
+        day = self.clock.now().date() - timedelta(days=3) if wrong == "date" else None
         before = self.now
         act = self._submission(self._id(who), label, token, day)
         self._do(act, worker=worker)
@@ -225,19 +228,24 @@ class LifeOfConnections(RuleBasedStateMachine):
     def add_recruiter(self, who: int, how: str) -> None:
         """The customer adds our recruiter, more or less as they were told to."""
         row = self._row(who)
-        label, email = row["account_subdomain"], str(row["recruiter_email"])
-        if label is None or row["recruiter_email"] is None:
+        if row["recruiter_email"] is None:
             return
-        typed = {"in capitals": email.upper(), "with a slip": f"{email}e", "by name": f"other-{who}@example.com"}
-        add = self.world.add_member if how == "as a member" else self.world.add_recruiter
+        typed = {
+            "in capitals": row["recruiter_email"].upper(),
+            "with a slip": f"{row['recruiter_email']}e",
+            "by name": f"other-{who}@example.com",
+        }
         with suppress(WorldError):  # it is there
-            add(label, name=row["recruiter_name"], email=typed.get(how, email))
+            if how == "as a member":
+                self.world.add_member(row["account_subdomain"], name="Ours", email=row["recruiter_email"])
+            else:
+                self._add_recruiter(row, typed.get(how))
 
     @rule(who=WHO)
     def remove_recruiter(self, who: int) -> None:
         """The customer removes our recruiter."""
         row = self._row(who)
-        if row["account_subdomain"] and row["recruiter_email"]:
+        if row["recruiter_email"]:
             with suppress(WorldError):  # it is not there
                 self.world.remove_recruiter(row["account_subdomain"], row["recruiter_email"])
 
@@ -280,6 +288,25 @@ class LifeOfConnections(RuleBasedStateMachine):
         seconds = 40.0 if fault in {Fault.SLOW, Fault.TRICKLE} and times != 1 else None
         self.world.fail(where, fault, times=times, path=path, seconds=seconds)
 
+    @rule(
+        who=WHO,
+        fault=FAULTS,
+        times=st.one_of(st.none(), st.integers(1, 4)),
+        act=st.sampled_from(["sweep", "confirm", "submit"]),
+        worker=WORKER,
+        fate=FATE,
+    )
+    def act_while_broken(
+        self, who: int, fault: Fault, times: int | None, act: str, worker: int, fate: Fate | None
+    ) -> None:
+        """Something goes wrong just when a connection is attended."""
+        row = self._row(who)
+        self.break_something(fault, row["subdomain"] or EVERYWHERE, times, None)
+        if act == "sweep":
+            self.live_on(1, worker, fate)
+        else:
+            self._do(self._confirmation(row["id"]) if act == "confirm" else self._good(row), worker=worker, fate=fate)
+
     @rule()
     def heal(self) -> None:
         """All is well at Workable."""
@@ -292,12 +319,14 @@ class LifeOfConnections(RuleBasedStateMachine):
         """Nobody does anything for a while."""
         self.clock.advance(seconds=span.total_seconds())
 
-    @rule()
-    def wait_for_what_is_due(self) -> None:
-        """Time passes until the next connection is due, if that is later."""
-        due = [row["due_at"] for row in self.now.connections.values() if row["due_at"]]
-        if due and min(due) > self.clock.now():
-            self.clock.advance(seconds=(min(due) - self.clock.now()).total_seconds())
+    @rule(times=st.integers(1, 6), worker=WORKER, fate=FATE)
+    def live_on(self, times: int, worker: int, fate: Fate | None) -> None:
+        """The heartbeat comes when something is due, some times in a row."""
+        for turn in range(times):
+            due = [row["due_at"] for row in self.now.connections.values() if row["due_at"]]
+            if due and min(due) > self.clock.now():
+                self.clock.advance(seconds=(min(due) - self.clock.now()).total_seconds())
+            self._do(_sweep(), worker=worker, fate=fate if turn == times - 1 else None)
 
     @rule(worker=WORKER, fate=FATE)
     def sweep(self, worker: int, fate: Fate | None) -> None:
@@ -355,8 +384,14 @@ class LifeOfConnections(RuleBasedStateMachine):
     def _row(self, who: int) -> Row:
         return self.now.connections[self._id(who)]
 
+    def _add_recruiter(self, row: Row, email: str | None = None) -> None:
+        email = email or row["recruiter_email"]
+        self.world.add_recruiter(row["account_subdomain"], name=row["recruiter_name"], email=email)
+
     def _held(self, who: int, which: str) -> str | None:
-        return self.secrets.get(self._row(who)[f"{which}_fingerprint"])
+        """The token of this row in clear, if it is one that the sandbox knows."""
+        secret = self.secrets.get(self._row(who)[f"{which}_fingerprint"])
+        return secret if secret and self.world.token(secret) else None
 
     def _mint(self, connection_id: str, label: str, kind: str) -> str:
         """A token of this kind, which from now on stands for the connection in the sandbox's log."""
@@ -512,7 +547,7 @@ class LifeOfConnections(RuleBasedStateMachine):
             self._do(Act("restart", lambda linker: linker.restart(connection_id), connection_id))
         row = self.now.connections[connection_id]
         if row["recruiter_email"] and not self.witness.is_there(row):
-            self.world.add_recruiter(row["account_subdomain"], name="Ours", email=row["recruiter_email"])
+            self._add_recruiter(row)
 
     def _token_is_good(self, row: Row) -> bool:
         secret = self.secrets.get(row["token_fingerprint"])

@@ -13,7 +13,7 @@ from linker.sealing import Sealer, fingerprint, key_id_of, new_key
 
 TOKEN = SecretStr("canary-0123456789abcdef")
 ROW, OTHER_ROW = "con_1", "con_2"
-OLD, NEW, LOST = new_key(), new_key(), new_key()
+OLD, NEW, LOST = (SecretStr(base64.urlsafe_b64encode(bytes([n]) * 32).decode()) for n in (1, 2, 3))
 SEALER = Sealer([NEW, OLD])
 SEALED = SEALER.seal(TOKEN, bound_to=ROW)
 #: Any one of them, at whatever place, must not go unnoticed.

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from states import events as happened
-from states.connection import Connection, ConnectionState, Recruiter
+from states.connection import Connection, ConnectionState, Problem, Recruiter
 from states.events import Event
 from states.problems import PROBLEMS, TRANSIENT, ProblemCode, ProblemOwner
-from states.timing import SHORTEST
+from states.timing import SHORTEST, Timing
+from states.verdicts import CredentialRefused, Forbidden, judge
 from tests.builders import (
     ACME,
     ANOTHER,
@@ -552,3 +553,22 @@ def test_a_recruiter_is_issued_once_and_for_good() -> None:
         connection = move(connection, event)
         assert isinstance(connection.recruiter, Recruiter)
         assert connection.recruiter.email == ISSUED.email
+
+
+@pytest.mark.parametrize("code", [ProblemCode.TOKEN_REVOKED, ProblemCode.TOKEN_EXPIRED, ProblemCode.SCOPE_LOST])
+def test_a_restart_gives_no_new_patience_to_a_refused_token(code: ProblemCode) -> None:
+    """After a restart a single further refusal ends a connection whose token was refused again and again before."""
+    failed = a_connection(FAILED, problem=Problem(code=code, since=EARLIER))
+    restarted = move(failed, happened.Restarted())
+    assert restarted.state is TOKEN_VALID
+    assert restarted.problem is None
+    refusal = Forbidden("r_jobs") if code is ProblemCode.SCOPE_LOST else CredentialRefused()
+    ended = happened.ScopeLost() if code is ProblemCode.SCOPE_LOST else happened.TokenRevoked()
+    assert judge(restarted, refusal, now=NOW, timing=Timing()) == ended
+
+
+@pytest.mark.parametrize("to", [TOKEN_VALID, AWAITING_RECRUITER, LINKED])
+def test_what_was_forced_is_looked_at_at_once(to: ConnectionState) -> None:
+    """A connection that an operator forced into a working state is due at once: the state is soon a real one."""
+    forced = move(a_connection(FAILED), happened.Forced(to))
+    assert (forced.state, forced.due_at) == (to, NOW)

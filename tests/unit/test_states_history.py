@@ -45,7 +45,7 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (a_connection(AWAITING_RECRUITER, problem=DOWN), happened.RecruiterAbsent("near"), False, None),
     (AT[AWAITING_RECRUITER], happened.RecruiterOverdue(), True, "connection.failed"),
     (AT[LINKED], happened.HealthConfirmed("2b81c0"), False, None),
-    (a_connection(LINKED, problem=DOWN), happened.HealthConfirmed("2b81c0"), True, "connection.recovered"),
+    (a_connection(LINKED, problem=DOWN), happened.HealthConfirmed("2b81c0"), True, None),
     (AT[LINKED], happened.RefusalDoubted(ProblemCode.SCOPE_LOST), True, None),
     (AT[LINKED], happened.RecruiterVanished(), True, "recruiter.removed"),
     (AT[LINKED], happened.TokenRevoked(), True, "connection.failed"),
@@ -104,7 +104,6 @@ def test_announcements_are_forever() -> None:
         "connection.linked",
         "connection.failed",
         "connection.recovered",
-        "token.expiring",
         "recruiter.removed",
         "connection.unlinked",
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from states import events as happened
-from states.connection import Connection, ConnectionState
+from states.connection import Connection, ConnectionState, Credential, Problem
 from states.events import Event
 from states.problems import ProblemCode
 from states.timing import Timing
@@ -24,6 +24,7 @@ from states.verdicts import (
     Unavailable,
     Verdict,
     WrongAccount,
+    failed_attention,
     judge,
 )
 from tests.builders import (
@@ -74,14 +75,19 @@ VERDICTS: list[tuple[str, Connection, Verdict, Event]] = [
     ("unknown subdomain", VERIFYING, WrongAccount(), happened.SubdomainMismatched()),
     ("another account, never linked", CHANGED_MIND, AccountReadable(GLOBEX), happened.TokenAccepted(GLOBEX)),
     ("the same account again", RECONNECTING, AccountReadable(ACME), happened.TokenAccepted(ACME)),
-    ("another account", RECONNECTING, AccountReadable(GLOBEX), happened.SubdomainMismatched(("globex",))),
+    (
+        "another account",
+        RECONNECTING,
+        AccountReadable(GLOBEX),
+        happened.SubdomainMismatched(("globex",), stays_with="acme"),
+    ),
     # another token
     ("same account", REPLACING, AccountReadable(ACME), happened.ReplacementAccepted(ACME)),
     (
         "other account",
         REPLACING,
         AccountReadable(GLOBEX),
-        refused("subdomain_mismatch", "This token belongs to: globex."),
+        refused("subdomain_mismatch", "This token belongs to: globex. This connection stays with acme."),
     ),
     (
         "other subdomain",
@@ -258,3 +264,35 @@ def test_an_answer_to_another_question_is_our_fault(connection: Connection, verd
     """It is not guessed at: the attendant makes a fault of ours of it."""
     with pytest.raises(AssertionError):
         judged(connection, verdict)
+
+
+ELSEWHERE = Credential(subdomain="acme-old", sealed="v1.0.x", fingerprint="0")
+
+
+@pytest.mark.parametrize(
+    ("down_for", "candidate", "given_up"),
+    [
+        (timedelta(hours=23), ELSEWHERE, False),
+        (timedelta(hours=24), ELSEWHERE, True),
+        (timedelta(days=9), CANDIDATE, False),
+    ],
+    ids=["not for long", "for a day, at another host", "at the host of the token in use"],
+)
+def test_a_replacement_out_of_reach_is_given_up(down_for: timedelta, candidate: Credential, given_up: bool) -> None:
+    """A replacement at another host that is out of reach for a day is turned down; at our own host it waits."""
+    down = Problem(code=ProblemCode.WORKABLE_UNAVAILABLE, since=NOW - down_for)
+    connection = a_connection(LINKED, candidate=candidate, problem=down, attempts=40)
+    refused = happened.ReplacementRefused(ProblemCode.WORKABLE_UNAVAILABLE)
+    assert judged(connection, Unavailable()) == (refused if given_up else happened.WorkableUnavailable())
+
+
+@pytest.mark.parametrize("attempts", range(7))
+def test_a_replacement_that_poisons_is_given_up(attempts: int) -> None:
+    """A replacement whose attending goes wrong on our side is turned down at the fifth time, a first token never."""
+    poisoned = Problem(code=ProblemCode.POISONED, since=NOW)
+    replacing = a_connection(LINKED, candidate=CANDIDATE, problem=poisoned, attempts=attempts)
+    event = failed_attention(replacing, "SealBroken", TIMING)
+    refused = happened.ReplacementRefused(ProblemCode.POISONED, "SealBroken")
+    assert event == (refused if attempts >= 4 else happened.AttentionFailed("SealBroken"))
+    first = a_connection(AWAITING_TOKEN, candidate=CANDIDATE, problem=poisoned, attempts=attempts)
+    assert failed_attention(first, "SealBroken", TIMING) == happened.AttentionFailed("SealBroken")

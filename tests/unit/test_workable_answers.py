@@ -413,10 +413,10 @@ async def test_after_a_429_nothing_is_asked_before_its_time() -> None:
 @pytest.mark.parametrize(
     ("encoding", "content", "understood"),
     [
-        ("gzip", gzip.compress(b'{"recruiters": []}'), True),
+        ("gzip", gzip.compress(b'{"recruiters": []}', mtime=0), True),
         ("identity", b'{"recruiters": []}', True),
-        ("gzip", gzip.compress(b'{"recruiters": [' + b" " * 50_000_000 + b"]}"), False),
-        ("gzip", gzip.compress(b'{"recruiters": []}')[:-12], False),
+        ("gzip", gzip.compress(b'{"recruiters": [' + b" " * 50_000_000 + b"]}", mtime=0), False),
+        ("gzip", gzip.compress(b'{"recruiters": []}', mtime=0)[:-12], False),
         ("gzip", b'{"recruiters": []}', False),
         ("br", b'{"recruiters": []}', False),
     ],
