@@ -84,7 +84,7 @@ class Service:
         connection_id: str,
         *,
         subdomain: str,
-        token: SecretStr,
+        token: SecretStr | str,
         expires_on: date | None = None,
         actor: str = HOST,
     ) -> Connection:
@@ -97,7 +97,7 @@ class Service:
         Args:
             connection_id: the connection.
             subdomain: what the person typed; see `parse_subdomain`.
-            token: what the person pasted.
+            token: what the person pasted; as a `SecretStr` it stays out of your own tracebacks too.
             expires_on: the last day on which the token works, as the person read it in Workable.
             actor: who does this, for the history.
 
@@ -107,6 +107,7 @@ class Service:
             Refused: the connection is closed.
             Busy: somebody else is attending it and does not come to an end.
         """
+        token = SecretStr(token) if isinstance(token, str) else token  # from here on no frame shows it
         parsed = parse_subdomain(subdomain)
         secret = parse_token(token)
         self._refuse_past(expires_on)

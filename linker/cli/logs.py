@@ -6,6 +6,7 @@ hold no values.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -46,11 +47,17 @@ def configure(level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_values, _renderer()],
         )
     )
+    handler.addFilter(_is_news)
     logging.raiseExceptions = False
     logging.basicConfig(handlers=[handler], level=max(logging.WARNING, logging.getLevelName(level.upper())), force=True)
     logging.getLogger("linker").setLevel(level.upper())
     # It warns whenever a beat is left out because the one before is still under way, and that is as it should be.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """What was cut off because the process ends is no error, though APScheduler calls it one."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def _renderer() -> Processor:
