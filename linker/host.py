@@ -91,6 +91,7 @@ class Linker(Service):
             batch_size=self.settings.batch_size,
         )
         super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing)
+        self._heartbeats: list[Heartbeat] = []
         self._deliverer = Deliverer(
             outbox=SqlOutbox(self._database), leasing=leasing, dice=chance.dice, now=self.clock.now
         )
@@ -171,13 +172,27 @@ class Linker(Service):
         Args:
             scheduler: the host's own, already running; by default one is made and stopped here.
         """
-        beats = {"sweep": self.attend_due, "deliver": self.deliver}
+        beats = {"sweep": self._sweep, "deliver": self.deliver}
         heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
-        self._sweeper.stopping.clear()
         heartbeat.start()
+        self._heartbeats.append(heartbeat)
         try:
             yield heartbeat
         finally:
+            self._heartbeats.remove(heartbeat)
             self._sweeper.stopping.set()
             drained = await heartbeat.stop(DRAIN)
+            self._sweeper.stopping.clear()
             log.info("heartbeat.stopped", drained=drained)
+
+    async def _sweep(self) -> None:
+        """A pass over what is due; its announcements do not wait for the next beat."""
+        swept = await self.attend_due()
+        if swept.advanced or swept.failed:
+            self._announced("by the sweep")
+
+    def _announced(self, announcement: str | None) -> None:
+        """Let the heartbeat deliver now."""
+        if announcement is not None:
+            for heartbeat in self._heartbeats:
+                heartbeat.wake("deliver")

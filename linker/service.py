@@ -77,6 +77,7 @@ class Service:
         opened = Settlement(before=connection, after=connection, step=step, announcement="connection.opened")
         added = await self._store.add(opened)
         log_written(opened)
+        self._announced(opened.announcement)
         return added
 
     async def submit_token(
@@ -257,7 +258,11 @@ class Service:
         [written] = await self._store.settle([settlement], now=now, release=release)
         if written:
             log_written(settlement)
+            self._announced(settlement.announcement)
         return written
+
+    def _announced(self, announcement: str | None) -> None:
+        """The commit of an announcement is done: whoever delivers may be woken."""
 
     def _refuse_past(self, expires_on: date | None) -> None:
         today_somewhere = (self._attendant.clock.now() - timedelta(days=1)).date()
