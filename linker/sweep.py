@@ -29,7 +29,10 @@ GATHER = 0.02
 
 @dataclass(kw_only=True)
 class Sweep:
-    """What a pass did: how many connections were claimed, and what became of them."""
+    """What a pass did: how many connections were claimed, and what became of them.
+
+    A connection that owes another duty at once is claimed once more in the same pass, and counted once more.
+    """
 
     claimed: int = 0
     #: Went on to another state.

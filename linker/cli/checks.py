@@ -166,7 +166,7 @@ async def _contents(database: Database, sealer: Sealer | None, settings: Setting
         said = f"{database.name}: {MEANINGS[schema['state']]}"
         yield failed("database", said, "Then run the doctor again.")
         return
-    yield await database.write(lambda _: ok("database", f"{database.name} can be read and written; at the head"))
+    yield await database.write(lambda transaction: _writable(transaction, database.name))
     if database.is_sqlite:
         yield await database.read(_integrity)
         yield await database.read(_journal)
@@ -175,6 +175,17 @@ async def _contents(database: Database, sealer: Sealer | None, settings: Setting
     yield await database.read(_states)
     yield await database.read(lambda transaction: _backlog(transaction, settings))
     yield await database.read(_operators)
+
+
+def _writable(transaction: Transaction, name: str) -> Check:
+    """SQLite would have refused to begin; PostgreSQL refuses only what is written, on a standby for example."""
+    if transaction.dialect.name == "postgresql" and _setting(transaction, "transaction_read_only") == "on":
+        return failed("database", f"{name} is read-only", "Use the primary server.", TRY_AGAIN)
+    return ok("database", f"{name} can be read and written, and its schema is at the head")
+
+
+def _setting(transaction: Transaction, name: str) -> str:
+    return str(transaction.execute(text("SELECT current_setting(:name)"), {"name": name}).scalar())
 
 
 def _integrity(transaction: Transaction) -> Check:

@@ -56,9 +56,10 @@ def with_error(error: Exception, *, as_json: bool) -> int:
         return _said(_named(error), error.exit_code, as_json=as_json)
     if hasattr(error, "format_message"):  # Click's own errors, whose home depends on Typer's version
         return _said(_usage(error), USAGE, as_json=as_json)
-    if os.environ.get("LINKER_LOG_LEVEL", "").lower() == "debug":
+    debugging = os.environ.get("LINKER_LOG_LEVEL", "").lower() == "debug"
+    if debugging:
         sys.stderr.write(trace(error) + "\n")
-    return _said(_unexpected(error), OUR_FAULT, as_json=as_json)
+    return _said(_unexpected(error, debugging), OUR_FAULT, as_json=as_json)
 
 
 def _named(error: LinkerError) -> dict[str, Any]:
@@ -84,12 +85,10 @@ def _usage(error: Any) -> dict[str, Any]:
     return named | ({"field": parameter} if parameter else {})
 
 
-def _unexpected(error: Exception) -> dict[str, Any]:
-    return {
-        "code": "our_fault",
-        "message": f"Our fault: {type(error).__name__}, which should not happen. Run it again with "
-        "LINKER_LOG_LEVEL=debug to see where, and report that.",
-    }
+def _unexpected(error: Exception, debugging: bool) -> dict[str, Any]:
+    again = "Please report it with the lines above." if debugging else "Run it again with LINKER_LOG_LEVEL=debug to see"
+    where = again if debugging else f"{again} where, and report that."
+    return {"code": "our_fault", "message": f"Our fault: {type(error).__name__}, which should not happen. {where}"}
 
 
 def _said(named: dict[str, Any], code: int, *, as_json: bool) -> int:

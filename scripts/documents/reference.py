@@ -115,6 +115,9 @@ def _commands() -> Iterator[str]:
     yield "and logs on stderr. Exit codes: 0 done or still waiting · 1 our fault · 2 bad input · 3 not found · 4"
     yield "refused, by Workable's verdict or by the law · 5 try again later."
     yield ""
+    yield "The history names who acted: `operator:` and the login name, or what `--actor` or `LINKER_ACTOR` says. Two more"
+    yield "endings: 130 after Ctrl-C, 141 when the reader of a pipe has gone."
+    yield ""
     yield from table(("command", "does"), ((f"`linker {name}`", verb.help) for name, verb in VERBS.items()))
 
 

@@ -1,0 +1,97 @@
+"""Rotation of keys over a real store, beside workers that hold connections."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+
+from linker import Busy, Linker, SealBroken, Settings, new_key, rotation
+from linker.database import Database
+from linker.ports import Lease
+from linker.rotation import Rotated, rotate_keys
+from linker.rows import ConnectionRow
+from linker.schema import upgrade
+from linker.testing import ScriptedWorkable, SettableClock
+
+CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]
+OLD, NEW = new_key(), new_key()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small batches, and little patience with workers."""
+    monkeypatch.setattr(rotation, "BATCH", 2)
+    monkeypatch.setattr(rotation, "ROUNDS", 2)
+    monkeypatch.setattr(rotation, "PAUSE", 0)
+
+
+def settings(url: str, *keys: SecretStr) -> Settings:
+    """Settings with these keys, newest first."""
+    return Settings(database_url=url, secret_keys=keys)
+
+
+def linker(url: str, clock: SettableClock, *keys: SecretStr) -> Linker:
+    """A linker with these keys, and a Workable that accepts every token."""
+    return Linker(settings(url, *keys), clock=clock, workable=ScriptedWorkable())
+
+
+async def waiting(open_linker: Linker, count: int) -> list[str]:
+    """So many connections that hold a token; their ids, in order."""
+    ids = []
+    for number in range(count):
+        created = await open_linker.create(owner=f"customer-{number}")
+        await open_linker.submit_token(created.id, subdomain=f"acme-{number}", token=SecretStr("a-good-token"))
+        ids.append(created.id)
+    return sorted(ids)
+
+
+async def test_every_token_is_sealed_again_in_batches(database_url: str) -> None:
+    """After rotating, all tokens open with the new key alone, and nothing else of the rows has changed."""
+    clock = SettableClock()
+    upgrade(database := Database(database_url))
+    database.close()
+    async with linker(database_url, clock, OLD) as before:
+        ids = await waiting(before, 5)
+        states = [(await before.get(each)).state for each in ids]
+    told: list[tuple[int, int]] = []
+    rotated = await rotate_keys(settings(database_url, NEW, OLD), lambda done, total: told.append((done, total)), clock)
+    assert rotated == Rotated(resealed=5, already=0)
+    assert told[-1] == (5, 5)
+    assert len(told) > 2
+    async with linker(database_url, clock, NEW) as after:
+        looked = [await after.confirm_recruiter(each) for each in ids]
+        assert [connection.state for connection in looked] == states
+    assert await rotate_keys(settings(database_url, NEW), clock=clock) == Rotated(resealed=0, already=5)
+
+
+async def test_what_a_worker_holds_is_left_to_it(database_url: str) -> None:
+    """A leased connection is not written, so that its worker's answer is not lost; it is named as busy."""
+    clock = SettableClock()
+    upgrade(database := Database(database_url))
+    database.close()
+    async with linker(database_url, clock, OLD) as before:
+        held, free = await waiting(before, 2)
+        until = clock.now().replace(year=2100)
+        claimed = await before._store.claim(held, now=clock.now(), lease=Lease(holder="a-worker", until=until))
+        assert claimed is not None
+        with pytest.raises(Busy):
+            await rotate_keys(settings(database_url, NEW, OLD), clock=clock)
+        assert (await before.get(held)).version == claimed.version
+        assert (await before.get(free)).version > 0
+        await before._store.release([held], Lease(holder="a-worker", until=until))
+        assert await rotate_keys(settings(database_url, NEW, OLD), clock=clock) == Rotated(resealed=1, already=1)
+
+
+async def test_a_token_that_does_not_open_harms_no_other(sqlite_url: str) -> None:
+    """A damaged token ends the rotation with an error that names its row, after all others were done."""
+    clock = SettableClock()
+    async with linker(sqlite_url, clock, OLD) as before:
+        broken, _, _ = await waiting(before, 3)
+    database = Database(sqlite_url)
+    swap = CONNECTION.update().where(CONNECTION.c.id == broken)
+    database.write_here(lambda transaction: transaction.execute(swap.values(token_sealed=f"v1.{'0' * 8}.x")))
+    database.close()
+    with pytest.raises(SealBroken, match=broken):
+        await rotate_keys(settings(sqlite_url, NEW, OLD), clock=clock)
+    with pytest.raises(SealBroken, match=broken):
+        await rotate_keys(settings(sqlite_url, NEW, OLD), clock=clock)

@@ -1,0 +1,125 @@
+"""Upkeep through the command line: keys, the schema's revision, the doctor."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linker.migrations import HEAD
+from linker.sandbox import Limit, running, seed
+from tests.acceptance.commands import Ran, Terminal
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The address of a sandbox."""
+    world = seed.seeded()
+    world.set_limit(Limit.off())
+    with running(world) as served:
+        yield served
+
+
+@pytest.fixture
+def linker(tmp_path: Path, url: str) -> Terminal:
+    """The command with the sandbox and a key that the command made."""
+    made = Terminal(tmp_path, {"workable_url": url})
+    key = made("keys", "new")
+    assert (key.code, key.err, key.out.count("\n")) == (0, "", 1)
+    made.settings["secret_keys"] = key.out.strip()
+    return made
+
+
+def checks(ran: Ran) -> dict[str, Any]:
+    """What the doctor found, by name."""
+    return {check["name"]: check for check in ran.json["checks"]}
+
+
+def test_keys_are_rotated_without_asking_anybody(linker: Terminal) -> None:
+    """After `keys rotate` the new key alone is enough; again it does nothing; a missing key is named, ending with 2."""
+    old, new = linker.settings["secret_keys"], linker("keys", "new", "--json").json["key"]
+    connection_id = linker.opened()
+    assert linker("submit", connection_id, "--subdomain", "acme", stdin=seed.ACME_TOKEN).code == 0
+    alone = linker("confirm", connection_id, "--json", secret_keys=new)
+    assert (alone.code, alone.error["field"]) == (2, "LINKER_SECRET_KEYS")
+    both = f"{new},{old}"
+    assert checks(linker("doctor", "--json", secret_keys=both))["stored keys"]["status"] == "care"
+    assert linker("keys", "rotate", "--json", secret_keys=both).json == {"resealed": 1, "already": 0}
+    assert linker("keys", "rotate", "--json", secret_keys=both).json == {"resealed": 0, "already": 1}
+    assert linker("confirm", connection_id, secret_keys=new).code == 0
+    assert linker("keys", "rotate", secret_keys=old).code == 2
+
+
+def test_the_revision_is_told_before_and_after_an_upgrade(linker: Terminal, tmp_path: Path) -> None:
+    """`db current` changes nothing and says how the database stands; `db upgrade` brings it to the head."""
+    empty = linker("db", "current", "--json")
+    assert (empty.json["revision"], empty.json["state"]) == (None, "empty")
+    assert not (tmp_path / "linker.db").exists()
+    upgraded = linker("db", "upgrade", "--json")
+    assert (upgraded.json["before"], upgraded.json["revision"], upgraded.json["head"]) == (None, HEAD, HEAD)
+    assert linker("db", "current", "--json").json["state"] == "head"
+    with sqlite3.connect(tmp_path / "linker.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    assert linker("db", "current", "--json").json["state"] == "newer"
+    assert linker("list").code == 1
+    assert linker("doctor", "--offline").code == 1
+
+
+def test_the_doctor_finds_all_well(linker: Terminal) -> None:
+    """On a sound system the doctor ends with 0, whether or not a database exists already."""
+    fresh = linker("doctor", "--json")
+    assert (fresh.code, fresh.json["ok"]) == (0, True)
+    linker.opened()
+    found = checks(linker("doctor", "--json"))
+    expected = {
+        "settings",
+        "keys",
+        "database",
+        "disk",
+        "integrity",
+        "journal",
+        "due",
+        "connections",
+        "workable",
+        "clock",
+    }
+    assert found.keys() >= expected
+    assert {found[name]["status"] for name in expected} == {"ok"}
+
+
+def test_a_server_is_upgraded_by_hand(linker: Terminal, postgres_url: str) -> None:
+    """On PostgreSQL nothing is upgraded by itself: the doctor says what to do, and then finds all well."""
+    linker.settings["database_url"] = postgres_url
+    empty = linker("doctor", "--offline")
+    assert (empty.code, "linker db upgrade" in empty.out) == (1, True)
+    assert linker("open", "--owner", "a").code == 1
+    assert linker("db", "upgrade").code == 0
+    connection_id = linker.opened()
+    assert linker("submit", connection_id, "--subdomain", "acme", stdin=seed.ACME_TOKEN).code == 0
+    assert linker("doctor", "--offline").code == 0
+    assert [step["seq"] for step in linker("history", connection_id, "--json").json] == [1, 2, 3, 4]
+
+
+def test_the_doctor_names_what_is_wrong_and_what_to_do(linker: Terminal, tmp_path: Path) -> None:
+    """Each thing that is wrong has a line of advice, and the first one decides the exit code."""
+    no_key = linker("doctor", "--offline", "--json", secret_keys="")
+    assert (no_key.code, checks(no_key)["keys"]["status"]) == (2, "failed")
+    assert "linker keys new" in checks(no_key)["keys"]["advice"]
+    no_folder = linker("doctor", "--offline", "--json", database_url="sqlite:////nowhere/at/all.db")
+    assert no_folder.code == 5
+    unreachable = linker("doctor", "--json", workable_url="http://127.0.0.1:9/{subdomain}")
+    assert (unreachable.code, checks(unreachable)["workable"]["status"]) == (5, "failed")
+    assert linker("doctor", "--json", sweep_seconds="often").code == 2
+    connection_id = linker.opened()
+    with sqlite3.connect(tmp_path / "linker.db") as database:
+        database.execute("UPDATE connection SET due_at = '2020-01-01 00:00:00.000000' WHERE id = ?", [connection_id])
+    database.close()
+    neglected = linker("doctor", "--offline")
+    assert neglected.code == 5
+    assert "linker worker" in neglected.out

@@ -1,0 +1,103 @@
+"""What people get to see: times, cards and tables at several widths."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from rich.console import Console, RenderableType
+
+from linker.cli.cards import card, connections_table, history_table
+from linker.cli.human import expiry, relative, span
+from linker.cli.screen import THEME
+from states.connection import ConnectionState, Problem
+from states.history import Step
+from states.problems import PROBLEMS, ProblemCode
+from tests.builders import NOW, a_connection
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (540, "9 min"),
+        (3600, "1 h"),
+        (4800, "1 h 20 min"),
+        (36000, "10 h"),
+        (86400, "24 h"),
+        (172800, "2 d"),
+        (1209600, "14 d"),
+        (-540, "9 min"),
+    ],
+)
+def test_a_span_is_said_in_the_units_that_matter(seconds: float, said: str) -> None:
+    """A span has one unit, or two between one and ten hours."""
+    assert span(timedelta(seconds=seconds)) == said
+
+
+def test_times_are_said_from_now() -> None:
+    """What is ahead, what is past and what is now."""
+    assert relative(NOW + timedelta(minutes=9), NOW) == "in 9 min"
+    assert relative(NOW - timedelta(hours=3), NOW) == "3 h ago"
+    assert relative(NOW, NOW) == "now"
+
+
+def test_a_token_works_on_its_last_day() -> None:
+    """An expiry is told ahead, on the day and afterwards."""
+    now = datetime(2027, 1, 31, 12, tzinfo=UTC)
+    assert expiry(date(2027, 2, 10), now) == "expires on 2027-02-10, in 10 d"
+    assert expiry(date(2027, 1, 31), now) == "expires today (2027-01-31)"
+    assert expiry(date(2027, 1, 30), now) == "expired on 2027-01-30"
+
+
+def printed(renderable: RenderableType, width: int) -> str:
+    """What a terminal of this width shows."""
+    console = Console(theme=THEME, width=width, highlight=False, emoji=False, markup=False)
+    with console.capture() as captured:
+        console.print(renderable)
+    return captured.get()
+
+
+@pytest.mark.parametrize("width", [80, 120, 500])
+@pytest.mark.parametrize("code", list(ProblemCode))
+def test_a_card_tells_every_problem_and_can_be_copied_from(code: ProblemCode, width: int) -> None:
+    """Id, e-mail, who must act and what to do stand in the card at any width, ids and e-mails unbroken."""
+    problem = Problem(code=code, since=NOW, detail="[bold]What was seen.[/bold]")
+    connection = a_connection(ConnectionState.AWAITING_RECRUITER, problem=problem)
+    shown = printed(card(connection, NOW), width)
+    advice = PROBLEMS[code]
+    assert connection.recruiter is not None
+    assert connection.id in shown
+    assert connection.recruiter.email in shown
+    assert advice.owner.value in shown
+    assert advice.action.split()[0] in shown
+    assert "[bold]" in shown
+    assert all(len(line) <= width for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("width", [80, 120, 500])
+def test_tables_fit_and_keep_ids_whole(width: int) -> None:
+    """Tables are not wider than the terminal, and no id is broken or cut."""
+    connections = [a_connection(state) for state in ConnectionState]
+    steps = [
+        Step(
+            event="token_accepted",
+            source=ConnectionState.AWAITING_TOKEN,
+            target=ConnectionState.TOKEN_VALID,
+            at=NOW,
+            actor="operator:somebody",
+            reason="because",
+            evidence={"calls": [{"call": "GET /accounts/{subdomain}", "status": 200, "ms": 1234}]},
+            seq=100,
+        )
+    ]
+    listed, history = (
+        printed(connections_table(connections, NOW, width), width),
+        printed(history_table(steps, width), width),
+    )
+    assert all(connection.id in listed for connection in connections)
+    assert "GET /accounts/{subdomain} 200, 1234 ms" in history
+    assert "“because”" in history
+    assert all(len(line) <= width for line in (listed + history).splitlines())
