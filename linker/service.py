@@ -109,8 +109,12 @@ class Service:
             Busy: somebody else is attending it and does not come to an end.
         """
         token = SecretStr(token) if isinstance(token, str) else token  # from here on no frame shows it
-        parsed = parse_subdomain(subdomain)
+        try:
+            parsed = parse_subdomain(subdomain)
+        finally:
+            del subdomain  # people paste tokens into the wrong field, and reports of errors show the frames' locals
         secret = parse_token(token)
+        _refuse_same(parsed, secret)
         self._refuse_past(expires_on)
         candidate = Credential(
             subdomain=parsed,
@@ -272,6 +276,15 @@ class Service:
                 f"{expires_on} is in the past.",
                 "Give the expiry date that Workable shows for the token, or generate a new token.",
             )
+
+
+def _refuse_same(subdomain: str, token: SecretStr) -> None:
+    if token.get_secret_value().lower() == subdomain:
+        raise BadInput(
+            "subdomain",
+            "it is the same text as the token.",
+            "Give the subdomain that Workable shows under Settings > Company profile.",
+        )
 
 
 _WITH_A_TOKEN = {ConnectionState.TOKEN_VALID, ConnectionState.AWAITING_RECRUITER}

@@ -68,8 +68,11 @@ def _answered(connection: Connection, moment: Moment, **changes: Any) -> Connect
 
 
 def _token_submitted(c: Connection, event: happened.TokenSubmitted, m: Moment) -> Connection:
-    given = altered(c, candidate=event.candidate, subdomain=event.candidate.subdomain, problem=None, attempts=0)
-    return _await_token(altered(given, replacement_problem=None), m)
+    """A time that Workable named holds for a new token too, if it is for the same account."""
+    held = c.not_before if c.subdomain == event.candidate.subdomain else None
+    waits = held is not None and held > m.now and c.problem is not None and c.problem.code in TRANSIENT
+    given = altered(c, candidate=event.candidate, subdomain=event.candidate.subdomain, attempts=0, not_before=held)
+    return _await_token(altered(given, problem=c.problem if waits else None, replacement_problem=None), m)
 
 
 def _token_accepted(c: Connection, event: happened.TokenAccepted, m: Moment) -> Connection:

@@ -34,7 +34,11 @@ FORBIDDEN = {
 }
 SCHEME = re.compile(r"([^/?#]*?)://(.*)", re.ASCII)
 #: Long, without a hyphen, letters mixed with digits: nobody names a company so, and tokens look so.
-TOKEN_LIKE = re.compile(r"(?=(?:[a-z]*[0-9]){4})(?=[0-9]*[a-z])[a-z0-9]{32,}", re.ASCII)
+TOKEN_LIKE = re.compile(
+    r"(?=(?:[a-z]*[0-9]){4})(?=[0-9]*[a-z])[a-z0-9]{32,}"
+    r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",  # a UUID
+    re.ASCII,
+)
 
 
 def is_label(text: str) -> bool:

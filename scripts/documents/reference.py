@@ -61,7 +61,7 @@ def reference() -> str:
                 "Announcements", table(("name", "when"), ((f"`{name}`", ANNOUNCED[name]) for name in ANNOUNCEMENTS))
             ),
             *_section("Errors and exit codes", _errors()),
-            *_section("Log events", table(("event", "meaning"), ((f"`{k}`", v) for k, v in LOG_EVENTS.items()))),
+            *_section("Log events", _log_events()),
         )
     )
 
@@ -115,8 +115,8 @@ def _commands() -> Iterator[str]:
     yield "and logs on stderr. Exit codes: 0 done or still waiting · 1 our fault · 2 bad input · 3 not found · 4"
     yield "refused, by Workable's verdict or by the law · 5 try again later."
     yield ""
-    yield "The history names who acted: `operator:` and the login name, or what `--actor` or `LINKER_ACTOR` says. Two more"
-    yield "endings: 130 after Ctrl-C, 141 when the reader of a pipe has gone."
+    yield "The history names who acted: `operator:` and the login name, or what `--actor` or `LINKER_ACTOR` says."
+    yield "Two more endings: 130 after Ctrl-C, 141 when the reader of a pipe has gone."
     yield ""
     yield from table(("command", "does"), ((f"`linker {name}`", verb.help) for name, verb in VERBS.items()))
 
@@ -167,6 +167,13 @@ def _errors() -> Iterator[str]:
             for kind in kinds
         ),
     )
+
+
+def _log_events() -> Iterator[str]:
+    yield "The library logs through `structlog` and configures nothing: a host sets it up, as `linker worker` does for"
+    yield "itself. Where nobody does, structlog prints to stdout."
+    yield ""
+    yield from table(("event", "meaning"), ((f"`{event}`", meaning) for event, meaning in LOG_EVENTS.items()))
 
 
 def logged() -> set[str]:

@@ -407,7 +407,7 @@ WAITS_FOR_WORKABLE: list[tuple[ConnectionState, Event]] = [
 def test_nobody_is_faster_than_workable_allows(state: ConnectionState, event: Event) -> None:
     """Whatever people do while we have to keep away, nothing is due before Workable's own time."""
     until = NOW + timedelta(seconds=30)
-    after = move(a_connection(state, not_before=until), event)
+    after = move(a_connection(state, subdomain="acme", not_before=until), event)
     assert (after.due_at, after.not_before) == (until, until)
 
 
@@ -572,3 +572,14 @@ def test_what_was_forced_is_looked_at_at_once(to: ConnectionState) -> None:
     """A connection that an operator forced into a working state is due at once: the state is soon a real one."""
     forced = move(a_connection(FAILED), happened.Forced(to))
     assert (forced.state, forced.due_at) == (to, NOW)
+
+
+@pytest.mark.parametrize(("subdomain", "kept"), [("acme", True), ("globex", False)])
+def test_a_new_token_waits_for_workable_s_time_only_at_the_same_account(subdomain: str, kept: bool) -> None:
+    """While Workable's own time for an account runs, a new token for it waits and the reason stays; another does not."""
+    throttled = a_connection(
+        AWAITING_TOKEN, subdomain="acme", not_before=LATER, problem=a_problem(ProblemCode.THROTTLED), attempts=1
+    )
+    given = move(throttled, happened.TokenSubmitted(a_credential("new", subdomain=subdomain)))
+    assert (given.due_at, given.not_before) == ((LATER, LATER) if kept else (NOW, None))
+    assert given.problem == (throttled.problem if kept else None)
