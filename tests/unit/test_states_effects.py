@@ -576,7 +576,7 @@ def test_what_was_forced_is_looked_at_at_once(to: ConnectionState) -> None:
 
 @pytest.mark.parametrize(("subdomain", "kept"), [("acme", True), ("globex", False)])
 def test_a_new_token_waits_for_workable_s_time_only_at_the_same_account(subdomain: str, kept: bool) -> None:
-    """While Workable's own time for an account runs, a new token for it waits and the reason stays; another does not."""
+    """While Workable's own time for an account runs, a new token for it waits and the reason stays."""
     throttled = a_connection(
         AWAITING_TOKEN, subdomain="acme", not_before=LATER, problem=a_problem(ProblemCode.THROTTLED), attempts=1
     )
