@@ -24,7 +24,7 @@ from states.duties import Duty, owed
 from states.history import Step, announcement, is_news
 from states.machine import advance
 from states.timing import Timing
-from states.verdicts import failed_attention, judge
+from states.verdicts import OverLimit, failed_attention, judge
 
 T = TypeVar("T")
 
@@ -74,12 +74,15 @@ class Attendant:
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
             reason = _in_short(error)
         log.error("attention.failed", connection_id=held.id, reason=reason)
-        return self.decide(held, failed_attention(held, reason, self.timing), actor=actor)
+        return self._failed(held, reason, actor)
 
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""
-        reason = "The database did not take what was decided; the log says why."
-        return self.decide(held, failed_attention(held, reason, self.timing), actor=HEARTBEAT)
+        return self._failed(held, "The database did not take what was decided; the log says why.", HEARTBEAT)
+
+    def _failed(self, held: Connection, reason: str, actor: str) -> Settlement:
+        event = failed_attention(held, reason, self.timing)
+        return self.decide(held, event, actor=actor, evidence={"reason": reason})
 
     async def _fulfil(self, held: Connection, actor: str) -> tuple[happened.Event, Any] | None:
         match owed(held):
@@ -88,7 +91,7 @@ class Attendant:
             case Duty.PREPARE_RECRUITER if held.recruiter is None:
                 return happened.RecruiterPrepared(self._new_recruiter()), {}
             case Duty.PREPARE_RECRUITER | Duty.FIND_RECRUITER | Duty.CHECK_HEALTH:
-                return await self._look(held, closely=actor != HEARTBEAT or self._is_patient(held))
+                return await self._look(held, actor)
             case Duty.PUT_ASIDE if held.deadline is not None and held.deadline <= self.clock.now():
                 return happened.Abandoned(), {}
         return None
@@ -108,11 +111,15 @@ class Attendant:
         waiting = held.state is ConnectionState.AWAITING_RECRUITER
         return waiting and self.clock.now() - held.state_since >= RARE
 
-    async def _look(self, held: Connection, *, closely: bool) -> tuple[happened.Event, Any]:
+    async def _look(self, held: Connection, actor: str) -> tuple[happened.Event, Any] | None:
+        pressed = actor != HEARTBEAT
         credential = _present(held.token)
         token = self._open(held, credential)
         recruiter = _present(held.recruiter)
+        closely = pressed or self._is_patient(held)
         answer = await self.workable.look(credential.subdomain, token, recruiter, closely=closely)
+        if pressed and isinstance(answer.verdict, OverLimit) and answer.verdict.unasked:
+            return None  # whoever presses again and again is told what the last look found
         return self._judge(held, answer), answer.evidence
 
     def _open(self, held: Connection, credential: Credential) -> SecretStr:

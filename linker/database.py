@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 #: How long SQLite waits for another process's write lock, in seconds.
 SQLITE_PATIENCE = 30.0
+#: How long a single wait for it is, in seconds.
+SQLITE_WAIT = 1.0
 #: The execution option that says how a transaction on SQLite begins.
 BEGIN = "linker_begin"
 #: The execution option that says whether SQLite waits until a commit is on the disk.
@@ -37,6 +40,12 @@ SQLITE_READERS = 2
 POSTGRES_POOL = 8
 #: How long reaching PostgreSQL may take, in seconds.
 POSTGRES_CONNECT = 10
+#: A network that is cut must not hold a thread for hours; the time is in milliseconds.
+POSTGRES_OPTIONS = {
+    "connect_timeout": POSTGRES_CONNECT,
+    "application_name": "workable-linker",
+    "tcp_user_timeout": 20_000,
+}
 
 
 class Database:
@@ -51,6 +60,7 @@ class Database:
         self.url = parse_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url)
+        self._closing = False
         self._reading = self._engine.execution_options(**{BEGIN: "BEGIN"})
         self._passing = self._engine.execution_options(**{SYNCHRONOUS: "NORMAL"})
         self._threads = _threads(1 if self.is_sqlite else POSTGRES_POOL)
@@ -59,8 +69,8 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The URL without its password."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL, fit to be shown."""
+        return shown(self.url)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in a thread."""
@@ -92,13 +102,23 @@ class Database:
         return self._do(self._engine, work)
 
     def _do(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        """Turn a driver's errors into ours, to which neither the driver's nor its statement is chained."""
-        try:
-            with engine.begin() as connection:
-                return work(connection)
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            translated = translate(error, self.name)
-        raise translated
+        """Turn a driver's errors into ours, to which neither the driver's nor its statement is chained.
+
+        A lock on SQLite is met only when a transaction begins, so that it can be waited for here: in short waits,
+        because closing must not take as long as somebody else's lock.
+        """
+        patience_ends = time.monotonic() + SQLITE_PATIENCE
+        while True:
+            begun = False
+            try:
+                with engine.begin() as connection:
+                    begun = True
+                    return work(connection)
+            except (SQLAlchemyError, sqlite3.Error) as error:
+                translated = translate(error, self.name)
+            waits = not begun and HELD in str(translated) and not self._closing
+            if not waits or time.monotonic() > patience_ends:
+                raise translated
 
     def outside_here(self, statement: str) -> None:
         """Execute, in this thread, what SQLite allows only outside a transaction. Raises as `write_here`."""
@@ -112,6 +132,7 @@ class Database:
 
     def close(self) -> None:
         """Wait for what is under way, then close all connections."""
+        self._closing = True
         if self.is_sqlite:  # a database in memory is closed by its own thread only
             self._threads.submit(self._engine.dispose).result()
         self._threads.shutdown(wait=True)
@@ -137,6 +158,11 @@ def chosen_once(rows: Select[Any]) -> Select[Any]:
     return select(rows.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql"))
 
 
+def shown(url: URL) -> str:
+    """A URL without its password, wherever it stands: drivers take one among the parameters too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def parse_url(url: str) -> URL:
     """Read a database URL, whichever driver it names: a host may hand over the one that it uses itself.
 
@@ -158,7 +184,7 @@ def parse_url(url: str) -> URL:
 
 
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_PATIENCE})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": min(SQLITE_WAIT, SQLITE_PATIENCE)})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin)
     return engine
@@ -185,7 +211,7 @@ def _postgres(url: URL) -> Engine:
             pool_size=POSTGRES_POOL,
             max_overflow=0,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": POSTGRES_CONNECT, "application_name": "workable-linker"},
+            connect_args=POSTGRES_OPTIONS,
         )
     except ModuleNotFoundError:
         pass

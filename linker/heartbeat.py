@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from apscheduler.executors.asyncio import AsyncIOExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -67,14 +69,16 @@ class Heartbeat:
     def wake(self, name: str) -> None:
         """Let a beat come now instead of at its time."""
         if name in self._jobs and not self._beating[name].locked():
-            self._jobs[name].modify(next_run_time=datetime.now(UTC))
+            with suppress(JobLookupError):  # the host has ended its scheduler already
+                self._jobs[name].modify(next_run_time=datetime.now(UTC))
 
     async def stop(self, within: float) -> bool:
         """End: no new beat begins, what is under way gets `within` seconds. True if everything came to its end."""
         started = bool(self._jobs)
         self._jobs.clear()
         if started:
-            self._scheduler.remove_jobstore(self._alias)
+            with suppress(KeyError):  # the host has ended its scheduler already
+                self._scheduler.remove_jobstore(self._alias)
         try:
             async with asyncio.timeout(within):
                 for lock in self._beating.values():
@@ -83,7 +87,8 @@ class Heartbeat:
         except TimeoutError:
             drained = False
         if started and not self._own:
-            self._scheduler.remove_executor(self._alias)
+            with suppress(KeyError):
+                self._scheduler.remove_executor(self._alias)
         elif self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         return drained

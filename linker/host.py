@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import Self, TypeVar
 
 import httpx
 import structlog
+from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from linker.announcements import SqlOutbox
@@ -18,7 +18,7 @@ from linker.attending import Attendant, Chance
 from linker.database import Database
 from linker.errors import BadSettings
 from linker.heartbeat import Heartbeat
-from linker.leasing import Leasing
+from linker.leasing import FOR_A_QUESTION, Leasing
 from linker.outbox import Deliverer, Handler
 from linker.ports import Clock, SystemClock, Workable
 from linker.sealing import Sealer
@@ -26,12 +26,14 @@ from linker.service import Service
 from linker.settings import Settings, load_settings
 from linker.store import SqlStore
 from linker.sweep import Sweeper
-from linker.workable import WorkableClient, build_http
+from linker.workable import Timeouts, WorkableClient, build_http
 
 log = structlog.get_logger("linker")
 
 H = TypeVar("H", bound=Handler)
 
+#: Connections to Workable beside those of the sweep, for what people do.
+SPARE = 20
 #: How long a stopping heartbeat waits for what is under way, in seconds.
 DRAIN = 8.0
 
@@ -68,7 +70,7 @@ class Linker(Service):
         sealer = Sealer(self.settings.secret_keys)
         self.clock = clock or SystemClock()
         self._database = Database(self.settings.database_url)
-        self._http = None if http or workable else build_http()
+        self._http = None if http or workable else build_http(connections=self.settings.concurrency + SPARE)
         leasing = Leasing(self.clock, timedelta(seconds=self.settings.lease_seconds))
         self._sql = store = SqlStore(self._database)
         chance = chance or Chance()
@@ -103,6 +105,7 @@ class Linker(Service):
             url_template=self.settings.workable_url,
             clock=self.clock,
             client_id=self.settings.workable_client_id,
+            timeouts=Timeouts.within(self.settings.lease_seconds * FOR_A_QUESTION),
         )
 
     async def __aenter__(self) -> Self:
@@ -130,7 +133,7 @@ class Linker(Service):
     async def _close(self) -> None:
         if self._http is not None:
             await self._http.aclose()
-        await asyncio.to_thread(self._database.close)
+        await to_thread.run_sync(self._database.close)
 
     async def _refuse_missing_keys(self) -> None:
         missing = await self._sql.key_ids() - self._attendant.sealer.key_ids

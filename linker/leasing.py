@@ -10,8 +10,10 @@ from datetime import timedelta
 
 from linker.ports import Clock, Lease
 
-#: Longer than any question to Workable takes: with less than this left, a lease is not used for a call any more.
-CALL_TIME = timedelta(seconds=18)
+#: With less than this share of it left, a lease is not used for a call any more: longer than any question may take.
+NEEDED = 0.3
+#: The share of a lease that a question to Workable may take at most.
+FOR_A_QUESTION = 0.25
 
 
 def new_worker_id() -> str:
@@ -35,4 +37,4 @@ class Leasing:
 
     def allows_a_call(self, lease: Lease) -> bool:
         """True if a call that begins now surely ends before the lease does."""
-        return self._clock.now() + CALL_TIME <= lease.until
+        return self._clock.now() + self._length * NEEDED <= lease.until

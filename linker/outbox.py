@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
+from anyio import CapacityLimiter, to_thread
 
 from linker.errors import BadInput
 from linker.leasing import Leasing
@@ -56,6 +57,8 @@ class Deliverer:
     dice: Callable[[], float]
     now: Callable[[], datetime]
     handlers: dict[str, dict[str, Handler]] = field(default_factory=dict)
+    #: Calls of plain functions that have not ended yet: (handler, message).
+    under_way: set[tuple[str, str]] = field(default_factory=set)
 
     def on(self, name: str, handler: Handler) -> None:
         """Call `handler` for announcements of this name. Its module and name say, over restarts, who has what."""
@@ -77,18 +80,26 @@ class Deliverer:
         return delivered
 
     async def _deliver(self, announcement: Announcement) -> Delivery:
-        reached, errors = set(announcement.delivered_to), []
-        for known_as, handler in self.handlers[announcement.type].items():
-            if known_as in reached:
-                continue
-            error = await _call(handler, known_as, announcement)
-            if error is None:
-                reached.add(known_as)
-            else:
-                errors.append(error)
-        error = errors[0] if errors else None
-        due_at = self._again_at(announcement) if errors else None
-        return Delivery(announcement=announcement, delivered_to=frozenset(reached), due_at=due_at, error=error)
+        owed = {
+            known_as: handler
+            for known_as, handler in self.handlers[announcement.type].items()
+            if known_as not in announcement.delivered_to
+        }
+        said = await asyncio.gather(
+            *(self._call(handler, known_as, announcement) for known_as, handler in owed.items())
+        )
+        reached = {known_as for known_as, error in zip(owed, said, strict=True) if error is None}
+        error = next(filter(None, said), None)
+        due_at = self._again_at(announcement) if error else None
+        delivered_to = announcement.delivered_to | reached
+        return Delivery(announcement=announcement, delivered_to=delivered_to, due_at=due_at, error=error)
+
+    async def _call(self, handler: Handler, known_as: str, announcement: Announcement) -> str | None:
+        """Call a handler, unless its call of before is still under way; gives what it raised, in short."""
+        call = (known_as, announcement.message_id)
+        if call in self.under_way:
+            return f"{known_as}: still under way"
+        return await _call(handler, known_as, announcement, self.under_way)
 
     def _again_at(self, announcement: Announcement) -> datetime | None:
         if self.now() - announcement.created_at >= GIVE_UP_AFTER:
@@ -109,13 +120,14 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _call(handler: Handler, known_as: str, announcement: Announcement) -> str | None:
-    """Call a handler; gives what it raised, in short."""
+async def _call(
+    handler: Handler, known_as: str, announcement: Announcement, under_way: set[tuple[str, str]]
+) -> str | None:
     try:
         async with asyncio.timeout(HANDLER_TIME):
             if inspect.iscoroutinefunction(handler):
                 await handler(announcement)
-            elif inspect.isawaitable(later := await asyncio.to_thread(handler, announcement)):
+            elif inspect.isawaitable(later := await _in_thread(handler, known_as, announcement, under_way)):
                 await later
     except (Exception, asyncio.CancelledError) as error:
         if _is_cancelled():
@@ -125,3 +137,19 @@ async def _call(handler: Handler, known_as: str, announcement: Announcement) -> 
         )
         return f"{known_as}: {type(error).__name__}"
     return None
+
+
+async def _in_thread(
+    handler: Handler, known_as: str, announcement: Announcement, under_way: set[tuple[str, str]]
+) -> Awaitable[None] | None:
+    """Call a plain function in a thread that nobody else needs; one that hangs is left behind, and known to be."""
+    call = (known_as, announcement.message_id)
+
+    def called() -> Awaitable[None] | None:
+        try:
+            return handler(announcement)
+        finally:
+            under_way.discard(call)
+
+    under_way.add(call)
+    return await to_thread.run_sync(called, abandon_on_cancel=True, limiter=CapacityLimiter(1))

@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from linker.database import HELD, SQLITE_PATIENCE, Database
+from linker.database import HELD, SQLITE_PATIENCE, Database, shown
 from linker.errors import SchemaMismatch, StoreUnavailable
 from linker.migrations import HEAD
 from states.connection import ConnectionState
@@ -42,7 +42,7 @@ def _upgrade(connection: Connection) -> str:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('workable-linker schema'))"))
     found = current(connection)
     if found != HEAD:
-        _refuse_newer(found, connection.engine.url.render_as_string(hide_password=True))
+        _refuse_newer(found, shown(connection.engine.url))
         config = configuration()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

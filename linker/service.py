@@ -142,7 +142,7 @@ class Service:
         connection = await self._store.get(connection_id)
         if connection.state is ConnectionState.LINKED:
             return connection
-        if connection.at_rest or owed(connection) not in _CONFIRMABLE or connection.state not in _WITH_A_TOKEN:
+        if owed(connection) not in _CONFIRMABLE:
             raise Refused(_why_not_confirm(connection))
         return await self._attend_while_owed(connection_id, actor=actor, look=True)
 
@@ -218,8 +218,8 @@ class Service:
     async def _attend_while_owed(self, connection_id: str, *, actor: str, look: bool = False) -> Connection:
         """Attend what is owed at once, duty after duty. `look`: also what would be due later."""
         for _ in range(DUTIES_IN_A_ROW):
-            held, lease, waited = await self._claim(connection_id)
-            look = look and not waited
+            held, lease = await self._claim(connection_id)
+            look = look and held.state is not ConnectionState.LINKED  # somebody else was just faster
             written = False
             try:
                 settlement = await self._attendant.attend(held, actor=actor) if self._owed_now(held, look) else None
@@ -238,13 +238,13 @@ class Service:
             return False
         return look or (held.due_at is not None and held.due_at <= now)
 
-    async def _claim(self, connection_id: str) -> tuple[Connection, Lease, bool]:
-        """Lease the connection, after whoever holds it; says whether somebody did."""
-        for waits in range(round(PATIENCE / PAUSE)):
+    async def _claim(self, connection_id: str) -> tuple[Connection, Lease]:
+        """Lease the connection, after whoever holds it."""
+        for _ in range(round(PATIENCE / PAUSE)):
             lease = self._leasing.new()
             held = await self._store.claim(connection_id, now=self._attendant.clock.now(), lease=lease)
             if held is not None:
-                return held, lease, waits > 0
+                return held, lease
             await asyncio.sleep(PAUSE)
         raise Busy(f"{connection_id} is being attended by somebody else. Try again in a moment.")
 
@@ -287,7 +287,6 @@ def _refuse_same(subdomain: str, token: SecretStr) -> None:
         )
 
 
-_WITH_A_TOKEN = {ConnectionState.TOKEN_VALID, ConnectionState.AWAITING_RECRUITER}
 _CONFIRMABLE = {Duty.VERIFY_TOKEN, Duty.PREPARE_RECRUITER, Duty.FIND_RECRUITER}
 
 

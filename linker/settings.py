@@ -29,6 +29,10 @@ LONGEST = timedelta(days=3650)
 BEYOND = 1e9
 
 
+def _lower(given: object) -> object:
+    return given.lower() if isinstance(given, str) else given
+
+
 def _split(given: object) -> object:
     """Several keys in one variable are separated by commas."""
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
@@ -87,14 +91,14 @@ class Settings(BaseSettings):
     recruiter_email: Annotated[str, AfterValidator(_has_key)] = "ats+{key}@inbound.example.com"
     #: How often the heartbeat looks for what is due, in seconds.
     sweep_seconds: float = Field(default=5.0, gt=0, le=3600)
-    #: How long a worker may hold a connection, in seconds: longer than any call to Workable can take.
-    lease_seconds: float = Field(default=60.0, ge=20, le=3600)
+    #: How long a worker may hold a connection, in seconds, from 2 on. Workable gets at most a quarter of it to answer.
+    lease_seconds: float = Field(default=60.0, ge=2, le=3600)
     #: How many connections are attended at the same time.
     concurrency: int = Field(default=50, ge=1, le=1000)
     #: How many due connections are claimed in one transaction.
     batch_size: int = Field(default=200, ge=1, le=5000)
     #: The least serious log event that is shown.
-    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"
     #: Where the connection dialog is reached from outside.
     public_url: str | None = None
     #: Where announcements are posted to, and the secret that they are signed with.

@@ -100,7 +100,9 @@ class _Pass:
 
     def __init__(self, by: Sweeper) -> None:
         self._by = by
-        self._todo: asyncio.Queue[_Held | None] = asyncio.Queue(maxsize=by.batch_size)
+        # Nothing is claimed far ahead: what waits here is held, and a person may want it.
+        self._todo: asyncio.Queue[_Held | None] = asyncio.Queue(maxsize=1)
+        self._batch_size = min(by.batch_size, by.concurrency)
         self._done: asyncio.Queue[Settlement | None] = asyncio.Queue()
         self._unsettled: dict[str, Lease] = {}
         self._sweep = Sweep()
@@ -109,7 +111,7 @@ class _Pass:
         try:
             await _together(self._claim(), self._attend(), self._settle())
         finally:
-            await asyncio.shield(self._give_back())
+            await asyncio.shield(self._give_back(list(self._unsettled)))
         return self._sweep
 
     async def _claim(self) -> None:
@@ -117,8 +119,8 @@ class _Pass:
         full = True
         while full and not self._by.stopping.is_set():
             lease = self._by.leasing.new()
-            batch = await self._by.store.claim_due(now=self._by.clock.now(), limit=self._by.batch_size, lease=lease)
-            full = len(batch) == self._by.batch_size
+            batch = await self._by.store.claim_due(now=self._by.clock.now(), limit=self._batch_size, lease=lease)
+            full = len(batch) == self._batch_size
             self._sweep.claimed += len(batch)
             for connection in batch:
                 self._unsettled[connection.id] = lease
@@ -133,11 +135,12 @@ class _Pass:
 
     async def _attend_one_after_another(self) -> None:
         while (held := await self._todo.get()) is not None:
-            if self._by.stopping.is_set() or not self._by.leasing.allows_a_call(held.lease):
-                continue
-            settlement = await self._by.attendant.attend(held.connection)
+            ready = not self._by.stopping.is_set() and self._by.leasing.allows_a_call(held.lease)
+            settlement = await self._by.attendant.attend(held.connection) if ready else None
             if settlement is not None:
                 self._done.put_nowait(settlement)
+            else:
+                await self._give_back([held.connection.id])
 
     async def _settle(self) -> None:
         """Write whatever has been decided in the meantime in one commit, until everything is done."""
@@ -152,10 +155,10 @@ class _Pass:
 
     async def _write(self, batch: list[Settlement]) -> None:
         """Write a batch. What was not taken is written down as such, unless somebody else was faster."""
-        if not batch:
-            return
         refused = await self._written(batch)
-        await self._written([self._by.attendant.give_up(settlement.before) for settlement in refused])
+        lost = await self._written([self._by.attendant.give_up(one.before) for one in refused if not _is_race(one)])
+        raced = [one for one in refused if _is_race(one)]
+        await self._give_back([one.after.id for one in (*lost, *raced)])
 
     async def _written(self, batch: list[Settlement]) -> list[Settlement]:
         """Write what can be written; gives the rest."""
@@ -178,14 +181,19 @@ class _Pass:
             log.error("settlement.refused", connection_id=batch[0].after.id, reason=str(fault))
             return [False]
 
-    async def _give_back(self) -> None:
-        """Give back the leases of what was claimed and not written, so that the next pass need not wait for them."""
-        self._sweep.lost = len(self._unsettled)
+    async def _give_back(self, connection_ids: list[str]) -> None:
+        """Give back the leases of what was claimed and not written, so that nobody has to wait for them to run out."""
         by_lease: dict[Lease, list[str]] = {}
-        for connection_id, lease in self._unsettled.items():
-            by_lease.setdefault(lease, []).append(connection_id)
-        for lease, connection_ids in by_lease.items():
-            await self._by.store.release(connection_ids, lease)
+        for connection_id in connection_ids:
+            by_lease.setdefault(self._unsettled.pop(connection_id), []).append(connection_id)
+        self._sweep.lost += len(connection_ids)
+        for lease, held in by_lease.items():
+            await self._by.store.release(held, lease)
+
+
+def _is_race(refused: Settlement) -> bool:
+    """True for what another row can be faster with: an account or an e-mail is taken once. It is decided again."""
+    return refused.after.account != refused.before.account or refused.after.recruiter != refused.before.recruiter
 
 
 async def _together(*parts: Coroutine[Any, Any, None]) -> None:

@@ -7,7 +7,8 @@
         clock.advance(minutes=10)
         await linker.attend_due()
 
-To test over real sockets, put a `linker.sandbox.World` on one with `linker.sandbox.running`.
+To test over real sockets, put a `World` of the sandbox on one: `with running(World()) as url:`, and give the `url` as
+`workable_url`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from pydantic import SecretStr
 
 from linker.host import Linker
 from linker.ports import Answer, Workable
+from linker.sandbox import Fault, Limit, World, running
 from linker.sealing import new_key
 from linker.settings import Settings
 from states.connection import Account, Recruiter
 from states.verdicts import AccountReadable, RecruiterNotSeen, RecruiterSeen, Verdict
 
-__all__ = ["ScriptedWorkable", "SettableClock", "linker_in_memory"]
+__all__ = ["Fault", "Limit", "ScriptedWorkable", "SettableClock", "World", "linker_in_memory", "running"]
 
 
 class SettableClock:

@@ -151,8 +151,14 @@ def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: Moment)
     return _answered(c, m, recruiter=_seen(c, event.recruiter_id), due_at=next_health(m.now, m.dice, m.timing))
 
 
+def same_series(one: ProblemCode, other: ProblemCode) -> bool:
+    """True for refusals that count together: whichever way Workable refuses the token, it is refused."""
+    removed = ProblemCode.RECRUITER_REMOVED
+    return one is other or removed not in {one, other}
+
+
 def _refusal_doubted(c: Connection, event: happened.RefusalDoubted, m: Moment) -> Connection:
-    same = c.doubt if c.doubt is not None and c.doubt.code is event.code else None
+    same = c.doubt if c.doubt is not None and same_series(c.doubt.code, event.code) else None
     doubt = Doubt(code=event.code, count=same.count + 1 if same else 1, since=same.since if same else m.now)
     due_at = next_doubt(m.now, m.dice, m.timing)
     if c.state is ConnectionState.AWAITING_RECRUITER:  # whoever waits for a recruiter is looked after as before

@@ -29,8 +29,8 @@ class Timing:
     refusals_spread: timedelta = timedelta(hours=1)
     #: A replacement token whose answer is not understood is turned down after so many tries.
     replacement_tries: int = 5
-    #: A replacement token for another host that cannot be reached is turned down after this time.
-    replacement_within: timedelta = timedelta(days=1)
+    #: How long after its deadline a connection still waits for Workable to answer at all.
+    overdue_grace: timedelta = timedelta(days=1)
 
 
 #: No pause is shorter than this, however the dice fall: nothing may spin.

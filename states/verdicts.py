@@ -7,7 +7,7 @@ from datetime import datetime
 
 from states import events as happened
 from states.connection import Account, Connection, ConnectionState
-from states.effects import belongs_elsewhere
+from states.effects import belongs_elsewhere, same_series
 from states.problems import ProblemCode
 from states.timing import Timing
 
@@ -66,9 +66,10 @@ class Unavailable(Verdict):
 
 @dataclass(frozen=True)
 class OverLimit(Verdict):
-    """No call may be made before `retry_at`."""
+    """No call may be made before `retry_at`; `unasked`: that was known beforehand, and no call was made now."""
 
     retry_at: datetime
+    unasked: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ class NotUnderstood(Verdict):
 def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Timing) -> happened.Event:
     """The event that a verdict is, given what the connection was asking and what it remembers."""
     match verdict:
+        case Unavailable() | NotUnderstood() if _is_long_overdue(connection, now, timing):
+            return happened.RecruiterOverdue()
         case Unavailable(retry_at):
-            return _unavailable(connection, retry_at, now, timing)
+            return _unavailable(connection, retry_at, timing)
         case OverLimit(retry_at):
             return happened.Throttled(retry_at)
         case NotUnderstood(reason):
@@ -94,14 +97,18 @@ def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Ti
     return _replacement(connection, verdict)
 
 
-def _unavailable(connection: Connection, retry_at: datetime | None, now: datetime, timing: Timing) -> happened.Event:
-    """A replacement for another host that has been out of reach for long must not keep us from the token in use."""
-    problem = connection.problem
-    known = problem is not None and problem.code is ProblemCode.WORKABLE_UNAVAILABLE
-    elsewhere = _is_replacing(connection) and connection.candidate.subdomain != connection.subdomain  # type: ignore[union-attr]
-    if elsewhere and known and now - problem.since >= timing.replacement_within:  # type: ignore[union-attr]
+def _unavailable(connection: Connection, retry_at: datetime | None, timing: Timing) -> happened.Event:
+    """A replacement for another host that is out of reach must not keep us from the token in use."""
+    elsewhere = connection.candidate is not None and connection.candidate.subdomain != connection.subdomain
+    if elsewhere and _gives_up(connection, ProblemCode.WORKABLE_UNAVAILABLE, timing):
         return happened.ReplacementRefused(ProblemCode.WORKABLE_UNAVAILABLE)
     return happened.WorkableUnavailable(retry_at)
+
+
+def _is_long_overdue(connection: Connection, now: datetime, timing: Timing) -> bool:
+    """True if the recruiter's deadline passed so long ago that no outage is an excuse."""
+    waiting = connection.state is ConnectionState.AWAITING_RECRUITER and connection.candidate is None
+    return waiting and connection.deadline is not None and now >= connection.deadline + timing.overdue_grace
 
 
 def _not_understood(connection: Connection, reason: str, timing: Timing) -> happened.Event:
@@ -214,7 +221,7 @@ def _believed(
     Workable's 401 and 403 also come during its outages, so a single one proves nothing.
     """
     doubt = connection.doubt
-    if doubt is None or doubt.code is not code:
+    if doubt is None or not same_series(doubt.code, code):
         return happened.RefusalDoubted(code)
     often = doubt.count + 1 >= timing.refusals
     long = now - doubt.since >= timing.refusals_spread

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from linker.cli.endings import DONE, INTERRUPTED, PIPE_CLOSED, USAGE, with_error
-from linker.cli.screen import PipeClosed, let_go_of_stdout, tolerate_any_character
+from linker.cli.screen import PipeClosed, let_go_of_stdout, tolerate_any_character, with_all_streams
 from linker.cli.version import version
 
 
@@ -127,11 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: by default those of the process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    with_all_streams()
     tolerate_any_character()
     try:
         code = _run(given)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except (PipeClosed, BrokenPipeError):
         let_go_of_stdout()
         return PIPE_CLOSED

@@ -44,7 +44,7 @@ def after_asking(connection: Connection, *, submitted: bool = False) -> int:
     if connection.state is ConnectionState.FAILED or (submitted and connection.replacement_problem):
         return REFUSED
     if problem is None:
-        return DONE
+        return TRY_AGAIN if submitted and connection.candidate else DONE
     if problem.code in REFUSALS and connection.state is ConnectionState.AWAITING_TOKEN:
         return REFUSED
     return _BY_TROUBLE.get(problem.code, DONE)

@@ -20,7 +20,7 @@ from linker.cli.house import settings, with_linker
 from linker.cli.options import Json
 from linker.cli.screen import Screen
 from linker.cli.version import version
-from linker.database import parse_url
+from linker.database import parse_url, shown
 from linker.host import Linker
 from linker.sweep import Sweep
 from states.table import LAW
@@ -94,7 +94,7 @@ def _about(linker: Worker) -> dict[str, object]:
     given = linker.settings
     return {
         "worker_id": linker.worker_id,
-        "database": parse_url(given.database_url).render_as_string(hide_password=True),
+        "database": shown(parse_url(given.database_url)),
         "workable": given.workable_url,
         "law": LAW,
         "sweep_seconds": given.sweep_seconds,

@@ -127,6 +127,13 @@ def _write(text: str) -> None:
         raise BadInput("stdout", cause, "What the command did is done; look at it with `linker list`.")
 
 
+def with_all_streams() -> None:
+    """Give a command that was started with a closed stdout or stderr somewhere to write to: it still does its work."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+
+
 def tolerate_any_character() -> None:
     """Let no character of a name stop a command: what the terminal cannot show becomes a question mark."""
     for stream in (sys.stdout, sys.stderr):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
@@ -31,9 +31,8 @@ class Addresses:
     def __init__(self, template: str) -> None:
         self._template = template.rstrip("/")
         # A subdomain cannot change how the parts lie, because it is a label: so they are taken apart only once.
-        parts = urlsplit(self._template.replace(PLACE, STAND_IN))
-        sound = parts.scheme in DEFAULT_PORTS and parts.hostname and not (parts.query or parts.fragment)
-        if not sound or "@" in parts.netloc or PLACE not in self._template or STAND_IN in self._template:
+        parts = _parts(self._template)
+        if parts is None or PLACE not in self._template or STAND_IN in self._template:
             raise BadSettings(
                 "LINKER_WORKABLE_URL",
                 "this is not a template of Workable's address.",
@@ -79,3 +78,13 @@ class Addresses:
             and url.raw_path.decode("ascii").startswith(self._path.replace(PLACE, subdomain))
             and ".." not in url.path
         )
+
+
+def _parts(template: str) -> SplitResult | None:
+    """The parts of the template's address; None if it is not one."""
+    try:
+        parts = urlsplit(template.replace(PLACE, STAND_IN))
+        sound = parts.scheme in DEFAULT_PORTS and parts.hostname and not (parts.query or parts.fragment)
+        return parts if sound and "@" not in parts.netloc and parts.port != 0 else None
+    except ValueError:  # a port out of range, or brackets that do not close
+        return None

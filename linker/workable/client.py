@@ -49,6 +49,13 @@ class Timeouts:
     #: The pause before a call that was answered with 404 is made again.
     pause: float = 0.25
 
+    @classmethod
+    def within(cls, total: float) -> Timeouts:
+        """The usual time-outs, shortened so that a whole question takes at most `total` seconds."""
+        usual = cls()
+        total = min(usual.total, total)
+        return cls(connect=min(usual.connect, total), read=min(usual.read, total), total=total, pause=usual.pause)
+
     def for_request(self) -> dict[str, Any]:
         """The time-outs as `httpx` takes them with a single request."""
         timeout = httpx.Timeout(self.read, connect=self.connect, pool=self.total)
@@ -212,7 +219,7 @@ class WorkableClient:
         until = self._budget.spend(question.subdomain, question.allowance)
         if until is not None:
             question.calls.append({"call": call, "note": "not made: the budget of calls is used up"})
-            return OverLimit(until)
+            return OverLimit(until, unasked=True)
         made: dict[str, Any] = {"call": call}
         question.calls.append(made)
         started = perf_counter()

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from states.connection import Recruiter
 
+#: How many e-mails are compared letter by letter; nobody has so many external recruiters by hand.
+MOST_COMPARED = 500
 #: The greatest number of slips (a character too much, missing, wrong, or two swapped) that still counts as our e-mail.
 MOST_SLIPS = 2
 MENU = "Settings > Account members > Add an external recruiter"
@@ -54,7 +56,7 @@ def close(ours: Recruiter, others: Sequence[tuple[str, str]]) -> str | None:
     An e-mail with a slip tells more than the right name with another e-mail, so it is looked for first.
     """
     email = same_text(ours.email)
-    for _, theirs in others:
+    for _, theirs in others[:MOST_COMPARED]:
         if 0 < slips(email, same_text(theirs)) <= MOST_SLIPS:
             return _slip(ours.email, theirs)
     name = _plain_name(ours.name)

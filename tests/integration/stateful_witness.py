@@ -15,6 +15,8 @@ from tests.integration.stateful_workers import Exchange
 MOST = 9
 #: A refusal is believed after so many, spread over this time.
 REFUSALS, SPREAD = 3, timedelta(hours=1)
+#: A replacement that cannot be verified may be turned down after this time.
+GIVING_UP = timedelta(days=1)
 #: Steps that say that Workable is out of order, and what is a fault of the program.
 TROUBLE = {"workable_unavailable", "answer_not_understood"}
 
@@ -112,7 +114,7 @@ class Witness:
             case "token_accepted" | "replacement_accepted":
                 return _count(said, 200, "/accounts/") > 0 and _count(said, 200, "/recruiters") > 0
             case "token_refused" | "subdomain_mismatched" | "scope_missing" | "replacement_refused":
-                return self._refusal(step["problem"], said, after, row)
+                return self._refusal(step, since, said, row)
             case "account_taken":
                 return _count(said, 200, "/accounts/") > 0
             case "recruiter_prepared" if step["target"] == "awaiting_recruiter":
@@ -128,9 +130,9 @@ class Witness:
                 return _repeated(self.calls[row["id"]], status, last_ok_at, step["at"])
         return True
 
-    def _refusal(self, problem: str, said: list[LogEntry], after: Snapshot, row: Row) -> bool:
+    def _refusal(self, step: Row, since: float, said: list[LogEntry], row: Row) -> bool:
         """A token is turned down only by an answer that turns it down."""
-        match problem:
+        match step["problem"]:
             case "token_refused":
                 return _count(said, 401) > 0
             case "scope_missing":
@@ -141,6 +143,8 @@ class Witness:
                 return _count(said, 422) > 0 or _count(said, 404, "/accounts/") > 1 or other_account
             case "answer_not_understood":
                 return _count(said, None) > 1
+            case "workable_unavailable":  # of another host, for as long as this
+                return bool(step["at"].timestamp() - since >= GIVING_UP.total_seconds())
         return False
 
     def is_there(self, row: Row) -> bool:

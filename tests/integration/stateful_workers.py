@@ -6,11 +6,12 @@ Workable.
 
 import asyncio
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from unittest.mock import patch
 
 import httpx
@@ -22,6 +23,8 @@ from linker.database import BEGIN, SYNCHRONOUS, Database
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock
 from tests.integration.stateful_time import Inline
+
+T = TypeVar("T")
 
 URL = "http://workable.test/{subdomain}"
 #: How long a call may be under way, in seconds of the settable clock.
@@ -162,6 +165,7 @@ class _MortalDatabase(Database):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.mortal: Mortal | None = None
+        self.wire: Wire | None = None
         self._writing = False
         self._commit = self._engine.dialect.do_commit
         for name, value in list(vars(self).items()):
@@ -172,6 +176,12 @@ class _MortalDatabase(Database):
         vars(self._engine.dialect)["do_commit"] = self._mortal_commit
         if self.is_sqlite:  # nobody pulls the plug here
             self._engine.update_execution_options(**{SYNCHRONOUS: "OFF"})
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """As everywhere, after others had their turn: so what was decided in the meantime comes in one batch."""
+        if self.wire is not None:
+            await self.wire.delay()
+        return await super().write(work)
 
     def _begin(self, transaction: Connection) -> None:
         if self.mortal is not None:
@@ -198,6 +208,7 @@ class Office:
         """A new worker, open and ready."""
         database = self._left.pop() if self._left else _MortalDatabase(self.url)
         database.mortal = mortal = Mortal(wire.clock)
+        database.wire = wire
         line = _Line(mortal, wire)
         http = httpx.AsyncClient(transport=line)
         with patch("linker.host.Database", lambda _: database):
@@ -212,7 +223,7 @@ class Office:
         await worker.http.aclose()
         database = worker.linker._database
         assert isinstance(database, _MortalDatabase)
-        database.mortal = None
+        database.mortal = database.wire = None
         self._left.append(database)
 
 

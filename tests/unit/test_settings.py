@@ -162,7 +162,7 @@ BAD: list[tuple[str, str, str]] = [
     ("SWEEP_SECONDS", "0", "greater than 0"),
     ("SWEEP_SECONDS", "canary", "a valid number"),
     ("SWEEP_SECONDS", "nan", "Input should be"),
-    ("LEASE_SECONDS", "5", "greater than or equal to 20"),
+    ("LEASE_SECONDS", "1", "greater than or equal to 2"),
     ("CONCURRENCY", "0", "greater than or equal to 1"),
     ("CONCURRENCY", "1.5", "a valid integer"),
     ("BATCH_SIZE", "5001", "less than or equal to 5000"),

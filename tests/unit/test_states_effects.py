@@ -232,9 +232,12 @@ def test_doubts_are_counted_since_the_first() -> None:
 
 
 def test_another_refusal_is_another_doubt() -> None:
-    """A different refusal is counted from one: the two do not confirm each other."""
-    after = move(a_connection(LINKED, doubt=a_doubt(count=4)), happened.RefusalDoubted(ProblemCode.SCOPE_LOST))
-    assert after.doubt == a_doubt(ProblemCode.SCOPE_LOST, since=NOW)
+    """A missing recruiter and a refused token are counted apart; the ways to refuse a token are counted together."""
+    doubted = a_connection(LINKED, doubt=a_doubt(count=4))
+    removed = move(doubted, happened.RefusalDoubted(ProblemCode.RECRUITER_REMOVED))
+    assert removed.doubt == a_doubt(ProblemCode.RECRUITER_REMOVED, since=NOW)
+    lost = move(doubted, happened.RefusalDoubted(ProblemCode.SCOPE_LOST))
+    assert lost.doubt == a_doubt(ProblemCode.SCOPE_LOST, count=5)
 
 
 GOOD: list[tuple[ConnectionState, Event]] = [

@@ -41,7 +41,7 @@ def test_defaults() -> None:
         "refusals": 3,
         "refusals_spread": timedelta(hours=1),
         "replacement_tries": 5,
-        "replacement_within": timedelta(days=1),
+        "overdue_grace": timedelta(days=1),
     }
 
 

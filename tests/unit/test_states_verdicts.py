@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from states import events as happened
-from states.connection import Connection, ConnectionState, Credential, Problem
+from states.connection import Connection, ConnectionState, Credential, Doubt, Problem
 from states.events import Event
 from states.problems import ProblemCode
 from states.timing import Timing
@@ -269,21 +269,29 @@ def test_an_answer_to_another_question_is_our_fault(connection: Connection, verd
 ELSEWHERE = Credential(subdomain="acme-old", sealed="v1.0.x", fingerprint="0")
 
 
-@pytest.mark.parametrize(
-    ("down_for", "candidate", "given_up"),
-    [
-        (timedelta(hours=23), ELSEWHERE, False),
-        (timedelta(hours=24), ELSEWHERE, True),
-        (timedelta(days=9), CANDIDATE, False),
-    ],
-    ids=["not for long", "for a day, at another host", "at the host of the token in use"],
-)
-def test_a_replacement_out_of_reach_is_given_up(down_for: timedelta, candidate: Credential, given_up: bool) -> None:
-    """A replacement at another host that is out of reach for a day is turned down; at our own host it waits."""
-    down = Problem(code=ProblemCode.WORKABLE_UNAVAILABLE, since=NOW - down_for)
-    connection = a_connection(LINKED, candidate=candidate, problem=down, attempts=40)
+@pytest.mark.parametrize("attempts", range(7))
+@pytest.mark.parametrize("candidate", [ELSEWHERE, CANDIDATE], ids=["another host", "the host of the token in use"])
+def test_a_replacement_out_of_reach_is_given_up(candidate: Credential, attempts: int) -> None:
+    """A replacement at another host that is out of reach is turned down at the fifth time; at our own host it waits."""
+    down = Problem(code=ProblemCode.WORKABLE_UNAVAILABLE, since=EARLIER)
+    connection = a_connection(LINKED, candidate=candidate, problem=down, attempts=attempts)
     refused = happened.ReplacementRefused(ProblemCode.WORKABLE_UNAVAILABLE)
+    given_up = candidate is ELSEWHERE and attempts >= 4
     assert judged(connection, Unavailable()) == (refused if given_up else happened.WorkableUnavailable())
+
+
+@pytest.mark.parametrize("verdict", [Unavailable(), NotUnderstood("odd")])
+@pytest.mark.parametrize(("late", "ended"), [(timedelta(hours=23), False), (timedelta(hours=24), True)])
+def test_no_outage_is_an_excuse_for_ever(verdict: Verdict, late: timedelta, ended: bool) -> None:
+    """A day after its deadline a connection ends also if Workable gives no answer to go by."""
+    waiting = a_connection(AWAITING_RECRUITER, deadline=NOW - late)
+    assert (judged(waiting, verdict) == happened.RecruiterOverdue()) is ended
+
+
+def test_a_token_is_refused_whichever_way() -> None:
+    """Refusals of a token count together, whatever Workable calls them; the last one names the end."""
+    doubt = Doubt(code=ProblemCode.SCOPE_LOST, count=2, since=NOW - TIMING.refusals_spread)
+    assert judged(a_connection(LINKED, doubt=doubt), CredentialRefused()) == happened.TokenRevoked()
 
 
 @pytest.mark.parametrize("attempts", range(7))

@@ -383,7 +383,7 @@ async def test_over_budget_no_call_is_made() -> None:
     for _ in range(4):
         assert isinstance((await client.look("acme", TOKEN, OURS)).verdict, RecruiterSeen)
     answer = await client.look("acme", TOKEN, OURS)
-    assert answer.verdict == OverLimit(after(10))
+    assert answer.verdict == OverLimit(after(10), unasked=True)
     assert "budget" in answer.evidence["calls"][0]["note"]
     assert len(workable.asked) == 4
     workable.clock.go_on(10)
@@ -404,7 +404,7 @@ async def test_after_a_429_nothing_is_asked_before_its_time() -> None:
     workable = FakeWorkable(recruiters=httpx.Response(429, headers={"retry-after": "30"}))
     client = workable.client()
     assert (await client.look("acme", TOKEN, OURS)).verdict == OverLimit(after(30))
-    assert (await client.verify("acme", TOKEN)).verdict == OverLimit(after(30))
+    assert (await client.verify("acme", TOKEN)).verdict == OverLimit(after(30), unasked=True)
     assert len(workable.asked) == 1
     assert (await client.look("globex", TOKEN, OURS)).verdict == OverLimit(after(30))
     assert len(workable.asked) == 2
