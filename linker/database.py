@@ -131,7 +131,9 @@ class Database:
         raise translated
 
     def close(self) -> None:
-        """Wait for what is under way, then close all connections."""
+        """Wait for what is under way, then close all connections; closing again does nothing."""
+        if self._closing:
+            return
         self._closing = True
         if self.is_sqlite:  # a database in memory is closed by its own thread only
             self._threads.submit(self._engine.dispose).result()
