@@ -34,7 +34,7 @@ def new_key() -> SecretStr:
 
 def fingerprint(token: SecretStr) -> str:
     """Eight hexadecimal digits that name a token to people: enough to tell two apart, useless for guessing one."""
-    return hashlib.sha256(b"workable-linker token " + token.get_secret_value().encode()).hexdigest()[:8]
+    return hashlib.sha256(token.get_secret_value().encode()).hexdigest()[:8]
 
 
 class Sealer:

@@ -5,10 +5,11 @@ A variable wins over the file. In the file the names are lower-case and without 
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -99,9 +100,9 @@ class Settings(BaseSettings):
     batch_size: int = Field(default=200, ge=1, le=5000)
     #: The least serious log event that is shown.
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"
-    #: Where the connection dialog is reached from outside.
+    #: Where the connection dialog is reached from outside; for a later version, not used yet.
     public_url: str | None = None
-    #: Where announcements are posted to, and the secret that they are signed with.
+    #: Where announcements are posted to, and the secret that signs them; for a later version, nothing is posted yet.
     webhook_url: str | None = None
     webhook_secret: SecretStr | None = None
 
@@ -175,7 +176,16 @@ def _bad(where: Sequence[int | str], cause: str) -> BadSettings:
 
 def _from_environment() -> dict[str, str]:
     names = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    _refuse_slips(names)
     return {name: os.environ[variable] for variable, name in names.items() if os.environ.get(variable)}
+
+
+def _refuse_slips(names: Collection[str]) -> None:
+    """A slip in a variable's name must not send a token to the wrong place; other variables are not ours."""
+    for variable in sorted(os.environ):
+        meant = difflib.get_close_matches(variable, names, n=1, cutoff=0.85)
+        if variable.startswith(PREFIX) and variable not in names and meant:
+            raise BadSettings(variable, "there is no such setting.", f"Did you mean {meant[0]}?")
 
 
 def _from_file() -> dict[str, Any]:

@@ -102,15 +102,23 @@ def _about(linker: Worker) -> dict[str, object]:
     }
 
 
+#: Supervisors tell a process and then its whole group; within this time, in seconds, that is one signal.
+SAME_SIGNAL = 1.0
+
+
 @contextmanager
 def _told_by_signals(stop: asyncio.Event) -> Iterator[None]:
     """Set `stop` at the first SIGTERM or SIGINT; end the process at the second."""
     loop = asyncio.get_running_loop()
+    first: list[float] = []
 
     def told(number: int) -> None:
+        if stop.is_set() and loop.time() - first[0] < SAME_SIGNAL:
+            return
         if stop.is_set():
             log.warning("worker.killed", signal=signal.Signals(number).name)
             os._exit(128 + number)
+        first.append(loop.time())
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

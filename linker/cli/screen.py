@@ -96,7 +96,7 @@ class Screen:
     def note(self, text: RenderableType) -> None:
         """Say something that is not the result; machines do not get it."""
         if not self.as_json:
-            self.err.print(text)
+            self.err.print(text, soft_wrap=True)  # what is to be copied stays on its line
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:

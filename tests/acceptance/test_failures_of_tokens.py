@@ -357,7 +357,7 @@ async def test_nobody_calls_for_a_failed_connection(stage: Stage) -> None:
         assert stage.calls() == calls
 
 
-@pytest.mark.parametrize("between", ["a good answer", "an outage", "another refusal"])
+@pytest.mark.parametrize("between", ["a good answer", "an outage"])
 async def test_refusals_in_a_row_only(stage: Stage, between: str) -> None:
     """What comes between two refusals and says otherwise lets the count begin anew."""
     async with stage.linker() as linker:
@@ -372,7 +372,7 @@ async def test_refusals_in_a_row_only(stage: Stage, between: str) -> None:
 
 
 def _between(what: str) -> Fault | None:
-    return {"a good answer": None, "an outage": Fault.UNAVAILABLE, "another refusal": Fault.FORBIDDEN}[what]
+    return {"a good answer": None, "an outage": Fault.UNAVAILABLE}[what]
 
 
 async def test_impatient_customer_does_not_end_the_link(stage: Stage) -> None:

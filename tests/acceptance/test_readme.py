@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from linker import Linker, new_key
 from linker.sandbox import World, running, seed
@@ -35,7 +34,9 @@ def embedding() -> str:
     return str(code)
 
 
-def test_the_embedding_of_the_readme_links_an_account(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_embedding_of_the_readme_links_an_account(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The README's code, run as it stands against the sandbox, links an account and calls its handler."""
     code = embedding()
     assert len([line for line in code.splitlines() if line.strip()]) <= MOST_LINES
@@ -56,7 +57,8 @@ def test_the_embedding_of_the_readme_links_an_account(world: World, capsys: pyte
                 if "linked: Acme Robotics" in "".join(told):
                     raise Done
 
-    names: dict[str, Any] = {"ask": lambda _: SecretStr(seed.ACME_TOKEN), "__name__": "host"}
+    monkeypatch.setattr("getpass.getpass", lambda _: seed.ACME_TOKEN)
+    names: dict[str, Any] = {"__name__": "host"}
     code = code.replace("asyncio.Event()", "Waiting()")
     names["Waiting"] = Waiting
     with pytest.raises(Done):

@@ -224,6 +224,7 @@ class Office:
         database = worker.linker._database
         assert isinstance(database, _MortalDatabase)
         database.mortal = database.wire = None
+        database._closing = False
         self._left.append(database)
 
 

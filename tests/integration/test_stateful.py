@@ -37,7 +37,7 @@ from states.connection import ConnectionState
 from tests.integration import stateful_invariants
 from tests.integration.stateful_host import Host
 from tests.integration.stateful_ledger import Ledger, Row
-from tests.integration.stateful_time import runner
+from tests.integration.stateful_time import run_here, runner
 from tests.integration.stateful_witness import Deed, Witness
 from tests.integration.stateful_workers import URL, Fate, Killed, Office, Wire, Worker, bury
 
@@ -105,6 +105,7 @@ class LifeOfConnections(RuleBasedStateMachine):
         numbers = itertools.count(1)
         self.things.enter_context(patch.object(secrets, "token_hex", lambda size=8: f"{next(numbers):0{2 * size}x}"))
         self.things.enter_context(patch("linker.service.PAUSE", 1.0))
+        self.things.enter_context(patch("linker.outbox.to_thread.run_sync", run_here))
         self.logs = self.things.enter_context(capture_logs())
         self.clock = SettableClock()
         self.world = World(clock=lambda: self.clock.now().timestamp())
@@ -271,7 +272,7 @@ class LifeOfConnections(RuleBasedStateMachine):
             return
         token = self.world.token(secret)
         assert token is not None
-        self.witness.shared.add((token.fingerprint, int(self.clock.now().timestamp()) // 10))
+        self.witness.unclear.add((token.fingerprint, int(self.clock.now().timestamp()) // 10))
         for _ in range(calls):
             self.world.spend(token, partner=False)
 
@@ -461,8 +462,11 @@ class LifeOfConnections(RuleBasedStateMachine):
         self.runner.run(self._all_of_it(acts, first))
         asked = frozenset(act.target for act in acts if act.target and act.name in CALLING)
         stalled = any(worker.mortal.stalled for worker in self.workers)
+        orderly = len(acts) == 1 and not stalled and not any(worker.mortal.dead for worker in self.workers)
         self._replace_the_dead()
-        self._look_at_everything(Deed(asked=asked, disturbed=disturbed, healthy=healthy, stalled=stalled))
+        self._look_at_everything(
+            Deed(asked=asked, disturbed=disturbed, healthy=healthy, stalled=stalled, orderly=orderly)
+        )
         self.sound = True
 
     async def _all_of_it(self, acts: Sequence[Act], first: int) -> None:
@@ -578,8 +582,8 @@ def _check_outcome(act: Act, before: Row, after: Row) -> None:
 
 def _has_to_be_refused(act: Act, row: Row) -> bool:
     if act.name == "confirm":
-        at_rest = row["closed_at"] or row["paused_at"]
-        return row["state"] != "linked" and bool(at_rest or row["state"] not in {"token_valid", "awaiting_recruiter"})
+        idle = row["state"] == "failed" or (row["state"] == "awaiting_token" and not row["candidate_sealed"])
+        return row["state"] != "linked" and bool(row["closed_at"] or row["paused_at"] or idle)
     if act.name == "restart":
         return bool(row["closed_at"]) or row["state"] != "failed"
     if act.name == "forced":

@@ -285,3 +285,17 @@ def test_the_sample_as_it_is_shipped_changes_nothing(monkeypatch: pytest.MonkeyP
     """The file can be put in place before anything is set in it."""
     monkeypatch.setenv("LINKER_CONFIG", str(SAMPLE))
     assert load_settings() == Settings()
+
+
+def test_a_slip_in_a_variable_s_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable is refused with the one that was meant, before a token goes to the wrong place."""
+    monkeypatch.setenv("LINKER_WORKABLE_ULR", "http://127.0.0.1:8787/{subdomain}")
+    with pytest.raises(BadSettings, match=r"LINKER_WORKABLE_ULR: .* Did you mean LINKER_WORKABLE_URL\?"):
+        load_settings()
+
+
+def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that only shares our prefix is nobody's mistake."""
+    monkeypatch.setenv("LINKER_FLAGS", "-lm")
+    monkeypatch.setenv("LINKER_ACTOR", "operator:ann")
+    assert load_settings().log_level == "info"
