@@ -17,8 +17,10 @@ MOST = 9
 MOST_BLINDLY, WINDOW = 4 + 8, timedelta(seconds=10)
 #: A refusal is believed after so many, spread over this time.
 REFUSALS, SPREAD = 3, timedelta(hours=1)
-#: A replacement that cannot be verified may be turned down after this time.
-GIVING_UP = timedelta(days=1)
+#: A token that works is refused in these ways; they count together, and the last one names the end.
+REFUSING = {"token_revoked": 401, "scope_lost": 403, "account_moved": 422}
+#: How long after its deadline a recruiter may be there and still be called overdue, because nobody could look.
+GRACE = timedelta(days=1)
 #: Steps that say that Workable is out of order, and what is a fault of the program.
 TROUBLE = {"workable_unavailable", "answer_not_understood"}
 
@@ -121,11 +123,11 @@ class Witness:
             _expect(step["event"] != "attention_failed", "a fault of the program", row)
             if deed.healthy and not deed.stalled:
                 _expect(step["event"] not in TROUBLE, f"{step['event']} while nothing was wrong", row)
-            last_ok_at = before.connections.get(connection_id, {}).get("last_ok_at")
-            borne_out = self._borne_out(step, after, row, last_ok_at)
+            old = before.connections.get(connection_id, row)
+            borne_out = self._borne_out(step, after, row, old)
             _expect(borne_out, f"no call bears out step {step['seq']}: {step['event']} {step['problem'] or ''}", row)
 
-    def _borne_out(self, step: Row, after: Snapshot, row: Row, last_ok_at: datetime | None) -> bool:
+    def _borne_out(self, step: Row, after: Snapshot, row: Row, old: Row) -> bool:
         """True if the step says no more than what Workable answered, infrastructure trouble apart."""
         since = _given_at(after.steps[row["id"]], step["seq"])
         said = [entry for entry in self.calls[row["id"]] if since <= entry.at <= step["at"].timestamp()]
@@ -133,7 +135,7 @@ class Witness:
             case "token_accepted" | "replacement_accepted":
                 return _count(said, 200, "/accounts/") > 0 and _count(said, 200, "/recruiters") > 0
             case "token_refused" | "subdomain_mismatched" | "scope_missing" | "replacement_refused":
-                return self._refusal(step, since, said, row)
+                return self._refusal(step["problem"], said, row)
             case "account_taken":
                 return _count(said, 200, "/accounts/") > 0
             case "recruiter_prepared" if step["target"] == "awaiting_recruiter":
@@ -141,17 +143,17 @@ class Witness:
             case "recruiter_prepared" | "recruiter_found" | "health_confirmed":
                 return _count(said, 200, "/recruiters") > 0 and self.is_there(row)
             case "recruiter_overdue":
-                return not self.is_there(row)
+                return not self.is_there(row) or bool(old["deadline"] and step["at"] >= old["deadline"] + GRACE)
             case "recruiter_vanished":
-                return not self.is_there(row) and _repeated(self.calls[row["id"]], 200, last_ok_at, step["at"])
+                return not self.is_there(row) and _repeated(self.calls[row["id"]], {200}, old["last_ok_at"], step["at"])
             case "token_revoked" | "scope_lost" | "account_moved":
-                status = {"token_revoked": 401, "scope_lost": 403, "account_moved": 422}[step["event"]]
-                return _repeated(self.calls[row["id"]], status, last_ok_at, step["at"])
+                named = _count(said, REFUSING[step["event"]]) > 0
+                return named and _repeated(self.calls[row["id"]], REFUSING.values(), old["last_ok_at"], step["at"])
         return True
 
-    def _refusal(self, step: Row, since: float, said: list[LogEntry], row: Row) -> bool:
+    def _refusal(self, problem: str, said: list[LogEntry], row: Row) -> bool:
         """A token is turned down only by an answer that turns it down."""
-        match step["problem"]:
+        match problem:
             case "token_refused":
                 return _count(said, 401) > 0
             case "scope_missing":
@@ -162,8 +164,8 @@ class Witness:
                 return _count(said, 422) > 0 or _count(said, 404, "/accounts/") > 1 or other_account
             case "answer_not_understood":
                 return _count(said, None) > 1
-            case "workable_unavailable":  # of another host, for as long as this
-                return bool(step["at"].timestamp() - since >= GIVING_UP.total_seconds())
+            case "workable_unavailable":  # only of another host than the one that the token in use has
+                return row["subdomain"] not in {entry.subdomain for entry in said}
         return False
 
     def is_there(self, row: Row) -> bool:
@@ -195,10 +197,10 @@ def _count(said: list[LogEntry], status: int | None, path: str = "") -> int:
     return sum((status is None or entry.status == status) and path in entry.path for entry in said)
 
 
-def _repeated(calls: list[LogEntry], status: int, last_ok_at: datetime | None, until: datetime) -> bool:
-    """True if this answer came often enough, over long enough, since all was well."""
+def _repeated(calls: list[LogEntry], statuses: Collection[int], last_ok_at: datetime | None, until: datetime) -> bool:
+    """True if these answers came often enough, over long enough, since all was well."""
     good = last_ok_at.timestamp() if last_ok_at else 0.0
-    at = [entry.at for entry in calls if entry.status == status and good <= entry.at]
+    at = [entry.at for entry in calls if entry.status in statuses and good <= entry.at]
     slack = timedelta(minutes=1).total_seconds()  # an answer is a little older than what it leads to
     return len(at) >= REFUSALS and until.timestamp() - at[0] >= SPREAD.total_seconds() - slack
 
