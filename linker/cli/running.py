@@ -103,7 +103,7 @@ def _about(linker: Worker) -> dict[str, object]:
 
 
 #: Supervisors tell a process and then its whole group; within this time, in seconds, that is one signal.
-SAME_SIGNAL = 1.0
+SAME_SIGNAL = 0.3
 
 
 @contextmanager

@@ -612,12 +612,17 @@ def _life_on(url: str) -> type[LifeOfConnections]:
     return type("LifeOfConnections", (LifeOfConnections,), {"office": Office(url)})
 
 
+def _live(url: str, share: int) -> None:
+    """As many lives as the profile has examples, divided by `share`: a life is worth many examples."""
+    some = settings(max_examples=max(settings().max_examples // share, 5), stateful_step_count=STEPS)
+    run_state_machine_as_test(_life_on(url), settings=some)
+
+
 def test_connections_survive_anything(sqlite_url: str) -> None:
     """Whatever happens in whichever order, on SQLite: the invariants hold, and all arrive in the end."""
-    run_state_machine_as_test(_life_on(sqlite_url), settings=settings(stateful_step_count=STEPS))
+    _live(sqlite_url, share=4)
 
 
 def test_connections_survive_anything_on_postgresql(postgres_url: str) -> None:
     """The same on PostgreSQL, for a while."""
-    some = max(settings().max_examples // 10, 5)
-    run_state_machine_as_test(_life_on(postgres_url), settings=settings(stateful_step_count=STEPS, max_examples=some))
+    _live(postgres_url, share=20)
