@@ -165,7 +165,7 @@ class Witness:
             case "answer_not_understood":
                 return _count(said, None) > 1
             case "workable_unavailable":  # only of another host than the one that the token in use has
-                return row["subdomain"] not in {entry.subdomain for entry in said}
+                return not said or {entry.subdomain for entry in said} != {row["subdomain"]}
         return False
 
     def is_there(self, row: Row) -> bool:

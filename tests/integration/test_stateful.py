@@ -197,6 +197,14 @@ class LifeOfConnections(RuleBasedStateMachine):
         """“Set up integration”."""
         self._do(self._confirmation(self._id(who)), worker=worker, fate=fate)
 
+    @rule(who=WHO, times=st.integers(2, 12), fault=st.one_of(st.none(), FAULTS))
+    def press_again_and_again(self, who: int, times: int, fault: Fault | None) -> None:
+        """An impatient person presses the button again and again, and meets one worker or the other."""
+        if fault is not None:
+            self.break_something(fault, EVERYWHERE, 1, None)
+        for turn in range(times):
+            self._do(self._confirmation(self._id(who)), worker=turn % 2)
+
     @rule(who=WHO, worker=WORKER, fate=FATE)
     def restart(self, who: int, worker: int, fate: Fate | None) -> None:
         """A person wants to go on with a failed connection."""
@@ -618,11 +626,15 @@ def _live(url: str, share: int) -> None:
     run_state_machine_as_test(_life_on(url), settings=some)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # a failure is worth the minutes that it takes to make it short
 def test_connections_survive_anything(sqlite_url: str) -> None:
     """Whatever happens in whichever order, on SQLite: the invariants hold, and all arrive in the end."""
-    _live(sqlite_url, share=4)
+    _live(sqlite_url, share=3)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_connections_survive_anything_on_postgresql(postgres_url: str) -> None:
     """The same on PostgreSQL, for a while."""
     _live(postgres_url, share=20)

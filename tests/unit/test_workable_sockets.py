@@ -135,7 +135,7 @@ async def endless(writer: asyncio.StreamWriter) -> None:
 
 async def bomb(writer: asyncio.StreamWriter) -> None:
     """Send 64 KiB that unpack to 64 MiB."""
-    await say(writer, good(gzip.compress(b'{"recruiters": [' + b" " * (64 << 20) + b"]}"), b"Content-Encoding: gzip"))
+    await say(writer, good(gzip.compress(b'{"recruiters": [' + b" " * (4 << 20) + b"]}"), b"Content-Encoding: gzip"))
 
 
 async def packed(writer: asyncio.StreamWriter) -> None:
