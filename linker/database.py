@@ -201,14 +201,16 @@ def _prepare_sqlite(raw: Any, _record: object) -> None:
 def _begin(connection: Connection) -> None:
     """Writers take the lock at once, and their commits survive a power cut; readers take no lock."""
     options = connection.get_execution_options()
-    connection.exec_driver_sql(f"PRAGMA synchronous={options.get(SYNCHRONOUS, 'FULL')}")
-    connection.exec_driver_sql(options.get(BEGIN, "BEGIN IMMEDIATE"))
+    raw: Any = connection.connection.driver_connection
+    raw.execute(f"PRAGMA synchronous={options.get(SYNCHRONOUS, 'FULL')}").close()
+    raw.execute(options.get(BEGIN, "BEGIN IMMEDIATE")).close()
 
 
 def _postgres(url: URL) -> Engine:
     try:
         return create_engine(
             url,
+            paramstyle="format",
             hide_parameters=True,
             pool_size=POSTGRES_POOL,
             max_overflow=0,

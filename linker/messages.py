@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
 from linker.ports import Settlement
-from states.connection import Connection, Credential, Doubt, Problem, Recruiter
+from states.connection import Connection, Credential, Doubt, Problem, Recruiter, altered
 from states.history import Step
 from states.problems import PROBLEMS
 
 
 def moment(at: datetime | date | None) -> str | None:
     """A time as ISO 8601, in UTC; a day as it is."""
+    if at is None:
+        return None
     if isinstance(at, datetime):
-        return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return at.isoformat() if at else None
+        utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+        return utc.isoformat()[: -len("+00:00")] + "Z"
+    return at.isoformat()
 
 
 def connection_json(c: Connection) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def step_json(step: Step) -> dict[str, Any]:
 def message(one: Settlement) -> dict[str, Any]:
     """The outbox columns of an announcement: the connection as it is after the transition."""
     assert one.step is not None, "every announcement belongs to a step"
-    after = replace(one.after, version=one.before.version + 1, updated_at=one.step.at)
+    after = altered(one.after, version=one.before.version + 1, updated_at=one.step.at)
     return {
         "message_id": f"msg_{secrets.token_hex(12)}",
         "connection_id": one.after.id,

@@ -6,33 +6,22 @@ written with statements rather than with an ORM session: a batch of a thousand i
 
 from __future__ import annotations
 
-import sqlite3
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, insert, or_, select, update
-from sqlalchemy.exc import DataError, IntegrityError
 
 from linker import mapping, schema
 from linker.database import Database, chosen_once
 from linker.errors import NotFound
-from linker.messages import message
 from linker.ports import Lease, Settlement
-from linker.rows import ConnectionRow, OutboxRow, StepRow
+from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemOwner
 from states.table import LAW
-
-log = structlog.get_logger("linker")
-
-CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
-STEP = StepRow.__table__  # type: ignore[attr-defined]
-OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]
 
 #: Problems that wait for a person.
 WAITING_FOR_PEOPLE = [
@@ -46,6 +35,7 @@ class SqlStore:
     def __init__(self, database: Database) -> None:
         """Take the database; nothing is opened yet."""
         self._database = database
+        self._settling = Settling()
 
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
@@ -55,9 +45,14 @@ class SqlStore:
         """Write a new connection with its first step."""
 
         def work(transaction: Transaction) -> None:
-            columns = mapping.changed_columns(None, opened.after)
-            transaction.execute(insert(CONNECTION), columns | _values(opened, {}, opened.after.created_at, False))
-            _write_down(transaction, [opened])
+            kept = {
+                "version": opened.before.version + 1,
+                "last_seq": 1,
+                "updated_at": opened.after.created_at,
+                "law": LAW,
+            }
+            transaction.execute(insert(CONNECTION), mapping.changed_columns(None, opened.after) | kept)
+            self._settling.write_down(transaction, [opened])
 
         await self._database.write(work)
         return await self.get(opened.after.id)
@@ -128,9 +123,12 @@ class SqlStore:
         Gives True for each one written and False for each one that lost its race or broke a uniqueness.
         `release`: give the leases back with it.
         """
-        if await self._database.write(lambda transaction: _settle_all(transaction, settlements, now, release)):
-            return [True] * len(settlements)
-        return await self._database.write(lambda transaction: _settle_each(transaction, settlements, now, release))
+        how = (settlements, now, release)
+        try:
+            await self._database.write(lambda transaction: self._settling.write_all(transaction, *how))
+        except NotAllWritten:
+            return await self._database.write(lambda transaction: self._settling.write_each(transaction, *how))
+        return [True] * len(settlements)
 
     async def key_ids(self) -> frozenset[str]:
         """The ids of the keys that the stored tokens are sealed with."""
@@ -146,8 +144,6 @@ class SqlStore:
         held = update(CONNECTION).where(CONNECTION.c.id.in_(connection_ids), CONNECTION.c.lease_holder == lease.holder)
         await self._database.write_passing(lambda transaction: transaction.execute(held.values(**NO_LEASE)))
 
-
-NO_LEASE: dict[str, None] = {"lease_holder": None, "lease_until": None}
 
 _FREE = or_(CONNECTION.c.lease_until.is_(None), CONNECTION.c.lease_until <= bindparam("now"))
 _DUE = (
@@ -194,103 +190,3 @@ def _found(read: Connection | None, connection_id: str) -> Connection:
     if read is None:
         raise NotFound(connection_id)
     return read
-
-
-def _settle_all(transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool) -> bool:
-    """Write the batch if every one of it can be written; otherwise leave everything as it was."""
-    _lock_in_order(transaction, settlements)
-    try:
-        with transaction.begin_nested() as savepoint:
-            if all(_compare_and_set(transaction, same, now, release) for same in _alike(settlements)):
-                _write_down(transaction, settlements)
-                return True
-            savepoint.rollback()
-            return False
-    except REFUSED as error:
-        if len(settlements) == 1 and not _is_taken(error):
-            raise
-        return False
-
-
-def _lock_in_order(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
-    """Lock the rows in the order of their ids, so that batches that overlap wait for each other and never deadlock.
-
-    They overlap when a worker comes back after its leases ran out. SQLite has one lock for all.
-    """
-    if len(settlements) > 1 and transaction.dialect.name == "postgresql":
-        these = CONNECTION.c.id.in_([one.after.id for one in settlements])
-        transaction.execute(select(CONNECTION.c.id).where(these).order_by(CONNECTION.c.id).with_for_update())
-
-
-#: What the drivers raise when a row cannot be stored as it is.
-REFUSED = (IntegrityError, DataError)
-
-
-def _is_taken(error: IntegrityError | DataError) -> bool:
-    """True if a unique index said no: another row has the account or the recruiter's e-mail."""
-    if isinstance(error.orig, sqlite3.Error):
-        return error.orig.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE"
-    said: Any = error.orig  # psycopg's: the server's words depend on its language, its codes do not
-    return bool(said.sqlstate == "23505" and said.diag.table_name == CONNECTION.name)
-
-
-def _settle_each(
-    transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
-) -> list[bool]:
-    _lock_in_order(transaction, settlements)
-    return [_settle_alone(transaction, one, now, release) for one in settlements]
-
-
-def _settle_alone(transaction: Transaction, one: Settlement, now: datetime, release: bool) -> bool:
-    """Write one of several; one that the database does not take must not stop the others."""
-    try:
-        return _settle_all(transaction, [one], now, release)
-    except REFUSED as error:
-        log.error("settlement.refused", connection_id=one.after.id, reason=type(error.orig).__name__)
-        return False
-
-
-def _alike(settlements: Sequence[Settlement]) -> list[list[tuple[Settlement, dict[str, Any]]]]:
-    """Put together those that change the same columns: each group is one statement."""
-    groups = defaultdict(list)
-    for settlement in settlements:
-        columns = mapping.changed_columns(settlement.before, settlement.after)
-        groups[frozenset(columns)].append((settlement, columns))
-    return list(groups.values())
-
-
-def _compare_and_set(
-    transaction: Transaction, group: Sequence[tuple[Settlement, dict[str, Any]]], now: datetime, release: bool
-) -> bool:
-    """Write a group; False if one of it is not at the version that it was read at."""
-    statement = update(CONNECTION).where(
-        CONNECTION.c.id == bindparam("at_id"), CONNECTION.c.version == bindparam("at_version")
-    )
-    written = statement.values({name: bindparam(f"new_{name}") for name in _values(*group[0], now, release)})
-    rows = [
-        {"at_id": one.after.id, "at_version": one.before.version}
-        | {f"new_{name}": value for name, value in _values(one, columns, now, release).items()}
-        for one, columns in group
-    ]
-    return bool(transaction.execute(written, rows).rowcount == len(group))
-
-
-def _values(one: Settlement, columns: dict[str, Any], now: datetime, release: bool) -> dict[str, Any]:
-    always = {"version": one.before.version + 1, "updated_at": now, "law": LAW}
-    steps = {"last_seq": one.before.last_seq + 1} if one.step else {}
-    return columns | always | steps | (NO_LEASE if release else {})
-
-
-def _write_down(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
-    """Add the steps and the announcements of what was written."""
-    told = [one for one in settlements if one.step]
-    if told:
-        transaction.execute(insert(STEP), [_step_columns(one) for one in told])
-    announced = [message(one) for one in settlements if one.announcement]
-    if announced:
-        transaction.execute(insert(OUTBOX), announced)
-
-
-def _step_columns(one: Settlement) -> dict[str, Any]:
-    assert one.step is not None, "only settlements with a step come here"
-    return mapping.step_columns(one.after.id, one.before.last_seq + 1, one.step)

@@ -1,13 +1,14 @@
 """One pass over what is due: claim, attend and settle at the same time, each at its own pace.
 
-The three meet in two queues. While calls are under way the next rows are claimed, and whatever has been decided in the
-meantime is settled in one commit: the slower the disk, the larger the batches.
+Whoever attends takes from what is claimed, and claims the next batch once nothing is left. Whatever has been decided in
+the meantime is settled in one commit: the slower the disk, the larger the batches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -96,69 +97,83 @@ class Sweeper:
 
 
 class _Pass:
-    """The queues and the tasks of one pass."""
+    """What is held, what is decided, and the tasks of one pass."""
 
     def __init__(self, by: Sweeper) -> None:
         self._by = by
-        # Nothing is claimed far ahead: what waits here is held, and a person may want it.
-        self._todo: asyncio.Queue[_Held | None] = asyncio.Queue(maxsize=1)
         self._batch_size = min(by.batch_size, by.concurrency)
-        self._done: asyncio.Queue[Settlement | None] = asyncio.Queue()
-        self._unsettled: dict[str, Lease] = {}
+        #: Claimed, and not attended yet. Nothing is claimed ahead of that: a person may want what is held here.
+        self._todo: deque[_Held] = deque()
+        self._claiming = asyncio.Lock()
+        self._all_claimed = False
+        #: Decided, and not written yet.
+        self._decided: list[Settlement] = []
+        self._decisions = asyncio.Event()
+        self._all_decided = False
+        #: The leases of what is held, by connection and version: a pass that stood still may meet a connection twice.
+        self._unsettled: dict[tuple[str, int], Lease] = {}
         self._sweep = Sweep()
 
     async def run(self) -> Sweep:
         try:
-            await _together(self._claim(), self._attend(), self._settle())
+            await _together(self._attend(), self._settle())
         finally:
             await asyncio.shield(self._give_back(list(self._unsettled)))
         return self._sweep
 
-    async def _claim(self) -> None:
-        """Keep `todo` filled until a claim finds less than it asked for, then say so to everybody."""
-        full = True
-        while full and not self._by.stopping.is_set():
-            lease = self._by.leasing.new()
-            batch = await self._by.store.claim_due(now=self._by.clock.now(), limit=self._batch_size, lease=lease)
-            full = len(batch) == self._batch_size
-            self._sweep.claimed += len(batch)
-            for connection in batch:
-                self._unsettled[connection.id] = lease
-                await self._todo.put(_Held(connection=connection, lease=lease))
-        for _ in range(self._by.concurrency):
-            await self._todo.put(None)
-
     async def _attend(self) -> None:
         """Attend several at a time; once all are done, say so to the one who settles."""
         await _together(*(self._attend_one_after_another() for _ in range(self._by.concurrency)))
-        self._done.put_nowait(None)
+        self._all_decided = True
+        self._decisions.set()
 
     async def _attend_one_after_another(self) -> None:
-        while (held := await self._todo.get()) is not None:
+        while (held := await self._next()) is not None:
             ready = not self._by.stopping.is_set() and self._by.leasing.allows_a_call(held.lease)
             settlement = await self._by.attendant.attend(held.connection) if ready else None
             if settlement is not None:
-                self._done.put_nowait(settlement)
+                self._decided.append(settlement)
+                self._decisions.set()
             else:
-                await self._give_back([held.connection.id])
+                await self._give_back([_hold(held.connection)])
+
+    async def _next(self) -> _Held | None:
+        """The next one to attend; whoever finds none left claims for all. None once nothing more is due."""
+        while not self._todo and not self._all_claimed:
+            async with self._claiming:
+                if not self._todo and not self._all_claimed:
+                    await self._claim()
+        return self._todo.popleft() if self._todo else None
+
+    async def _claim(self) -> None:
+        """Claim a batch; one that is smaller than asked for was the last."""
+        if self._by.stopping.is_set():
+            self._all_claimed = True
+            return
+        lease = self._by.leasing.new()
+        batch = await self._by.store.claim_due(now=self._by.clock.now(), limit=self._batch_size, lease=lease)
+        self._all_claimed = len(batch) < self._batch_size
+        self._sweep.claimed += len(batch)
+        for connection in batch:
+            self._unsettled[_hold(connection)] = lease
+            self._todo.append(_Held(connection=connection, lease=lease))
 
     async def _settle(self) -> None:
         """Write whatever has been decided in the meantime in one commit, until everything is done."""
-        ended = False
-        while not ended:
-            batch = [await self._done.get()]
-            await asyncio.sleep(GATHER)
-            while not self._done.empty():
-                batch.append(self._done.get_nowait())
-            ended = batch[-1] is None
-            await self._write([decided for decided in batch if decided is not None])
+        while not (self._all_decided and not self._decided):
+            await self._decisions.wait()
+            if not self._all_decided:
+                await asyncio.sleep(GATHER)
+            self._decisions.clear()
+            batch, self._decided = self._decided, []
+            await self._write(batch)
 
     async def _write(self, batch: list[Settlement]) -> None:
         """Write a batch. What was not taken is written down as such, unless somebody else was faster."""
         refused = await self._written(batch)
         lost = await self._written([self._by.attendant.give_up(one.before) for one in refused if not _is_race(one)])
         raced = [one for one in refused if _is_race(one)]
-        await self._give_back([one.after.id for one in (*lost, *raced)])
+        await self._give_back([_hold(one.before) for one in (*lost, *raced)])
 
     async def _written(self, batch: list[Settlement]) -> list[Settlement]:
         """Write what can be written; gives the rest."""
@@ -168,7 +183,7 @@ class _Pass:
         for settlement in itertools.compress(batch, written):
             self._sweep.count(settlement)
             log_written(settlement)
-            del self._unsettled[settlement.after.id]
+            del self._unsettled[_hold(settlement.before)]
         return [settlement for settlement, ours in zip(batch, written, strict=True) if not ours]
 
     async def _settled(self, batch: list[Settlement]) -> list[bool]:
@@ -181,14 +196,19 @@ class _Pass:
             log.error("settlement.refused", connection_id=batch[0].after.id, reason=str(fault))
             return [False]
 
-    async def _give_back(self, connection_ids: list[str]) -> None:
+    async def _give_back(self, holds: list[tuple[str, int]]) -> None:
         """Give back the leases of what was claimed and not written, so that nobody has to wait for them to run out."""
         by_lease: dict[Lease, list[str]] = {}
-        for connection_id in connection_ids:
-            by_lease.setdefault(self._unsettled.pop(connection_id), []).append(connection_id)
-        self._sweep.lost += len(connection_ids)
+        for hold in holds:
+            by_lease.setdefault(self._unsettled.pop(hold), []).append(hold[0])
+        self._sweep.lost += len(holds)
         for lease, held in by_lease.items():
             await self._by.store.release(held, lease)
+
+
+def _hold(held: Connection) -> tuple[str, int]:
+    """What a lease is for: a connection, as it was claimed."""
+    return held.id, held.version
 
 
 def _is_race(refused: Settlement) -> bool:

@@ -255,12 +255,15 @@ def _abandoned(c: Connection, event: happened.Abandoned, m: Moment) -> Connectio
 
 
 def _restarted(c: Connection, event: happened.Restarted, m: Moment) -> Connection:
-    """A token that was refused again and again before is not given that patience a second time."""
+    """A token that was refused again and again before is not given that patience a second time.
+
+    A time that Workable named holds: who restarts does not get round it.
+    """
     doubt = None
     if c.token is not None and c.problem is not None and c.problem.code in ENDED_BY_REFUSALS:
         code = ENDED_BY_REFUSALS[c.problem.code]
         doubt = Doubt(code=code, count=m.timing.refusals - 1, since=m.now - m.timing.refusals_spread)
-    return altered(c, problem=None, replacement_problem=None, doubt=doubt, attempts=0, not_before=None)
+    return altered(c, problem=None, replacement_problem=None, doubt=doubt, attempts=0)
 
 
 #: The problems that repeated refusals end a connection with, and the refusal that each of them is.

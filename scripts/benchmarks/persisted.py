@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import sqlite3
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from linker import Linker
 from scripts.benchmarks import local
 from scripts.benchmarks.figures import Figures
 from states.connection import Connection, ConnectionState
 from states.events import RecruiterFound
+from states.table import LAW
 
 #: How many transitions are written, and how many in one commit: one, as when a person presses a button, or many, as in
 #: a sweep.
 COUNTS = {1: 200, 200: 2000}
 
-UPDATE = """UPDATE connection SET state=?, state_since=?, recruiter_id=?, checks=checks+1, last_ok_at=?, linked_at=?,
-    due_at=?, deadline=NULL, version=version+1, last_seq=last_seq+1, updated_at=?, law=?, lease_holder=NULL,
-    lease_until=NULL WHERE id=? AND version=?"""
+UPDATE = """UPDATE connection SET state='linked', state_since=?, recruiter_id='2b81ff', checks=checks+1, last_ok_at=?,
+    linked_at=?, due_at=?, deadline=NULL, version=version+1, last_seq=last_seq+1, updated_at=?, law=?,
+    lease_holder=NULL, lease_until=NULL WHERE id=? AND version=?"""
 STEP = """INSERT INTO step (connection_id, seq, event, source, target, at, actor, evidence)
-    VALUES (?, 1, 'recruiter_found', 'awaiting_recruiter', 'linked', ?, 'heartbeat', '{}')"""
+    VALUES (?, ?, 'recruiter_found', 'awaiting_recruiter', 'linked', ?, 'heartbeat', '{}')"""
 OUTBOX = """INSERT INTO outbox
     (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, delivered_to)
-    VALUES (?, ?, 1, 'connection.linked', ?, ?, ?, 0, '[]')"""
+    VALUES (?, ?, ?, 'connection.linked', ?, ?, ?, 0, '[]')"""
 
 
 async def ours(database_url: str, batch: int) -> float:
@@ -50,35 +54,72 @@ async def _settle(linker: Linker, batch: list[Connection]) -> None:
 
 
 def by_hand(database_url: str, path: Path, batch: int) -> float:
-    """Transitions per second of SQL written by hand for this one transition: no law, no checks."""
+    """Transitions per second of SQL written by hand for this one transition: no law, no checks, the same rows."""
     count = COUNTS[batch]
-    ids = local.fill(database_url, local.settings(database_url, "http://127.0.0.1:9/{subdomain}"), count)
+    local.fill(database_url, local.settings(database_url, "http://127.0.0.1:9/{subdomain}"), count)
     raw = sqlite3.connect(path, isolation_level=None)
+    raw.row_factory = sqlite3.Row
     raw.execute("PRAGMA synchronous=FULL")
+    waiting = [dict(row) for row in raw.execute("SELECT * FROM connection")]
     began = time.perf_counter()
     for start in range(0, count, batch):
-        _write_by_hand(raw, ids[start : start + batch])
+        _write_by_hand(raw, waiting[start : start + batch])
     lasted = time.perf_counter() - began
     raw.close()
     return count / lasted
 
 
-def _write_by_hand(raw: sqlite3.Connection, ids: list[str]) -> None:
-    now = local.NOW.isoformat(" ", "microseconds")[:26]
+def _write_by_hand(raw: sqlite3.Connection, waiting: list[dict[str, Any]]) -> None:
+    now = _moment(datetime.now(UTC))
+    due = _moment(datetime.now(UTC) + timedelta(hours=24))
     raw.execute("BEGIN IMMEDIATE")
-    updates = [("linked", now, "2b81ff", now, now, now, now, "law", one, 1) for one in ids]
-    assert raw.executemany(UPDATE, updates).rowcount == len(ids)
-    raw.executemany(STEP, [(one, now) for one in ids])
-    raw.executemany(OUTBOX, [(f"msg_{one}", one, _payload(one, now), now, now) for one in ids])
+    updates = [(now, now, now, due, now, LAW, row["id"], row["version"]) for row in waiting]
+    assert raw.executemany(UPDATE, updates).rowcount == len(waiting)
+    raw.executemany(STEP, [(row["id"], row["last_seq"] + 1, now) for row in waiting])
+    raw.executemany(OUTBOX, [_announcement(row, now, due) for row in waiting])
     raw.execute("COMMIT")
 
 
-def _payload(one: str, now: str) -> str:
-    """An announcement of the size of ours."""
-    data = dict.fromkeys(("id", "owner", "state", "created_at", "updated_at", "linked_at", "due_at", "deadline"), now)
-    nested = {"recruiter": {"name": "Integration", "email": now, "id": one}, "account": {"id": one, "name": one}}
-    empty = dict.fromkeys(("problem", "doubt", "replacement_problem", "candidate", "not_before", "paused_at"))
-    return json.dumps({"type": "connection.linked", "timestamp": now, "data": data | nested | empty})
+def _moment(at: datetime) -> str:
+    return at.isoformat(" ", "microseconds")[:26]
+
+
+def _announcement(row: dict[str, Any], now: str, due: str) -> tuple[Any, ...]:
+    """The values of an announcement: its payload is the connection as ours is."""
+    data = {
+        "id": row["id"],
+        "owner": row["owner"],
+        "state": "linked",
+        "state_since": _iso(now),
+        "problem": None,
+        "replacement_problem": None,
+        "doubt": None,
+        "subdomain": row["subdomain"],
+        "account": {"id": row["account_id"], "name": row["account_name"], "subdomain": row["account_subdomain"]},
+        "recruiter": {"name": row["recruiter_name"], "email": row["recruiter_email"], "id": "2b81ff"},
+        "token": {"expires_on": row["token_expires_on"], "fingerprint": row["token_fingerprint"]},
+        "candidate": None,
+        "attempts": 0,
+        "checks": row["checks"] + 1,
+        "due_at": _iso(due),
+        "not_before": None,
+        "deadline": None,
+        "linked_at": _iso(now),
+        "last_ok_at": _iso(now),
+        "paused_at": None,
+        "closed_at": None,
+        "metadata": json.loads(row["metadata"]),
+        "version": row["version"] + 1,
+        "created_at": _iso(row["created_at"]),
+        "updated_at": _iso(now),
+    }
+    payload = json.dumps({"type": "connection.linked", "timestamp": _iso(now), "data": data})
+    return f"msg_{secrets.token_hex(12)}", row["id"], row["last_seq"] + 1, payload, now, now
+
+
+def _iso(kept: str) -> str:
+    """A time as an announcement tells it, of a time as the database keeps it."""
+    return kept.replace(" ", "T") + "Z"
 
 
 def measure(figures: Figures, folder: Path, rounds: int) -> None:

@@ -1,0 +1,145 @@
+"""Settling: decisions are written in one commit, each compared with the version that it was read at.
+
+The version is the fencing token: whoever lost the lease finds another version there and writes nothing. The step and
+the announcement of a decision go into the same commit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import bindparam, insert, literal_column, null, select, update
+from sqlalchemy.exc import DataError, IntegrityError
+
+from linker import mapping
+from linker.messages import message
+from linker.ports import Settlement
+from linker.prepared import Prepared, Row
+from linker.rows import ConnectionRow, OutboxRow, StepRow
+from states.table import LAW
+
+log = structlog.get_logger("linker")
+
+CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
+STEP = StepRow.__table__  # type: ignore[attr-defined]
+OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]
+
+NO_LEASE = {"lease_holder": null(), "lease_until": null()}
+
+#: What the drivers raise when a row cannot be stored as it is.
+REFUSED = (IntegrityError, DataError)
+
+
+class NotAllWritten(Exception):
+    """One of a batch was not at its version any more, or was refused: the transaction is to be undone."""
+
+
+class Settling:
+    """Writes decisions. A statement is made once for each set of columns that decisions change together."""
+
+    def __init__(self) -> None:
+        self._updates: dict[tuple[Any, ...], Prepared] = {}
+        self._inserts: dict[str, Prepared] = {}
+
+    def write_all(
+        self, transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
+    ) -> None:
+        """Write a batch whole. Raises NotAllWritten; the transaction may then hold a part of it."""
+        _lock_in_order(transaction, settlements)
+        try:
+            for columns, rows in _alike(settlements, now).items():
+                if self._update(transaction, columns, release).run(transaction, rows) != len(rows):
+                    raise NotAllWritten
+            self.write_down(transaction, settlements)
+        except REFUSED as error:
+            if len(settlements) == 1 and not _is_taken(error):
+                raise
+            raise NotAllWritten from None
+
+    def write_each(
+        self, transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
+    ) -> list[bool]:
+        """Write those of a batch that can be written; says which."""
+        _lock_in_order(transaction, settlements)
+        return [self._written_alone(transaction, one, now, release) for one in settlements]
+
+    def _written_alone(self, transaction: Transaction, one: Settlement, now: datetime, release: bool) -> bool:
+        """Write one of several; one that the database does not take must not stop the others."""
+        try:
+            with transaction.begin_nested():
+                self.write_all(transaction, [one], now, release)
+                return True
+        except NotAllWritten:
+            return False
+        except REFUSED as error:
+            log.error("settlement.refused", connection_id=one.after.id, reason=type(error.orig).__name__)
+            return False
+
+    def write_down(self, transaction: Transaction, settlements: Sequence[Settlement]) -> None:
+        """Add the steps and the announcements of what was written."""
+        told = [
+            mapping.step_columns(one.after.id, one.before.last_seq + 1, one.step) for one in settlements if one.step
+        ]
+        if told:
+            self._insert(transaction, "step", told[0]).run(transaction, told)
+        announced = [message(one) for one in settlements if one.announcement]
+        if announced:
+            self._insert(transaction, "outbox", announced[0]).run(transaction, announced)
+
+    def _insert(self, transaction: Transaction, table: str, row: Row) -> Prepared:
+        if table not in self._inserts:
+            into = insert({"step": STEP, "outbox": OUTBOX}[table]).inline()
+            self._inserts[table] = Prepared(into, transaction.dialect, tuple(row))
+        return self._inserts[table]
+
+    def _update(self, transaction: Transaction, columns: tuple[str, ...], release: bool) -> Prepared:
+        key = (columns, release)
+        if key not in self._updates:
+            self._updates[key] = Prepared(_statement(columns, release), transaction.dialect)
+        return self._updates[key]
+
+
+def _statement(columns: Sequence[str], release: bool) -> Any:
+    """The UPDATE that writes these columns of one connection, if it is still at its version."""
+    read_at = (CONNECTION.c.id == bindparam("at_id"), CONNECTION.c.version == bindparam("at_version"))
+    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
+    values |= {"version": CONNECTION.c.version + literal_column("1"), "law": literal_column(f"'{LAW}'")}
+    return update(CONNECTION).where(*read_at).values(values | (NO_LEASE if release else {}))
+
+
+def _alike(settlements: Sequence[Settlement], now: datetime) -> dict[tuple[str, ...], list[Row]]:
+    """The rows to write, by the columns that they change: each group is one statement."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for one in settlements:
+        columns = mapping.changed_columns(one.before, one.after)
+        columns["updated_at"] = now
+        if one.step:
+            columns["last_seq"] = one.before.last_seq + 1
+        row = {f"new_{name}": value for name, value in columns.items()}
+        row["at_id"], row["at_version"] = one.before.id, one.before.version
+        groups[tuple(columns)].append(row)
+    return groups
+
+
+def _lock_in_order(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
+    """Lock the rows in the order of their ids, so that batches that overlap wait for each other and never deadlock.
+
+    They overlap when a worker comes back after its leases ran out. SQLite has one lock for all.
+    """
+    if len(settlements) > 1 and transaction.dialect.name == "postgresql":
+        these = CONNECTION.c.id.in_([one.after.id for one in settlements])
+        transaction.execute(select(CONNECTION.c.id).where(these).order_by(CONNECTION.c.id).with_for_update())
+
+
+def _is_taken(error: IntegrityError | DataError) -> bool:
+    """True if a unique index said no: another row has the account or the recruiter's e-mail."""
+    if isinstance(error.orig, sqlite3.Error):
+        return error.orig.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE"
+    said: Any = error.orig  # psycopg's: the server's words depend on its language, its codes do not
+    return bool(said.sqlstate == "23505" and said.diag.table_name == CONNECTION.name)
