@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from states.timing import Timing
 from states.verdicts import OverLimit, failed_attention, judge
 
 T = TypeVar("T")
+Evidence = Mapping[str, Any]
 
 log = structlog.get_logger("linker")
 
@@ -53,6 +54,15 @@ class Chance:
     key: Callable[[], str] = random_key
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What asking found out about a connection that is held: the event, and the evidence for the history."""
+
+    held: Connection
+    event: happened.Event
+    evidence: Evidence
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attendant:
     """Does what is owed to one connection."""
@@ -68,23 +78,36 @@ class Attendant:
 
     async def attend(self, held: Connection, *, actor: str = HEARTBEAT) -> Settlement | None:
         """Do what is owed to a connection that is held; None if nothing is owed to it now."""
+        found = await self.ask(held, actor=actor)
+        return None if found is None else self.conclude(found, actor=actor)
+
+    async def ask(self, held: Connection, *, actor: str = HEARTBEAT) -> Found | None:
+        """Ask Workable what is owed to a connection that is held; None if nothing is owed to it now."""
         try:
             found = await self._fulfil(held, actor)
-            return self.decide(held, found[0], actor=actor, evidence=found[1]) if found else None
+            return Found(held, *found) if found else None
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
-            reason = _in_short(error)
-        log.error("attention.failed", connection_id=held.id, reason=reason)
-        return self._failed(held, reason, actor)
+            return Found(held, *self._failed(held, _in_short(error)))
+
+    def conclude(self, found: Found, *, actor: str = HEARTBEAT) -> Settlement:
+        """What the law makes of it, ready to be written."""
+        try:
+            return self.decide(found.held, found.event, actor=actor, evidence=found.evidence)
+        except Exception as error:  # noqa: BLE001 - as above
+            event, evidence = self._failed(found.held, _in_short(error))
+        return self.decide(found.held, event, actor=actor, evidence=evidence)
 
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""
-        return self._failed(held, "The database did not take what was decided; the log says why.", HEARTBEAT)
-
-    def _failed(self, held: Connection, reason: str, actor: str) -> Settlement:
+        reason = "The database did not take what was decided; the log says why."
         event = failed_attention(held, reason, self.timing)
-        return self.decide(held, event, actor=actor, evidence={"reason": reason})
+        return self.decide(held, event, actor=HEARTBEAT, evidence={"reason": reason})
 
-    async def _fulfil(self, held: Connection, actor: str) -> tuple[happened.Event, Any] | None:
+    def _failed(self, held: Connection, reason: str) -> tuple[happened.Event, Evidence]:
+        log.error("attention.failed", connection_id=held.id, reason=reason)
+        return failed_attention(held, reason, self.timing), {"reason": reason}
+
+    async def _fulfil(self, held: Connection, actor: str) -> tuple[happened.Event, Evidence] | None:
         match owed(held):
             case Duty.VERIFY_TOKEN:
                 return await self._verify(held)
@@ -96,7 +119,7 @@ class Attendant:
                 return happened.Abandoned(), {}
         return None
 
-    async def _verify(self, held: Connection) -> tuple[happened.Event, Any]:
+    async def _verify(self, held: Connection) -> tuple[happened.Event, Evidence]:
         credential = _present(held.candidate)
         answer = await self.workable.verify(credential.subdomain, self._open(held, credential))
         event = self._judge(held, answer)
@@ -111,7 +134,7 @@ class Attendant:
         waiting = held.state is ConnectionState.AWAITING_RECRUITER
         return waiting and self.clock.now() - held.state_since >= RARE
 
-    async def _look(self, held: Connection, actor: str) -> tuple[happened.Event, Any] | None:
+    async def _look(self, held: Connection, actor: str) -> tuple[happened.Event, Evidence] | None:
         pressed = actor != HEARTBEAT
         credential = _present(held.token)
         token = self._open(held, credential)
@@ -138,7 +161,7 @@ class Attendant:
         *,
         actor: str,
         reason: str | None = None,
-        evidence: Any = None,
+        evidence: Evidence | None = None,
     ) -> Settlement:
         """What the event makes of the connection, ready to be written. Raises IllegalTransition."""
         now = self.clock.now()

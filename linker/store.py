@@ -6,15 +6,16 @@ written with statements rather than with an ORM session: a batch of a thousand i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy import Result, insert, or_, select, update
 
 from linker import mapping, schema
-from linker.database import Database, chosen_once
+from linker.claiming import Claiming
+from linker.database import Database
 from linker.errors import NotFound
 from linker.ports import Lease, Settlement
 from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling
@@ -36,6 +37,7 @@ class SqlStore:
         """Take the database; nothing is opened yet."""
         self._database = database
         self._settling = Settling()
+        self._claiming = Claiming()
 
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
@@ -106,7 +108,7 @@ class SqlStore:
     async def claim(self, connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
         """Lease one connection; None if somebody else holds it. Raises NotFound."""
         terms = {"this": connection_id, "now": now, "holder": lease.holder, "until": lease.until}
-        claimed = await self._database.write_passing(lambda transaction: _one(transaction.execute(CLAIM, terms)))
+        claimed = await self._database.write_passing(lambda transaction: self._claiming.one(transaction, terms))
         if claimed is None:
             await self.get(connection_id)
         return claimed
@@ -114,7 +116,7 @@ class SqlStore:
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
         """Lease up to `limit` connections that are due, longest due first."""
         terms = {"now": now, "most": limit, "holder": lease.holder, "until": lease.until}
-        claimed = await self._database.write_passing(lambda transaction: _all(transaction.execute(CLAIM_DUE, terms)))
+        claimed = await self._database.write_passing(lambda transaction: self._claiming.due(transaction, terms))
         return sorted(claimed, key=lambda found: found.due_at or now)
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
@@ -145,25 +147,6 @@ class SqlStore:
         await self._database.write_passing(lambda transaction: transaction.execute(held.values(**NO_LEASE)))
 
 
-_FREE = or_(CONNECTION.c.lease_until.is_(None), CONNECTION.c.lease_until <= bindparam("now"))
-_DUE = (
-    select(CONNECTION.c.id)
-    .where(CONNECTION.c.due_at <= bindparam("now"), _FREE)
-    .order_by(CONNECTION.c.due_at)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-)
-_LEASED = {
-    "lease_holder": bindparam("holder"),
-    "lease_until": bindparam("until"),
-    "version": CONNECTION.c.version + 1,
-}
-
-#: Both claims are built once: a sweep asks for little else.
-CLAIM = update(CONNECTION).where(CONNECTION.c.id == bindparam("this"), _FREE).values(_LEASED).returning(CONNECTION)
-CLAIM_DUE = update(CONNECTION).where(CONNECTION.c.id.in_(chosen_once(_DUE))).values(_LEASED).returning(CONNECTION)
-
-
 def _needs_a_person() -> Any:
     return or_(
         CONNECTION.c.state == ConnectionState.FAILED.value,
@@ -173,15 +156,11 @@ def _needs_a_person() -> Any:
     )
 
 
-NAMES = tuple(CONNECTION.c.keys())
+def _all(rows: Result[Any]) -> list[Connection]:
+    return [mapping.connection(row) for row in rows.mappings()]
 
 
-def _all(rows: Iterable[Sequence[Any]]) -> list[Connection]:
-    """The connections of whole rows, in the order of the table's columns."""
-    return [mapping.connection(dict(zip(NAMES, row, strict=True))) for row in rows]
-
-
-def _one(rows: Iterable[Sequence[Any]]) -> Connection | None:
+def _one(rows: Result[Any]) -> Connection | None:
     found = _all(rows)
     return found[0] if found else None
 
