@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import SecretStr
 
-from linker.errors import LinkerError, OurFault
+from linker.errors import KeyMissing, LinkerError, OurFault
 from linker.ports import Answer, Clock, Settlement, Store, Workable
 from linker.sealing import Sealer
 from states import events as happened
@@ -86,6 +86,9 @@ class Attendant:
         try:
             found = await self._fulfil(held, actor)
             return Found(held, *found) if found else None
+        except KeyMissing as missing:  # while keys are rolled out other processes have it: no try is counted
+            log.error("attention.failed", connection_id=held.id, reason=str(missing))
+            return Found(held, happened.AttentionFailed(str(missing)), {"reason": str(missing)})
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
             return Found(held, *self._failed(held, _in_short(error)))
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, create_engine, event, select
@@ -61,6 +62,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url)
         self._closing = False
+        self._file = _File(self.url)
         self._reading = self._engine.execution_options(**{BEGIN: "BEGIN"})
         self._passing = self._engine.execution_options(**{SYNCHRONOUS: "NORMAL"})
         self._threads = _threads(1 if self.is_sqlite else POSTGRES_POOL)
@@ -110,6 +112,8 @@ class Database:
         patience_ends = time.monotonic() + SQLITE_PATIENCE
         while True:
             begun = False
+            if self._file.was_exchanged():
+                self._engine.dispose()
             try:
                 with engine.begin() as connection:
                     begun = True
@@ -140,6 +144,34 @@ class Database:
         self._threads.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         self._engine.dispose()
+
+
+class _File:
+    """The file of an SQLite database: whoever deletes or replaces it does not take our open connections away.
+
+    What is written through them then is in a file without a name, and lost.
+    """
+
+    def __init__(self, url: URL) -> None:
+        named = url.get_backend_name() == "sqlite" and not _in_memory(url) and not url.query.get("uri")
+        self._path = Path(url.database or "").absolute() if named else None
+        self._identity: tuple[int, int] | None = None
+
+    def was_exchanged(self) -> bool:
+        """True if there is another file than at the last call. Raises StoreUnavailable if there is none any more."""
+        if self._path is None:
+            return False
+        try:
+            found = self._path.stat()
+            identity = (found.st_dev, found.st_ino)
+        except OSError:
+            identity = None
+        known, self._identity = self._identity, identity or self._identity
+        if known is not None and identity is None:
+            raise StoreUnavailable(
+                f"{self._path}: the database file is gone. Put it back; nothing is written meanwhile."
+            )
+        return known is not None and identity != known
 
 
 def _threads(count: int) -> ThreadPoolExecutor:

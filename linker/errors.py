@@ -10,6 +10,8 @@ LinkerError
 │   └── StoreUnavailable  the database cannot be reached, is full, or cannot be written
 └── OurFault            a fault of the program or of its database: tell the operator
     ├── SealBroken      a sealed token does not open
+    │   └── KeyMissing  the same, because this process was not given its key
+    ├── RowUnreadable   a row was written by other means, and cannot be read
     └── SchemaMismatch  the database is not of this version
 
 Each carries `code`, a stable lower-case name, and `exit_code`, what the `linker` command ends with.
@@ -95,6 +97,18 @@ class SealBroken(OurFault):
     """A sealed token does not open: its key is missing, or it was not sealed for this row."""
 
     code = "seal_broken"
+
+
+class KeyMissing(SealBroken):
+    """A token is sealed with a key that this process was not given; another process may have it."""
+
+    code = "key_missing"
+
+
+class RowUnreadable(OurFault):
+    """A row holds what no connection can hold: somebody wrote it by other means."""
+
+    code = "row_unreadable"
 
 
 class SchemaMismatch(OurFault):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from linker.errors import RowUnreadable
 from linker.sealing import key_id_of
 from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter
 from states.history import Step
@@ -89,6 +90,16 @@ def changed_columns(before: Connection | None, after: Connection) -> Columns:
         spread = _SPREAD.get(fact)
         columns.update(spread(value) if spread else {fact: value})
     return columns
+
+
+#: What reading a row raises that somebody wrote by other means.
+UNREADABLE = (ValueError, TypeError)
+
+
+def unreadable(connection_id: str, error: BaseException) -> RowUnreadable:
+    """What is said of a row that cannot be read; its values are not quoted."""
+    cause = type(error).__name__
+    return RowUnreadable(f"The row of {connection_id} cannot be read ({cause}). Restore it from a backup.")
 
 
 def connection(row: Mapping[Any, Any]) -> Connection:

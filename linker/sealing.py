@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
-from linker.errors import BadSettings, SealBroken
+from linker.errors import BadSettings, KeyMissing, SealBroken
 
 VERSION = "v1"
 KEY_BYTES = 32
@@ -70,12 +70,13 @@ class Sealer:
         """Open a token that was sealed for the row with this id.
 
         Raises:
-            SealBroken: its key is not among ours, or it was changed, or it was sealed for another row.
+            KeyMissing: its key is not among ours.
+            SealBroken: it was changed, or it was sealed for another row.
         """
         version, _, rest = sealed.partition(".")
         key_id, _, body = rest.partition(".")
         if version != VERSION or key_id not in self._boxes:
-            raise SealBroken(
+            raise KeyMissing(
                 f"The token of {bound_to} was sealed with the key {key_id or '?'}, which is not in LINKER_SECRET_KEYS. "
                 "Add that key again (after the newest one); nothing is lost."
             )

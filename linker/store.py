@@ -10,19 +10,22 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Result, insert, or_, select, update
+from sqlalchemy import Select, insert, or_, select, update
 
 from linker import mapping, schema
 from linker.claiming import Claiming
 from linker.database import Database
-from linker.errors import NotFound
+from linker.errors import NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
 from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemOwner
 from states.table import LAW
+
+log = structlog.get_logger("linker")
 
 #: Problems that wait for a person.
 WAITING_FOR_PEOPLE = [
@@ -61,12 +64,10 @@ class SqlStore:
 
     async def get(self, connection_id: str) -> Connection:
         """Read one connection. Raises NotFound."""
-
-        def work(transaction: Transaction) -> Connection | None:
-            query = select(CONNECTION).where(CONNECTION.c.id == connection_id)
-            return _one(transaction.execute(query))
-
-        return _found(await self._database.read(work), connection_id)
+        found = await self._database.read(lambda transaction: _one(transaction, connection_id))
+        if found is None:
+            raise NotFound(connection_id)
+        return found
 
     async def find(
         self,
@@ -84,7 +85,7 @@ class SqlStore:
             query = query.where(CONNECTION.c.owner == owner)
         if stuck:
             query = query.where(CONNECTION.c.closed_at.is_(None), _needs_a_person())
-        return await self._database.read(lambda transaction: _all(transaction.execute(query)))
+        return await self._database.read(lambda transaction: _all(transaction, query))
 
     async def open_with_account(self, owner: str, account_id: str) -> str | None:
         """The id of the owner's open connection to this Workable account, if there is one."""
@@ -156,16 +157,28 @@ def _needs_a_person() -> Any:
     )
 
 
-def _all(rows: Result[Any]) -> list[Connection]:
-    return [mapping.connection(row) for row in rows.mappings()]
+def _one(transaction: Transaction, connection_id: str) -> Connection | None:
+    """Read one connection. Raises RowUnreadable."""
+    try:
+        row = transaction.execute(select(CONNECTION).where(CONNECTION.c.id == connection_id)).mappings().first()
+        return mapping.connection(row) if row else None
+    except mapping.UNREADABLE as error:
+        unreadable = mapping.unreadable(connection_id, error)
+    raise unreadable
 
 
-def _one(rows: Result[Any]) -> Connection | None:
-    found = _all(rows)
-    return found[0] if found else None
+def _all(transaction: Transaction, query: Select[Any]) -> list[Connection]:
+    """Read connections; if one of them cannot be read, all others, one by one."""
+    try:
+        return [mapping.connection(row) for row in transaction.execute(query).mappings()]
+    except mapping.UNREADABLE:
+        ids = transaction.execute(query.with_only_columns(CONNECTION.c.id)).scalars().all()
+    return [found for connection_id in ids if (found := _one_if_readable(transaction, connection_id)) is not None]
 
 
-def _found(read: Connection | None, connection_id: str) -> Connection:
-    if read is None:
-        raise NotFound(connection_id)
-    return read
+def _one_if_readable(transaction: Transaction, connection_id: str) -> Connection | None:
+    try:
+        return _one(transaction, connection_id)
+    except RowUnreadable as error:
+        log.error("row.unreadable", connection_id=connection_id, reason=str(error))
+        return None

@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from linker.ports import Lease
-from linker.store import CONNECTION, SqlStore
+from linker.settling import CONNECTION
+from linker.store import SqlStore
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
     MINUTE,

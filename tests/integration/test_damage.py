@@ -1,0 +1,117 @@
+"""Damage from outside: rows that somebody wrote by hand, and files that were taken away under a running program."""
+
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from linker import Linker, Settings, new_key, schema
+from linker.errors import RowUnreadable, StoreUnavailable
+from linker.testing import ScriptedWorkable, SettableClock
+from states.verdicts import Unavailable
+from tests.integration.storehouse import MINUTE, NOW, House, a_connection, a_lease, kept, opened, opening
+
+
+@pytest.fixture
+def house(sqlite_url: str) -> Iterator[House]:
+    """A house on an SQLite file: its types let anything be written."""
+    with opened(sqlite_url) as one:
+        schema.upgrade(one.database)
+        yield one
+
+
+async def test_an_unreadable_row_stops_nobody_else(house: House) -> None:
+    """Lists leave it out, a sweep puts it aside for an hour, and both say so in the log; asked for, it is an error."""
+    good, bad = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
+    await house.sql("UPDATE connection SET metadata='{half' WHERE id=:id", id=bad.id)
+    with capture_logs() as logs:
+        assert [found.id for found in await house.store.find()] == [good.id]
+        claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
+    assert [found.id for found in claimed] == [good.id]
+    assert [(line["event"], line["connection_id"]) for line in logs] == [("row.unreadable", bad.id)] * 2
+    with pytest.raises(RowUnreadable, match=f"{bad.id}.*backup"):
+        await house.store.get(bad.id)
+    with pytest.raises(RowUnreadable, match=bad.id):
+        await house.store.claim(bad.id, now=NOW, lease=a_lease("me"))
+    assert await house.store.claim_due(now=NOW + MINUTE, limit=10, lease=a_lease("me", until=NOW + 2 * MINUTE)) != []
+    await house.sql("UPDATE connection SET metadata='{}' WHERE id=:id", id=bad.id)
+    later = NOW + timedelta(hours=1, minutes=2)
+    mended = await house.store.claim_due(now=later, limit=10, lease=a_lease("me", until=later + MINUTE))
+    assert bad.id in {found.id for found in mended}
+
+
+async def test_a_deleted_file_is_not_written_on(house: House, sqlite_url: str) -> None:
+    """Nothing is written into a file without a name, and no empty one takes its place."""
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    first = await kept(house)
+    house.database.outside_here("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(path, path.with_suffix(".away"))
+    _delete(path)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="is gone"):
+            await house.store.add(opening(a_connection()))
+    assert not _is_there(path)
+    _move(path.with_suffix(".away"), path)
+    second = await kept(house)
+    assert {found.id for found in await house.store.find()} == {first.id, second.id}
+
+
+async def test_a_file_that_was_restored_is_taken_up(house: House, sqlite_url: str, tmp_path: Path) -> None:
+    """Who puts a backup in the place of the file finds the program working on it."""
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    first = await kept(house)
+    house.database.outside_here("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(path, tmp_path / "backup.db")
+    lost = await kept(house)
+    _delete(path)
+    _move(tmp_path / "backup.db", path)
+    second = await kept(house)
+    found = {found.id for found in await house.store.find()}
+    assert found == {first.id, second.id}
+    assert lost.id not in found
+
+
+def _delete(path: Path) -> None:
+    """Delete a database with all its files."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _move(path: Path, to: Path) -> None:
+    path.rename(to)
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists()
+
+
+async def test_a_key_that_is_not_everywhere_yet_costs_no_replacement(sqlite_url: str) -> None:
+    """While a new key is rolled out, workers without it try in vain; the replacement waits for one that has it."""
+    clock, workable, old, new = SettableClock(), ScriptedWorkable(), new_key(), new_key()
+
+    def worker(*keys: SecretStr) -> Linker:
+        return Linker(Settings(database_url=sqlite_url, secret_keys=keys), clock=clock, workable=workable)
+
+    async with worker(old) as behind, worker(new, old) as ahead:
+        connection = await behind.create(owner="acme")
+        linked = await behind.submit_token(connection.id, subdomain="acme", token="the-first-token")
+        workable.will_say(Unavailable())
+        await ahead.submit_token(connection.id, subdomain="acme", token="the-second-token")
+        for _ in range(8):
+            clock.advance(hours=2)
+            await behind.attend_due()
+        waiting = await behind.get(connection.id)
+        assert waiting.problem is not None
+        assert "not in LINKER_SECRET_KEYS" in str(waiting.problem.detail)
+        clock.advance(hours=2)
+        await ahead.attend_due()
+        replaced = await ahead.get(connection.id)
+    assert replaced.candidate is None
+    assert replaced.replacement_problem is None
+    assert linked.token is not None
+    assert replaced.token is not None
+    assert replaced.token.fingerprint != linked.token.fingerprint
