@@ -134,6 +134,10 @@ class Database:
             translated = translate(error, self.name)
         raise translated
 
+    def disconnect(self) -> None:
+        """Close all connections, from one of our threads; the next unit of work makes new ones."""
+        self._engine.dispose()
+
     def close(self) -> None:
         """Wait for what is under way, then close all connections; closing again does nothing."""
         if self._closing:

@@ -16,7 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from linker.announcements import SqlOutbox
 from linker.attending import Attendant, Chance
 from linker.database import Database
-from linker.errors import BadSettings
+from linker.errors import BadSettings, StoreUnavailable
 from linker.heartbeat import Heartbeat
 from linker.leasing import FOR_A_QUESTION, Leasing
 from linker.outbox import Deliverer, Handler
@@ -112,13 +112,16 @@ class Linker(Service):
         """Open the database and make sure that our keys open what is in it.
 
         Raises:
-            StoreUnavailable: the database cannot be reached or written.
+            StoreUnavailable: the database cannot be reached or written; the same linker can be opened later.
             SchemaMismatch: it is not of this version.
             BadSettings: tokens in it are sealed with a key that is not set.
         """
         try:
             await self._sql.open()
             await self._refuse_missing_keys()
+        except StoreUnavailable:
+            await self._database.hop(Database.disconnect)
+            raise
         except BaseException:
             await self._close()
             raise

@@ -28,8 +28,16 @@ class Leasing:
         """Take the length of a lease and, in tests, the worker's name."""
         self._clock = clock
         self._length = length
-        self.worker_id = worker_id or new_worker_id()
+        self._worker_id = worker_id or new_worker_id()
+        self._process = os.getpid()
         self._numbers = itertools.count(1)
+
+    @property
+    def worker_id(self) -> str:
+        """This worker's name: another one in a process that was forked, as queues and web servers do."""
+        if self._process != os.getpid():
+            self._process, self._worker_id = os.getpid(), new_worker_id()
+        return self._worker_id
 
     def new(self) -> Lease:
         """A lease that begins now."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from functools import partial
-from typing import ParamSpec, Protocol, TypeVar
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
 
-from anyio.from_thread import start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from linker.host import Linker
 
@@ -15,23 +19,91 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Call(Protocol):
-    """Calls an async method from a thread without an event loop, and waits for its result."""
+class Call:
+    """Calls async methods of a linker from any thread without an event loop, and waits for their results.
+
+    The linker is opened by `with`, or else by the first call: a process that was forked before that has one of its
+    own. Whoever does not `close()` leaves it open until the process ends, which does no harm: nothing is lost by that.
+    """
+
+    def __init__(self, linker: Linker) -> None:
+        """Take the linker; nothing is opened yet."""
+        self._linker = linker
+        self._turn = threading.Lock()
+        self._portal: BlockingPortal | None = None
+        self._thread: threading.Thread | None = None
+        self._ended: Future[None] = Future()
+        self._process: int | None = None
 
     def __call__(self, method: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Give what the method gives; raise what it raises."""
-        ...
+        """Give what the method gives; raise what it raises, and what opening the linker raises."""
+        return self._opened().call(partial(method, *args, **kwargs))
+
+    def __enter__(self) -> Self:
+        """Open the linker."""
+        self._opened()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it; after an error what is still under way is cancelled."""
+        self._close(cancel=error is not None)
+
+    def close(self) -> None:
+        """Wait for what is under way, then close the linker. It cannot be opened again."""
+        self._close(cancel=False)
+
+    def _close(self, *, cancel: bool) -> None:
+        with self._turn:
+            portal, self._portal = self._portal, None
+            if portal is not None and self._thread is not None and self._process == os.getpid():
+                portal.call(portal.stop, cancel)
+                self._thread.join()
+                self._ended.result()
+
+    def _opened(self) -> BlockingPortal:
+        """The portal into the linker's thread.
+
+        Raises:
+            RuntimeError: the linker was closed, or it was opened before this process was forked.
+        """
+        with self._turn:
+            if self._portal is None:
+                if self._process is not None:
+                    raise RuntimeError("This linker was closed. Make a new one.")
+                self._portal = self._open()
+                self._process = os.getpid()
+            if self._process != os.getpid():  # threads and connections did not come along
+                raise RuntimeError("This linker was opened before the process was forked. Open it in each process.")
+            return self._portal
+
+    def _open(self) -> BlockingPortal:
+        opened: Future[BlockingPortal] = Future()
+        # A daemon, so that a process ends also while its linker is open.
+        self._thread = threading.Thread(target=self._live, args=(opened,), name="linker", daemon=True)
+        self._thread.start()
+        return opened.result()
+
+    def _live(self, opened: Future[BlockingPortal]) -> None:
+        """What the thread does: keep the linker open until the portal is stopped."""
+        try:
+            anyio.run(self._keep_open, opened)
+        except BaseException as error:  # noqa: BLE001 - raised again where somebody waits for it
+            (self._ended if opened.done() else opened).set_exception(error)
+        else:
+            self._ended.set_result(None)
+
+    async def _keep_open(self, opened: Future[BlockingPortal]) -> None:
+        async with self._linker, BlockingPortal() as portal:
+            opened.set_result(portal)
+            await portal.sleep_until_stopped()
 
 
-@contextmanager
-def blocking(linker: Linker) -> Iterator[Call]:
-    """Keep a linker open in a thread of its own.
+def blocking(linker: Linker) -> Call:
+    """Give a `call` for the methods of a linker, as in `call(linker.create, owner="customer-42")`.
 
-    `with blocking(linker) as call:` gives a `call` for its methods, as in `call(linker.create, owner="customer-42")`.
+    `with blocking(linker) as call:` opens it for a block. Without `with`, as for the tasks of a queue and the views of
+    a web framework, `call = blocking(linker)` opens it at the first call in each process.
     """
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(linker):
-
-        def call(method: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-            return portal.call(partial(method, *args, **kwargs))
-
-        yield call
+    return Call(linker)

@@ -1,0 +1,35 @@
+"""What holds for every page of docs/howto."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.acceptance.commands import ROOT
+from tests.acceptance.hosting import page
+
+PAGES = sorted(path.stem for path in (ROOT / "docs" / "howto").glob("*.md") if path.stem != "README")
+
+#: Where linker's part is in the program of a page.
+PARTS = {"procrastinate": ("jobs.py", "sweep"), "celery": ("worker.py", "sweep"), "fastapi": ("web.py", "lifespan")}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_linkers_part_is_two_lines(name: str) -> None:
+    """The function that a host writes for the sweep has two lines in it."""
+    file, function = PARTS[name]
+    tree = ast.parse(page(name).programs[file])
+    [part] = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == function
+    ]
+    assert part.end_lineno is not None
+    assert part.end_lineno - part.lineno == 2
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_index_leads_to_every_page(name: str) -> None:
+    """docs/howto/README.md links each page."""
+    assert f"({name}.md)" in (ROOT / "docs" / "howto" / "README.md").read_text(encoding="utf-8")
