@@ -22,7 +22,7 @@ LOG_EVENTS = {
     "step.written": "A step is in a connection's history: `connection_id`, `step`, `source`, `target`, `problem`.",
     "attention.failed": "Attending a connection went wrong on our side; it is tried again later.",
     "settlement.refused": "The database did not take what was decided about a connection; it is tried again later.",
-    "row.unreadable": "A row was written by other means and cannot be read: lists leave it out, a sweep puts it aside for an hour.",
+    "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it aside for an hour.",
     "announcement.failed": "A handler of the host raised; it is called again later.",
     "heartbeat.failed": "A beat could not do its work, as when the database is away; the next beat tries again.",
     "heartbeat.stopped": "The heartbeat ended; `drained` says whether everything under way came to its end.",
