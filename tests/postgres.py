@@ -49,10 +49,12 @@ class PostgresServer:
 
     Args:
         folder: an empty folder of its own; whoever made it deletes it after `stop`.
+        settings: settings of PostgreSQL that take the place of those in `CONFIGURATION`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self._settings = CONFIGURATION | dict(settings or {})
         self.port = _free_port()
         self._password = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
@@ -146,7 +148,7 @@ class PostgresServer:
         password_file = self.folder / "password"
         password_file.write_text(self._password)
         password_file.chmod(0o644)  # the folder itself is closed to others
-        settings = [f"--set={name}={value}" for name, value in CONFIGURATION.items()]
+        settings = [f"--set={name}={value}" for name, value in self._settings.items()]
         result = subprocess.run(
             [
                 self._binaries / "initdb",
@@ -193,11 +195,11 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """A server for one block, in a temporary folder that is deleted afterwards."""
+def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
+    """A server for one block, in a temporary folder that is deleted afterwards; settings as for `PostgresServer`."""
     folder = Path(tempfile.mkdtemp(prefix="linker-postgres-"))
     try:
-        server = PostgresServer(folder)
+        server = PostgresServer(folder, settings)
         try:
             server.start()
             yield server
