@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -11,11 +9,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from scripts.benchmarks.machine import machine
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
     """One rate over another, round by round; `goal` is the least, or with `at_most` the most, that we want."""
 
+    #: The names of the two rates.
+    of: str
+    to: str
     rounds: list[float]
     goal: float | None = None
     at_most: bool = False
@@ -32,6 +35,11 @@ class Ratio:
             return None
         return self.value <= self.goal if self.at_most else self.value >= self.goal
 
+    @property
+    def wanted(self) -> str:
+        """The goal as people write it; empty without one."""
+        return "" if self.goal is None else f"{'≤' if self.at_most else '≥'} {self.goal:g}"
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -39,6 +47,10 @@ class Figures:
 
     rates: dict[str, list[float]] = field(default_factory=dict)
     ratios: dict[str, Ratio] = field(default_factory=dict)
+    #: Ratios that could not be measured, with the reason.
+    missing: dict[str, str] = field(default_factory=dict)
+    #: What they were taken on: the machine, and the versions and settings of what took part.
+    facts: dict[str, str] = field(default_factory=machine)
 
     def add(self, name: str, rate: float) -> None:
         """Add one round of a rate."""
@@ -47,14 +59,23 @@ class Figures:
     def ratio(self, name: str, of: str, to: str, *, goal: float | None = None, at_most: bool = False) -> None:
         """Add the ratio between two rates that were measured in turns."""
         rounds = [one / other for one, other in zip(self.rates[of], self.rates[to], strict=True)]
-        self.ratios[name] = Ratio(rounds=rounds, goal=goal, at_most=at_most)
+        self.ratios[name] = Ratio(of=of, to=to, rounds=rounds, goal=goal, at_most=at_most)
+
+    def miss(self, name: str, reason: str) -> None:
+        """Say why a ratio is missing."""
+        self.missing[name] = reason
+
+    def fact(self, name: str, value: str) -> None:
+        """Add the version or the setting of something that took part."""
+        self.facts[name] = value
 
     def as_json(self) -> dict[str, Any]:
-        """The machine, the ratios and the rates: medians."""
+        """The machine, the ratios and the rates: medians; and what is missing."""
         return {
-            "machine": machine(),
+            "machine": self.facts,
             "ratios": {name: round(ratio.value, 3) for name, ratio in self.ratios.items()},
             "rates": {name: round(median(rounds), 1) for name, rounds in self.rates.items()},
+            "missing": self.missing,
         }
 
     def show(self, console: Console) -> None:
@@ -66,18 +87,13 @@ class Figures:
         for name, ratio in self.ratios.items():
             numbers = (f"{value:.2f}" for value in (ratio.value, min(ratio.rounds), max(ratio.rounds)))
             ratios.add_row(name, *numbers, _goal(ratio))
-        console.print(machine())
+        console.print(", ".join(f"{name}: {value}" for name, value in self.facts.items()))
         console.print(rates)
         console.print(ratios)
+        for name, reason in self.missing.items():
+            console.print(f"missing: {name}: {reason}", style="red", markup=False)
 
 
 def _goal(ratio: Ratio) -> str:
-    if ratio.goal is None:
-        return ""
     mark = "[green]reached[/]" if ratio.reached else "[red]not reached[/]"
-    return f"{'≤' if ratio.at_most else '≥'} {ratio.goal} {mark}"
-
-
-def machine() -> str:
-    """What the figures were taken on."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return f"{ratio.wanted} {mark}" if ratio.wanted else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection as Pipe
@@ -85,10 +85,10 @@ def waiting(number: int, sealer: Sealer) -> Connection:
     )
 
 
-def fill(database_url: str, of: Settings, count: int) -> list[str]:
+def fill(database_url: str, of: Settings, count: int, make: Callable[[int, Sealer], Connection] = waiting) -> list[str]:
     """Make a database with connections that are due, as they would be after their set-up; gives their ids."""
     sealer = Sealer(of.secret_keys)
-    connections = [waiting(number, sealer) for number in range(count)]
+    connections = [make(number, sealer) for number in range(count)]
     kept = {"version": 1, "last_seq": 0, "updated_at": NOW, "law": LAW}
     rows = [mapping.changed_columns(None, connection) | kept for connection in connections]
     database = Database(database_url)

@@ -1,0 +1,193 @@
+"""The bench itself, with as little to measure as it takes to see that every part of it works."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+
+from scripts.benchmarks import page, run
+from scripts.benchmarks.figures import Figures
+from scripts.benchmarks.peers import contract, environment, part
+from scripts.benchmarks.plot import plot
+from tests.postgres import PostgresServer
+
+CONNECTIONS = 7
+
+
+def some_figures() -> Figures:
+    """Ratios that reach their goal, that do not, with a most, without a goal, and one that is missing."""
+    figures = Figures(facts={"CPU": "a fast one"})
+    for name, rounds in {"ours, 1/s": (30.0, 60.0, 45.0), "theirs, 1/s": (10.0, 10.0, 10.0)}.items():
+        for rate in rounds:
+            figures.add(name, rate)
+    figures.ratio("far_over", "ours, 1/s", "theirs, 1/s", goal=1)
+    figures.ratio("not_over", "ours, 1/s", "theirs, 1/s", goal=9)
+    figures.ratio("at_most", "theirs, 1/s", "ours, 1/s", goal=1.5, at_most=True)
+    figures.ratio("without_goal", "theirs, 1/s", "ours, 1/s")
+    figures.miss("over_a_peer", "a peer is not installed: no network")
+    return figures
+
+
+def said(part_of_the_page: str, name: str) -> list[str]:
+    """The cells of the row of a ratio."""
+    [row] = [line for line in part_of_the_page.splitlines() if line.startswith(f"| `{name}`")]
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_the_page_says_what_was_measured() -> None:
+    """Each ratio has its median, spread, goal and verdict; what is missing says why; the parts say how."""
+    text = page.page(some_figures(), {"sweep": "A sweep.\n"}, rounds=3, on=datetime(2026, 3, 2, tzinfo=UTC))
+    assert said(text, "far_over")[2:] == ["4.50", "3.00 to 6.00", "≥ 1", "reached"]
+    assert said(text, "not_over")[2:] == ["4.50", "3.00 to 6.00", "≥ 9", "**not reached**"]
+    assert said(text, "at_most")[2:] == ["0.22", "0.17 to 0.33", "≤ 1.5", "reached"]
+    assert said(text, "without_goal")[4:] == ["", ""]
+    assert said(text, "over_a_peer")[1:] == ["a peer is not installed: no network", "", "", "", "**not measured**"]
+    assert "`./scripts/bench --write --rounds 3` on 2026-03-02" in text
+    assert "| CPU | a fast one |" in text
+    assert "**sweep.** A sweep." in text
+
+
+def test_the_plot_shows_each_ratio_with_a_goal() -> None:
+    """The plot is well-formed, for light and dark grounds, and has a bar for each ratio with a goal."""
+    drawn = plot(some_figures().ratios)
+    bars = [each.get("class") for each in ET.fromstring(drawn) if each.tag.endswith("rect")]  # noqa: S314 - our own
+    assert bars == ["ground", "reached", "short", "reached"]
+    assert "prefers-color-scheme: dark" in drawn
+
+
+def test_the_page_is_written_with_its_plot(tmp_path: Path) -> None:
+    """The page and the plot lie where the page links to."""
+    page.write(tmp_path, some_figures(), {}, rounds=1)
+    assert (tmp_path / "docs" / "images" / "benchmarks.svg").exists()
+    assert "(images/benchmarks.svg)" in (tmp_path / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+
+
+def test_a_page_of_some_parts_is_refused() -> None:
+    """A page with some of the parts would hide that the others are missing."""
+    with pytest.raises(SystemExit) as refused:
+        run.arguments(["peers", "--write"])
+    assert refused.value.code == 2
+
+
+@pytest.mark.parametrize("name", run.PARTS)
+def test_every_part_says_what_it_measures(name: str) -> None:
+    """The page describes each part with the part's own words."""
+    assert run.PARTS[name].__doc__
+
+
+def measured(url: str, module: str, *given: str) -> dict[str, Any]:
+    """What a program of the comparison prints for a few connections."""
+    command = [sys.executable, "-m", f"scripts.benchmarks.peers.{module}", url.replace("+psycopg", "")]
+    numbers = [f"--connections={CONNECTIONS}", *given]
+    done = subprocess.run([*command, *numbers], cwd=environment.ROOT, capture_output=True, text=True, check=True)
+    line: dict[str, Any] = json.loads(done.stdout)
+    return line
+
+
+def test_ours_takes_every_connection_through_its_steps(postgres_url: str) -> None:
+    """Three transitions of each connection are in the database, and the size of the batches is told."""
+    found = measured(postgres_url, "ours")
+    assert (found["name"], found["transitions"]) == ("workable-linker", CONNECTIONS * contract.STEPS)
+    assert found["rate"] > 0
+    assert found["batch"] > 1
+
+
+def test_sql_by_hand_writes_the_same_in_the_batches_asked_for(postgres_url: str) -> None:
+    """Seven connections in batches of three are three commits for each of the steps."""
+    found = measured(postgres_url, "by_hand", "--batch=3")
+    assert found["transitions"] == CONNECTIONS * contract.STEPS
+    assert found["batch"] == pytest.approx(CONNECTIONS / 3)
+
+
+#: What was told of each step, without what differs between connections: which facts there were, and which were empty.
+TOLD = """
+    SELECT type, key, value::text = 'null', count(*) FROM outbox, json_each(payload->'data')
+    GROUP BY type, key, value::text = 'null' ORDER BY type, key"""
+STEPS = "SELECT seq, event, source, target, actor, count(*) FROM step GROUP BY 1, 2, 3, 4, 5 ORDER BY 1"
+#: What the connections are in the end: which columns hold something.
+FACTS = (
+    "SELECT key, count(*) FROM connection, json_each(row_to_json(connection)) WHERE value::text <> 'null' GROUP BY key"
+)
+
+
+def test_sql_by_hand_leaves_the_rows_that_ours_leaves(postgres_server: PostgresServer) -> None:
+    """Histories, announcements and connections hold the same facts, whoever wrote them."""
+    left = []
+    for module in ("ours", "by_hand"):
+        with postgres_server.database() as url:
+            measured(url, module)
+            with psycopg.connect(url.replace("+psycopg", "")) as connection:
+                queries: tuple[LiteralString, ...] = (TOLD, STEPS, FACTS)
+                left.append([sorted(map(repr, connection.execute(query).fetchall())) for query in queries])
+    assert left[0] == left[1]
+
+
+def the_server(monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
+    """Let the part use the server of the tests."""
+
+    class Running:
+        def __enter__(self) -> PostgresServer:
+            return server
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+    monkeypatch.setattr(part, "running_postgres", lambda _settings: Running())
+
+
+def test_without_the_peers_the_rest_is_measured(
+    monkeypatch: pytest.MonkeyPatch, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """If the peers cannot be installed, their ratios are missing with the reason, and the others are there."""
+
+    def no_network() -> Path:
+        raise environment.NotInstalled("no network")
+
+    the_server(monkeypatch, postgres_server)
+    monkeypatch.setattr(environment, "python", no_network)
+    figures = Figures()
+    part.measure(figures, tmp_path, 1, ours=CONNECTIONS, theirs=1)
+    assert list(figures.ratios) == [part.RATIO_BY_HAND]
+    assert list(figures.missing) == [peer.ratio for peer in part.PEERS]
+    assert "no network" in figures.as_json()["missing"]["transitions_over_dbos"]
+
+
+def test_a_peer_that_fails_is_missing(
+    monkeypatch: pytest.MonkeyPatch, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """A peer's program that ends badly leaves its ratio out, with the last line of what it said."""
+    the_server(monkeypatch, postgres_server)
+    monkeypatch.setattr(environment, "python", lambda: Path(sys.executable))  # has none of them
+    figures = Figures()
+    part.measure(figures, tmp_path, 1, ours=CONNECTIONS, theirs=1)
+    assert "No module named 'dbos'" in figures.missing["transitions_over_dbos"]
+    assert "transitions_over_dbos" not in figures.ratios
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not environment.is_installed(), reason="the peers are installed by `./scripts/bench peers`")
+def test_with_the_peers_everything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """Where the peers are installed every ratio is there, and their versions are told."""
+    the_server(monkeypatch, postgres_server)
+    figures = Figures()
+    part.measure(figures, tmp_path, 1, ours=CONNECTIONS, theirs=CONNECTIONS)
+    assert figures.missing == {}
+    assert list(figures.ratios) == [part.RATIO_BY_HAND, *(peer.ratio for peer in part.PEERS)]
+    assert {"DBOS", "Procrastinate", "PostgreSQL"} <= figures.facts.keys()
+
+
+def test_an_environment_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever stops the making of the environment comes out as one line, and the next run tries again."""
+    monkeypatch.setattr(environment, "PIP", ("-c", "import sys; sys.exit('no route to host')"))
+    folder = tmp_path / ".venv-peers"
+    with pytest.raises(environment.NotInstalled, match="no route to host"):
+        environment.python(folder)
+    assert not environment.is_installed(folder)
