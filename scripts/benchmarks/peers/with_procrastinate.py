@@ -1,9 +1,8 @@
 """The three steps as jobs of Procrastinate, each of which defers the next.
 
 One worker, as its documentation advises for asynchronous tasks: several jobs at a time in one process, its own pool of
-connections, woken by LISTEN/NOTIFY. With 20, 30 or 50 jobs at a time, or a larger pool, it was not faster here. The
-first job of each chain is in the queue before the clock starts, and the clock stops when the last job of the last chain
-ends.
+connections, woken by LISTEN/NOTIFY. With 20, 30 or 50 jobs at a time there was no difference beyond the noise. The first
+job of each chain is in the queue before the clock starts, and the clock stops when the last job of the last chain ends.
 """
 
 from __future__ import annotations
