@@ -163,11 +163,15 @@ def test_a_peer_that_fails_is_missing(
 ) -> None:
     """A peer's program that ends badly leaves its ratio out, with the last line of what it said."""
     the_server(monkeypatch, postgres_server)
-    monkeypatch.setattr(environment, "python", lambda: Path(sys.executable))  # has none of them
+    monkeypatch.setattr(environment, "python", lambda: Path(sys.executable))
+    nobody = part.Peer(
+        name="Nobody", module="with_nobody", rate="nothing, 1/s", ratio="transitions_over_nobody", goal=1
+    )
+    monkeypatch.setattr(part, "PEERS", (nobody,))
     figures = Figures()
     part.measure(figures, tmp_path, 1, ours=CONNECTIONS, theirs=1)
-    assert "No module named 'dbos'" in figures.missing["transitions_over_dbos"]
-    assert "transitions_over_dbos" not in figures.ratios
+    assert "No module named" in figures.missing["transitions_over_nobody"]
+    assert list(figures.ratios) == [part.RATIO_BY_HAND]
 
 
 @pytest.mark.slow

@@ -1,14 +1,16 @@
 """The three steps as jobs of Procrastinate, each of which defers the next.
 
 One worker, as its documentation advises for asynchronous tasks: several jobs at a time in one process, its own pool of
-connections, woken by LISTEN/NOTIFY. With 20, 30 or 50 jobs at a time there was no difference beyond the noise. The first
-job of each chain is in the queue before the clock starts, and the clock stops when the last job of the last chain ends.
+connections, woken by LISTEN/NOTIFY. With 20, 30 or 50 jobs at a time there was no difference beyond the noise. The
+first job of each chain is in the queue before the clock starts, and the clock stops when the last job of the last chain
+ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import procrastinate
 
@@ -23,6 +25,7 @@ async def chains(url: str, connections: int) -> tuple[int, float]:
     """Run every chain; gives the number of jobs that the database says are done, and the seconds."""
     connector = procrastinate.PsycopgConnector(conninfo=url)
     app = procrastinate.App(connector=connector)
+    firsts: list[dict[str, Any]] = [{"number": number} for number in range(connections)]
     left = connections
     over = asyncio.Event()
 
@@ -43,7 +46,7 @@ async def chains(url: str, connections: int) -> tuple[int, float]:
     first = app.task(name="accept_token")(accept_token)
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
-        await first.batch_defer_async(*({"number": number} for number in range(connections)))
+        await first.batch_defer_async(*firsts)
         await connector.execute_query_async("ANALYZE")
         began = time.perf_counter()
         worker = asyncio.create_task(
