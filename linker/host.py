@@ -21,6 +21,7 @@ from linker.heartbeat import Heartbeat
 from linker.leasing import FOR_A_QUESTION, Leasing
 from linker.outbox import Deliverer, Handler
 from linker.ports import Clock, SystemClock, Workable
+from linker.rations import Rations
 from linker.sealing import Sealer
 from linker.service import Service
 from linker.settings import Settings, load_settings
@@ -72,7 +73,7 @@ class Linker(Service):
         self._database = Database(self.settings.database_url)
         self._http = None if http or workable else build_http(connections=self.settings.concurrency + SPARE)
         leasing = Leasing(self.clock, timedelta(seconds=self.settings.lease_seconds))
-        self._sql = store = SqlStore(self._database)
+        self._sql = store = SqlStore(self._database, Rations(self.settings.workable_client_id))
         chance = chance or Chance()
         attendant = Attendant(
             store=store,

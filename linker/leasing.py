@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import socket
+from dataclasses import replace
 from datetime import timedelta
 
 from linker.ports import Clock, Lease
@@ -42,6 +43,15 @@ class Leasing:
     def new(self) -> Lease:
         """A lease that begins now."""
         return Lease(holder=f"{self.worker_id}:{next(self._numbers)}", until=self._clock.now() + self._length)
+
+    def renewed(self, lease: Lease) -> Lease:
+        """The same lease, as long as one that begins now."""
+        return replace(lease, until=self._clock.now() + self._length)
+
+    @property
+    def renew_every(self) -> float:
+        """How often leases are renewed, in seconds: one lost try does no harm."""
+        return self._length.total_seconds() / 3
 
     def allows_a_call(self, lease: Lease) -> bool:
         """True if a call that begins now surely ends before the lease does."""

@@ -106,7 +106,19 @@ class Store(Protocol):
         ...
 
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
-        """Lease up to `limit` connections that are due, longest due first."""
+        """Lease up to `limit` connections that are due, longest due first. Some may be put off; fewer come then."""
+        ...
+
+    async def turns(self, *, now: datetime, limit: int) -> list[str]:
+        """The ids of up to `limit` connections that are due, taking turns among their owners."""
+        ...
+
+    async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
+        """Lease those of these connections that are due and that nobody else holds, in the order given."""
+        ...
+
+    async def renew(self, ids: Sequence[str], lease: Lease) -> list[str]:
+        """Let this lease of these connections last until its new end; gives those that are still held under it."""
         ...
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:

@@ -1,4 +1,4 @@
-"""The four tables. Enums are lower-case text with a CHECK; times are aware, in UTC.
+"""The tables. Enums are lower-case text with a CHECK; times are aware, in UTC.
 
 What is due is found through partial indexes, so that the cost of a sweep grows with what is due and not with what is
 stored. The rows are written by `linker.store` alone; the schema changes by a migration alone.
@@ -109,6 +109,7 @@ class ConnectionRow(Table, table=True):
         Index("connection_recruiter_once", "recruiter_email", unique=True),
         Index("connection_state", "state", "created_at"),
         Index("connection_owner", "owner", "created_at"),
+        Index("connection_subdomain", "subdomain", **_where("subdomain IS NOT NULL AND closed_at IS NULL")),
         Index("connection_token_key", "token_key_id"),
         Index("connection_candidate_key", "candidate_key_id"),
     )
@@ -228,3 +229,12 @@ class LinkRow(Table, table=True):
     expires_at: datetime = _time(null=False)
     revoked_at: datetime | None = _time()
     attempts: int = 0
+
+
+class RationRow(Table, table=True):
+    """How far the calls that share a limit are spread out: Unix seconds. Locked in the claim that counts on it."""
+
+    __tablename__: ClassVar[str] = "ration"
+
+    name: str = Field(sa_column=Column(Text(), primary_key=True))
+    spread_until: float

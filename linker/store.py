@@ -15,10 +15,11 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, insert, or_, select, update
 
 from linker import mapping, schema
-from linker.claiming import Claiming
+from linker.claiming import Claiming, in_turns
 from linker.database import Database
 from linker.errors import NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
+from linker.rations import Rations
 from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling
 from states.connection import Connection, ConnectionState
 from states.history import Step
@@ -36,11 +37,11 @@ WAITING_FOR_PEOPLE = [
 class SqlStore:
     """The memory of all connections, in one database."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database; nothing is opened yet."""
+    def __init__(self, database: Database, rations: Rations | None = None) -> None:
+        """Take the database, and the rations that its workers share; nothing is opened yet."""
         self._database = database
         self._settling = Settling()
-        self._claiming = Claiming()
+        self._claiming = Claiming(rations or Rations())
 
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
@@ -117,8 +118,23 @@ class SqlStore:
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
         """Lease up to `limit` connections that are due, longest due first."""
         terms = {"now": now, "most": limit, "holder": lease.holder, "until": lease.until}
-        claimed = await self._database.write_passing(lambda transaction: self._claiming.due(transaction, terms))
-        return sorted(claimed, key=lambda found: found.due_at or now)
+        return await self._database.write_passing(lambda transaction: self._claiming.due(transaction, terms))
+
+    async def turns(self, *, now: datetime, limit: int) -> list[str]:
+        """The ids of up to `limit` connections that are due, taking turns among their owners."""
+        query = in_turns(now, limit)
+        return await self._database.read(lambda transaction: [row[0] for row in transaction.execute(query)])
+
+    async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
+        """Lease those of these connections that are due and that nobody else holds, in the order given."""
+        terms = {"now": now, "holder": lease.holder, "until": lease.until}
+        return await self._database.write_passing(lambda transaction: self._claiming.these(transaction, ids, terms))
+
+    async def renew(self, ids: Sequence[str], lease: Lease) -> list[str]:
+        """Let this lease of these connections last until its new end; gives those that are still held under it."""
+        held = update(CONNECTION).where(CONNECTION.c.id.in_(ids), CONNECTION.c.lease_holder == lease.holder)
+        renewed = held.values(lease_until=lease.until).returning(CONNECTION.c.id)
+        return await self._database.write_passing(lambda transaction: list(transaction.execute(renewed).scalars()))
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
         """Write a batch in one commit, each compared with the version that it was read at.

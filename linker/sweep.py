@@ -17,13 +17,17 @@ from typing import Any
 import structlog
 
 from linker.attending import Attendant, Found, log_written
-from linker.errors import OurFault
+from linker.errors import LinkerError, OurFault
 from linker.leasing import Leasing
 from linker.ports import Clock, Lease, Settlement, Store
+from linker.turns import Turns
 from states.connection import Connection, ConnectionState
 from states.problems import TRANSIENT
 
 log = structlog.get_logger("linker")
+
+#: What a lease is for: a connection's id, and the version that it was claimed at.
+Hold = tuple[str, int]
 
 #: How long answers are gathered before they are decided on and written in one commit, in seconds.
 GATHER = 0.02
@@ -68,12 +72,6 @@ def _outcome(before: Connection, after: Connection) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Held:
-    connection: Connection
-    lease: Lease
-
-
-@dataclass(frozen=True, kw_only=True)
 class Sweeper:
     """Passes over what is due: `concurrency` connections at a time, `batch_size` claimed in one transaction."""
 
@@ -98,13 +96,13 @@ class Sweeper:
 
 
 class _Pass:
-    """What is held, what is decided, and the tasks of one pass."""
+    """What is held, what was found out, and the tasks of one pass."""
 
     def __init__(self, by: Sweeper) -> None:
         self._by = by
-        self._batch_size = min(by.batch_size, by.concurrency)
+        self._turns = Turns(by.store, by.clock, min(by.batch_size, by.concurrency))
         #: Claimed, and not attended yet. Nothing is claimed ahead of that: a person may want what is held here.
-        self._todo: deque[_Held] = deque()
+        self._todo: deque[Connection] = deque()
         self._claiming = asyncio.Lock()
         self._all_claimed = False
         #: Asked, and not decided and written yet.
@@ -112,15 +110,36 @@ class _Pass:
         self._something_found = asyncio.Event()
         self._all_asked = False
         #: The leases of what is held, by connection and version: a pass that stood still may meet a connection twice.
-        self._unsettled: dict[tuple[str, int], Lease] = {}
+        self._held: dict[Hold, Lease] = {}
         self._sweep = Sweep()
 
     async def run(self) -> Sweep:
+        keeping = asyncio.create_task(self._keep())
         try:
             await _together(self._attend(), self._settle())
         finally:
-            await asyncio.shield(self._give_back(list(self._unsettled)))
+            keeping.cancel()
+            await asyncio.shield(self._give_back(list(self._held)))
         return self._sweep
+
+    async def _keep(self) -> None:
+        """Renew what is held in time. A worker that cannot claims no more, and begins nothing new."""
+        while True:
+            await asyncio.sleep(self._by.leasing.renew_every)
+            try:
+                for lease, holds in _by_lease(self._held).items():
+                    await self._renew(lease, holds)
+            except LinkerError as error:
+                log.warning("lease.not_renewed", code=error.code, reason=str(error), held=len(self._held))
+                self._all_claimed = True
+                self._todo.clear()
+
+    async def _renew(self, lease: Lease, holds: list[Hold]) -> None:
+        renewed = self._by.leasing.renewed(lease)
+        kept = await self._by.store.renew([connection_id for connection_id, _ in holds], renewed)
+        for hold in holds:
+            if hold in self._held and hold[0] in kept:
+                self._held[hold] = renewed
 
     async def _attend(self) -> None:
         """Attend several at a time; once all are done, say so to the one who settles."""
@@ -130,15 +149,16 @@ class _Pass:
 
     async def _attend_one_after_another(self) -> None:
         while (held := await self._next()) is not None:
-            ready = not self._by.stopping.is_set() and self._by.leasing.allows_a_call(held.lease)
-            found = await self._by.attendant.ask(held.connection) if ready else None
+            lease = self._held[_hold(held)]
+            ready = not self._by.stopping.is_set() and self._by.leasing.allows_a_call(lease)
+            found = await self._by.attendant.ask(held) if ready else None
             if found is not None:
                 self._found.append(found)
                 self._something_found.set()
             else:
-                await self._give_back([_hold(held.connection)])
+                await self._give_back([_hold(held)])
 
-    async def _next(self) -> _Held | None:
+    async def _next(self) -> Connection | None:
         """The next one to attend; whoever finds none left claims for all. None once nothing more is due."""
         while not self._todo and not self._all_claimed:
             async with self._claiming:
@@ -147,17 +167,16 @@ class _Pass:
         return self._todo.popleft() if self._todo else None
 
     async def _claim(self) -> None:
-        """Claim a batch; one that is smaller than asked for was the last."""
+        """Claim a batch, until there is nothing left to claim."""
         if self._by.stopping.is_set():
             self._all_claimed = True
             return
         lease = self._by.leasing.new()
-        batch = await self._by.store.claim_due(now=self._by.clock.now(), limit=self._batch_size, lease=lease)
-        self._all_claimed = len(batch) < self._batch_size
+        batch = await self._turns.claim(lease)
+        self._all_claimed = self._all_claimed or self._turns.over
         self._sweep.claimed += len(batch)
-        for connection in batch:
-            self._unsettled[_hold(connection)] = lease
-            self._todo.append(_Held(connection=connection, lease=lease))
+        self._held |= {_hold(connection): lease for connection in batch}
+        self._todo += batch
 
     async def _settle(self) -> None:
         """Decide on whatever was found in the meantime and write it in one commit, until everything is done."""
@@ -184,7 +203,7 @@ class _Pass:
         for settlement in itertools.compress(batch, written):
             self._sweep.count(settlement)
             log_written(settlement)
-            del self._unsettled[_hold(settlement.before)]
+            del self._held[_hold(settlement.before)]
         return [settlement for settlement, ours in zip(batch, written, strict=True) if not ours]
 
     async def _settled(self, batch: list[Settlement]) -> list[bool]:
@@ -197,17 +216,22 @@ class _Pass:
             log.error("settlement.refused", connection_id=batch[0].after.id, reason=str(fault))
             return [False]
 
-    async def _give_back(self, holds: list[tuple[str, int]]) -> None:
+    async def _give_back(self, holds: list[Hold]) -> None:
         """Give back the leases of what was claimed and not written, so that nobody has to wait for them to run out."""
-        by_lease: dict[Lease, list[str]] = {}
-        for hold in holds:
-            by_lease.setdefault(self._unsettled.pop(hold), []).append(hold[0])
         self._sweep.lost += len(holds)
-        for lease, held in by_lease.items():
-            await self._by.store.release(held, lease)
+        given_back = {hold: self._held.pop(hold) for hold in holds}
+        for lease, of_it in _by_lease(given_back).items():
+            await self._by.store.release([connection_id for connection_id, _ in of_it], lease)
 
 
-def _hold(held: Connection) -> tuple[str, int]:
+def _by_lease(held: dict[Hold, Lease]) -> dict[Lease, list[Hold]]:
+    by_lease: dict[Lease, list[Hold]] = {}
+    for hold, lease in held.items():
+        by_lease.setdefault(lease, []).append(hold)
+    return by_lease
+
+
+def _hold(held: Connection) -> Hold:
     """What a lease is for: a connection, as it was claimed."""
     return held.id, held.version
 

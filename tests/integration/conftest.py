@@ -26,7 +26,7 @@ def postgres_schema(postgres_server: PostgresServer) -> str:
 def postgres_house(postgres_schema: str) -> Iterator[House]:
     """An empty house on PostgreSQL."""
     with opened(postgres_schema) as house:
-        house.database.write_here(lambda transaction: transaction.execute(text("TRUNCATE connection CASCADE")))
+        house.database.write_here(lambda transaction: transaction.execute(text("TRUNCATE connection, ration CASCADE")))
         yield house
 
 

@@ -82,7 +82,7 @@ class Ledger:
 
     def empty(self) -> None:
         """Forget everything."""
-        for table in ("link", "outbox", "step", "connection"):
+        for table in ("link", "outbox", "step", "connection", "ration"):
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
 
     def outbox_id(self, message_id: str) -> int | None:

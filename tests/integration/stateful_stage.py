@@ -254,6 +254,7 @@ class Stage(RuleBasedStateMachine):
             self.clock.advance(hours=1.5)  # longer than any pause, and any lease
             for connection_id in self._on_the_way():
                 self._help(connection_id)
+            self.clock.advance(minutes=1)  # sweeps make room for what people just asked for
             self._do(sweep(), worker=round_ % 2)
             self._do(deliver(), worker=round_ % 2)
             if not self._on_the_way():

@@ -31,7 +31,7 @@ from linker.rows import Table
 from tests.integration.storehouse import House, assert_fit_for_people, kept, raised_by
 
 ROOT = Path(linker.__file__).parent.parent
-TABLES = ["alembic_version", "connection", "link", "outbox", "step"]
+TABLES = ["alembic_version", "connection", "link", "outbox", "ration", "step"]
 
 
 @pytest.fixture

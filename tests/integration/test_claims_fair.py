@@ -1,0 +1,141 @@
+"""Claims among many: owners take turns, shared accounts and partners' ids have one ration for all workers."""
+
+from datetime import datetime, timedelta
+from itertools import count
+
+import pytest
+
+from linker.rations import LONGEST, Rations
+from linker.store import SqlStore
+from linker.turns import Turns
+from states.connection import Connection, ConnectionState
+from tests.integration.storehouse import (
+    MINUTE,
+    NOW,
+    House,
+    a_credential,
+    a_lease,
+    a_recruiter,
+    kept,
+)
+
+_leases = count(1)
+
+
+async def due(house: House, owner: str, *, subdomain: str, late: float = 60.0) -> Connection:
+    """A connection that waits for its recruiter and is due."""
+    return await kept(
+        house,
+        owner=owner,
+        subdomain=subdomain,
+        state=ConnectionState.AWAITING_RECRUITER,
+        token=a_credential(),
+        recruiter=a_recruiter(),
+        due_at=NOW - timedelta(seconds=late),
+    )
+
+
+async def claimed(store: SqlStore, *, now: datetime = NOW, limit: int = 100) -> list[str]:
+    """The ids that one claim gives."""
+    lease = a_lease(f"worker:{next(_leases)}", until=now + MINUTE)
+    return [one.id for one in await store.claim_due(now=now, limit=limit, lease=lease)]
+
+
+async def test_no_owner_waits_for_anothers_crowd(house: House) -> None:
+    """Ten connections of a small owner are claimed after one batch, though a hundred others are longer due."""
+    for number in range(100):
+        await due(house, "crowd", subdomain=f"crowd{number}", late=3600 - number)
+    few = {(await due(house, "few", subdomain=f"few{number}")).id for number in range(10)}
+    turns = Turns(house.store, SettableClock(NOW), 20)
+    batches = []
+    while not turns.over:
+        batches.append([one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"))])
+    assert few <= set(batches[1])
+    ids = [one for batch in batches for one in batch]
+    assert len(ids) == len(set(ids)) == 110
+
+
+async def test_turns_pass_over_what_others_hold(house: House) -> None:
+    """A batch that another worker was faster with is empty, and not the end."""
+    for number in range(30):
+        await due(house, "crowd", subdomain=f"crowd{number}")
+    mine, theirs = Turns(house.store, SettableClock(NOW), 10), Turns(house.another(), SettableClock(NOW), 10)
+    first = {one.id for one in await mine.claim(a_lease("mine:1"))}
+    second = {one.id for one in await theirs.claim(a_lease("theirs:1"))}
+    third = {one.id for one in await mine.claim(a_lease("mine:2"))}
+    fourth = {one.id for one in await theirs.claim(a_lease("theirs:2"))}
+    assert not mine.over
+    assert first.isdisjoint(second)
+    assert (first | second).isdisjoint(third | fourth)
+    assert third.isdisjoint(fourth)
+
+
+async def test_a_shared_account_has_one_ration(house: House) -> None:
+    """Of five connections to one account three are claimed, whichever workers ask; the others are put off, apart."""
+    ids = {(await due(house, f"owner-{number}", subdomain="shared")).id for number in range(5)}
+    alone = await due(house, "alone", subdomain="alone")
+    first = await claimed(house.store, limit=3)
+    second = await claimed(house.another())
+    assert alone.id in {*first, *second}
+    assert len({*first, *second} - {alone.id}) == 3
+    waiting = ids - {*first, *second}
+    put_off = sorted([(await house.store.get(one)).due_at or NOW for one in waiting])
+    assert put_off == [NOW + timedelta(seconds=2.5), NOW + timedelta(seconds=5)]
+    assert set(await claimed(house.store, now=NOW + timedelta(seconds=5))) == waiting
+
+
+async def test_a_closed_connection_shares_nothing(house: House) -> None:
+    """An account with one open connection needs no ration."""
+    await kept(house, subdomain="shared", closed_at=NOW)
+    await due(house, "open", subdomain="shared")
+    assert len(await claimed(house.store)) == 1
+    assert await house.sql("SELECT name FROM ration") == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_partner_has_one_ration_over_all(house: House, workers: int) -> None:
+    """In any ten seconds sweeps make at most 44 of the 50 calls that Workable allows to a client id."""
+    for number in range(120):
+        await due(house, f"owner-{number}", subdomain=f"sub{number}")
+    stores = [SqlStore(house.database, Rations("client")), SqlStore(house.database, Rations("client"))][:workers]
+    made = []
+    for second in range(10):
+        for store in stores:
+            made += await claimed(store, now=NOW + timedelta(seconds=second))
+    assert 36 <= len(made) <= 44
+    assert len(made) == len(set(made))
+    [(name,)] = await house.sql("SELECT name FROM ration")
+    assert name.startswith("partner:")
+    assert "client" not in name
+
+
+async def test_what_people_ask_for_is_counted_and_not_put_off(house: House) -> None:
+    """A person is served at once, and the sweep makes room for that."""
+    one, other = await due(house, "one", subdomain="shared"), await due(house, "other", subdomain="shared")
+    for _ in range(4):
+        assert await house.store.claim(one.id, now=NOW, lease=a_lease("person"))
+        await house.store.release([one.id], a_lease("person"))
+    assert await claimed(house.store) == []
+    late = NOW + timedelta(seconds=10)
+    assert set(await claimed(house.store, now=late)) == {one.id, other.id}
+
+
+async def test_a_clock_that_went_wrong_stops_nobody_for_long(house: House) -> None:
+    """A ration that a wrong clock wrote far ahead is worth a minute at most."""
+    one = await due(house, "one", subdomain="shared")
+    await due(house, "other", subdomain="shared")
+    await house.store.claim(one.id, now=NOW, lease=a_lease("person", until=NOW))
+    await house.sql("UPDATE ration SET spread_until = spread_until + 1e9")
+    assert await claimed(house.store) == []
+    assert len(await claimed(house.store, now=NOW + timedelta(seconds=LONGEST))) == 2
+
+
+async def test_a_lease_is_renewed_by_its_holder_only(house: House) -> None:
+    """A renewed lease lasts longer; what somebody else holds by now is not given."""
+    mine, theirs = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
+    await house.store.claim(mine.id, now=NOW, lease=a_lease("me"))
+    await house.store.claim(theirs.id, now=NOW, lease=a_lease("them"))
+    later = a_lease("me", until=NOW + 3 * MINUTE)
+    assert await house.store.renew([mine.id, theirs.id], later) == [mine.id]
+    assert await house.store.claim(mine.id, now=NOW + 2 * MINUTE, lease=a_lease("them")) is None
+    assert await house.store.claim(theirs.id, now=NOW + 2 * MINUTE, lease=a_lease("third")) is not None
