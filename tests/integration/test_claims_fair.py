@@ -7,6 +7,7 @@ import pytest
 
 from linker.rations import LONGEST, Rations
 from linker.store import SqlStore
+from linker.testing import SettableClock
 from linker.turns import Turns
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
