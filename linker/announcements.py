@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.sql.expression import FromClause
 
@@ -114,25 +114,28 @@ class SqlOutbox:
 
         What waits behind an announcement that is being tried is not forgotten: its turn comes.
         """
-        forgotten = (
-            select(OUTBOX.c.id)
-            .where(
-                self._at("due_at") <= before,
-                OUTBOX.c.type.in_(ANNOUNCEMENTS),
-                self._at("attempts") == 0,
-                self._free(now),
-                ~self._waits_for_earlier(ANNOUNCEMENTS, tried=True),
-            )
-            .limit(limit)
-            .with_for_update(skip_locked=True, of=OUTBOX)
-        )
+        forgotten = select(OUTBOX.c.id).where(*self._forgotten(before, now)).limit(limit)
         lapsed = (
             update(OUTBOX)
-            .where(OUTBOX.c.id.in_(chosen_once(forgotten)))
+            .where(OUTBOX.c.id.in_(chosen_once(forgotten.with_for_update(skip_locked=True, of=OUTBOX))))
             .values(self._lane.values(due_at=None, last_error=LAPSED))
             .returning(OUTBOX.c.id)
         )
         return await self._database.write(lambda transaction: len(transaction.execute(lapsed).all()))
+
+    async def forgotten(self, *, before: datetime, now: datetime) -> int:
+        """How many were due before a time and were never tried, and do not wait for an earlier one."""
+        query = select(func.count()).select_from(OUTBOX).where(*self._forgotten(before, now))
+        return await self._database.read(lambda transaction: transaction.execute(query).scalar_one())
+
+    def _forgotten(self, before: datetime, now: datetime) -> list[ColumnElement[bool]]:
+        return [
+            self._at("due_at") <= before,
+            OUTBOX.c.type.in_(ANNOUNCEMENTS),
+            self._at("attempts") == 0,
+            self._free(now),
+            ~self._waits_for_earlier(ANNOUNCEMENTS, tried=True),
+        ]
 
     def _its_turn_has_come(self, given_up: Announcement, now: datetime) -> Any:
         """Those that waited behind one that was given up count as due from now on, not since they were written."""
