@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.sql.expression import FromClause
 
@@ -73,6 +73,21 @@ class SqlOutbox:
         self, types: Collection[str], *, now: datetime, limit: int, lease: Lease
     ) -> list[Announcement]:
         """Lease announcements that are due, at most the oldest undelivered one of each connection."""
+
+        def work(transaction: Transaction) -> list[Announcement]:
+            found = transaction.execute(self._leasing(types, now, limit, lease, skip_locked=True)).mappings().all()
+            if not found and transaction.dialect.name == "postgresql":
+                found = transaction.execute(self._leasing(types, now, limit, lease, skip_locked=False)).mappings().all()
+            return [self._announcement(row) for row in found]
+
+        return sorted(await self._database.write_passing(work), key=lambda found: found.id)
+
+    def _leasing(self, types: Collection[str], now: datetime, limit: int, lease: Lease, *, skip_locked: bool) -> Any:
+        """The statement of a claim. `skip_locked`: leave out what others write just now.
+
+        Those others may be at the same announcements on the other way only: so a claim that found nothing waits for
+        them and looks again. Whoever waits for locks takes them in the order of the ids, so that nobody deadlocks.
+        """
         due = (
             select(OUTBOX.c.id)
             .where(
@@ -81,26 +96,22 @@ class SqlOutbox:
                 self._free(now),
                 ~self._waits_for_earlier(types),
             )
-            .order_by(self._at("due_at"), OUTBOX.c.id)
+            .order_by(*((self._at("due_at"), OUTBOX.c.id) if skip_locked else (OUTBOX.c.id,)))
             .limit(limit)
-            .with_for_update(skip_locked=True, of=OUTBOX)
+            .with_for_update(skip_locked=skip_locked, of=OUTBOX)
         )
-        leased = (
+        return (
             update(OUTBOX)
             .where(OUTBOX.c.id.in_(chosen_once(due)))
             .values(self._lane.values(lease_holder=lease.holder, lease_until=lease.until))
             .returning(OUTBOX)
         )
 
-        def work(transaction: Transaction) -> list[Announcement]:
-            return [self._announcement(row) for row in transaction.execute(leased).mappings()]
-
-        return sorted(await self._database.write_passing(work), key=lambda found: found.id)
-
     async def settle_deliveries(self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease) -> None:
         """Write down how deliveries ended, as far as they are still held under this lease."""
 
         def work(transaction: Transaction) -> None:
+            _lock_in_order(transaction, deliveries)
             for delivery in deliveries:
                 held = (OUTBOX.c.id == delivery.announcement.id, self._at("lease_holder") == lease.holder)
                 transaction.execute(update(OUTBOX).where(*held).values(self._columns(delivery, now)))
@@ -108,6 +119,12 @@ class SqlOutbox:
                     transaction.execute(self._its_turn_has_come(delivery.announcement, now))
 
         await self._database.write(work)
+
+    async def give_back(self, lease: Lease) -> None:
+        """Let others deliver what is still held under this lease."""
+        held = update(OUTBOX).where(self._at("lease_holder") == lease.holder)
+        free = held.values(self._lane.values(lease_holder=None, lease_until=None))
+        await self._database.write_passing(lambda transaction: transaction.execute(free))
 
     async def lapse(self, *, before: datetime, now: datetime, limit: int) -> int:
         """Let lapse, up to a limit, what was due before a time and was never tried; gives how many those were.
@@ -149,6 +166,7 @@ class SqlOutbox:
             attempts=delivery.announcement.attempts + 1,
             due_at=delivery.due_at,
             last_error=delivery.error,
+            give_up_at=delivery.give_up_at,
             delivered_at=now if delivered else None,
             dead_at=now if delivery.is_given_up else None,
             lease_holder=None,
@@ -168,3 +186,12 @@ class SqlOutbox:
             delivered_to=frozenset(row["delivered_to"]) if self._lane is HANDLERS else frozenset(),
             give_up_at=row[self._at("give_up_at")],
         )
+
+
+def _lock_in_order(transaction: Transaction, deliveries: Sequence[Delivery]) -> None:
+    """Lock the rows that are going to be written in the order of their ids: others write them on the other way."""
+    given_up = [each.announcement.connection_id for each in deliveries if each.is_given_up]
+    if transaction.dialect.name == "postgresql" and (given_up or len(deliveries) > 1):
+        these = OUTBOX.c.id.in_([each.announcement.id for each in deliveries])
+        behind = and_(OUTBOX.c.connection_id.in_(given_up), OUTBOX.c.id >= min(d.announcement.id for d in deliveries))
+        transaction.execute(select(OUTBOX.c.id).where(or_(these, behind)).order_by(OUTBOX.c.id).with_for_update())

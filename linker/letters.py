@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, select, update
+from sqlalchemy import ColumnElement, and_, case, or_, select, update
 from sqlalchemy import Connection as Transaction
 
 from linker.announcements import LANES, OUTBOX, Lane
@@ -33,7 +33,7 @@ class LetterState(StrEnum):
     DEAD = "dead"
     #: An operator took it out.
     DROPPED = "dropped"
-    #: Nobody was there to take it for three days.
+    #: Nobody was there to take it for a week.
     LAPSED = "lapsed"
 
 
@@ -105,12 +105,12 @@ class Letters:
         """Let every dead letter be tried again now, and until a time."""
 
         def work(transaction: Transaction) -> list[Letter]:
-            retried = []
-            for lane in lanes:
-                dead = update(OUTBOX).where(_state(lane) == LetterState.DEAD).returning(*ROW)
-                rows = transaction.execute(dead.values(lane.values(**_again(now, until)))).mappings()
-                retried += [_letter(row, lane) for row in rows]
-            return retried
+            dead = or_(*(_state(lane) == LetterState.DEAD for lane in lanes))
+            query = select(*ROW).where(dead).order_by(OUTBOX.c.id).with_for_update()
+            rows = list(transaction.execute(query).mappings())
+            every = [(lane, _letter(row, lane)) for row in rows for lane in lanes]
+            meant = [each for each in every if each[1].state is LetterState.DEAD]
+            return _written(transaction, meant, _again(now, until))
 
         return await self._database.write(work)
 
@@ -189,8 +189,10 @@ def _undelivered(row: Mapping[Any, Any], lanes: Collection[Lane]) -> list[tuple[
 
 
 def _written(transaction: Transaction, meant: Sequence[tuple[Lane, Letter]], values: Mapping[str, Any]) -> list[Letter]:
+    """Write the same into letters; gives them as they are then."""
     written = []
     for lane, letter in meant:
-        this = update(OUTBOX).where(OUTBOX.c.message_id == letter.id).values(lane.values(**values)).returning(*ROW)
-        written.append(_letter(transaction.execute(this).mappings().one(), lane))
+        this = OUTBOX.c.message_id == letter.id
+        transaction.execute(update(OUTBOX).where(this).values(lane.values(**values)))
+        written.append(_letter(transaction.execute(select(*ROW).where(this)).mappings().one(), lane))
     return written

@@ -4,8 +4,8 @@ A receiver takes announcements: the handlers of this process, or the webhook. Ea
 own, so that neither waits for the other; and nobody who links waits for either. What a receiver does not take is tried
 again for three days, then it is a dead letter, and the next one of its connection goes on.
 
-A process delivers only what it has a receiver for. What nobody was there to take for three days lapses: whoever begins
-to listen is not told of years ago.
+A process delivers only what it has a receiver for. What nobody was there to take for a week lapses: whoever begins to
+listen is not told of years ago.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from states.timing import Timing, next_try
 
 log = structlog.get_logger("linker")
 
-#: How long an announcement is tried, and how long it waits for somebody to be there at all.
+#: How long an announcement is tried, from its first try on.
 GIVE_UP_AFTER = timedelta(days=3)
+#: How long it waits for somebody to be there who tries.
+LAPSE_AFTER = timedelta(days=7)
 #: How often announcements that nobody was there for are looked for, and how many lapse in one transaction.
 LAPSE_EVERY = timedelta(hours=1)
 LAPSE_BATCH = 1_000
@@ -105,7 +107,9 @@ class Deliverer:
         if room > 0 and types and not self.stopping.is_set():
             lease = self.leasing.new()
             due = await self.outbox.claim_announcements(list(types), now=self.now(), limit=room, lease=lease)
-            if self.leasing.allows_a_delivery(lease):  # otherwise they are left until the lease runs out
+            if due and not self.leasing.allows_a_delivery(lease):  # claiming took too long
+                await self.outbox.give_back(lease)
+            else:
                 under_way |= {asyncio.create_task(self._attempt(each)): lease for each in due}
         return bool(under_way)
 
@@ -114,16 +118,17 @@ class Deliverer:
             received = await self.receiver.receive(announcement, within=self.leasing.for_a_delivery)
         except Exception as error:  # noqa: BLE001 - one poisoned announcement must not stop the others
             received = Received(error=f"our fault: {type(error).__name__}")
+        give_up_at = announcement.give_up_at or self.now() + GIVE_UP_AFTER
         return Delivery(
             announcement=announcement,
             delivered_to=announcement.delivered_to | received.reached,
-            due_at=self._again_at(announcement, received),
+            due_at=self._again_at(announcement, received, give_up_at),
             error=received.error,
+            give_up_at=give_up_at,
         )
 
-    def _again_at(self, announcement: Announcement, received: Received) -> datetime | None:
+    def _again_at(self, announcement: Announcement, received: Received, give_up_at: datetime) -> datetime | None:
         now = self.now()
-        give_up_at = announcement.give_up_at or announcement.created_at + GIVE_UP_AFTER
         if received.error is None or received.for_good or now >= give_up_at:
             return None
         tries, pauses = announcement.attempts + 1, self.receiver.pauses
@@ -132,6 +137,9 @@ class Deliverer:
     async def _settle(self, ended: dict[asyncio.Task[Delivery], Lease]) -> int:
         """Write down how deliveries ended; gives how many succeeded."""
         by_lease: dict[Lease, list[Delivery]] = defaultdict(list)
+        failures = [task.exception() for task in ended]  # all are looked at: none may be left unheard
+        for failure in filter(None, failures):
+            raise failure
         for task, lease in ended.items():
             by_lease[lease].append(task.result())
         for lease, deliveries in by_lease.items():
@@ -147,7 +155,7 @@ class Deliverer:
             return
         lapsed, more = 0, LAPSE_BATCH
         while more == LAPSE_BATCH and not self.stopping.is_set():
-            more = await self.outbox.lapse(before=now - GIVE_UP_AFTER, now=now, limit=LAPSE_BATCH)
+            more = await self.outbox.lapse(before=now - LAPSE_AFTER, now=now, limit=LAPSE_BATCH)
             lapsed += more
         self._lapsed_at = now
         if lapsed and self.receiver.types:

@@ -134,7 +134,7 @@ class Announcement:
     created_at: datetime
     attempts: int
     delivered_to: frozenset[str]
-    #: From when on a failure is the last one; None: three days after `created_at`.
+    #: From when on a failure is the last one; None: it was not tried yet.
     give_up_at: datetime | None = None
 
 
@@ -147,6 +147,7 @@ class Delivery:
     #: When to try again; None: delivered, or given up.
     due_at: datetime | None = None
     error: str | None = None
+    give_up_at: datetime | None = None
 
     @property
     def is_given_up(self) -> bool:
@@ -165,6 +166,10 @@ class Outbox(Protocol):
 
     async def settle_deliveries(self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease) -> None:
         """Write down how deliveries ended, as far as they are still held under this lease."""
+        ...
+
+    async def give_back(self, lease: Lease) -> None:
+        """Let others deliver what is still held under this lease."""
         ...
 
     async def lapse(self, *, before: datetime, now: datetime, limit: int) -> int:

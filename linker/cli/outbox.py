@@ -47,7 +47,7 @@ To = Annotated[str | None, typer.Option("--to", help="Only on this way: webhook 
 def list_(
     dead: Annotated[bool, typer.Option("--dead", help="Those that were given up.")] = False,
     pending: Annotated[bool, typer.Option("--pending", help="Those that are still to be delivered.")] = False,
-    lapsed: Annotated[bool, typer.Option("--lapsed", help="Those that nobody was there to take for 3 days.")] = False,
+    lapsed: Annotated[bool, typer.Option("--lapsed", help="Those that nobody was there to take for a week.")] = False,
     connection: Annotated[str | None, typer.Option(metavar="ID", help="Only of this connection.")] = None,
     to: To = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = MOST,

@@ -32,7 +32,7 @@ LOG_EVENTS = {
     "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it aside for an hour.",
     "announcement.failed": "A handler of the host raised, or the webhook failed; it is tried again later.",
     "announcement.dead": "An announcement was given up: see `linker outbox list --dead`.",
-    "announcements.lapsed": "So many announcements had nobody to take them for three days: they are not told any more.",
+    "announcements.lapsed": "So many announcements had nobody to take them for a week: they are not told any more.",
     "webhook.resting": "The receiver of webhooks asked to be left alone; nothing is posted until the time told.",
     "heartbeat.failed": "A beat could not do its work, as when the database is away; the next beat tries again.",
     "heartbeat.stopped": "The heartbeat ended; `drained` says whether everything under way came to its end.",
