@@ -44,6 +44,7 @@ GONE_FOR = timedelta(hours=1)
 TOO_MUCH_FOR = timedelta(minutes=1)
 #: An answer up to this size, in bytes, is read to its end within this time, in seconds: its connection is used again.
 SHORT_ANSWER, SHORT_WAIT = 16_384, 1.0
+LAST_PORT = 65_535
 #: How names of machines end that only a private network knows.
 PRIVATE = (".internal", ".local", ".localhost")
 
@@ -102,9 +103,12 @@ def _parsed(given: str) -> httpx.URL:
         url = httpx.URL(given)
     except httpx.InvalidURL:
         url = httpx.URL()
-    if url.scheme not in {"http", "https"} or not url.host:
-        cause = "it is not a URL that begins with https://."
-        raise BadSettings("LINKER_WEBHOOK_URL", cause, "Give a URL like https://app.example.com/hooks/workable.")
+    example = "Give a URL like https://app.example.com/hooks/workable."
+    if url.scheme not in {"http", "https"} or not url.host or "%" in url.host or (url.port or 0) > LAST_PORT:
+        raise BadSettings("LINKER_WEBHOOK_URL", "it is not a URL that begins with https://.", example)
+    if url.userinfo:
+        cause = "it holds a user or a password, and URLs get into logs; the signature proves who posts."
+        raise BadSettings("LINKER_WEBHOOK_URL", cause, example)
     if url.scheme == "http" and not _is_near(url.host):
         cause = "http:// is only for this machine and for private networks, as what is posted tells of people."
         raise BadSettings("LINKER_WEBHOOK_URL", cause, "Give a URL that begins with https://.")
