@@ -174,6 +174,11 @@ class Linker(Service):
 
         return register
 
+    @property
+    def posts_to(self) -> str | None:
+        """Where announcements are posted to, without its path; None if no webhook is set."""
+        return self._webhook.origin if self._webhook else None
+
     async def deliver(self) -> int:
         """Deliver announcements that are due to the handlers of this process, and to the webhook if one is set.
 
