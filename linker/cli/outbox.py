@@ -158,14 +158,17 @@ def _ids(given: list[str] | None, all_dead: bool) -> list[str]:
 
 def _tell(screen: Screen, letters: Sequence[Letter]) -> None:
     now = datetime.now(UTC)
-    wide = screen.width >= WIDE
+    wide = screen.width >= WIDE  # where it is narrow, the connection and the error stand below
     table = plain_table("id", "what", "to", "state", "when", *(["connection", "last error"] if wide else []))
-    for column in range(5):
+    for column in (0, 2, 3):
         table.columns[column].no_wrap = True
     for letter in letters:
-        rest = [Text(letter.connection_id), Text(letter.last_error or "", style="quiet")] if wide else []
+        first, second = Text(letter.id, style="copy"), Text(letter.type)
+        more = [Text(letter.connection_id), Text(letter.last_error or "", style="quiet")]
+        if not wide:
+            first, second, more = Text("\n").join([first, more[0]]), Text("\n").join([second, more[1]]), []
         state = Text(letter.state.value, style=STYLES[letter.state])
-        table.add_row(Text(letter.id, style="copy"), letter.type, letter.to, state, _when(letter, now), *rest)
+        table.add_row(first, second, letter.to, state, _when(letter, now), *more)
     screen.tell([letter_json(each) for each in letters], table)
 
 

@@ -145,14 +145,16 @@ def test_what_cannot_be_done_is_told(linker: Terminal, receiver: Receiver) -> No
     assert (no_webhook.code, no_webhook.error["field"]) == (2, "LINKER_WEBHOOK_URL")
 
 
-def test_people_get_a_table(linker: Terminal, receiver: Receiver) -> None:
+def test_people_get_a_table(linker: Terminal, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ids stand whole; what was never posted is no news where no webhook is set."""
     empty = linker("outbox", "list")
     assert (empty.code, empty.out, "no such announcement" in empty.err) == (0, "", True)
     message_id = dead(linker, receiver)
-    shown = linker("outbox", "list", "--dead").out
-    assert message_id in shown
-    assert "webhook: 500" in shown
+    for columns in ("80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        shown = linker("outbox", "list", "--dead").out
+        assert message_id in shown
+        assert "webhook: 500" in shown
     linker.opened()
     ways = {letter["to"] for letter in linker("outbox", "list", "--pending", "--json", webhook_url="").json}
     assert ways == {"handlers"}
