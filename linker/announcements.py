@@ -3,94 +3,195 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import exists, or_, select, update
+from sqlalchemy.sql.expression import FromClause
 
 from linker.database import Database, chosen_once
 from linker.ports import Announcement, Delivery, Lease
 from linker.rows import OutboxRow
+from states.history import ANNOUNCEMENTS
 
 OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
 
+#: The error of an announcement that nobody was there to take.
+LAPSED = "nobody was there to take it"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One of the two ways that an announcement goes, each with its own columns: neither waits for the other."""
+
+    name: str
+    prefix: str
+
+    def of(self, table: FromClause, column: str) -> ColumnElement[Any]:
+        """A column of this way in the outbox, or in an alias of it."""
+        return table.c[self.prefix + column]
+
+    def values(self, **columns: Any) -> dict[str, Any]:
+        """Columns to write."""
+        return {self.prefix + column: value for column, value in columns.items()}
+
+
+HANDLERS = Lane("handlers", "")
+WEBHOOK = Lane("webhook", "hook_")
+LANES = (HANDLERS, WEBHOOK)
+
 
 class SqlOutbox:
-    """The announcements of one database."""
+    """The announcements of one database, on one of their two ways."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lane: Lane = HANDLERS) -> None:
         """Take the database; nothing is opened yet."""
         self._database = database
+        self._lane = lane
+
+    def _at(self, column: str) -> ColumnElement[Any]:
+        return self._lane.of(OUTBOX, column)
+
+    def _free(self, now: datetime) -> ColumnElement[bool]:
+        return or_(self._at("lease_until").is_(None), self._at("lease_until") <= now)
+
+    def _waits_for_earlier(self, types: Collection[str], *, tried: bool = False) -> ColumnElement[bool]:
+        """An earlier announcement of the same connection is due or will be. `tried`: it was tried before."""
+        earlier = OUTBOX.alias("earlier")
+        of_interest = [self._lane.of(earlier, "attempts") > 0] if tried else []
+        return exists().where(
+            earlier.c.connection_id == OUTBOX.c.connection_id,
+            earlier.c.id < OUTBOX.c.id,
+            self._lane.of(earlier, "due_at").is_not(None),
+            earlier.c.type.in_(types),
+            *of_interest,
+        )
 
     async def claim_announcements(
         self, types: Collection[str], *, now: datetime, limit: int, lease: Lease
     ) -> list[Announcement]:
         """Lease announcements that are due, at most the oldest undelivered one of each connection."""
-        earlier = OUTBOX.alias("earlier")
-        waits_for_earlier = exists().where(
-            earlier.c.connection_id == OUTBOX.c.connection_id,
-            earlier.c.id < OUTBOX.c.id,
-            earlier.c.due_at.is_not(None),
-            earlier.c.type.in_(types),
-        )
+
+        def work(transaction: Transaction) -> list[Announcement]:
+            found = transaction.execute(self._leasing(types, now, limit, lease, skip_locked=True)).mappings().all()
+            if not found and transaction.dialect.name == "postgresql":
+                found = transaction.execute(self._leasing(types, now, limit, lease, skip_locked=False)).mappings().all()
+            return [self._announcement(row) for row in found]
+
+        return sorted(await self._database.write_passing(work), key=lambda found: found.id)
+
+    def _leasing(self, types: Collection[str], now: datetime, limit: int, lease: Lease, *, skip_locked: bool) -> Any:
+        """The statement of a claim. `skip_locked`: leave out what others write just now.
+
+        Those others may be at the same announcements on the other way only: so a claim that found nothing waits for
+        them and looks again. Whoever waits for locks takes them in the order of the ids, so that nobody deadlocks.
+        """
         due = (
             select(OUTBOX.c.id)
             .where(
-                OUTBOX.c.due_at <= now,
+                self._at("due_at") <= now,
                 OUTBOX.c.type.in_(types),
-                or_(OUTBOX.c.lease_until.is_(None), OUTBOX.c.lease_until <= now),
-                ~waits_for_earlier,
+                self._free(now),
+                ~self._waits_for_earlier(types),
             )
-            .order_by(OUTBOX.c.due_at, OUTBOX.c.id)
+            .order_by(*((self._at("due_at"), OUTBOX.c.id) if skip_locked else (OUTBOX.c.id,)))
             .limit(limit)
-            .with_for_update(skip_locked=True, of=OUTBOX)
+            .with_for_update(skip_locked=skip_locked, of=OUTBOX)
         )
-        leased = (
+        return (
             update(OUTBOX)
             .where(OUTBOX.c.id.in_(chosen_once(due)))
-            .values(lease_holder=lease.holder, lease_until=lease.until)
+            .values(self._lane.values(lease_holder=lease.holder, lease_until=lease.until))
             .returning(OUTBOX)
         )
-
-        def work(transaction: Transaction) -> list[Announcement]:
-            return [_announcement(row) for row in transaction.execute(leased).mappings()]
-
-        return sorted(await self._database.write(work), key=lambda found: found.id)
 
     async def settle_deliveries(self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease) -> None:
         """Write down how deliveries ended, as far as they are still held under this lease."""
 
         def work(transaction: Transaction) -> None:
+            _lock_in_order(transaction, deliveries)
             for delivery in deliveries:
-                held = (OUTBOX.c.id == delivery.announcement.id, OUTBOX.c.lease_holder == lease.holder)
-                transaction.execute(update(OUTBOX).where(*held).values(_columns(delivery, now)))
+                held = (OUTBOX.c.id == delivery.announcement.id, self._at("lease_holder") == lease.holder)
+                transaction.execute(update(OUTBOX).where(*held).values(self._columns(delivery, now)))
+                if delivery.is_given_up:
+                    transaction.execute(self._its_turn_has_come(delivery.announcement, now))
 
         await self._database.write(work)
 
+    async def give_back(self, lease: Lease) -> None:
+        """Let others deliver what is still held under this lease."""
+        held = update(OUTBOX).where(self._at("lease_holder") == lease.holder)
+        free = held.values(self._lane.values(lease_holder=None, lease_until=None))
+        await self._database.write_passing(lambda transaction: transaction.execute(free))
 
-def _columns(delivery: Delivery, now: datetime) -> dict[str, Any]:
-    over = delivery.due_at is None
-    return {
-        "attempts": delivery.announcement.attempts + 1,
-        "delivered_to": sorted(delivery.delivered_to),
-        "due_at": delivery.due_at,
-        "last_error": delivery.error,
-        "delivered_at": now if over and delivery.error is None else None,
-        "dead_at": now if over and delivery.error is not None else None,
-        "lease_holder": None,
-        "lease_until": None,
-    }
+    async def lapse(self, *, before: datetime, now: datetime, limit: int) -> int:
+        """Let lapse, up to a limit, what was due before a time and was never tried; gives how many those were.
+
+        What waits behind an announcement that is being tried is not forgotten: its turn comes.
+        """
+        forgotten = select(OUTBOX.c.id).where(*self._forgotten(before, now)).limit(limit)
+        lapsed = (
+            update(OUTBOX)
+            .where(OUTBOX.c.id.in_(chosen_once(forgotten.with_for_update(skip_locked=True, of=OUTBOX))))
+            .values(self._lane.values(due_at=None, last_error=LAPSED))
+            .returning(OUTBOX.c.id)
+        )
+        return await self._database.write(lambda transaction: len(transaction.execute(lapsed).all()))
+
+    async def forgotten(self, *, before: datetime, now: datetime) -> int:
+        """How many were due before a time and were never tried, and do not wait for an earlier one."""
+        query = select(func.count()).select_from(OUTBOX).where(*self._forgotten(before, now))
+        return await self._database.read(lambda transaction: transaction.execute(query).scalar_one())
+
+    def _forgotten(self, before: datetime, now: datetime) -> list[ColumnElement[bool]]:
+        return [
+            self._at("due_at") <= before,
+            OUTBOX.c.type.in_(ANNOUNCEMENTS),
+            self._at("attempts") == 0,
+            self._free(now),
+            ~self._waits_for_earlier(ANNOUNCEMENTS, tried=True),
+        ]
+
+    def _its_turn_has_come(self, given_up: Announcement, now: datetime) -> Any:
+        """Those that waited behind one that was given up count as due from now on, not since they were written."""
+        behind = (OUTBOX.c.connection_id == given_up.connection_id, OUTBOX.c.id > given_up.id)
+        untried = (self._at("due_at") < now, self._at("attempts") == 0)
+        return update(OUTBOX).where(*behind, *untried).values(self._lane.values(due_at=now))
+
+    def _columns(self, delivery: Delivery, now: datetime) -> dict[str, Any]:
+        delivered = delivery.due_at is None and delivery.error is None
+        columns = self._lane.values(
+            attempts=delivery.announcement.attempts + 1,
+            due_at=delivery.due_at,
+            last_error=delivery.error,
+            give_up_at=delivery.give_up_at,
+            delivered_at=now if delivered else None,
+            dead_at=now if delivery.is_given_up else None,
+            lease_holder=None,
+            lease_until=None,
+        )
+        return columns | ({"delivered_to": sorted(delivery.delivered_to)} if self._lane is HANDLERS else {})
+
+    def _announcement(self, row: Mapping[Any, Any]) -> Announcement:
+        return Announcement(
+            id=row["id"],
+            message_id=row["message_id"],
+            connection_id=row["connection_id"],
+            type=row["type"],
+            payload=row["payload"],
+            created_at=row["created_at"],
+            attempts=row[self._at("attempts")],
+            delivered_to=frozenset(row["delivered_to"]) if self._lane is HANDLERS else frozenset(),
+            give_up_at=row[self._at("give_up_at")],
+        )
 
 
-def _announcement(row: Mapping[Any, Any]) -> Announcement:
-    return Announcement(
-        id=row["id"],
-        message_id=row["message_id"],
-        connection_id=row["connection_id"],
-        type=row["type"],
-        payload=row["payload"],
-        created_at=row["created_at"],
-        attempts=row["attempts"],
-        delivered_to=frozenset(row["delivered_to"]),
-    )
+def _lock_in_order(transaction: Transaction, deliveries: Sequence[Delivery]) -> None:
+    """Lock the rows that are going to be written in the order of their ids: others write them on the other way."""
+    given_up = [each.announcement.connection_id for each in deliveries if each.is_given_up]
+    if transaction.dialect.name == "postgresql" and (given_up or len(deliveries) > 1):
+        these = OUTBOX.c.id.in_([each.announcement.id for each in deliveries])
+        behind = and_(OUTBOX.c.connection_id.in_(given_up), OUTBOX.c.id >= min(d.announcement.id for d in deliveries))
+        transaction.execute(select(OUTBOX.c.id).where(or_(these, behind)).order_by(OUTBOX.c.id).with_for_update())

@@ -20,7 +20,7 @@ from linker.ports import Answer, Clock, Settlement, Store, Workable
 from linker.sealing import Sealer
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, Recruiter
-from states.duties import Duty, owed
+from states.duties import Duty, owed, owes_notice
 from states.history import Step, announcement, is_news
 from states.machine import advance
 from states.timing import Timing
@@ -116,6 +116,8 @@ class Attendant:
                 return await self._verify(held)
             case Duty.PREPARE_RECRUITER if held.recruiter is None:
                 return happened.RecruiterPrepared(self._new_recruiter()), {}
+            case Duty.FIND_RECRUITER | Duty.CHECK_HEALTH if owes_notice(held, self.clock.now(), self.timing):
+                return happened.TokenExpiring(), {}
             case Duty.PREPARE_RECRUITER | Duty.FIND_RECRUITER | Duty.CHECK_HEALTH:
                 return await self._look(held, actor)
             case Duty.PUT_ASIDE if held.deadline is not None and held.deadline <= self.clock.now():

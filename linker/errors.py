@@ -3,7 +3,7 @@
 LinkerError
 ├── BadInput            the caller gave something unusable: names the field, the cause and the next step
 │   └── BadSettings     the same, for settings and keys
-├── NotFound            no such connection
+├── NotFound            no such connection or announcement
 ├── Refused             the law or Workable says no
 ├── TryAgain            nothing is wrong with the request: the same call may work later
 │   ├── Busy            somebody else is at this connection
@@ -50,15 +50,15 @@ class BadSettings(BadInput):
 
 
 class NotFound(LinkerError):
-    """There is no connection with this id."""
+    """There is nothing with this id: no connection, no announcement."""
 
     code = "not_found"
     exit_code = 3
 
-    def __init__(self, connection_id: str) -> None:
-        """Name the id that was asked for."""
-        super().__init__(f"There is no connection {connection_id!r}. `linker list` shows those that exist.")
-        self.connection_id = connection_id
+    def __init__(self, wanted: str, *, what: str = "connection", shown_by: str = "list") -> None:
+        """Name the id that was asked for, what it should be of, and the command that shows those that exist."""
+        super().__init__(f"There is no {what} {wanted!r}. `linker {shown_by}` shows those that exist.")
+        self.wanted = wanted
 
 
 class Refused(LinkerError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,13 +14,14 @@ import structlog
 from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from linker.announcements import SqlOutbox
+from linker.announcements import WEBHOOK, SqlOutbox
 from linker.attending import Attendant, Chance
 from linker.database import Database
 from linker.errors import BadSettings, StoreUnavailable
+from linker.handlers import Handler, Handlers
 from linker.heartbeat import Heartbeat
 from linker.leasing import FOR_A_QUESTION, Leasing
-from linker.outbox import Deliverer, Handler
+from linker.outbox import Deliverer, Receiver
 from linker.ports import Clock, SystemClock, Workable
 from linker.rations import Rations
 from linker.sealing import Sealer
@@ -27,6 +29,7 @@ from linker.service import Service
 from linker.settings import Settings, load_settings
 from linker.store import SqlStore
 from linker.sweep import Sweeper
+from linker.webhooks import Nobody, webhook_of
 from linker.workable import Timeouts, WorkableClient, build_http
 
 log = structlog.get_logger("linker")
@@ -70,6 +73,7 @@ class Linker(Service):
         self.settings = settings or load_settings()
         sealer = Sealer(self.settings.secret_keys)
         self.clock = clock or SystemClock()
+        self._webhook = webhook_of(self.settings, self.clock.now)
         self._database = Database(self.settings.database_url)
         self._http = None if http or workable else build_http(connections=self.settings.concurrency + SPARE)
         leasing = Leasing(self.clock, timedelta(seconds=self.settings.lease_seconds))
@@ -95,9 +99,12 @@ class Linker(Service):
         )
         super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing)
         self._heartbeats: list[Heartbeat] = []
-        self._deliverer = Deliverer(
-            outbox=SqlOutbox(self._database), leasing=leasing, dice=chance.dice, now=self.clock.now
-        )
+        self._handlers = Handlers()
+        self._calling = self._deliverer(SqlOutbox(self._database), self._handlers, chance)
+        self._posting = self._deliverer(SqlOutbox(self._database, WEBHOOK), self._webhook or Nobody(), chance)
+
+    def _deliverer(self, outbox: SqlOutbox, receiver: Receiver, chance: Chance) -> Deliverer:
+        return Deliverer(outbox=outbox, receiver=receiver, leasing=self._leasing, dice=chance.dice, now=self.clock.now)
 
     def _client(self, http: httpx.AsyncClient | None) -> WorkableClient:
         assert http is not None, "a client is made unless one is handed over"
@@ -137,6 +144,8 @@ class Linker(Service):
     async def _close(self) -> None:
         if self._http is not None:
             await self._http.aclose()
+        if self._webhook is not None:
+            await self._webhook.http.aclose()
         await to_thread.run_sync(self._database.close)
 
     async def _refuse_missing_keys(self) -> None:
@@ -161,14 +170,22 @@ class Linker(Service):
         """
 
         def register(handler: H) -> H:
-            self._deliverer.on(name, handler)
+            self._handlers.on(name, handler)
             return handler
 
         return register
 
+    @property
+    def posts_to(self) -> str | None:
+        """Where announcements are posted to, without its path; None if no webhook is set."""
+        return self._webhook.origin if self._webhook else None
+
     async def deliver(self) -> int:
-        """Deliver announcements that are due to the handlers of this process; gives how many were delivered."""
-        return await self._deliverer.deliver()
+        """Deliver announcements that are due to the handlers of this process, and to the webhook if one is set.
+
+        Gives how many deliveries there were.
+        """
+        return sum(await asyncio.gather(self._calling.deliver(), self._posting.deliver()))
 
     # the heartbeat
 
@@ -176,10 +193,13 @@ class Linker(Service):
     async def heartbeat(self, scheduler: AsyncIOScheduler | None = None) -> AsyncIterator[Heartbeat]:
         """Attend what is due and deliver announcements every few seconds, as long as the context is open.
 
+        Sweeping, calling handlers and posting to the webhook do not wait for one another.
+
         Args:
             scheduler: the host's own, already running; by default one is made and stopped here.
         """
-        beats = {"sweep": self._sweep, "deliver": self.deliver}
+        beats = {"sweep": self._sweep, "call": self._calling.deliver, "post": self._posting.deliver}
+        stopping = (self._sweeper.stopping, self._calling.stopping, self._posting.stopping)
         heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
         heartbeat.start()
         self._heartbeats.append(heartbeat)
@@ -187,9 +207,11 @@ class Linker(Service):
             yield heartbeat
         finally:
             self._heartbeats.remove(heartbeat)
-            self._sweeper.stopping.set()
+            for each in stopping:
+                each.set()
             drained = await heartbeat.stop(DRAIN)
-            self._sweeper.stopping.clear()
+            for each in stopping:
+                each.clear()
             log.info("heartbeat.stopped", drained=drained)
 
     async def _sweep(self) -> None:
@@ -202,4 +224,5 @@ class Linker(Service):
         """Let the heartbeat deliver now."""
         if announcement is not None:
             for heartbeat in self._heartbeats:
-                heartbeat.wake("deliver")
+                heartbeat.wake("call")
+                heartbeat.wake("post")

@@ -13,6 +13,10 @@ from linker.ports import Clock, Lease
 
 #: With less than this share of it left, a lease is not used for a call any more: longer than any question may take.
 NEEDED = 0.3
+#: The share of a lease that a delivery to the host may take at most; the rest is for claiming and writing down.
+FOR_A_DELIVERY = 0.5
+#: How long a delivery may take, in seconds, however long leases are.
+DELIVERY_TIME = 15.0
 #: The share of a lease that a question to Workable may take at most.
 FOR_A_QUESTION = 0.25
 
@@ -52,6 +56,15 @@ class Leasing:
     def renew_every(self) -> float:
         """How often leases are renewed, in seconds: one lost try does no harm."""
         return self._length.total_seconds() / 3
+
+    @property
+    def for_a_delivery(self) -> float:
+        """How long a delivery may take, in seconds: it ends before its lease does."""
+        return min(DELIVERY_TIME, self._length.total_seconds() * FOR_A_DELIVERY)
+
+    def allows_a_delivery(self, lease: Lease) -> bool:
+        """True if a delivery that begins now surely ends before the lease does."""
+        return self._clock.now() + timedelta(seconds=self.for_a_delivery) <= lease.until
 
     def allows_a_call(self, lease: Lease) -> bool:
         """True if a call that begins now surely ends before the lease does."""

@@ -128,6 +128,7 @@ def connection(row: Mapping[Any, Any]) -> Connection:
         last_ok_at=row["last_ok_at"],
         paused_at=row["paused_at"],
         closed_at=row["closed_at"],
+        expiry_told=row["expiry_told"],
         version=row["version"],
         last_seq=row["last_seq"],
         updated_at=row["updated_at"],

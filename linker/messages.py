@@ -118,6 +118,7 @@ def message(one: Settlement) -> dict[str, Any]:
         },
         "created_at": one.step.at,
         "due_at": one.step.at,
+        "hook_due_at": one.step.at,
         "attempts": 0,
         "delivered_to": [],
     }

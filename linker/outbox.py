@@ -1,155 +1,185 @@
-"""Telling the host: handlers are called at least once, after the commit, in order for each connection.
+"""Telling the host: each announcement at least once, after the commit, in order for each connection.
 
-A handler that raises is called again later, and only that one: it harms no other handler and no other connection.
-A process delivers only what it has handlers for; a process without handlers leaves the announcements to others.
+A receiver takes announcements: the handlers of this process, or the webhook. Each has a way through the outbox of its
+own, so that neither waits for the other; and nobody who links waits for either. What a receiver does not take is tried
+again for three days, then it is a dead letter, and the next one of its connection goes on.
+
+A process delivers only what it has a receiver for. What nobody was there to take for a week lapses: whoever begins to
+listen is not told of years ago.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import itertools
-from collections.abc import Awaitable, Callable, Container
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import ClassVar, Protocol
 
 import structlog
-from anyio import CapacityLimiter, to_thread
 
-from linker.errors import BadInput
 from linker.leasing import Leasing
-from linker.ports import Announcement, Delivery, Outbox
-from states.history import ANNOUNCEMENTS
+from linker.ports import Announcement, Delivery, Lease, Outbox
 from states.timing import Timing, next_try
 
 log = structlog.get_logger("linker")
 
-Handler = Callable[[Announcement], Awaitable[None] | None]
-
-#: How long a handler that raises is tried again before the announcement is given up.
+#: How long an announcement is tried, from its first try on.
 GIVE_UP_AFTER = timedelta(days=3)
-#: How long a handler may take, in seconds: less than a lease lasts.
-HANDLER_TIME = 15.0
-#: How many announcements are leased in one transaction.
-BATCH = 100
-#: The pauses between two tries: 5 s, doubling up to an hour, with full jitter.
-RETRY = Timing()
-
-
-def announcement_named(name: str) -> str:
-    """The full name of an announcement: `linked` means `connection.linked`.
-
-    Raises:
-        BadInput: there is no such announcement.
-    """
-    for known in ANNOUNCEMENTS:
-        if name in {known, known.removeprefix("connection.")}:
-            return known
-    raise BadInput("announcement", f"there is none called {name!r}.", f"There are: {', '.join(ANNOUNCEMENTS)}.")
+#: How long it waits for somebody to be there who tries.
+LAPSE_AFTER = timedelta(days=7)
+#: How often announcements that nobody was there for are looked for, and how many lapse in one transaction.
+LAPSE_EVERY = timedelta(hours=1)
+LAPSE_BATCH = 1_000
+#: How long deliveries that end are gathered before they are written in one commit, in seconds.
+GATHER = 0.02
+#: How long a slow delivery keeps us from looking for what else is due, in seconds.
+LOOK_AGAIN = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
+class Received:
+    """What became of an announcement at its receiver."""
+
+    #: The names of those that have it now.
+    reached: frozenset[str] = frozenset()
+    #: What went wrong, in short and without any secret; None: nothing.
+    error: str | None = None
+    #: The receiver asked not to be told again before this time.
+    retry_at: datetime | None = None
+    #: Trying again is of no use.
+    for_good: bool = False
+
+
+class Receiver(Protocol):
+    """Who takes announcements."""
+
+    #: How many are delivered at the same time.
+    at_once: ClassVar[int]
+    #: The pauses between two tries.
+    pauses: ClassVar[Timing]
+
+    @property
+    def types(self) -> Collection[str]:
+        """The kinds that are taken now; none: nothing is claimed."""
+        ...
+
+    async def receive(self, announcement: Announcement, *, within: float) -> Received:
+        """Take an announcement, within so many seconds. Trouble is an answer, never an exception."""
+        ...
+
+
+@dataclass(kw_only=True)
 class Deliverer:
-    """Delivers announcements to the handlers of this process."""
+    """Brings announcements to one receiver."""
 
     outbox: Outbox
+    receiver: Receiver
     leasing: Leasing
     dice: Callable[[], float]
     now: Callable[[], datetime]
-    handlers: dict[str, dict[str, Handler]] = field(default_factory=dict)
-    #: Calls of plain functions that have not ended yet: (handler, message).
-    under_way: set[tuple[str, str]] = field(default_factory=set)
-
-    def on(self, name: str, handler: Handler) -> None:
-        """Call `handler` for announcements of this name. Its module and name say, over restarts, who has what."""
-        listening = self.handlers.setdefault(announcement_named(name), {})
-        if handler not in listening.values():
-            listening[_known_as(handler, listening)] = handler
+    #: Once set, nothing more is claimed; what is under way is finished.
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _lapsed_at: datetime | None = None
 
     async def deliver(self) -> int:
-        """Deliver what is due, also what becomes due by that; gives how many announcements were delivered."""
+        """Deliver what is due, also what becomes due by that; gives how many announcements were delivered.
+
+        A slow delivery holds up its own connection only: the others are claimed and written down meanwhile.
+        """
+        await self._let_lapse()
         delivered = 0
-        while self.handlers:
-            lease = self.leasing.new()
-            due = await self.outbox.claim_announcements(list(self.handlers), now=self.now(), limit=BATCH, lease=lease)
-            if not due:
-                break
-            deliveries = await asyncio.gather(*(self._deliver(announcement) for announcement in due))
-            await self.outbox.settle_deliveries(deliveries, now=self.now(), lease=lease)
-            delivered += sum(delivery.due_at is None and delivery.error is None for delivery in deliveries)
+        under_way: dict[asyncio.Task[Delivery], Lease] = {}
+        try:
+            while await self._begin(under_way):
+                await asyncio.wait(under_way, timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(GATHER if any(not task.done() for task in under_way) else 0)
+                delivered += await self._settle({task: under_way.pop(task) for task in _ended(under_way)})
+        finally:
+            await _cancel(under_way)
         return delivered
 
-    async def _deliver(self, announcement: Announcement) -> Delivery:
-        owed = {
-            known_as: handler
-            for known_as, handler in self.handlers[announcement.type].items()
-            if known_as not in announcement.delivered_to
-        }
-        said = await asyncio.gather(
-            *(self._call(handler, known_as, announcement) for known_as, handler in owed.items())
-        )
-        reached = {known_as for known_as, error in zip(owed, said, strict=True) if error is None}
-        error = next(filter(None, said), None)
-        due_at = self._again_at(announcement) if error else None
-        delivered_to = announcement.delivered_to | reached
-        return Delivery(announcement=announcement, delivered_to=delivered_to, due_at=due_at, error=error)
+    async def _begin(self, under_way: dict[asyncio.Task[Delivery], Lease]) -> bool:
+        """Begin as many deliveries as there is room for; True if any is under way."""
+        room = self.receiver.at_once - len(under_way)
+        types = self.receiver.types
+        if room > 0 and types and not self.stopping.is_set():
+            lease = self.leasing.new()
+            due = await self.outbox.claim_announcements(list(types), now=self.now(), limit=room, lease=lease)
+            if due and not self.leasing.allows_a_delivery(lease):  # claiming took too long
+                await self.outbox.give_back(lease)
+            else:
+                under_way |= {asyncio.create_task(self._attempt(each)): lease for each in due}
+        return bool(under_way)
 
-    async def _call(self, handler: Handler, known_as: str, announcement: Announcement) -> str | None:
-        """Call a handler, unless its call of before is still under way; gives what it raised, in short."""
-        call = (known_as, announcement.message_id)
-        if call in self.under_way:
-            return f"{known_as}: still under way"
-        return await _call(handler, known_as, announcement, self.under_way)
-
-    def _again_at(self, announcement: Announcement) -> datetime | None:
-        if self.now() - announcement.created_at >= GIVE_UP_AFTER:
-            return None
-        return next_try(self.now(), announcement.attempts + 1, self.dice(), RETRY)
-
-
-def _known_as(handler: Handler, taken: Container[str]) -> str:
-    """A handler's module and name; a number sets apart those that share them, as functions made in a loop do."""
-    name = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', type(handler).__qualname__)}"
-    numbered = (name if number == 1 else f"{name}#{number}" for number in itertools.count(1))
-    return next(free for free in numbered if free not in taken)
-
-
-def _is_cancelled() -> bool:
-    """True if we are asked to stop; a handler may also raise CancelledError by itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _call(
-    handler: Handler, known_as: str, announcement: Announcement, under_way: set[tuple[str, str]]
-) -> str | None:
-    try:
-        async with asyncio.timeout(HANDLER_TIME):
-            if inspect.iscoroutinefunction(handler):
-                await handler(announcement)
-            elif inspect.isawaitable(later := await _in_thread(handler, known_as, announcement, under_way)):
-                await later
-    except (Exception, asyncio.CancelledError) as error:
-        if _is_cancelled():
-            raise
-        log.warning(
-            "announcement.failed", handler=known_as, type=announcement.type, connection_id=announcement.connection_id
-        )
-        return f"{known_as}: {type(error).__name__}"
-    return None
-
-
-async def _in_thread(
-    handler: Handler, known_as: str, announcement: Announcement, under_way: set[tuple[str, str]]
-) -> Awaitable[None] | None:
-    """Call a plain function in a thread that nobody else needs; one that hangs is left behind, and known to be."""
-    call = (known_as, announcement.message_id)
-
-    def called() -> Awaitable[None] | None:
+    async def _attempt(self, announcement: Announcement) -> Delivery:
         try:
-            return handler(announcement)
-        finally:
-            under_way.discard(call)
+            received = await self.receiver.receive(announcement, within=self.leasing.for_a_delivery)
+        except Exception as error:  # noqa: BLE001 - one poisoned announcement must not stop the others
+            received = Received(error=f"our fault: {type(error).__name__}")
+        give_up_at = announcement.give_up_at or self.now() + GIVE_UP_AFTER
+        return Delivery(
+            announcement=announcement,
+            delivered_to=announcement.delivered_to | received.reached,
+            due_at=self._again_at(announcement, received, give_up_at),
+            error=received.error,
+            give_up_at=give_up_at,
+        )
 
-    under_way.add(call)
-    return await to_thread.run_sync(called, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+    def _again_at(self, announcement: Announcement, received: Received, give_up_at: datetime) -> datetime | None:
+        now = self.now()
+        if received.error is None or received.for_good or now >= give_up_at:
+            return None
+        tries, pauses = announcement.attempts + 1, self.receiver.pauses
+        return next_try(now, tries, self.dice(), pauses, at_least=received.retry_at)
+
+    async def _settle(self, ended: dict[asyncio.Task[Delivery], Lease]) -> int:
+        """Write down how deliveries ended; gives how many succeeded."""
+        by_lease: dict[Lease, list[Delivery]] = defaultdict(list)
+        failures = [task.exception() for task in ended]  # all are looked at: none may be left unheard
+        for failure in filter(None, failures):
+            raise failure
+        for task, lease in ended.items():
+            by_lease[lease].append(task.result())
+        for lease, deliveries in by_lease.items():
+            await self.outbox.settle_deliveries(deliveries, now=self.now(), lease=lease)
+        every = [delivery for deliveries in by_lease.values() for delivery in deliveries]
+        for delivery in every:
+            _log_failure(delivery)
+        return sum(delivery.error is None for delivery in every)
+
+    async def _let_lapse(self) -> None:
+        now = self.now()
+        if self._lapsed_at is not None and now - self._lapsed_at < LAPSE_EVERY:
+            return
+        lapsed, more = 0, LAPSE_BATCH
+        while more == LAPSE_BATCH and not self.stopping.is_set():
+            more = await self.outbox.lapse(before=now - LAPSE_AFTER, now=now, limit=LAPSE_BATCH)
+            lapsed += more
+        self._lapsed_at = now
+        if lapsed and self.receiver.types:
+            log.warning("announcements.lapsed", count=lapsed)
+
+
+def _ended(under_way: Collection[asyncio.Task[Delivery]]) -> list[asyncio.Task[Delivery]]:
+    return [task for task in under_way if task.done()]
+
+
+async def _cancel(under_way: Collection[asyncio.Task[Delivery]]) -> None:
+    """End deliveries that nobody waits for any more: they are told again, when their leases have run out."""
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def _log_failure(delivery: Delivery) -> None:
+    if delivery.error is None:
+        return
+    announcement = delivery.announcement
+    told = {"type": announcement.type, "connection_id": announcement.connection_id}
+    told |= {"message_id": announcement.message_id, "reason": delivery.error}
+    if delivery.is_given_up:
+        log.error("announcement.dead", **told)
+    else:
+        log.warning("announcement.failed", **told, attempts=announcement.attempts + 1)

@@ -146,6 +146,8 @@ class Announcement:
     created_at: datetime
     attempts: int
     delivered_to: frozenset[str]
+    #: From when on a failure is the last one; None: it was not tried yet.
+    give_up_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +159,12 @@ class Delivery:
     #: When to try again; None: delivered, or given up.
     due_at: datetime | None = None
     error: str | None = None
+    give_up_at: datetime | None = None
+
+    @property
+    def is_given_up(self) -> bool:
+        """True for a dead letter: it failed, and is not tried again."""
+        return self.due_at is None and self.error is not None
 
 
 class Outbox(Protocol):
@@ -170,4 +178,12 @@ class Outbox(Protocol):
 
     async def settle_deliveries(self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease) -> None:
         """Write down how deliveries ended, as far as they are still held under this lease."""
+        ...
+
+    async def give_back(self, lease: Lease) -> None:
+        """Let others deliver what is still held under this lease."""
+        ...
+
+    async def lapse(self, *, before: datetime, now: datetime, limit: int) -> int:
+        """Let lapse, up to a limit, what was due before a time and was never tried; gives how many those were."""
         ...

@@ -11,12 +11,18 @@ from linker.store import SqlStore
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[SqlStore]:
-    """Open the store, and close it afterwards. Raises StoreUnavailable, SchemaMismatch."""
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """Open the database, and close it afterwards. Raises StoreUnavailable, SchemaMismatch."""
     database = Database(settings.database_url)
     try:
-        store = SqlStore(database)
-        await store.open()
-        yield store
+        await SqlStore(database).open()
+        yield database
     finally:
         database.close()
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[SqlStore]:
+    """Open the store, and close it afterwards. Raises StoreUnavailable, SchemaMismatch."""
+    async with open_database(settings) as database:
+        yield SqlStore(database)

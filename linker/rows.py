@@ -161,6 +161,7 @@ class ConnectionRow(Table, table=True):
     lease_holder: str | None = _text()
     lease_until: datetime | None = _time()
     law: str = _text(null=False)
+    expiry_told: date | None = None
 
 
 class StepRow(Table, table=True):
@@ -189,13 +190,16 @@ class StepRow(Table, table=True):
 class OutboxRow(Table, table=True):
     """An announcement to the host, written in the commit of the transition that it announces.
 
-    `delivered_to` names the receivers that have it; `message_id` is stable over all tries.
+    It goes two ways that know nothing of each other: to the handlers, and (`hook_…`) to the webhook. On each it is due
+    until it was delivered, given up (`dead_at`), dropped by an operator, or had nobody to go to for too long: then none
+    of the three times is set. `delivered_to` names the handlers that have it; `message_id` is stable over all tries.
     """
 
     __tablename__: ClassVar[str] = "outbox"
     __table_args__: ClassVar[Any] = (
         Index("outbox_due", "type", "due_at", **_where("due_at IS NOT NULL")),
         Index("outbox_order", "connection_id", "id"),
+        Index("outbox_hook_due", "hook_due_at", **_where("hook_due_at IS NOT NULL")),
     )
 
     id: int | None = Field(default=None, sa_column=Column(RowId, primary_key=True, autoincrement=True))
@@ -213,6 +217,17 @@ class OutboxRow(Table, table=True):
     dead_at: datetime | None = _time()
     lease_holder: str | None = _text()
     lease_until: datetime | None = _time()
+    give_up_at: datetime | None = _time()
+    dropped_at: datetime | None = _time()
+    hook_due_at: datetime | None = _time()
+    hook_attempts: int = Field(default=0, sa_column=Column(Integer(), nullable=False, server_default="0"))
+    hook_last_error: str | None = _text()
+    hook_delivered_at: datetime | None = _time()
+    hook_dead_at: datetime | None = _time()
+    hook_lease_holder: str | None = _text()
+    hook_lease_until: datetime | None = _time()
+    hook_give_up_at: datetime | None = _time()
+    hook_dropped_at: datetime | None = _time()
 
 
 class LinkRow(Table, table=True):

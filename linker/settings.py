@@ -35,7 +35,9 @@ def _lower(given: object) -> object:
 
 
 def _split(given: object) -> object:
-    """Several keys in one variable are separated by commas."""
+    """Several keys in one variable are separated by commas; one alone needs no list."""
+    if isinstance(given, SecretStr):
+        return (given,)
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
 
@@ -102,9 +104,10 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"
     #: Where the connection dialog is reached from outside; for a later version, not used yet.
     public_url: str | None = None
-    #: Where announcements are posted to, and the secret that signs them; for a later version, nothing is posted yet.
-    webhook_url: str | None = None
-    webhook_secret: SecretStr | None = None
+    #: Where announcements are posted to: https://, or http:// on this machine and in a private network.
+    webhook_url: str | None = Field(default=None, repr=False)
+    #: The secrets that sign what is posted, newest first, separated by commas. `linker keys new --webhook` makes one.
+    webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
 
     #: The shortest and the longest pause between two looks for a recruiter; between them: its age / `poll_share`.
     poll_first: Span = timedelta(seconds=10)
@@ -116,6 +119,8 @@ class Settings(BaseSettings):
     token_within: Span = timedelta(days=30)
     #: How often a linked account is checked.
     health_every: Span = timedelta(hours=24)
+    #: How long before its last day the host is told that a token expires.
+    expiry_notice: Span = timedelta(days=14)
     #: The first and the longest pause after a try without an answer.
     backoff_first: Span = timedelta(seconds=5)
     backoff_last: Span = timedelta(hours=1)
@@ -133,6 +138,7 @@ class Settings(BaseSettings):
             recruiter_within=self.recruiter_within,
             token_within=self.token_within,
             health_every=self.health_every,
+            expiry_notice=self.expiry_notice,
             backoff_first=self.backoff_first,
             backoff_last=self.backoff_last,
             refusals=self.refusals,

@@ -111,6 +111,8 @@ class Connection:
     last_ok_at: datetime | None = None
     paused_at: datetime | None = None
     closed_at: datetime | None = None
+    #: The last day of a token that the host was told will expire soon.
+    expiry_told: date | None = None
     #: The fencing token: it grows with every claim and every write, and a write is compared with what was read.
     version: int = 0
     #: The number of the last step.

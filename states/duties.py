@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from states.connection import Connection, ConnectionState
+from states.timing import Timing, notice_at
 
 
 class Duty(StrEnum):
@@ -35,3 +37,12 @@ def owed(connection: Connection) -> Duty:
     if connection.candidate is not None:
         return Duty.VERIFY_TOKEN
     return _BY_STATE[connection.state]
+
+
+def owes_notice(connection: Connection, now: datetime, timing: Timing) -> bool:
+    """True if the host has to be told, before anything else is done, that the token in use expires soon."""
+    expires_on = connection.token.expires_on if connection.token else None
+    if expires_on is None or expires_on == connection.expiry_told:
+        return False
+    told_in = {ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED}
+    return connection.state in told_in and now >= notice_at(expires_on, timing)

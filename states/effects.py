@@ -10,7 +10,7 @@ from typing import Any
 from states import events as happened
 from states.connection import Connection, ConnectionState, Doubt, Problem, altered
 from states.problems import TRANSIENT, ProblemCode
-from states.timing import Timing, next_doubt, next_health, next_poll, next_try
+from states.timing import Timing, next_doubt, next_health, next_poll, next_try, notice_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def enter(connection: Connection, state: ConnectionState, moment: Moment) -> Con
             return altered(
                 entered,
                 linked_at=entered.linked_at or moment.now,
-                due_at=next_health(moment.now, moment.dice, moment.timing),
+                due_at=_next_check(entered, moment),
             )
         case ConnectionState.FAILED:
             return altered(entered, due_at=None)
@@ -49,6 +49,15 @@ def enter(connection: Connection, state: ConnectionState, moment: Moment) -> Con
 def _await_token(connection: Connection, moment: Moment) -> Connection:
     deadline = moment.now + moment.timing.token_within
     return altered(connection, deadline=deadline, due_at=moment.now if connection.candidate else deadline)
+
+
+def _next_check(connection: Connection, moment: Moment) -> datetime:
+    """The next check of a linked account, or the day on which the host has to be told that the token expires."""
+    check = next_health(moment.now, moment.dice, moment.timing)
+    expires_on = connection.token.expires_on if connection.token else None
+    if expires_on is None or expires_on == connection.expiry_told:
+        return check
+    return max(moment.now, min(check, notice_at(expires_on, moment.timing)))
 
 
 def _named(connection: Connection, code: ProblemCode, moment: Moment, detail: str | None = None) -> Problem:
@@ -148,7 +157,7 @@ def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: Momen
 
 
 def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: Moment) -> Connection:
-    return _answered(c, m, recruiter=_seen(c, event.recruiter_id), due_at=next_health(m.now, m.dice, m.timing))
+    return _answered(c, m, recruiter=_seen(c, event.recruiter_id), due_at=_next_check(c, m))
 
 
 def same_series(one: ProblemCode, other: ProblemCode) -> bool:
@@ -164,6 +173,12 @@ def _refusal_doubted(c: Connection, event: happened.RefusalDoubted, m: Moment) -
     if c.state is ConnectionState.AWAITING_RECRUITER:  # whoever waits for a recruiter is looked after as before
         due_at = min(due_at, next_poll(m.now, m.now - c.state_since, m.dice, m.timing))
     return altered(c, doubt=doubt, attempts=0, not_before=None, due_at=due_at)
+
+
+def _token_expiring(c: Connection, event: happened.TokenExpiring, m: Moment) -> Connection:
+    """Whoever is told is looked after at once: the notice took the place of a look."""
+    assert c.token is not None, "the law's guard looked at the token"
+    return altered(c, expiry_told=c.token.expires_on, due_at=m.now)
 
 
 def _recruiter_vanished(c: Connection, event: happened.RecruiterVanished, m: Moment) -> Connection:
@@ -324,6 +339,7 @@ EFFECTS: dict[type[happened.Event], Effect] = {
     happened.ScopeLost: _scope_lost,
     happened.AccountMoved: _account_moved,
     happened.HealthConfirmed: _health_confirmed,
+    happened.TokenExpiring: _token_expiring,
     happened.RecruiterVanished: _recruiter_vanished,
     happened.ReplacementSubmitted: _replacement_submitted,
     happened.ReplacementAccepted: _replacement_accepted,

@@ -124,6 +124,11 @@ class HealthConfirmed(Event):
 
 
 @dataclass(frozen=True)
+class TokenExpiring(Event):
+    """The token in use has only some days left, by the date that the person gave."""
+
+
+@dataclass(frozen=True)
 class RecruiterVanished(Event):
     """Our recruiter was removed from a linked account: it was missing again and again."""
 

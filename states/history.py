@@ -30,6 +30,7 @@ ANNOUNCEMENTS = (
     "connection.linked",
     "connection.failed",
     "connection.recovered",
+    "token.expiring",
     "recruiter.removed",
     "connection.unlinked",
 )
@@ -66,6 +67,8 @@ def announcement(before: Connection, after: Connection, event: happened.Event) -
     match event:
         case happened.TokenAccepted() | happened.ReplacementAccepted():
             return "token.accepted"
+        case happened.TokenExpiring():
+            return "token.expiring"
         case happened.RecruiterVanished():
             return "recruiter.removed"
         case happened.Unlinked():

@@ -54,6 +54,12 @@ def recruiter_issued(connection: Connection, event: happened.Event) -> bool:
     return token_held(connection, event) and connection.recruiter is not None
 
 
+def expiry_untold(connection: Connection, _: happened.Event) -> bool:
+    """A token is held whose last day is known, and the host was not told of that day yet."""
+    expires_on = connection.token.expires_on if connection.token else None
+    return expires_on is not None and expires_on != connection.expiry_told
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transition:
     """One row of the law."""
@@ -112,6 +118,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     # the link
     *_rows(happened.HealthConfirmed, (LINKED,), STAYS, RECRUITERS),
     *_rows(happened.RefusalDoubted, WORKING, STAYS, RECRUITERS),
+    *_rows(happened.TokenExpiring, (AWAITING_RECRUITER, LINKED), STAYS, guard=expiry_untold),
     *_rows(happened.RecruiterVanished, (LINKED,), AWAITING_RECRUITER, RECRUITERS),
     *_rows(happened.TokenRevoked, WORKING, FAILED, RECRUITERS),
     *_rows(happened.ScopeLost, WORKING, FAILED, RECRUITERS),

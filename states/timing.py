@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class Timing:
     #: The pause after the first try without an answer; it doubles up to the longest one.
     backoff_first: timedelta = timedelta(seconds=5)
     backoff_last: timedelta = timedelta(hours=1)
+    #: How long before a token's last day the host is told.
+    expiry_notice: timedelta = timedelta(days=14)
     #: A refusal ends a working link only after so many in a row, spread over at least this time.
     refusals: int = 3
     refusals_spread: timedelta = timedelta(hours=1)
@@ -72,6 +74,11 @@ def next_try(
 def next_health(now: datetime, dice: float, timing: Timing) -> datetime:
     """The next check of a linked account, up to a tenth earlier or later so that checks spread over the day."""
     return now + timing.health_every * (0.9 + 0.2 * dice)
+
+
+def notice_at(expires_on: date, timing: Timing) -> datetime:
+    """When the host is told that a token expires: so long before its last day begins, in UTC."""
+    return datetime.combine(expires_on, time(), tzinfo=UTC) - timing.expiry_notice
 
 
 def next_doubt(now: datetime, dice: float, timing: Timing) -> datetime:

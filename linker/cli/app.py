@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
         "operators", "Let a failed connection go on, with the token that it holds or with a new one.", OPERATING
     ),
     "unlink": Verb("operators", "Give a connection up for good: its secrets are wiped and it is closed.", OPERATING),
+    "outbox": Verb("outbox", "What the host was told and is still to be told.", OPERATING),
     "sweep": Verb("running", "Attend everything that is due, once.", RUNNING),
     "worker": Verb(
         "running", "Keep the heartbeat going until SIGTERM or SIGINT; what is in flight is finished first.", RUNNING

@@ -146,7 +146,8 @@ def due(c: Connection, now: datetime) -> str:
 # several
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
+    """An empty table without lines around it."""
     table = Table(box=box.SIMPLE_HEAD, header_style="label", pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -157,7 +158,7 @@ def connections_table(found: Sequence[Connection], now: datetime, width: int) ->
     """Connections, a line for each; where it is narrow, two: the owner and the problem stand below."""
     wide = width >= WIDE
     columns = ("id", "owner", "state", "problem (who must act)") if wide else ("id, owner", "state, problem")
-    table = _table(*columns, "next look")
+    table = plain_table(*columns, "next look")
     for column in (0, len(columns)):
         table.columns[column].no_wrap = wide or column > 0
     for c in found:
@@ -185,7 +186,7 @@ def _due_in_short(c: Connection, now: datetime) -> str:
 def history_table(steps: Sequence[Step], width: int) -> RenderableType:
     """A connection's history. Where it is narrow, who did it and what was seen stand below the event."""
     wide = width >= WIDE
-    table = _table("#", "at", "event", "state", *(["by", "what was seen"] if wide else []))
+    table = plain_table("#", "at", "event", "state", *(["by", "what was seen"] if wide else []))
     for column in (0, 1, 3):
         table.columns[column].no_wrap = True
     table.columns[0].justify = "right"

@@ -18,8 +18,9 @@ from typing import Literal
 
 import httpx
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import func, select, text
+from sqlalchemy import func, or_, select, text
 
+from linker.announcements import LANES, OUTBOX, WEBHOOK, SqlOutbox
 from linker.cli.endings import OUR_FAULT, TRY_AGAIN
 from linker.cli.human import span
 from linker.cli.schemas import MEANINGS, compared, file_of
@@ -30,6 +31,7 @@ from linker.rows import ConnectionRow
 from linker.sealing import Sealer
 from linker.settings import Settings, load_settings
 from linker.store import SqlStore
+from linker.webhooks import webhook_of
 from linker.workable import build_http
 from states.problems import PROBLEMS, ProblemOwner
 
@@ -89,6 +91,8 @@ async def examine(*, offline: bool = False) -> AsyncIterator[Check]:
     yield ok("settings", "they can be read")
     async for check in _stored(settings):
         yield check
+    if (webhook := _webhook(settings)) is not None:
+        yield webhook
     if not offline:
         async for check in _workable(settings):
             yield check
@@ -175,6 +179,7 @@ async def _contents(database: Database, sealer: Sealer | None, settings: Setting
     yield await database.read(_states)
     yield await database.read(lambda transaction: _backlog(transaction, settings))
     yield await database.read(_operators)
+    yield await _letters(database, settings)
 
 
 def _writable(transaction: Transaction, name: str) -> Check:
@@ -231,6 +236,34 @@ def _backlog(transaction: Transaction, settings: Settings) -> Check:
     if lag > max(LAG, 10 * timedelta(seconds=settings.sweep_seconds)):
         return failed("due", said, "Nobody attends them: start `linker worker`, or look at its log.", TRY_AGAIN)
     return ok("due", said)
+
+
+async def _letters(database: Database, settings: Settings) -> Check:
+    """What the host was not told: what should have been posted long ago, and dead letters."""
+    now = datetime.now(UTC)
+    waiting = await SqlOutbox(database, WEBHOOK).forgotten(before=now - LAG, now=now) if settings.webhook_url else 0
+    if waiting:
+        said = f"{waiting} announcements should have been posted more than {span(LAG)} ago"
+        return failed("outbox", said, "Nobody posts them: start `linker worker`, or look at its log.", TRY_AGAIN)
+    dead = or_(*(lane.of(OUTBOX, "dead_at").is_not(None) for lane in LANES))
+    query = select(func.count()).select_from(OUTBOX).where(dead)
+    if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
+        said = f"{count} announcements were given up"
+        return care("outbox", said, "See `linker outbox list --dead`, mend the receiver, then `linker outbox retry`.")
+    return ok("outbox", "no announcement was given up")
+
+
+def _webhook(settings: Settings) -> Check | None:
+    """Half a webhook is none; the receiver is not called."""
+    if settings.webhook_url is None:
+        advice = "Set LINKER_WEBHOOK_URL too, or drop the secret."
+        return care("webhook", "a secret is set, and no URL", advice) if settings.webhook_secret else None
+    try:
+        webhook = webhook_of(settings, lambda: datetime.now(UTC))
+    except LinkerError as error:
+        return _error("webhook", error)
+    assert webhook is not None, "a URL is set"
+    return ok("webhook", f"announcements are posted to {webhook.origin}, signed with {len(webhook.signings)} secret(s)")
 
 
 def _operators(transaction: Transaction) -> Check:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -18,31 +19,41 @@ from linker.cli.screen import Screen
 from linker.rotation import Rotated, rotate_keys
 from linker.sealing import new_key
 from linker.settings import load_settings
+from linker.webhooks import new_webhook_secret
 
 app = typer.Typer()
 keys = typer.Typer(help="The keys that seal tokens.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 
 
+ABOUT_KEYS = (
+    "Keep it in your secret store, apart from the backups of the database. Use it with\n"
+    "  export LINKER_SECRET_KEYS=<this key>\n"
+    "Have you a key already? Put the new one before it, with a comma between, restart the workers, then\n"
+    "run `linker keys rotate` and drop the old one."
+)
+ABOUT_SECRETS = (
+    "Give it to the receiver too. Use it with\n"
+    "  export LINKER_WEBHOOK_SECRET=<this secret>\n"
+    "Have you a secret already? Put the new one before it, with a comma between, and restart the workers: everything\n"
+    "is then signed with both. Once the receiver has the new one, drop the old one."
+)
+
+
 @keys.command()
-def new(as_json: Json = False) -> int:
+def new(
+    webhook: Annotated[bool, typer.Option("--webhook", help="A secret that signs webhooks, instead.")] = False,
+    as_json: Json = False,
+) -> int:
     """Make a key and print it, and nothing else, on stdout."""
     screen = Screen(as_json)
-    key = new_key()
+    key = new_webhook_secret() if webhook else new_key()
     if as_json:
         screen.tell({"key": key.get_secret_value()})
         return DONE
     screen.out.print(key.get_secret_value(), soft_wrap=True)
     if sys.stdout.isatty():
-        screen.note(
-            Text(
-                "Keep it in your secret store, apart from the backups of the database. Use it with\n"
-                "  export LINKER_SECRET_KEYS=<this key>\n"
-                "Have you a key already? Put the new one before it, with a comma between, restart the workers, then\n"
-                "run `linker keys rotate` and drop the old one.",
-                style="quiet",
-            )
-        )
+        screen.note(Text(ABOUT_SECRETS if webhook else ABOUT_KEYS, style="quiet"))
     return DONE
 
 

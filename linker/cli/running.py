@@ -96,6 +96,7 @@ def _about(linker: Worker) -> dict[str, object]:
         "worker_id": linker.worker_id,
         "database": shown(parse_url(given.database_url)),
         "workable": given.workable_url,
+        "webhook": linker.posts_to,
         "law": LAW,
         "sweep_seconds": given.sweep_seconds,
         "concurrency": given.concurrency,

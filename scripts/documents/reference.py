@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from linker import errors
 from linker.cli.app import VERBS
+from linker.letters import LetterState
+from linker.messages import message
+from linker.ports import Settlement
 from linker.settings import PREFIX, Settings
-from states.history import ANNOUNCEMENTS
+from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
+from states.history import ANNOUNCEMENTS, Step
 from states.problems import PROBLEMS
 from states.table import LAW, TRANSITIONS
 
@@ -23,7 +30,10 @@ LOG_EVENTS = {
     "attention.failed": "Attending a connection went wrong on our side; it is tried again later.",
     "settlement.refused": "The database did not take what was decided about a connection; it is tried again later.",
     "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it aside for an hour.",
-    "announcement.failed": "A handler of the host raised; it is called again later.",
+    "announcement.failed": "A handler of the host raised, or the webhook failed; it is tried again later.",
+    "announcement.dead": "An announcement was given up: see `linker outbox list --dead`.",
+    "announcements.lapsed": "So many announcements had nobody to take them for a week: they are not told any more.",
+    "webhook.resting": "The receiver of webhooks asked to be left alone; nothing is posted until the time told.",
     "heartbeat.failed": "A beat could not do its work, as when the database is away; the next beat tries again.",
     "heartbeat.stopped": "The heartbeat ended; `drained` says whether everything under way came to its end.",
     "worker.started": "`linker worker` began.",
@@ -41,6 +51,7 @@ ANNOUNCED = {
     "connection.linked": "The account is linked, for the first time.",
     "connection.failed": "Nothing happens any more until a person acts.",
     "connection.recovered": "A link that was in trouble works again, after a real look.",
+    "token.expiring": "The token in use has only some days left, by the date that the person gave; once for a date.",
     "recruiter.removed": "Our recruiter was removed from a linked account.",
     "connection.unlinked": "The connection was given up for good.",
 }
@@ -58,9 +69,7 @@ def reference() -> str:
             *_section("Problems", _problems()),
             *_section("Commands", _commands()),
             *_section("Settings", _settings()),
-            *_section(
-                "Announcements", table(("name", "when"), ((f"`{name}`", ANNOUNCED[name]) for name in ANNOUNCEMENTS))
-            ),
+            *_section("Announcements", _announcements()),
             *_section("Errors and exit codes", _errors()),
             *_section("Log events", _log_events()),
         )
@@ -152,10 +161,57 @@ def comments(of: type) -> dict[str, str]:
         if comment := re.match(r"\s*#: (.*)", line):
             said = [comment[1]] if fresh else [*said, comment[1]]
             fresh = False
-        elif field := re.match(r"    (\w+): ", line):
+        elif field := re.match(r"    (\w+)(?:: | = \")", line):
             found[field[1]] = " ".join(said)
             fresh = True
     return found
+
+
+def _announcements() -> Iterator[str]:
+    yield "Told to handlers (`@linker.on(…)`) and posted to `LINKER_WEBHOOK_URL`, at least once, in order for each"
+    yield "connection. See [receive webhooks](howto/receive-webhooks.md)."
+    yield ""
+    yield from table(("name", "when"), ((f"`{name}`", ANNOUNCED[name]) for name in ANNOUNCEMENTS))
+    yield ""
+    yield "The payload of each says `type`, `timestamp` (when it happened) and `data`: the connection as it was right"
+    yield "after, with the fields of `linker show --json`. It holds no secret. Of two payloads for one connection, the"
+    yield "one with the larger `data.version` is newer."
+    yield ""
+    yield "```json"
+    yield json.dumps(example(), indent=2)
+    yield "```"
+    yield ""
+    yield "On each way an announcement is in one of these states, as `linker outbox list` shows them:"
+    yield ""
+    yield from table(
+        ("state", "meaning"), ((f"`{name.lower()}`", said) for name, said in comments(LetterState).items())
+    )
+
+
+def example() -> dict[str, Any]:
+    """The payload of an announcement that is made up."""
+    at = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+    linked = Connection(
+        id="con_7c1f0a2b9d3e4f5a6b7c",
+        owner="customer-42",
+        created_at=at - timedelta(minutes=9),
+        state=ConnectionState.LINKED,
+        state_since=at,
+        metadata={"plan": "pro"},
+        subdomain="acme",
+        account=Account(id="c71fa", name="Acme Robotics", subdomain="acme"),
+        recruiter=Recruiter(name="Integration", email="ats+k7m2xw9q4r@inbound.example.com", id="2b81c0"),
+        token=Credential(subdomain="acme", sealed="", fingerprint="5f2e9c1a", expires_on=date(2027, 1, 31)),
+        checks=12,
+        due_at=at + timedelta(days=1),
+        linked_at=at,
+        last_ok_at=at,
+        version=9,
+    )
+    step = Step(event="recruiter_found", source=linked.state, target=linked.state, at=at, actor="heartbeat")
+    told = message(Settlement(before=linked, after=linked, step=step, announcement="connection.linked"))
+    payload: dict[str, Any] = told["payload"]
+    return payload
 
 
 def _errors() -> Iterator[str]:

@@ -184,10 +184,13 @@ async def _long_ago(stage: Stage, linker: Linker) -> None:
             await sweep_when_due(stage, linker, gone)
         if owner != "reviving":
             await linker.record(gone.id, lambda _: happened.Paused(), actor="operator")
+    await linker.deliver()
     stage.clock.advance(days=3)
     await linker.create(owner="abandoned")
+    await linker.deliver()
     stage.clock.advance(days=16)
     await waiting(stage, linker, "overdue")
+    await linker.deliver()
     stage.clock.advance(days=13)
     for owner in ("revoked", "removed"):
         await linker.record((await one_of(linker, owner)).id, lambda _: happened.Resumed(), actor="operator")

@@ -1,6 +1,7 @@
 """A canary for a token: after every way of giving it, and everything that can go wrong, it is found nowhere."""
 
 import asyncio
+import base64
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,6 +22,7 @@ from linker.messages import connection_json, step_json
 from linker.sandbox import EVERYWHERE, Fault
 from linker.sealing import Sealer
 from linker.store import SqlStore
+from linker.webhooks import new_webhook_secret
 from linker.workable import WorkableClient, build_http
 from states.history import ANNOUNCEMENTS
 from tests.acceptance.leaks import Listener, Places, Secret
@@ -35,6 +37,10 @@ from tests.acceptance.stage import (
     open_theatre,
     sweep_when_due,
 )
+from tests.receiver import Answer, receiving, reset, status
+
+#: How a receiver of webhooks answers.
+ANSWERS: dict[str, Answer] = {"good": status(200), "fault": status(500), "gone": status(410), "reset": reset}
 
 CANARY = f"CANARY{secrets.token_hex(24)}TOKEN"
 
@@ -298,3 +304,60 @@ async def test_faults_of_our_own(
         stage.clock.advance(hours=2)
         await watch.attempt(give(linker, opened))
     watch.assert_clean()
+
+
+# the secrets that sign webhooks
+
+
+def assert_clean_of(watch: Watch, secrets_: list[str]) -> None:
+    """None of the secrets is anywhere, neither as text nor as the key that it holds."""
+    for secret in secrets_:
+        plain = secret.removeprefix("whsec_")
+        assert watch.places.with_(Secret(plain)) == []
+        key = base64.b64decode(plain)
+        assert [name for name, place in watch.places.found if key in place or repr(key)[2:-1].encode() in place] == []
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+async def test_webhook_secrets(stage: Stage, watch: Watch, answer: Answer) -> None:
+    """Whatever the receiver answers: neither of two secrets shows, and no webhook carries a customer's token."""
+    both = [new_webhook_secret().get_secret_value() for _ in range(2)]
+    with receiving() as receiver:
+        receiver.otherwise = answer
+        async with watch.linker(webhook_url=receiver.url, webhook_secret=",".join(both)) as linker:
+            waiting = await give(linker, await awaiting_token(stage, linker))
+            stage.add_recruiter(waiting)
+            await sweep_when_due(stage, linker, waiting)
+            await watch.attempt(linker.deliver())
+        for came in receiver.came:
+            watch.places.add("webhook", f"{came.headers} {came.body!r}")
+    assert {"webhook", "event"} <= watch.places.kinds()
+    watch.assert_clean()
+    assert_clean_of(watch, both)
+
+
+WEBHOOK_EXPLOSIONS: dict[str, str] = {
+    "the transport": "httpx.AsyncClient.stream",
+    "the signature": "standardwebhooks.Webhook.sign",
+    "judging the answer": "linker.webhooks.Webhook._judged",
+    "writing it down": "linker.announcements.SqlOutbox.settle_deliveries",
+}
+
+
+@pytest.mark.parametrize("where", WEBHOOK_EXPLOSIONS.values(), ids=WEBHOOK_EXPLOSIONS)
+async def test_faults_of_our_own_with_webhooks(
+    stage: Stage, watch: Watch, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A fault deep inside of posting shows no secret, and stops nothing else."""
+    secret = new_webhook_secret().get_secret_value()
+    with receiving() as receiver:
+        async with watch.linker(webhook_url=receiver.url, webhook_secret=secret) as linker:
+            await awaiting_token(stage, linker)
+            with monkeypatch.context() as patch:
+                patch.setattr(where, explode)
+                await watch.attempt(linker.deliver())
+            stage.clock.advance(hours=2)
+            await watch.attempt(linker.deliver())
+        assert len(receiver.came) >= 1
+    watch.assert_clean()
+    assert_clean_of(watch, [secret])

@@ -429,9 +429,12 @@ async def test_refusals_after_the_expiry_date_mean_expired(stage: Stage, days: i
         assert connection_json(now)["token"]["expires_on"] == expires_on.isoformat()
         stage.clock.advance(days=30)
         stage.world.revoke_token(stage.world.tokens[0].secret)
-        for _ in range(3):
+        while now.state is ConnectionState.LINKED:
             now = await sweep_when_due(stage, linker, now)
         assert (now.state, told(now)) == (ConnectionState.FAILED, (code, "customer", "token"))
+        expired = ["token_expiring"] if days == 20 else []
+        refused = ["refusal_doubted", "token_revoked"]
+        assert events(await linker.history(opened.id))[-len(expired + refused) :] == expired + refused
 
 
 async def test_no_token_in_what_is_told(stage: Stage) -> None:

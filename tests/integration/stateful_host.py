@@ -67,5 +67,10 @@ class Host:
 
 
 def _meant(outbox: list[Row], types: Collection[str], heard: Collection[int]) -> list[int]:
-    """The numbers that a handler is meant to hear; without those that were given up after days of failures."""
-    return [row["id"] for row in outbox if row["type"] in types and (row["dead_at"] is None or row["id"] in heard)]
+    """The numbers that a handler is meant to hear; without those that were given up or have lapsed."""
+    return [row["id"] for row in outbox if row["type"] in types and (not _is_over(row) or row["id"] in heard)]
+
+
+def _is_over(row: Row) -> bool:
+    """It was given up, or has lapsed."""
+    return row["due_at"] is None and row["delivered_at"] is None

@@ -20,7 +20,7 @@ TIMES = frozenset(
     {
         *("at", "created_at", "updated_at", "state_since", "linked_at", "last_ok_at", "paused_at", "closed_at"),
         *("problem_since", "replacement_problem_since", "doubt_since", "due_at", "not_before", "deadline"),
-        *("lease_until", "delivered_at", "dead_at"),
+        *("lease_until", "delivered_at", "dead_at", "give_up_at", "dropped_at"),
     }
 )
 PARSED = frozenset({"metadata", "evidence", "payload", "delivered_to"})

@@ -12,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from linker import schema
+from linker.announcements import WEBHOOK, SqlOutbox
 from linker.database import Database
+from states.history import ANNOUNCEMENTS
 from tests.integration.storehouse import MINUTE, NOW, House, a_lease
 
 Statement = tuple[str, Any]
@@ -30,9 +32,10 @@ FILL_CONNECTIONS = (
     "ELSE :future END, :now, :now, 1, 1, 'law' FROM g"
 )
 FILL_OUTBOX = (
-    "INSERT INTO outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, delivered_to) "
-    "SELECT 'msg_' || n, 'con_' || n, 1, CASE WHEN n <= :due THEN 'connection.linked' ELSE 'connection.opened' END, "
-    "'{}', :now, :past, 0, '[]' FROM g"
+    "INSERT INTO outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, delivered_to, "
+    "hook_due_at) SELECT 'msg_' || n, 'con_' || n, 1, "
+    "CASE WHEN n <= :due THEN 'connection.linked' ELSE 'connection.opened' END, "
+    "'{}', :now, :past, 0, '[]', CASE WHEN n <= :due THEN :past WHEN n % 3 = 0 THEN NULL ELSE :future END FROM g"
 )
 
 
@@ -81,6 +84,19 @@ async def claim_announcements(house: House) -> Any:
     return found
 
 
+async def claim_posts(house: House) -> Any:
+    """Claim the announcements that are posted to the webhook."""
+    outbox = SqlOutbox(house.database, WEBHOOK)
+    found = await outbox.claim_announcements(ANNOUNCEMENTS, now=NOW, limit=100, lease=a_lease())
+    assert len(found) == DUE
+    return found
+
+
+async def let_lapse(house: House) -> Any:
+    """Look for announcements that nobody took: there are none."""
+    assert await SqlOutbox(house.database, WEBHOOK).lapse(before=NOW - 2 * MINUTE, now=NOW, limit=100) == 0
+
+
 async def read_keys(house: House) -> Any:
     """Which keys are in use."""
     assert await house.store.key_ids() == {"key0", "key1"}
@@ -96,7 +112,7 @@ async def read_account(house: House) -> Any:
     assert await house.store.open_with_account("owner_1", "nobody's") is None
 
 
-EVERY = [claim_due, claim_announcements, read_keys, check_states, read_account]
+EVERY = [claim_due, claim_announcements, claim_posts, let_lapse, read_keys, check_states, read_account]
 
 
 async def _undone(house: House, statement: Statement, work: Callable[[sa.Connection, Statement], Any]) -> Any:

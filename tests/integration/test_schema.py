@@ -28,7 +28,7 @@ from linker.database import Database
 from linker.errors import OurFault, SchemaMismatch
 from linker.migrations import HEAD
 from linker.rows import Table
-from tests.integration.storehouse import House, assert_fit_for_people, kept, raised_by
+from tests.integration.storehouse import NOW, House, assert_fit_for_people, kept, raised_by
 
 ROOT = Path(linker.__file__).parent.parent
 TABLES = ["alembic_version", "connection", "link", "outbox", "ration", "step"]
@@ -156,6 +156,28 @@ def test_alembic_can_be_run_by_hand(database_url: str, monkeypatch: pytest.Monke
     database = Database(database_url)
     assert database.read_here(schema.current) == HEAD
     database.close()
+
+
+def test_what_was_told_before_there_were_webhooks_is_not_posted(database: Database) -> None:
+    """0003 leaves every row as it was; an old announcement still waits for handlers, and is none of the webhook's."""
+    schema.upgrade(database)
+    alembic(database, command.downgrade, "0001")
+    rows = (
+        "INSERT INTO connection (id, owner, metadata, state, state_since, attempts, checks, created_at, updated_at, "
+        "version, last_seq, law) VALUES ('con_1', 'o', '{}', 'linked', :at, 0, 0, :at, :at, 3, 1, 'l')",
+        "INSERT INTO outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, "
+        "delivered_to) VALUES ('msg_1', 'con_1', 1, 'connection.linked', '{}', :at, :at, 2, '[]')",
+    )
+    at: sa.BindParameter[Any] = sa.bindparam("at", "2026-03-01 12:00:00.000000" if database.is_sqlite else NOW)
+    for row in rows:
+        database.write_here(lambda connection, row=row: connection.execute(sa.text(row).bindparams(at)))  # type: ignore[misc]
+    assert schema.upgrade(database) == HEAD
+    query = sa.text("SELECT due_at IS NULL, attempts, hook_due_at IS NULL, hook_attempts FROM outbox")
+    [found] = database.read_here(lambda connection: connection.execute(query).all())
+    assert tuple(found) == (False, 2, True, 0)
+    query = sa.text("SELECT version, expiry_told FROM connection")
+    [found] = database.read_here(lambda connection: connection.execute(query).all())
+    assert tuple(found) == (3, None)
 
 
 # ── the first start ───────────────────────────────────────────────────────────────────────────────────────────────────

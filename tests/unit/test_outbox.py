@@ -9,8 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from linker.errors import BadInput, StoreUnavailable
+from linker.handlers import announcement_named
 from linker.host import Linker
-from linker.outbox import GIVE_UP_AFTER, announcement_named
+from linker.outbox import GIVE_UP_AFTER, LAPSE_AFTER
 from linker.ports import Announcement
 from linker.sealing import new_key
 from linker.settings import Settings
@@ -231,19 +232,65 @@ async def test_a_story_is_told_in_order(linker: Linker, clock: SettableClock) ->
 
 async def test_an_announcement_is_given_up_in_the_end(linker: Linker, clock: SettableClock) -> None:
     """After three days of raising it is put aside, and the story goes on."""
-    ears = Ears(RuntimeError("never"))
-    linker.on("opened")(ears.listen)
+    bad, good = Ears(RuntimeError("never")), Ears()
+    linker.on("opened")(bad.listen)
+    for name in STORY[1:]:
+        linker.on(name)(good.listen)
     await accepted(linker)
     await linker.deliver()
+    assert (len(bad.heard), good.types) == (1, [])
     clock.advance(seconds=GIVE_UP_AFTER.total_seconds())
-    await linker.deliver()
+    assert await linker.deliver() == 2
+    assert (len(bad.heard), good.types) == (2, STORY[1:])
     clock.advance(days=30)
     assert await linker.deliver() == 0
-    assert len(ears.heard) == 2
-    ears.raises = None
+    assert len(bad.heard) == 2
+
+
+async def test_whoever_begins_to_listen_is_not_told_of_years_ago(linker: Linker, clock: SettableClock) -> None:
+    """What nobody was there to take for a week lapses; what is younger is told."""
+    await accepted(linker, owner="long-ago")
+    clock.advance(seconds=LAPSE_AFTER.total_seconds())
+    younger = await accepted(linker, owner="lately")
+    clock.advance(days=6.9)
+    ears = Ears()
     hear_all(linker, ears)
-    await linker.deliver()
-    assert ears.types[2:] == STORY[1:]
+    assert await linker.deliver() == 3
+    assert ears.types == STORY
+    assert {one.connection_id for one in ears.heard} == {younger}
+
+
+async def test_what_waits_behind_a_failure_does_not_lapse(linker: Linker, clock: SettableClock) -> None:
+    """It was not forgotten: its turn comes when the one before is given up, however long that took."""
+    ears = Ears(RuntimeError("not now"))
+    hear_all(linker, ears)
+    await accepted(linker)
+    for _ in range(9):
+        await linker.deliver()
+        clock.advance(days=1.5)
+    assert ears.types == [name for name in STORY for _ in range(3)], "each had its three days"
+
+
+async def test_a_slow_handler_holds_up_its_own_connection_only(linker: Linker) -> None:
+    """While one is being called, the others are told, written down, and their next announcements told too."""
+    go_on, ears = asyncio.Event(), Ears()
+
+    async def slow(announcement: Announcement) -> None:
+        if announcement.payload["data"]["owner"] == "slow":
+            await go_on.wait()
+
+    linker.on("opened")(slow)
+    hear_all(linker, ears)
+    await accepted(linker, owner="slow")
+    delivering = asyncio.create_task(linker.deliver())
+    await asyncio.sleep(0)
+    await accepted(linker, owner="quick")
+    async with asyncio.timeout(10):
+        while len(ears.heard) < 4:  # noqa: ASYNC110 - handlers that are called tell nobody else
+            await asyncio.sleep(0.01)
+    assert [one.payload["data"]["owner"] for one in ears.heard] == ["slow", "quick", "quick", "quick"]
+    go_on.set()
+    assert await delivering == 6
 
 
 async def test_a_handler_may_raise_cancelled_error(linker: Linker, clock: SettableClock) -> None:
@@ -294,7 +341,7 @@ async def test_what_was_not_written_down_is_told_again(
         raise StoreUnavailable("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(type(linker._deliverer.outbox), "settle_deliveries", full)
+        broken.setattr(type(linker._calling.outbox), "settle_deliveries", full)
         with pytest.raises(StoreUnavailable):
             await linker.deliver()
     assert await linker.deliver() == 0, "the lease of the one that crashed still runs"

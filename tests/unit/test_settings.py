@@ -32,13 +32,14 @@ DEFAULTS: dict[str, Any] = {
     "log_level": "info",
     "public_url": None,
     "webhook_url": None,
-    "webhook_secret": None,
+    "webhook_secret": (),
     "poll_first": timedelta(seconds=10),
     "poll_last": timedelta(hours=1),
     "poll_share": 10.0,
     "recruiter_within": timedelta(days=14),
     "token_within": timedelta(days=30),
     "health_every": timedelta(hours=24),
+    "expiry_notice": timedelta(days=14),
     "backoff_first": timedelta(seconds=5),
     "backoff_last": timedelta(hours=1),
     "refusals": 3,
@@ -91,6 +92,7 @@ VARIABLES: list[tuple[str, str, Any]] = [
     ("RECRUITER_WITHIN", "P21D", timedelta(days=21)),
     ("TOKEN_WITHIN", "3600", timedelta(hours=1)),
     ("HEALTH_EVERY", "PT6H", timedelta(hours=6)),
+    ("EXPIRY_NOTICE", "P30D", timedelta(days=30)),
     ("BACKOFF_FIRST", "1", timedelta(seconds=1)),
     ("BACKOFF_LAST", "60", timedelta(minutes=1)),
     ("REFUSALS", "5", 5),
@@ -107,17 +109,24 @@ def test_variables(variable: str, text: str, value: Any, monkeypatch: pytest.Mon
     assert getattr(load_settings(), variable.lower()) == value
 
 
-@pytest.mark.parametrize("name", ["workable_client_id", "webhook_secret"])
-def test_secret_variables(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Secrets are read from their variables too, and kept as secrets."""
-    monkeypatch.setenv(f"LINKER_{name.upper()}", "canary")
-    assert getattr(load_settings(), name) == SecretStr("canary")
+    monkeypatch.setenv("LINKER_WORKABLE_CLIENT_ID", "canary")
+    assert load_settings().workable_client_id == SecretStr("canary")
 
 
-def test_several_keys_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys are separated by commas, newest first; blanks and a comma at the end do no harm."""
-    monkeypatch.setenv("LINKER_SECRET_KEYS", " new , old,\n")
-    assert load_settings().secret_keys == (SecretStr("new"), SecretStr("old"))
+@pytest.mark.parametrize("name", ["secret_keys", "webhook_secret"])
+def test_several_secrets_in_one_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are separated by commas, newest first; blanks and a comma at the end do no harm."""
+    monkeypatch.setenv(f"LINKER_{name.upper()}", " new , old,\n")
+    assert getattr(load_settings(), name) == (SecretStr("new"), SecretStr("old"))
+
+
+def test_one_secret_needs_no_list() -> None:
+    """A host that has one hands it over as it is."""
+    given: dict[str, Any] = {"secret_keys": SecretStr("one"), "webhook_secret": "one"}
+    found = Settings(**given)
+    assert found.secret_keys == found.webhook_secret == (SecretStr("one"),)
 
 
 def test_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +250,8 @@ def test_nothing_shows_a_secret() -> None:
         database_url="postgresql://linker:canary@db/linker",
         secret_keys=(key,),
         workable_client_id=SecretStr("canary"),
-        webhook_secret=SecretStr("canary"),
+        webhook_url="https://canary@app.example.com/canary",
+        webhook_secret=(SecretStr("canary"),),
     )
     for shown in (repr(settings), str(settings), f"{settings!r}", repr([settings])):
         assert "canary" not in shown

@@ -8,6 +8,7 @@ import pytest
 
 from states import events as happened
 from states.connection import Connection, ConnectionState, Problem, Recruiter
+from states.duties import owes_notice
 from states.events import Event
 from states.problems import PROBLEMS, TRANSIENT, ProblemCode, ProblemOwner
 from states.timing import SHORTEST, Timing
@@ -207,6 +208,51 @@ def test_good_health_clears_everything() -> None:
     assert after.due_at is not None
     assert TIMING.health_every * 0.9 <= after.due_at - NOW <= TIMING.health_every * 1.1
     assert (after.state_since, after.linked_at) == (EARLIER, EARLIER)
+
+
+def expiring(days: int, **facts: Any) -> Connection:
+    """A linked connection whose token has so many days left."""
+    token = a_credential(expires_on=NOW.date() + timedelta(days=days))
+    return a_connection(LINKED, **{"token": token, **facts})
+
+
+@pytest.mark.parametrize(("days", "owed"), [(-3, True), (0, True), (14, True), (15, False), (400, False)])
+def test_notice_is_owed_some_days_before_the_last_one(days: int, owed: bool) -> None:
+    """From the beginning of the fourteenth day before; also late, if nobody looked in time."""
+    assert owes_notice(expiring(days), NOW, TIMING) is owed
+
+
+@pytest.mark.parametrize("state", ConnectionState)
+def test_notice_is_owed_while_the_token_is_of_use(state: ConnectionState) -> None:
+    """Who has failed needs another token anyway, and who has just pasted one is not bothered before the recruiter."""
+    token = a_credential(expires_on=NOW.date())
+    owed = owes_notice(a_connection(state, token=token), NOW, TIMING)
+    assert owed is (state in {AWAITING_RECRUITER, LINKED})
+
+
+def test_notice_is_given_once_for_a_day() -> None:
+    """It is due at once to be looked after as before, and told anew only for a token with another last day."""
+    before = expiring(3)
+    after = move(before, happened.TokenExpiring())
+    assert changed(before, after) <= {"expiry_told", "due_at"}
+    assert (after.due_at, owes_notice(after, NOW, TIMING)) == (NOW, False)
+    assert after.token is not None
+    for days, owed in ((3, False), (4, True)):
+        other = a_credential("candidate", expires_on=NOW.date() + timedelta(days=days))
+        swapped = move(replace(after, candidate=other), happened.ReplacementAccepted(ACME))
+        assert owes_notice(swapped, NOW, TIMING) is owed
+
+
+@pytest.mark.parametrize(("days", "checked"), [(400, 30.0), (24, 9.6), (14, 0.0), (2, 0.0)])
+@pytest.mark.parametrize("event", [happened.HealthConfirmed("2b81c0"), happened.RecruiterFound("2b81c0")])
+def test_checks_that_are_rare_leave_time_for_the_notice(event: Event, days: int, checked: float) -> None:
+    """The next check is not later than the notice, however rare checks are."""
+    rare = Timing(health_every=timedelta(days=30))
+    state = LINKED if isinstance(event, happened.HealthConfirmed) else AWAITING_RECRUITER
+    before = replace(expiring(days), state=state, recruiter=ISSUED)
+    after = move(before, event, timing=rare)
+    assert after.due_at is not None
+    assert (after.due_at - NOW) / timedelta(days=1) == pytest.approx(checked, abs=0.1)
 
 
 def test_a_recruiter_that_was_added_anew_has_its_new_id() -> None:

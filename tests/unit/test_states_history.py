@@ -15,6 +15,7 @@ from tests.builders import (
     ISSUED,
     SEEN,
     a_connection,
+    a_credential,
     a_problem,
     move,
 )
@@ -26,6 +27,7 @@ ABSENT = a_problem(ProblemCode.RECRUITER_ABSENT)
 AT = {state: a_connection(state) for state in ConnectionState}
 VERIFYING = a_connection(AWAITING_TOKEN, candidate=CANDIDATE)
 REPLACING = a_connection(LINKED, candidate=CANDIDATE)
+EXPIRING = a_connection(LINKED, token=a_credential(expires_on=EARLIER.date()))
 LINKED_BEFORE = a_connection(AWAITING_RECRUITER, linked_at=EARLIER)
 
 #: Before, event, whether it leaves a step, and what the host is told.
@@ -47,6 +49,7 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (AT[LINKED], happened.HealthConfirmed("2b81c0"), False, None),
     (a_connection(LINKED, problem=DOWN), happened.HealthConfirmed("2b81c0"), True, None),
     (AT[LINKED], happened.RefusalDoubted(ProblemCode.SCOPE_LOST), True, None),
+    (EXPIRING, happened.TokenExpiring(), True, "token.expiring"),
     (AT[LINKED], happened.RecruiterVanished(), True, "recruiter.removed"),
     (AT[LINKED], happened.TokenRevoked(), True, "connection.failed"),
     (AT[TOKEN_VALID], happened.ScopeLost(), True, "connection.failed"),
@@ -104,6 +107,7 @@ def test_announcements_are_forever() -> None:
         "connection.linked",
         "connection.failed",
         "connection.recovered",
+        "token.expiring",
         "recruiter.removed",
         "connection.unlinked",
     )

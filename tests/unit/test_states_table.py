@@ -1,6 +1,7 @@
 """The law against a second copy of it, written down here by hand: all pairs, and every name that is stored."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,10 +15,10 @@ from states.events import EVENTS, Event
 from states.machine import IllegalTransition, allowed_events
 from states.problems import PROBLEMS, REFUSALS, TRANSIENT, ProblemCode, ProblemOwner
 from states.table import LAW, TRANSITIONS
-from tests.builders import ACME, ANOTHER, CANDIDATE, EARLIER, ISSUED, NOW, SEEN, TOKEN, a_connection, move
+from tests.builders import ACME, ANOTHER, CANDIDATE, EARLIER, ISSUED, NOW, SEEN, TOKEN, a_connection, a_credential, move
 
 #: Event, from, to, and the condition: `token` and `no_token` are held in the row, `recruiter` means token and
-#: recruiter, `absent` and `present` are in the event. A `*` stands for the states that work with a token.
+#: recruiter, `untold` a token of whose last day the host was not told, `absent` and `present` are in the event.
 EXPECTED = """
 token_submitted         awaiting_token      awaiting_token
 token_submitted         failed              awaiting_token
@@ -32,6 +33,8 @@ recruiter_found         awaiting_recruiter  linked
 recruiter_absent        awaiting_recruiter  awaiting_recruiter
 recruiter_overdue       awaiting_recruiter  failed
 health_confirmed        linked              linked
+token_expiring          awaiting_recruiter  awaiting_recruiter  untold
+token_expiring          linked              linked              untold
 recruiter_vanished      linked              awaiting_recruiter
 refusal_doubted         token_valid         token_valid
 refusal_doubted         awaiting_recruiter  awaiting_recruiter
@@ -123,6 +126,7 @@ GUARDS: dict[str, set[str | None]] = {
     "absent": {"not_there_yet"},
     "present": {"already_there"},
     "no_token": {"no_token_held"},
+    "untold": {"expiry_untold"},
     "token": {"token_held", "to_token_valid_and_token_held"},
     "recruiter": {"to_awaiting_recruiter_and_recruiter_issued", "to_linked_and_recruiter_issued"},
 }
@@ -139,6 +143,9 @@ VERIFICATION = {
 }
 #: The answers to looking for a recruiter: one was issued when they come.
 LOOK = {"recruiter_found", "health_confirmed"}
+
+LAST_DAY = NOW.date() + timedelta(days=3)
+EXPIRING = a_credential(expires_on=LAST_DAY)
 
 #: One event of each kind, and of each kind that a guard tells apart.
 SAMPLES: list[Event] = [
@@ -158,6 +165,7 @@ SAMPLES: list[Event] = [
     happened.ScopeLost(),
     happened.AccountMoved(),
     happened.HealthConfirmed("2b81c0"),
+    happened.TokenExpiring(),
     happened.RecruiterVanished(),
     happened.ReplacementSubmitted(ANOTHER),
     happened.ReplacementAccepted(ACME),
@@ -178,6 +186,8 @@ SAMPLES: list[Event] = [
 HOLDINGS: dict[str, dict[str, Any]] = {
     "nothing": {"token": None, "recruiter": None},
     "a token": {"token": TOKEN, "recruiter": None},
+    "a token that expires": {"token": EXPIRING, "recruiter": None},
+    "a token that expires, as the host knows": {"token": EXPIRING, "recruiter": None, "expiry_told": LAST_DAY},
     "a recruiter": {"token": None, "recruiter": ISSUED},
     "token and recruiter": {"token": TOKEN, "recruiter": ISSUED},
 }
@@ -206,6 +216,9 @@ def _holds(condition: str, connection: Connection, event: Event) -> bool:
             return connection.token is not None
         case "no_token":
             return connection.token is None
+        case "untold":
+            token = connection.token
+            return token is not None and token.expires_on not in {None, connection.expiry_told}
         case "recruiter":
             return connection.token is not None and connection.recruiter is not None
         case "absent" | "present":
@@ -319,7 +332,8 @@ def test_events_are_forever() -> None:
         *("token_submitted", "token_accepted", "token_refused", "subdomain_mismatched", "scope_missing"),
         *("account_taken", "recruiter_prepared", "recruiter_found", "recruiter_absent", "recruiter_overdue"),
         *("refusal_doubted", "token_revoked", "scope_lost", "account_moved", "health_confirmed"),
-        *("recruiter_vanished", "replacement_submitted", "replacement_accepted", "replacement_refused"),
+        *("token_expiring", "recruiter_vanished"),
+        *("replacement_submitted", "replacement_accepted", "replacement_refused"),
         *("workable_unavailable", "throttled", "answer_not_understood", "attention_failed", "abandoned"),
         *("restarted", "paused", "resumed", "forced", "unlinked"),
     ]
@@ -346,7 +360,7 @@ def test_duties_are_forever() -> None:
 
 def test_the_law_is_pinned() -> None:
     """Whoever changes the law changes this line, and says in the changelog what becomes of the rows that exist."""
-    assert LAW == "a70b22e1da74"
+    assert LAW == "a66fc4249e3e"
 
 
 @pytest.mark.parametrize("at", range(0, len(TRANSITIONS), 7))

@@ -36,6 +36,7 @@ def test_defaults() -> None:
         "recruiter_within": timedelta(days=14),
         "token_within": timedelta(days=30),
         "health_every": timedelta(hours=24),
+        "expiry_notice": timedelta(days=14),
         "backoff_first": timedelta(seconds=5),
         "backoff_last": timedelta(hours=1),
         "refusals": 3,

@@ -1,0 +1,201 @@
+"""`linker outbox`: what the host was told and is still to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from linker.announcements import HANDLERS, LANES, Lane
+from linker.cli.archive import with_letters
+from linker.cli.cards import WIDE, plain_table
+from linker.cli.endings import DONE
+from linker.cli.house import with_linker
+from linker.cli.human import relative
+from linker.cli.options import Actor, Json, text
+from linker.cli.screen import Screen
+from linker.errors import BadInput
+from linker.letters import Letter, LetterState
+from linker.messages import moment
+from linker.outbox import GIVE_UP_AFTER
+from linker.settings import load_settings
+
+app = typer.Typer()
+outbox = typer.Typer(help="What the host was told and is still to be told.", no_args_is_help=True)
+app.add_typer(outbox, name="outbox")
+
+#: How many letters are listed unless more are asked for.
+MOST = 50
+
+STYLES = {
+    LetterState.PENDING: "quiet",
+    LetterState.RETRYING: "care",
+    LetterState.DELIVERED: "good",
+    LetterState.DEAD: "bad",
+    LetterState.DROPPED: "quiet",
+    LetterState.LAPSED: "quiet",
+}
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Announcements, as `linker outbox list` shows.")]
+To = Annotated[str | None, typer.Option("--to", help="Only on this way: webhook or handlers.")]
+
+
+@outbox.command("list")
+def list_(
+    dead: Annotated[bool, typer.Option("--dead", help="Those that were given up.")] = False,
+    pending: Annotated[bool, typer.Option("--pending", help="Those that are still to be delivered.")] = False,
+    lapsed: Annotated[bool, typer.Option("--lapsed", help="Those that nobody was there to take for a week.")] = False,
+    connection: Annotated[str | None, typer.Option(metavar="ID", help="Only of this connection.")] = None,
+    to: To = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = MOST,
+    as_json: Json = False,
+) -> int:
+    """List announcements with what became of them, newest first.
+
+    Each stands there once for each of its two ways: to the handlers of the host, and to the webhook.
+    """
+    wanted = _wanted(dead, pending, lapsed)
+    lanes = {lane: wanted & _of_interest(lane, to) for lane in _lanes(to)}
+    found = with_letters(lambda letters: letters.find(lanes, connection_id=connection, limit=limit))
+    screen = Screen(as_json)
+    if not found and not as_json:
+        screen.note(Text("There is no such announcement.", style="quiet"))
+        return DONE
+    _tell(screen, found)
+    if len(found) == limit:
+        screen.note(Text(f"These are the newest {limit}; `--limit` shows more.", style="quiet"))
+    return DONE
+
+
+def _wanted(dead: bool, pending: bool, lapsed: bool) -> frozenset[LetterState]:
+    asked: set[LetterState] = set()
+    if dead:
+        asked |= {LetterState.DEAD}
+    if pending:
+        asked |= {LetterState.PENDING, LetterState.RETRYING}
+    if lapsed:
+        asked |= {LetterState.LAPSED}
+    return frozenset(asked or set(LetterState) - {LetterState.LAPSED})
+
+
+def _of_interest(lane: Lane, to: str | None) -> frozenset[LetterState]:
+    """Where no webhook is set, what was never posted is no news."""
+    every = frozenset(LetterState)
+    if lane is HANDLERS or to is not None or load_settings().webhook_url is not None:
+        return every
+    return every - {LetterState.PENDING, LetterState.LAPSED}
+
+
+def _lanes(to: str | None) -> tuple[Lane, ...]:
+    if to is None:
+        return LANES
+    named = {lane.name: lane for lane in LANES}
+    if to not in named:
+        raise BadInput("to", "there is no such way.", f"The ways are: {', '.join(named)}.")
+    return (named[to],)
+
+
+@outbox.command()
+def retry(
+    ids: Ids = None,
+    all_dead: Annotated[bool, typer.Option("--all-dead", help="All that were given up.")] = False,
+    to: To = None,
+    as_json: Json = False,
+) -> int:
+    """Let announcements be tried again, now and for three more days.
+
+    A worker or `linker outbox deliver` does it. What comes after them has been delivered meanwhile: receivers tell by
+    `data.version` which one is newer.
+    """
+    wanted, lanes, now = _ids(ids, all_dead), _lanes(to), datetime.now(UTC)
+    until = now + GIVE_UP_AFTER
+    if all_dead:
+        retried = with_letters(lambda letters: letters.retry_dead(lanes=lanes, now=now, until=until))
+    else:
+        retried = with_letters(lambda letters: letters.retry(wanted, lanes=lanes, now=now, until=until))
+    _tell(Screen(as_json), retried)
+    return DONE
+
+
+@outbox.command()
+def drop(
+    ids: Ids = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, kept with the announcement.")] = "",
+    to: To = None,
+    actor: Actor = "",
+    as_json: Json = False,
+) -> int:
+    """Take announcements out that are not delivered yet; later ones of their connections go on."""
+    wanted, lanes, why = _ids(ids, False), _lanes(to), f"dropped by {actor}: {text('reason', reason)}"
+    dropped = with_letters(lambda letters: letters.drop(wanted, lanes=lanes, now=datetime.now(UTC), reason=why))
+    _tell(Screen(as_json), dropped)
+    return DONE
+
+
+@outbox.command()
+def deliver(as_json: Json = False) -> int:
+    """Deliver to the webhook what is due, once; a worker does it all the time."""
+    screen = Screen(as_json)
+    if load_settings().webhook_url is None:
+        cause = "no webhook is set, and handlers are called by the host alone."
+        raise BadInput("LINKER_WEBHOOK_URL", cause, "Set it, and LINKER_WEBHOOK_SECRET.")
+    with screen.busy("Delivering …"):
+        delivered = with_linker(lambda linker: linker.deliver())
+    screen.tell({"delivered": delivered}, Text(f"{delivered} delivered"))
+    return DONE
+
+
+def _ids(given: list[str] | None, all_dead: bool) -> list[str]:
+    ids = list(dict.fromkeys(each.strip() for each in given or []))
+    if bool(ids) is all_dead:
+        cause = "give announcements or --all-dead, and not both." if all_dead else "there is none."
+        raise BadInput("id", cause, "`linker outbox list` shows them.")
+    return ids
+
+
+def _tell(screen: Screen, letters: Sequence[Letter]) -> None:
+    now = datetime.now(UTC)
+    wide = screen.width >= WIDE  # where it is narrow, the connection and the error stand below
+    table = plain_table("id", "what", "to", "state", "when", *(["connection", "last error"] if wide else []))
+    for column in (0, 2, 3):
+        table.columns[column].no_wrap = True
+    for letter in letters:
+        first, second = Text(letter.id, style="copy"), Text(letter.type)
+        more = [Text(letter.connection_id), Text(letter.last_error or "", style="quiet")]
+        if not wide:
+            first, second, more = Text("\n").join([first, more[0]]), Text("\n").join([second, more[1]]), []
+        state = Text(letter.state.value, style=STYLES[letter.state])
+        table.add_row(first, second, letter.to, state, _when(letter, now), *more)
+    screen.tell([letter_json(each) for each in letters], table)
+
+
+def _when(letter: Letter, now: datetime) -> str:
+    """When it was settled, or when it is tried and how often it was."""
+    settled = letter.delivered_at or letter.dead_at or letter.dropped_at
+    if settled is not None:
+        return relative(settled, now)
+    if letter.due_at is None:
+        return relative(letter.created_at, now)
+    due = "now" if letter.due_at <= now else relative(letter.due_at, now)
+    return f"{due}, after {letter.attempts} tries" if letter.attempts else due
+
+
+def letter_json(letter: Letter) -> dict[str, Any]:
+    """A letter, as `linker outbox list --json` prints it."""
+    return {
+        "id": letter.id,
+        "connection": letter.connection_id,
+        "type": letter.type,
+        "to": letter.to,
+        "state": letter.state.value,
+        "attempts": letter.attempts,
+        "due_at": moment(letter.due_at),
+        "last_error": letter.last_error,
+        "created_at": moment(letter.created_at),
+        "delivered_at": moment(letter.delivered_at),
+        "dead_at": moment(letter.dead_at),
+        "dropped_at": moment(letter.dropped_at),
+    }

@@ -1,0 +1,198 @@
+"""The outbox as operators see it: what became of each announcement on each of its ways, and what they do about it.
+
+A letter is an announcement on one way. What was delivered stays delivered; everything else can be tried again or
+dropped, also while somebody delivers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, or_, select, update
+from sqlalchemy import Connection as Transaction
+
+from linker.announcements import LANES, OUTBOX, Lane
+from linker.database import Database
+from linker.errors import NotFound, Refused
+
+
+class LetterState(StrEnum):
+    """Where a letter stands, in the order of its life."""
+
+    #: Not tried yet: it waits for a process that delivers on its way, or for an earlier one of its connection.
+    PENDING = "pending"
+    #: Tried without success; it is tried again.
+    RETRYING = "retrying"
+    #: Every receiver on its way has it.
+    DELIVERED = "delivered"
+    #: Given up, after three days of tries or because the receiver is gone for good.
+    DEAD = "dead"
+    #: An operator took it out.
+    DROPPED = "dropped"
+    #: Nobody was there to take it for a week.
+    LAPSED = "lapsed"
+
+
+#: Those that are first meant when an operator wants a letter tried again.
+TRIED = frozenset({LetterState.RETRYING, LetterState.DEAD, LetterState.DROPPED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """An announcement on one of its ways."""
+
+    id: str
+    connection_id: str
+    type: str
+    to: str
+    state: LetterState
+    attempts: int
+    due_at: datetime | None
+    last_error: str | None
+    created_at: datetime
+    delivered_at: datetime | None
+    dead_at: datetime | None
+    dropped_at: datetime | None
+
+
+class Letters:
+    """The letters of one database."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database; nothing is opened yet."""
+        self._database = database
+
+    async def find(
+        self, wanted: Mapping[Lane, Collection[LetterState]], *, connection_id: str | None = None, limit: int
+    ) -> list[Letter]:
+        """Read letters, newest first: on each way those in the states that are wanted there."""
+
+        def work(transaction: Transaction) -> list[Letter]:
+            found: list[tuple[int, Letter]] = []
+            for lane, states in wanted.items():
+                query = select(*ROW).where(_state(lane).in_(states)).order_by(OUTBOX.c.id.desc()).limit(limit)
+                if connection_id is not None:
+                    query = query.where(OUTBOX.c.connection_id == connection_id)
+                found += [(row["id"], _letter(row, lane)) for row in transaction.execute(query).mappings()]
+            return [letter for _, letter in sorted(found, key=lambda each: -each[0])][:limit]
+
+        return await self._database.read(work)
+
+    async def retry(
+        self, ids: Sequence[str], *, lanes: Collection[Lane] = LANES, now: datetime, until: datetime
+    ) -> list[Letter]:
+        """Let announcements be tried again now, and until a time: where they failed, or else where nobody was there.
+
+        Raises:
+            NotFound: there is no such announcement. Nothing was changed.
+            Refused: one has been delivered. Nothing was changed.
+        """
+
+        def work(transaction: Transaction) -> list[Letter]:
+            meant = []
+            for row in _rows(transaction, ids):
+                open_ones = _undelivered(row, lanes)
+                meant += [each for each in open_ones if each[1].state in TRIED] or open_ones
+            return _written(transaction, meant, _again(now, until))
+
+        return await self._database.write(work)
+
+    async def retry_dead(self, *, lanes: Collection[Lane] = LANES, now: datetime, until: datetime) -> list[Letter]:
+        """Let every dead letter be tried again now, and until a time."""
+
+        def work(transaction: Transaction) -> list[Letter]:
+            dead = or_(*(_state(lane) == LetterState.DEAD for lane in lanes))
+            query = select(*ROW).where(dead).order_by(OUTBOX.c.id).with_for_update()
+            rows = list(transaction.execute(query).mappings())
+            every = [(lane, _letter(row, lane)) for row in rows for lane in lanes]
+            meant = [each for each in every if each[1].state is LetterState.DEAD]
+            return _written(transaction, meant, _again(now, until))
+
+        return await self._database.write(work)
+
+    async def drop(
+        self, ids: Sequence[str], *, lanes: Collection[Lane] = LANES, now: datetime, reason: str
+    ) -> list[Letter]:
+        """Take announcements out, wherever they are not delivered yet; those behind them go on.
+
+        Raises:
+            NotFound: there is no such announcement. Nothing was changed.
+            Refused: one has been delivered. Nothing was changed.
+        """
+        out = {"due_at": None, "dead_at": None, "dropped_at": now, "last_error": reason}
+        out |= {"lease_holder": None, "lease_until": None}  # whoever is delivering it cannot write that down any more
+
+        def work(transaction: Transaction) -> list[Letter]:
+            meant = [each for row in _rows(transaction, ids) for each in _undelivered(row, lanes)]
+            return _written(transaction, meant, out)
+
+        return await self._database.write(work)
+
+
+def _again(now: datetime, until: datetime) -> dict[str, Any]:
+    return {"due_at": now, "attempts": 0, "dead_at": None, "dropped_at": None, "give_up_at": until}
+
+
+def _state(lane: Lane) -> ColumnElement[str]:
+    def at(column: str) -> ColumnElement[Any]:
+        return lane.of(OUTBOX, column)
+
+    untried = and_(at("attempts") == 0, at("last_error").is_(None))
+    return case(
+        (at("delivered_at").is_not(None), LetterState.DELIVERED.value),
+        (at("dead_at").is_not(None), LetterState.DEAD.value),
+        (at("dropped_at").is_not(None), LetterState.DROPPED.value),
+        (at("due_at").is_(None), LetterState.LAPSED.value),
+        (untried, LetterState.PENDING.value),
+        else_=LetterState.RETRYING.value,
+    )
+
+
+#: A row with the state of its letter on each way.
+ROW = (OUTBOX, *(_state(lane).label(f"{lane.name}_state") for lane in LANES))
+
+
+def _letter(row: Mapping[Any, Any], lane: Lane) -> Letter:
+    columns = ("attempts", "due_at", "last_error", "delivered_at", "dead_at", "dropped_at")
+    return Letter(
+        id=row["message_id"],
+        connection_id=row["connection_id"],
+        type=row["type"],
+        to=lane.name,
+        state=LetterState(row[f"{lane.name}_state"]),
+        created_at=row["created_at"],
+        **{column: row[lane.of(OUTBOX, column)] for column in columns},
+    )
+
+
+def _rows(transaction: Transaction, ids: Sequence[str]) -> list[Mapping[Any, Any]]:
+    """The rows of announcements, in the order in which they were written. Raises NotFound."""
+    query = select(*ROW).where(OUTBOX.c.message_id.in_(ids)).order_by(OUTBOX.c.id).with_for_update()
+    found: list[Mapping[Any, Any]] = list(transaction.execute(query).mappings())
+    missing = set(ids) - {row["message_id"] for row in found}
+    if missing:
+        raise NotFound(min(missing), what="announcement", shown_by="outbox list")
+    return found
+
+
+def _undelivered(row: Mapping[Any, Any], lanes: Collection[Lane]) -> list[tuple[Lane, Letter]]:
+    """The letters of an announcement that are not delivered. Raises Refused."""
+    letters = [(lane, _letter(row, lane)) for lane in lanes]
+    found = [each for each in letters if each[1].state is not LetterState.DELIVERED]
+    if not found:
+        raise Refused(f"{row['message_id']} has been delivered: nothing is left to be done for it.")
+    return found
+
+
+def _written(transaction: Transaction, meant: Sequence[tuple[Lane, Letter]], values: Mapping[str, Any]) -> list[Letter]:
+    """Write the same into letters; gives them as they are then."""
+    written = []
+    for lane, letter in meant:
+        this = OUTBOX.c.message_id == letter.id
+        transaction.execute(update(OUTBOX).where(this).values(lane.values(**values)))
+        written.append(_letter(transaction.execute(select(*ROW).where(this)).mappings().one(), lane))
+    return written
