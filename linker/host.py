@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib import import_module
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -19,13 +20,15 @@ from linker.database import Database
 from linker.errors import BadSettings, StoreUnavailable
 from linker.heartbeat import Heartbeat
 from linker.leasing import FOR_A_QUESTION, Leasing
+from linker.observing import Observer, together
 from linker.outbox import Deliverer, Handler
 from linker.ports import Clock, SystemClock, Workable
 from linker.sealing import Sealer
 from linker.service import Service
 from linker.settings import Settings, load_settings
-from linker.store import SqlStore
+from linker.stock import SqlStock
 from linker.sweep import Sweeper
+from linker.watched import watched_store, watched_workable
 from linker.workable import Timeouts, WorkableClient, build_http
 
 log = structlog.get_logger("linker")
@@ -53,6 +56,7 @@ class Linker(Service):
         workable: Workable | None = None,
         clock: Clock | None = None,
         chance: Chance | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Put the parts together; nothing is opened before `async with`.
 
@@ -62,6 +66,7 @@ class Linker(Service):
             workable: takes the place of Workable altogether.
             clock: takes the place of the machine's clock.
             chance: takes the place of the dice.
+            observer: is told how it goes, as `linker.metrics.Metrics()` does for Prometheus.
 
         Raises:
             BadSettings: a setting or a key is missing or unusable.
@@ -72,11 +77,14 @@ class Linker(Service):
         self._database = Database(self.settings.database_url)
         self._http = None if http or workable else build_http(connections=self.settings.concurrency + SPARE)
         leasing = Leasing(self.clock, timedelta(seconds=self.settings.lease_seconds))
-        self._sql = store = SqlStore(self._database)
+        watching = together(observer, _tracing())
+        self._counts = observer is not None
+        self._stock = SqlStock(self._database, self.clock.now)
+        self._sql = store = watched_store(self._database, watching)
         chance = chance or Chance()
         attendant = Attendant(
             store=store,
-            workable=workable or self._client(http or self._http),
+            workable=watched_workable(workable or self._client(http or self._http), watching),
             sealer=sealer,
             clock=self.clock,
             timing=self.settings.timing,
@@ -91,11 +99,12 @@ class Linker(Service):
             clock=self.clock,
             concurrency=self.settings.concurrency,
             batch_size=self.settings.batch_size,
+            observer=watching,
         )
-        super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing)
+        super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing, observer=watching)
         self._heartbeats: list[Heartbeat] = []
         self._deliverer = Deliverer(
-            outbox=SqlOutbox(self._database), leasing=leasing, dice=chance.dice, now=self.clock.now
+            outbox=SqlOutbox(self._database), leasing=leasing, dice=chance.dice, now=self.clock.now, observer=watching
         )
 
     def _client(self, http: httpx.AsyncClient | None) -> WorkableClient:
@@ -169,6 +178,18 @@ class Linker(Service):
         """Deliver announcements that are due to the handlers of this process; gives how many were delivered."""
         return await self._deliverer.deliver()
 
+    # numbers to watch
+
+    async def take_stock(self) -> None:
+        """Tell the observer what is in the database. Call it as often as you sweep: it looks only when it is time.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+        """
+        stock = await self._stock.take()
+        if stock is not None:
+            self._observer.stock_taken(stock)
+
     # the heartbeat
 
     @asynccontextmanager
@@ -179,6 +200,7 @@ class Linker(Service):
             scheduler: the host's own, already running; by default one is made and stopped here.
         """
         beats = {"sweep": self._sweep, "deliver": self.deliver}
+        beats |= {"take stock": self.take_stock} if self._counts else {}
         heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
         heartbeat.start()
         self._heartbeats.append(heartbeat)
@@ -187,6 +209,7 @@ class Linker(Service):
         finally:
             self._heartbeats.remove(heartbeat)
             self._sweeper.stopping.set()
+            self._stock.interrupt()
             drained = await heartbeat.stop(DRAIN)
             self._sweeper.stopping.clear()
             log.info("heartbeat.stopped", drained=drained)
@@ -202,3 +225,12 @@ class Linker(Service):
         if announcement is not None:
             for heartbeat in self._heartbeats:
                 heartbeat.wake("deliver")
+
+
+def _tracing() -> Observer | None:
+    """Spans, where OpenTelemetry's API is installed."""
+    try:
+        tracing: Observer = import_module("linker.tracing").Tracing()
+    except ModuleNotFoundError:
+        return None
+    return tracing

@@ -18,6 +18,7 @@ from anyio import CapacityLimiter, to_thread
 
 from linker.errors import BadInput
 from linker.leasing import Leasing
+from linker.observing import UNOBSERVED, Observer, Work
 from linker.ports import Announcement, Delivery, Outbox
 from states.history import ANNOUNCEMENTS
 from states.timing import Timing, next_try
@@ -56,6 +57,7 @@ class Deliverer:
     leasing: Leasing
     dice: Callable[[], float]
     now: Callable[[], datetime]
+    observer: Observer = UNOBSERVED
     handlers: dict[str, dict[str, Handler]] = field(default_factory=dict)
     #: Calls of plain functions that have not ended yet: (handler, message).
     under_way: set[tuple[str, str]] = field(default_factory=set)
@@ -74,10 +76,16 @@ class Deliverer:
             due = await self.outbox.claim_announcements(list(self.handlers), now=self.now(), limit=BATCH, lease=lease)
             if not due:
                 break
-            deliveries = await asyncio.gather(*(self._deliver(announcement) for announcement in due))
+            deliveries = await asyncio.gather(*(self._watched(announcement) for announcement in due))
             await self.outbox.settle_deliveries(deliveries, now=self.now(), lease=lease)
             delivered += sum(delivery.due_at is None and delivery.error is None for delivery in deliveries)
         return delivered
+
+    async def _watched(self, announcement: Announcement) -> Delivery:
+        with self.observer.watch(Work.DELIVERY, way="handlers", type=announcement.type) as note:
+            delivery = await self._deliver(announcement)
+            note(outcome=_outcome(delivery))
+            return delivery
 
     async def _deliver(self, announcement: Announcement) -> Delivery:
         owed = {
@@ -105,6 +113,12 @@ class Deliverer:
         if self.now() - announcement.created_at >= GIVE_UP_AFTER:
             return None
         return next_try(self.now(), announcement.attempts + 1, self.dice(), RETRY)
+
+
+def _outcome(delivery: Delivery) -> str:
+    if delivery.error is None:
+        return "delivered"
+    return "given_up" if delivery.due_at is None else "to_be_tried_again"
 
 
 def _known_as(handler: Handler, taken: Container[str]) -> str:

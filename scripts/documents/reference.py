@@ -1,4 +1,4 @@
-"""The reference, made from the program itself: the law, the problems, the settings, the errors, the log events."""
+"""The reference, made from the program itself: the law, the problems, the settings, errors, log events, numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from linker import errors
 from linker.cli.app import VERBS
+from linker.metrics import NUMBERS
 from linker.settings import PREFIX, Settings
 from states.history import ANNOUNCEMENTS
 from states.problems import PROBLEMS
@@ -26,7 +27,7 @@ LOG_EVENTS = {
     "announcement.failed": "A handler of the host raised; it is called again later.",
     "heartbeat.failed": "A beat could not do its work, as when the database is away; the next beat tries again.",
     "heartbeat.stopped": "The heartbeat ended; `drained` says whether everything under way came to its end.",
-    "worker.started": "`linker worker` began.",
+    "worker.started": "`linker worker` began; `metrics` is where its numbers are, if they are served.",
     "sweep.finished": "A pass of `linker worker` claimed something; with the numbers that `linker sweep` prints.",
     "worker.stopping": "`linker worker` was asked to end and finishes what is under way.",
     "worker.stopped": "`linker worker` ended.",
@@ -63,6 +64,7 @@ def reference() -> str:
             ),
             *_section("Errors and exit codes", _errors()),
             *_section("Log events", _log_events()),
+            *_section("Numbers", _numbers()),
         )
     )
 
@@ -175,6 +177,20 @@ def _log_events() -> Iterator[str]:
     yield "itself. Where nobody does, structlog prints to stdout."
     yield ""
     yield from table(("event", "meaning"), ((f"`{event}`", meaning) for event, meaning in LOG_EVENTS.items()))
+
+
+def _numbers() -> Iterator[str]:
+    yield "What `linker worker --metrics-port` serves, and what `linker.metrics.Metrics` adds to a host's registry; see"
+    yield "[how to watch it](howto/metrics.md). Over workers, what a process did is put together with `sum`, and what"
+    yield "each reads from the same database with `max`."
+    yield ""
+    yield from table(
+        ("name", "type", "labels", "over workers", "meaning"),
+        (
+            (f"`{n.name}`", n.kind, ", ".join(f"`{label}`" for label in n.labels), f"`{n.across}`", n.meaning)
+            for n in NUMBERS
+        ),
+    )
 
 
 def logged() -> set[str]:

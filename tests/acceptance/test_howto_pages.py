@@ -11,11 +11,11 @@ from tests.acceptance.hosting import page
 
 PAGES = sorted(path.stem for path in (ROOT / "docs" / "howto").glob("*.md") if path.stem != "README")
 
-#: Where linker's part is in the program of a page.
+#: Where linker's part is in the program of a page about the sweep.
 PARTS = {"procrastinate": ("jobs.py", "sweep"), "celery": ("worker.py", "sweep"), "fastapi": ("web.py", "lifespan")}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", PARTS)
 def test_linkers_part_is_two_lines(name: str) -> None:
     """The function that a host writes for the sweep has two lines in it."""
     file, function = PARTS[name]
