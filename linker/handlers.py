@@ -39,6 +39,7 @@ def announcement_named(name: str) -> str:
 class Handlers:
     """Calls the handlers of this process."""
 
+    way: ClassVar[str] = "handlers"
     at_once: ClassVar[int] = 100
     #: 5 s, doubling up to an hour, with full jitter.
     pauses: ClassVar[Timing] = Timing()

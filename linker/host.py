@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib import import_module
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -19,16 +20,18 @@ from linker.attending import Attendant, Chance
 from linker.database import Database
 from linker.errors import BadSettings, StoreUnavailable
 from linker.handlers import Handler, Handlers
-from linker.heartbeat import Heartbeat
+from linker.heartbeat import Beat, Heartbeat
 from linker.leasing import FOR_A_QUESTION, Leasing
+from linker.observing import Observer, together
 from linker.outbox import Deliverer, Receiver
 from linker.ports import Clock, SystemClock, Workable
 from linker.rations import Rations
 from linker.sealing import Sealer
 from linker.service import Service
 from linker.settings import Settings, load_settings
-from linker.store import SqlStore
+from linker.stock import SqlStock
 from linker.sweep import Sweeper
+from linker.watched import watched_store, watched_workable
 from linker.webhooks import Nobody, webhook_of
 from linker.workable import Timeouts, WorkableClient, build_http
 
@@ -57,6 +60,7 @@ class Linker(Service):
         workable: Workable | None = None,
         clock: Clock | None = None,
         chance: Chance | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Put the parts together; nothing is opened before `async with`.
 
@@ -66,6 +70,7 @@ class Linker(Service):
             workable: takes the place of Workable altogether.
             clock: takes the place of the machine's clock.
             chance: takes the place of the dice.
+            observer: is told how it goes, as `linker.metrics.Metrics()` does for Prometheus.
 
         Raises:
             BadSettings: a setting or a key is missing or unusable.
@@ -77,11 +82,14 @@ class Linker(Service):
         self._database = Database(self.settings.database_url)
         self._http = None if http or workable else build_http(connections=self.settings.concurrency + SPARE)
         leasing = Leasing(self.clock, timedelta(seconds=self.settings.lease_seconds))
-        self._sql = store = SqlStore(self._database, Rations(self.settings.workable_client_id))
+        watching = together(observer, _tracing())
+        self._counts = observer is not None
+        self._stock = SqlStock(self._database, self.clock.now)
+        self._sql = store = watched_store(self._database, Rations(self.settings.workable_client_id), watching)
         chance = chance or Chance()
         attendant = Attendant(
             store=store,
-            workable=workable or self._client(http or self._http),
+            workable=watched_workable(workable or self._client(http or self._http), watching),
             sealer=sealer,
             clock=self.clock,
             timing=self.settings.timing,
@@ -96,15 +104,23 @@ class Linker(Service):
             clock=self.clock,
             concurrency=self.settings.concurrency,
             batch_size=self.settings.batch_size,
+            observer=watching,
         )
-        super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing)
+        super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing, observer=watching)
         self._heartbeats: list[Heartbeat] = []
         self._handlers = Handlers()
         self._calling = self._deliverer(SqlOutbox(self._database), self._handlers, chance)
         self._posting = self._deliverer(SqlOutbox(self._database, WEBHOOK), self._webhook or Nobody(), chance)
 
     def _deliverer(self, outbox: SqlOutbox, receiver: Receiver, chance: Chance) -> Deliverer:
-        return Deliverer(outbox=outbox, receiver=receiver, leasing=self._leasing, dice=chance.dice, now=self.clock.now)
+        return Deliverer(
+            outbox=outbox,
+            receiver=receiver,
+            leasing=self._leasing,
+            dice=chance.dice,
+            now=self.clock.now,
+            observer=self._observer,
+        )
 
     def _client(self, http: httpx.AsyncClient | None) -> WorkableClient:
         assert http is not None, "a client is made unless one is handed over"
@@ -187,6 +203,18 @@ class Linker(Service):
         """
         return sum(await asyncio.gather(self._calling.deliver(), self._posting.deliver()))
 
+    # numbers to watch
+
+    async def take_stock(self) -> None:
+        """Tell the observer what is in the database. Call it as often as you sweep: it looks only when it is time.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+        """
+        stock = await self._stock.take()
+        if stock is not None:
+            self._observer.stock_taken(stock)
+
     # the heartbeat
 
     @asynccontextmanager
@@ -198,7 +226,12 @@ class Linker(Service):
         Args:
             scheduler: the host's own, already running; by default one is made and stopped here.
         """
-        beats = {"sweep": self._sweep, "call": self._calling.deliver, "post": self._posting.deliver}
+        beats: dict[str, Beat] = {
+            "sweep": self._sweep,
+            "call": self._calling.deliver,
+            "post": self._posting.deliver,
+        }
+        beats |= {"take stock": self.take_stock} if self._counts else {}
         stopping = (self._sweeper.stopping, self._calling.stopping, self._posting.stopping)
         heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
         heartbeat.start()
@@ -209,6 +242,7 @@ class Linker(Service):
             self._heartbeats.remove(heartbeat)
             for each in stopping:
                 each.set()
+            self._stock.interrupt()
             drained = await heartbeat.stop(DRAIN)
             for each in stopping:
                 each.clear()
@@ -226,3 +260,12 @@ class Linker(Service):
             for heartbeat in self._heartbeats:
                 heartbeat.wake("call")
                 heartbeat.wake("post")
+
+
+def _tracing() -> Observer | None:
+    """Spans, where OpenTelemetry's API is installed."""
+    try:
+        tracing: Observer = import_module("linker.tracing").Tracing()
+    except ModuleNotFoundError:
+        return None
+    return tracing

@@ -20,6 +20,7 @@ from typing import ClassVar, Protocol
 import structlog
 
 from linker.leasing import Leasing
+from linker.observing import UNOBSERVED, Observer, Work
 from linker.ports import Announcement, Delivery, Lease, Outbox
 from states.timing import Timing, next_try
 
@@ -55,6 +56,8 @@ class Received:
 class Receiver(Protocol):
     """Who takes announcements."""
 
+    #: The name of the way, for whoever watches.
+    way: ClassVar[str]
     #: How many are delivered at the same time.
     at_once: ClassVar[int]
     #: The pauses between two tries.
@@ -79,6 +82,7 @@ class Deliverer:
     leasing: Leasing
     dice: Callable[[], float]
     now: Callable[[], datetime]
+    observer: Observer = UNOBSERVED
     #: Once set, nothing more is claimed; what is under way is finished.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _lapsed_at: datetime | None = None
@@ -114,6 +118,12 @@ class Deliverer:
         return bool(under_way)
 
     async def _attempt(self, announcement: Announcement) -> Delivery:
+        with self.observer.watch(Work.DELIVERY, way=self.receiver.way, type=announcement.type) as note:
+            delivery = await self._attempted(announcement)
+            note(outcome=_outcome(delivery))
+            return delivery
+
+    async def _attempted(self, announcement: Announcement) -> Delivery:
         try:
             received = await self.receiver.receive(announcement, within=self.leasing.for_a_delivery)
         except Exception as error:  # noqa: BLE001 - one poisoned announcement must not stop the others
@@ -171,6 +181,12 @@ async def _cancel(under_way: Collection[asyncio.Task[Delivery]]) -> None:
     for task in under_way:
         task.cancel()
     await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def _outcome(delivery: Delivery) -> str:
+    if delivery.error is None:
+        return "delivered"
+    return "given_up" if delivery.is_given_up else "to_be_tried_again"
 
 
 def _log_failure(delivery: Delivery) -> None:

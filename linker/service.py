@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import date, timedelta
 
 from pydantic import SecretStr
@@ -17,9 +18,10 @@ from linker.attending import Attendant, log_written
 from linker.errors import BadInput, Busy, Refused
 from linker.inputs import parse_subdomain, parse_token
 from linker.leasing import Leasing
+from linker.observing import UNOBSERVED, Observer, Work
 from linker.ports import Lease, Settlement, Store
 from linker.sealing import fingerprint
-from linker.sweep import Sweep, Sweeper
+from linker.sweep import Sweep, Sweeper, is_race
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential
 from states.duties import Duty, owed
@@ -43,12 +45,21 @@ LONGEST_TEXT = 500
 class Service:
     """What can be done with connections. Every method is safe to call again."""
 
-    def __init__(self, *, store: Store, attendant: Attendant, sweeper: Sweeper, leasing: Leasing) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        attendant: Attendant,
+        sweeper: Sweeper,
+        leasing: Leasing,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
         """Take the parts; `linker.Linker` puts them together from settings."""
         self._store = store
         self._attendant = attendant
         self._sweeper = sweeper
         self._leasing = leasing
+        self._observer = observer
 
     # the story
 
@@ -128,8 +139,9 @@ class Service:
                 return happened.TokenSubmitted(candidate)
             return happened.ReplacementSubmitted(candidate)
 
-        await self.record(connection_id, submitted, actor=actor)
-        return await self._attend_while_owed(connection_id, actor=actor)
+        with self._observer.watch(Work.SUBMIT_TOKEN, connection_id=connection_id):
+            await self.record(connection_id, submitted, actor=actor)
+            return await self._attend_while_owed(connection_id, actor=actor)
 
     async def confirm_recruiter(self, connection_id: str, *, actor: str = HOST) -> Connection:
         """“Set up integration”: look for the recruiter now. A second press while a look is under way does no harm.
@@ -139,12 +151,13 @@ class Service:
             Refused: there is no recruiter to look for in this state.
             Busy: somebody else is attending it and does not come to an end.
         """
-        connection = await self._store.get(connection_id)
-        if connection.state is ConnectionState.LINKED:
-            return connection
-        if owed(connection) not in _CONFIRMABLE:
-            raise Refused(_why_not_confirm(connection))
-        return await self._attend_while_owed(connection_id, actor=actor, look=True)
+        with self._observer.watch(Work.CONFIRM_RECRUITER, connection_id=connection_id):
+            connection = await self._store.get(connection_id)
+            if connection.state is ConnectionState.LINKED:
+                return connection
+            if owed(connection) not in _CONFIRMABLE:
+                raise Refused(_why_not_confirm(connection))
+            return await self._attend_while_owed(connection_id, actor=actor, look=True)
 
     async def get(self, connection_id: str) -> Connection:
         """Read a connection. Raises NotFound."""
@@ -172,8 +185,9 @@ class Service:
             NotFound: no such connection.
             Refused: it has not failed.
         """
-        await self.record(connection_id, lambda _: happened.Restarted(), actor=actor, reason=reason)
-        return await self._attend_while_owed(connection_id, actor=actor)
+        with self._observer.watch(Work.RESTART, connection_id=connection_id):
+            await self.record(connection_id, lambda _: happened.Restarted(), actor=actor, reason=reason)
+            return await self._attend_while_owed(connection_id, actor=actor)
 
     async def unlink(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
         """Give a connection up for good: its secrets are wiped and it is closed.
@@ -186,7 +200,10 @@ class Service:
 
     async def attend_due(self) -> Sweep:
         """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
-        return await self._sweeper.sweep()
+        with self._observer.watch(Work.SWEEP) as note:
+            swept = await self._sweeper.sweep()
+            note(**asdict(swept))
+            return swept
 
     # the one path
 
@@ -226,6 +243,8 @@ class Service:
                 if settlement is None:
                     return held
                 written = await self._write(settlement, release=True)
+                if not written and not is_race(settlement):
+                    self._observer.leases_lost(1)
             finally:
                 if not written:
                     await asyncio.shield(self._store.release([connection_id], lease))

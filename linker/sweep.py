@@ -19,6 +19,7 @@ import structlog
 from linker.attending import Attendant, Found, log_written
 from linker.errors import LinkerError, OurFault
 from linker.leasing import Leasing
+from linker.observing import UNOBSERVED, Observer
 from linker.ports import Clock, Lease, Settlement, Store
 from linker.turns import Turns
 from states.connection import Connection, ConnectionState
@@ -81,6 +82,7 @@ class Sweeper:
     clock: Clock
     concurrency: int
     batch_size: int
+    observer: Observer = UNOBSERVED
     #: Once set, nothing more is claimed; what is under way is finished.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -191,8 +193,9 @@ class _Pass:
     async def _write(self, batch: list[Settlement]) -> None:
         """Write a batch. What was not taken is written down as such, unless somebody else was faster."""
         refused = await self._written(batch)
-        lost = await self._written([self._by.attendant.give_up(one.before) for one in refused if not _is_race(one)])
-        raced = [one for one in refused if _is_race(one)]
+        lost = await self._written([self._by.attendant.give_up(one.before) for one in refused if not is_race(one)])
+        raced = [one for one in refused if is_race(one)]
+        self._by.observer.leases_lost(len(lost))
         await self._give_back([_hold(one.before) for one in (*lost, *raced)])
 
     async def _written(self, batch: list[Settlement]) -> list[Settlement]:
@@ -236,7 +239,7 @@ def _hold(held: Connection) -> Hold:
     return held.id, held.version
 
 
-def _is_race(refused: Settlement) -> bool:
+def is_race(refused: Settlement) -> bool:
     """True for what another row can be faster with: an account or an e-mail is taken once. It is decided again."""
     return refused.after.account != refused.before.account or refused.after.recruiter != refused.before.recruiter
 

@@ -126,6 +126,7 @@ def _is_near(host: str) -> bool:
 class Webhook:
     """The host's URL as a receiver of announcements."""
 
+    way: ClassVar[str] = "webhook"
     at_once: ClassVar[int] = 10
     #: 5 s, doubling up to 6 hours, with full jitter: some thirty tries in three days.
     pauses: ClassVar[Timing] = Timing(backoff_last=timedelta(hours=6))
@@ -212,6 +213,7 @@ async def _pass_over(answer: httpx.Response) -> None:
 class Nobody:
     """Stands in the webhook's place where none is set."""
 
+    way: ClassVar[str] = "webhook"
     at_once: ClassVar[int] = 0
     pauses: ClassVar[Timing] = Timing()
     types: Collection[str] = ()

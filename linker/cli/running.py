@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import import_module
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -21,6 +23,7 @@ from linker.cli.options import Json
 from linker.cli.screen import Screen
 from linker.cli.version import version
 from linker.database import parse_url, shown
+from linker.errors import BadInput
 from linker.host import Linker
 from linker.sweep import Sweep
 from states.table import LAW
@@ -67,23 +70,48 @@ class Worker(Linker):
         return swept
 
 
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=65535, help="Serve numbers for Prometheus on this port; 0 picks a free one.", metavar="PORT"
+    ),
+]
+MetricsHost = Annotated[str, typer.Option(help="The address that the numbers are served on.", metavar="ADDRESS")]
+
+
 @app.command()
-def worker() -> int:
+def worker(metrics_port: MetricsPort = None, metrics_host: MetricsHost = "127.0.0.1") -> int:
     """Keep the heartbeat going until SIGTERM or SIGINT; what is in flight is finished first.
 
     A second signal ends it at once: what it was doing is picked up by the next worker.
     """
     given = settings()
     logs.configure(given.log_level)
-    asyncio.run(_work(Worker(given)))
+    if metrics_port is None:
+        asyncio.run(_work(Worker(given)))
+        return DONE
+    with _scraping().served(metrics_host, metrics_port) as numbers:
+        asyncio.run(_work(Worker(given, observer=numbers.observer), metrics=numbers.url))
     return DONE
 
 
-async def _work(linker: Worker) -> None:
+def _scraping() -> Any:
+    """What serves numbers. Raises BadInput if its library is not installed."""
+    try:
+        return import_module("linker.cli.scraping")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("prometheus_client"):
+            raise
+    raise BadInput(
+        "metrics-port", "prometheus-client is not installed.", "Install it: pip install 'workable-linker[metrics]'."
+    )
+
+
+async def _work(linker: Worker, **more: str) -> None:
     stop = asyncio.Event()
     with _told_by_signals(stop):
         async with linker:
-            log.info("worker.started", version=version(), **_about(linker))
+            log.info("worker.started", version=version(), **_about(linker), **more)
             async with linker.heartbeat():
                 await stop.wait()
                 log.info("worker.stopping", worker_id=linker.worker_id)

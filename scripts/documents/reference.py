@@ -1,4 +1,4 @@
-"""The reference, made from the program itself: the law, the problems, the settings, the errors, the log events."""
+"""The reference, made from the program itself: the law, the problems, the settings, errors, log events, numbers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from linker import errors
 from linker.cli.app import VERBS
 from linker.letters import LetterState
 from linker.messages import message
+from linker.metrics import NUMBERS
 from linker.ports import Settlement
 from linker.settings import PREFIX, Settings
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
@@ -29,6 +30,7 @@ LOG_EVENTS = {
     "step.written": "A step is in a connection's history: `connection_id`, `step`, `source`, `target`, `problem`.",
     "attention.failed": "Attending a connection went wrong on our side; it is tried again later.",
     "settlement.refused": "The database did not take what was decided about a connection; it is tried again later.",
+    "lease.not_renewed": "The database was away when leases were to be renewed: nothing more is claimed or begun.",
     "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it aside for an hour.",
     "announcement.failed": "A handler of the host raised, or the webhook failed; it is tried again later.",
     "announcement.dead": "An announcement was given up: see `linker outbox list --dead`.",
@@ -36,7 +38,7 @@ LOG_EVENTS = {
     "webhook.resting": "The receiver of webhooks asked to be left alone; nothing is posted until the time told.",
     "heartbeat.failed": "A beat could not do its work, as when the database is away; the next beat tries again.",
     "heartbeat.stopped": "The heartbeat ended; `drained` says whether everything under way came to its end.",
-    "worker.started": "`linker worker` began.",
+    "worker.started": "`linker worker` began; `metrics` is where its numbers are, if they are served.",
     "sweep.finished": "A pass of `linker worker` claimed something; with the numbers that `linker sweep` prints.",
     "worker.stopping": "`linker worker` was asked to end and finishes what is under way.",
     "worker.stopped": "`linker worker` ended.",
@@ -72,6 +74,7 @@ def reference() -> str:
             *_section("Announcements", _announcements()),
             *_section("Errors and exit codes", _errors()),
             *_section("Log events", _log_events()),
+            *_section("Numbers", _numbers()),
         )
     )
 
@@ -231,6 +234,20 @@ def _log_events() -> Iterator[str]:
     yield "itself. Where nobody does, structlog prints to stdout."
     yield ""
     yield from table(("event", "meaning"), ((f"`{event}`", meaning) for event, meaning in LOG_EVENTS.items()))
+
+
+def _numbers() -> Iterator[str]:
+    yield "What `linker worker --metrics-port` serves, and what `linker.metrics.Metrics` adds to a host's registry; see"
+    yield "[how to watch it](howto/metrics.md). Over workers, what a process did is put together with `sum`, and what"
+    yield "each reads from the same database with `max`."
+    yield ""
+    yield from table(
+        ("name", "type", "labels", "over workers", "meaning"),
+        (
+            (f"`{n.name}`", n.kind, ", ".join(f"`{label}`" for label in n.labels), f"`{n.across}`", n.meaning)
+            for n in NUMBERS
+        ),
+    )
 
 
 def logged() -> set[str]:

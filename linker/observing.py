@@ -1,0 +1,198 @@
+"""What an observer is told: how long each piece of work took and what came of it, and what is in the database.
+
+An observer hears the names of verdicts, states and problems, counts and seconds; never an owner, an e-mail or a token.
+Only what a person does carries the connection's id, for traces. Where nobody listens nothing is measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from typing import Protocol
+
+from states.verdicts import Verdict
+
+Fact = str | int | float | bool
+
+
+class Work(StrEnum):
+    """A piece of work that is watched, in the order of the story."""
+
+    #: What a person does, from the press to the answer.
+    SUBMIT_TOKEN = "submit_token"
+    CONFIRM_RECRUITER = "confirm_recruiter"
+    RESTART = "restart"
+    #: One pass over what is due.
+    SWEEP = "sweep"
+    #: One transaction that takes leases.
+    CLAIM = "claim"
+    #: One question to Workable: one to three requests.
+    CALL = "call"
+    #: One transaction that writes decisions.
+    SETTLE = "settle"
+    #: One announcement on its way to the host.
+    DELIVERY = "delivery"
+
+
+class Note(Protocol):
+    """Adds facts to a piece of work that is under way."""
+
+    def __call__(self, **facts: Fact) -> None:
+        """Add facts: `rows`, `question`, `verdict`, `way`, `type`, `outcome`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Announcements of one kind that wait: how many, and how long the oldest of them has waited, in seconds."""
+
+    number: int
+    oldest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """What is due, as indexes tell it: cheap to read."""
+
+    read_at: datetime
+    #: How many connections are due, and by how many seconds the one is late that is due the longest.
+    due: int
+    lag: float
+    #: Announcements that wait, by way, type, and whether they were tried already.
+    outbox: Mapping[tuple[str, str, bool], Waiting]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """What is stored: every connection is looked at, so it is taken seldom."""
+
+    #: How many open connections there are, by state and problem ("none": there is none).
+    connections: Mapping[tuple[str, str], int]
+    #: For how many seconds the one has waited that waits longest, by state.
+    oldest_wait: Mapping[str, float]
+    #: How many announcements were given up, by way.
+    dead: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stock:
+    """What is in the database; the census is older than the queue."""
+
+    queue: Queue
+    census: Census
+
+
+class Observer(Protocol):
+    """Whoever wants to know how it goes. It must be quick and must not raise: it is called in the midst of the work."""
+
+    def watch(self, work: Work, **facts: Fact) -> AbstractContextManager[Note]:
+        """Go along with a piece of work; an exception that comes through is its failure."""
+        ...
+
+    def leases_lost(self, count: int) -> None:
+        """Answers were thrown away, because their rows had changed meanwhile."""
+        ...
+
+    def stock_taken(self, stock: Stock) -> None:
+        """The database was looked at."""
+        ...
+
+
+class _Unwatched:
+    """What goes along with a piece of work where nobody listens: it is passed by some hundred times a second."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Note:
+        return _unheard
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _unheard(**facts: Fact) -> None:
+    """Nobody writes it down."""
+
+
+UNWATCHED: AbstractContextManager[Note, None] = _Unwatched()
+
+
+class Unobserved:
+    """Nobody listens."""
+
+    def watch(self, work: Work, **facts: Fact) -> AbstractContextManager[Note]:
+        """Do nothing."""
+        return UNWATCHED
+
+    def leases_lost(self, count: int) -> None:
+        """Do nothing."""
+
+    def stock_taken(self, stock: Stock) -> None:
+        """Do nothing."""
+
+
+UNOBSERVED = Unobserved()
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Several observers as one."""
+
+    each: tuple[Observer, ...]
+
+    def watch(self, work: Work, **facts: Fact) -> AbstractContextManager[Note]:
+        """Let all go along that listen now."""
+        watching = [each.watch(work, **facts) for each in self.each]
+        listening = [watched for watched in watching if watched is not UNWATCHED]
+        return listening[0] if len(listening) == 1 else _all(listening)
+
+    def leases_lost(self, count: int) -> None:
+        """Tell all."""
+        for observer in self.each:
+            observer.leases_lost(count)
+
+    def stock_taken(self, stock: Stock) -> None:
+        """Tell all."""
+        for observer in self.each:
+            observer.stock_taken(stock)
+
+
+@contextmanager
+def _all(watching: list[AbstractContextManager[Note]]) -> Iterator[Note]:
+    with ExitStack() as stack:
+        notes = [stack.enter_context(watched) for watched in watching]
+
+        def note(**facts: Fact) -> None:
+            for each in notes:
+                each(**facts)
+
+        yield note
+
+
+def together(*observers: Observer | None) -> Observer:
+    """One observer that is all of these; None stands for nobody."""
+    present = tuple(observer for observer in observers if observer is not None)
+    if len(present) == 1:
+        return present[0]
+    return Observers(present) if present else UNOBSERVED
+
+
+def verdict_name(verdict: Verdict) -> str:
+    """How a verdict is called in numbers and traces: `RecruiterSeen` is `recruiter_seen`."""
+    return _in_lower_case(type(verdict).__name__)
+
+
+def verdict_names() -> list[str]:
+    """All that the law knows."""
+    known = (kind for kind in Verdict.__subclasses__() if kind.__module__ == Verdict.__module__)
+    return [_in_lower_case(kind.__name__) for kind in known]
+
+
+@cache
+def _in_lower_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

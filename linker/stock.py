@@ -1,0 +1,194 @@
+"""Taking stock: what is due, what waits and where the connections stand, read so that nobody feels it.
+
+What indexes tell is read every 15 seconds. The census looks at every connection, so it is taken once a minute at most.
+And neither takes more than a hundredth of the time: after a second of reading it pauses for 100, but not for longer
+than ten minutes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import case, func, literal_column, select
+
+from linker.database import Database
+from linker.errors import LinkerError, StoreUnavailable
+from linker.observing import Census, Queue, Stock, Waiting
+from linker.rows import ConnectionRow, OutboxRow
+from states.connection import ConnectionState
+
+CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
+OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]
+
+T = TypeVar("T")
+
+#: How old what is due, and the census, may at least become before they are read again, in seconds.
+QUEUE_EVERY = 15.0
+CENSUS_EVERY = 60.0
+#: The share of the time that reading may take at most.
+SHARE = 0.01
+#: The longest pause, in seconds: numbers that are older mislead.
+LONGEST = 600.0
+#: The ways that announcements go, with what their columns begin with.
+WAYS = {"handlers": "", "webhook": "hook_"}
+#: The name of what is no problem.
+NO_PROBLEM = "none"
+#: Who is linked waits for nothing.
+_WAITING = [state.value for state in ConnectionState if state is not ConnectionState.LINKED]
+
+
+class SqlStock:
+    """Takes stock of one database, at a pace of its own."""
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        """Take the database, and where the time comes from; nothing is opened yet."""
+        self._database = database
+        self._now = now
+        self._queue = _Paced[Queue](QUEUE_EVERY)
+        self._census = _Paced[Census](CENSUS_EVERY)
+        self._reading = _Interruptible()
+
+    async def take(self) -> Stock | None:
+        """What is in the database now, or was when it was last the time to look; None if it was interrupted.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+        """
+        now = self._now()
+        self._reading.interrupted = False
+        try:
+            await self._read_if_over(self._queue, lambda transaction: _queue(transaction, now))
+            await self._read_if_over(self._census, lambda transaction: _census(transaction, now))
+        except LinkerError:
+            if not self._reading.interrupted:
+                raise
+        if self._reading.interrupted:
+            return None
+        return Stock(queue=self._queue.value, census=self._census.value)
+
+    def interrupt(self) -> None:
+        """End what is being read: who wants to stop does not wait for a census."""
+        self._reading.interrupt()
+
+    async def _read_if_over(self, paced: _Paced[T], reading: Callable[[Transaction], T]) -> None:
+        def work(transaction: Transaction) -> None:
+            with self._reading.of(transaction):
+                paced.read(lambda: reading(transaction))
+
+        if paced.is_over:
+            await self._database.read(work)
+
+
+class _Interruptible:
+    """A transaction that another thread can end."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._driver: Any = None
+        self.interrupted = False
+
+    @contextmanager
+    def of(self, transaction: Transaction) -> Iterator[None]:
+        """For one block it is this transaction. Raises StoreUnavailable if it was interrupted before."""
+        with self._turn:
+            if self.interrupted:
+                raise StoreUnavailable("Interrupted before it began.")
+            self._driver = transaction.connection.driver_connection
+        try:
+            yield
+        finally:
+            with self._turn:  # from here on its connection may serve somebody else
+                self._driver = None
+
+    def interrupt(self) -> None:
+        """End the statement that is running, if there is one."""
+        with self._turn:
+            self.interrupted = True
+            if isinstance(self._driver, sqlite3.Connection):
+                self._driver.interrupt()
+            elif self._driver is not None:
+                self._driver.cancel()  # psycopg's
+
+
+class _Paced(Generic[T]):
+    """A value that is read again only after a while: the longer reading it took, the later."""
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._again_at = 0.0
+        self._found: T | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """True if it is time to read it again."""
+        return self._found is None or time.monotonic() >= self._again_at
+
+    @property
+    def value(self) -> T:
+        """What was read last."""
+        assert self._found is not None, "it was read before"
+        return self._found
+
+    def read(self, reading: Callable[[], T]) -> None:
+        """Read it."""
+        began = time.monotonic()
+        self._found = reading()
+        ended = time.monotonic()
+        self._again_at = ended + max(self._every, min((ended - began) / SHARE, LONGEST))
+
+
+def _queue(transaction: Transaction, now: datetime) -> Queue:
+    first = transaction.execute(select(func.min(CONNECTION.c.due_at)).where(CONNECTION.c.due_at.is_not(None))).scalar()
+    due = select(func.count()).select_from(CONNECTION).where(CONNECTION.c.due_at <= now)
+    return Queue(
+        read_at=now,
+        due=transaction.execute(due).scalar_one(),
+        lag=_since(first, now),
+        outbox={
+            (way, row.type, bool(row.tried)): Waiting(number=row.number, oldest=_since(row.oldest, now))
+            for way, prefix in WAYS.items()
+            for row in transaction.execute(_waiting(prefix))
+        },
+    )
+
+
+def _waiting(prefix: str) -> Any:
+    tried = (OUTBOX.c[f"{prefix}attempts"] > literal_column("0")).label("tried")
+    return (
+        select(OUTBOX.c.type, tried, func.count().label("number"), func.min(OUTBOX.c.created_at).label("oldest"))
+        .where(OUTBOX.c[f"{prefix}due_at"].is_not(None))
+        .group_by(OUTBOX.c.type, tried)
+    )
+
+
+def _census(transaction: Transaction, now: datetime) -> Census:
+    since = func.min(case((CONNECTION.c.paused_at.is_(None), CONNECTION.c.state_since))).label("since")
+    standing = (
+        select(CONNECTION.c.state, CONNECTION.c.problem_code, func.count().label("number"), since)
+        .where(CONNECTION.c.closed_at.is_(None))
+        .group_by(CONNECTION.c.state, CONNECTION.c.problem_code)
+    )
+    connections = dict.fromkeys(((state.value, NO_PROBLEM) for state in ConnectionState), 0)
+    oldest: dict[str, float] = defaultdict(float)
+    for row in transaction.execute(standing):
+        connections[row.state, row.problem_code or NO_PROBLEM] = row.number
+        oldest[row.state] = max(oldest[row.state], _since(row.since, now))
+    dead = {way: transaction.execute(_dead(prefix)).scalar_one() for way, prefix in WAYS.items()}
+    return Census(connections=connections, oldest_wait={state: oldest[state] for state in _WAITING}, dead=dead)
+
+
+def _dead(prefix: str) -> Any:
+    return select(func.count()).select_from(OUTBOX).where(OUTBOX.c[f"{prefix}dead_at"].is_not(None))
+
+
+def _since(then: datetime | None, now: datetime) -> float:
+    """The seconds since a time; none if it is still to come."""
+    return max(0.0, (now - then).total_seconds()) if then else 0.0
