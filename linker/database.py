@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +61,8 @@ class Database:
         self.url = parse_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url)
+        #: What the driver raises where SQLAlchemy does not stand between.
+        self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._closing = False
         self._file = _File(self.url)
         self._reading = self._engine.execution_options(**{BEGIN: "BEGIN"})
@@ -137,6 +139,29 @@ class Database:
     def disconnect(self) -> None:
         """Close all connections, from one of our threads; the next unit of work makes new ones."""
         self._engine.dispose()
+
+    @property
+    def tells(self) -> bool:
+        """True if others can write it, and tell: a database in memory is ours alone."""
+        return not self.is_sqlite or not _in_memory(self.url)
+
+    @contextmanager
+    def apart(self) -> Iterator[Any]:
+        """A driver's connection beside the pool, for one block: for what lasts. Errors are translated as everywhere."""
+        try:
+            pooled = self._engine.raw_connection()
+            raw: Any = pooled.driver_connection
+            pooled.detach()
+            try:
+                if not self.is_sqlite:
+                    raw.autocommit = True
+                yield raw
+            finally:
+                raw.close()
+            return
+        except (SQLAlchemyError, self._driver_error) as error:
+            translated = translate(error, self.name)
+        raise translated
 
     def close(self) -> None:
         """Wait for what is under way, then close all connections; closing again does nothing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -66,11 +66,14 @@ class Heartbeat:
         if self._own:
             self._scheduler.start()
 
-    def wake(self, name: str) -> None:
-        """Let a beat come now instead of at its time."""
-        if name in self._jobs and not self._beating[name].locked():
+    def wake(self, name: str, after: float = 0.0) -> None:
+        """Let a beat come so many seconds from now, if its time is later. One that is under way is not disturbed."""
+        at = datetime.now(UTC) + timedelta(seconds=after)
+        if name in self._jobs and (after or not self._beating[name].locked()):
             with suppress(JobLookupError):  # the host has ended its scheduler already
-                self._jobs[name].modify(next_run_time=datetime.now(UTC))
+                planned = self._jobs[name].next_run_time
+                if planned is None or planned > at:
+                    self._jobs[name].modify(next_run_time=at)
 
     async def stop(self, within: float) -> bool:
         """End: no new beat begins, what is under way gets `within` seconds. True if everything came to its end."""

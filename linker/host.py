@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from types import TracebackType
 from typing import Self, TypeVar
@@ -17,6 +18,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from linker.announcements import WEBHOOK, SqlOutbox
 from linker.attending import Attendant, Chance
+from linker.clocks import DatabaseClock
 from linker.database import Database
 from linker.errors import BadSettings, StoreUnavailable
 from linker.handlers import Handler, Handlers
@@ -30,7 +32,8 @@ from linker.sealing import Sealer
 from linker.service import Service
 from linker.settings import Settings, load_settings
 from linker.stock import SqlStock
-from linker.sweep import Sweeper
+from linker.sweep import Sweep, Sweeper
+from linker.wakeups import Wakeups
 from linker.watched import watched_store, watched_workable
 from linker.webhooks import Nobody, webhook_of
 from linker.workable import Timeouts, WorkableClient, build_http
@@ -41,6 +44,8 @@ H = TypeVar("H", bound=Handler)
 
 #: Connections to Workable beside those of the sweep, for what people do.
 SPARE = 20
+#: Between two passes there is at least so much time, in seconds, whatever is due: somebody else may be at it.
+SHORTEST_PAUSE = 0.2
 #: How long a stopping heartbeat waits for what is under way, in seconds.
 DRAIN = 8.0
 
@@ -77,9 +82,10 @@ class Linker(Service):
         """
         self.settings = settings or load_settings()
         sealer = Sealer(self.settings.secret_keys)
-        self.clock = clock or SystemClock()
-        self._webhook = webhook_of(self.settings, self.clock.now)
         self._database = Database(self.settings.database_url)
+        self._servers_clock = None if clock or self._database.is_sqlite else DatabaseClock(self._database)
+        self.clock = clock or self._servers_clock or SystemClock()
+        self._webhook = webhook_of(self.settings, self.clock.now)
         self._http = None if http or workable else build_http(connections=self.settings.concurrency + SPARE)
         leasing = Leasing(self.clock, timedelta(seconds=self.settings.lease_seconds))
         watching = together(observer, _tracing())
@@ -142,6 +148,7 @@ class Linker(Service):
         """
         try:
             await self._sql.open()
+            await self._agree_on_the_time()
             await self._refuse_missing_keys()
         except StoreUnavailable:
             await self._database.hop(Database.disconnect)
@@ -172,6 +179,16 @@ class Linker(Service):
                 f"stored tokens are sealed with the key {', '.join(sorted(missing))}, which is not set.",
                 "Add that key again, after the newest one; nothing is lost. `linker keys rotate` makes it needless.",
             )
+
+    async def _agree_on_the_time(self) -> None:
+        """On PostgreSQL the server's clock is everybody's."""
+        if self._servers_clock is not None:
+            await self._servers_clock.read()
+
+    async def attend_due(self) -> Sweep:
+        """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
+        await self._agree_on_the_time()
+        return await super().attend_due()
 
     # telling the host
 
@@ -236,9 +253,13 @@ class Linker(Service):
         heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
         heartbeat.start()
         self._heartbeats.append(heartbeat)
+        loop = asyncio.get_running_loop()
+        wakeups = Wakeups(self._database, partial(loop.call_soon_threadsafe, self._woken))
+        wakeups.start()
         try:
             yield heartbeat
         finally:
+            await to_thread.run_sync(wakeups.stop)
             self._heartbeats.remove(heartbeat)
             for each in stopping:
                 each.set()
@@ -249,10 +270,22 @@ class Linker(Service):
             log.info("heartbeat.stopped", drained=drained)
 
     async def _sweep(self) -> None:
-        """A pass over what is due; its announcements do not wait for the next beat."""
+        """A pass over what is due; its announcements do not wait for the next beat, nor what falls due before it."""
         swept = await self.attend_due()
         if swept.advanced or swept.failed:
             self._announced("by the sweep")
+        now = self.clock.now()
+        next_due = await self._sql.next_due(before=now + timedelta(seconds=self.settings.sweep_seconds))
+        if next_due is not None:
+            pause = max((next_due - now).total_seconds(), SHORTEST_PAUSE)
+            for heartbeat in self._heartbeats:
+                heartbeat.wake("sweep", after=pause)
+
+    def _woken(self) -> None:
+        """Somebody wrote something that may be ours to do."""
+        for heartbeat in self._heartbeats:
+            for beat in ("sweep", "call", "post"):
+                heartbeat.wake(beat)
 
     def _announced(self, announcement: str | None) -> None:
         """Let the heartbeat deliver now."""

@@ -69,6 +69,8 @@ class Settlement:
     after: Connection
     step: Step | None = None
     announcement: str | None = None
+    #: True if whoever wrote it goes on with it at once, so that no other worker needs to be woken.
+    quiet: bool = False
 
 
 class Store(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, timedelta
 
 from pydantic import SecretStr
@@ -140,7 +140,7 @@ class Service:
             return happened.ReplacementSubmitted(candidate)
 
         with self._observer.watch(Work.SUBMIT_TOKEN, connection_id=connection_id):
-            await self.record(connection_id, submitted, actor=actor)
+            await self.record(connection_id, submitted, actor=actor, goes_on=True)
             return await self._attend_while_owed(connection_id, actor=actor)
 
     async def confirm_recruiter(self, connection_id: str, *, actor: str = HOST) -> Connection:
@@ -186,7 +186,7 @@ class Service:
             Refused: it has not failed.
         """
         with self._observer.watch(Work.RESTART, connection_id=connection_id):
-            await self.record(connection_id, lambda _: happened.Restarted(), actor=actor, reason=reason)
+            await self.record(connection_id, lambda _: happened.Restarted(), actor=actor, reason=reason, goes_on=True)
             return await self._attend_while_owed(connection_id, actor=actor)
 
     async def unlink(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
@@ -214,8 +214,11 @@ class Service:
         *,
         actor: str,
         reason: str | None = None,
+        goes_on: bool = False,
     ) -> Connection:
         """Write down what a person did. An answer that is under way for the row as it was before is then refused.
+
+        `goes_on`: the caller attends it next, so no worker is woken for it.
 
         Raises:
             NotFound: no such connection.
@@ -227,7 +230,8 @@ class Service:
         _text("reason", reason or "none")
         for _ in range(TRIES):
             before = await self._store.get(connection_id)
-            settlement = self._decide(before, event(before), actor=actor, reason=reason)
+            decided = self._decide(before, event(before), actor=actor, reason=reason)
+            settlement = replace(decided, quiet=goes_on)
             if await self._write(settlement, release=False):
                 return await self._store.get(connection_id)
         raise Busy(f"{connection_id} is being changed by others all the time. Try again.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -32,6 +32,8 @@ OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]
 
 NO_LEASE = {"lease_holder": null(), "lease_until": null()}
 
+#: What falls due within this time wakes idle workers, who may otherwise look for it too late.
+SOON = timedelta(seconds=15)
 #: What the drivers raise when a row cannot be stored as it is.
 REFUSED = (IntegrityError, DataError)
 
@@ -57,6 +59,8 @@ class Settling:
                 if self._update(transaction, columns, release).run(transaction, rows) != len(rows):
                     raise NotAllWritten
             self.write_down(transaction, settlements)
+            if any(_is_urgent(one, now) for one in settlements):
+                _tell(transaction)
         except REFUSED as error:
             if len(settlements) == 1 and not _is_taken(error):
                 raise
@@ -135,6 +139,18 @@ def _lock_in_order(transaction: Transaction, settlements: Sequence[Settlement]) 
     if len(settlements) > 1 and transaction.dialect.name == "postgresql":
         these = CONNECTION.c.id.in_([one.after.id for one in settlements])
         transaction.execute(select(CONNECTION.c.id).where(these).order_by(CONNECTION.c.id).with_for_update())
+
+
+def _is_urgent(one: Settlement, now: datetime) -> bool:
+    """True if there is something to do soon, or the host is to be told."""
+    due_soon = one.after.due_at is not None and one.after.due_at <= now + SOON
+    return one.announcement is not None or (due_soon and not one.quiet)
+
+
+def _tell(transaction: Transaction) -> None:
+    """Let this commit wake idle workers. SQLite is asked by them instead."""
+    if transaction.dialect.name == "postgresql":
+        transaction.exec_driver_sql("SELECT pg_notify('workable_linker', '')")
 
 
 def _is_taken(error: IntegrityError | DataError) -> bool:

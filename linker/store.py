@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Select, insert, or_, select, update
+from sqlalchemy import Select, case, func, insert, or_, select, update
 
 from linker import mapping, schema
 from linker.claiming import Claiming, in_turns
@@ -124,6 +124,13 @@ class SqlStore:
         """The ids of up to `limit` connections that are due, taking turns among their owners."""
         query = in_turns(now, limit)
         return await self._database.read(lambda transaction: [row[0] for row in transaction.execute(query)])
+
+    async def next_due(self, *, before: datetime) -> datetime | None:
+        """When something can be claimed next, if that is before a time: what is held by others when its lease ends."""
+        held_longer = CONNECTION.c.lease_until > CONNECTION.c.due_at
+        free_at = case((held_longer, CONNECTION.c.lease_until), else_=CONNECTION.c.due_at)
+        query = select(func.min(free_at, type_=CONNECTION.c.due_at.type)).where(CONNECTION.c.due_at < before)
+        return await self._database.read(lambda transaction: transaction.execute(query).scalar())
 
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
         """Lease those of these connections that are due and that nobody else holds, in the order given."""

@@ -30,6 +30,7 @@ LOG_EVENTS = {
     "step.written": "A step is in a connection's history: `connection_id`, `step`, `source`, `target`, `problem`.",
     "attention.failed": "Attending a connection went wrong on our side; it is tried again later.",
     "settlement.refused": "The database did not take what was decided about a connection; it is tried again later.",
+    "wakeups.deaf": "The database does not tell of what others write; heartbeats find it, a little later.",
     "lease.not_renewed": "The database was away when leases were to be renewed: nothing more is claimed or begun.",
     "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it aside for an hour.",
     "announcement.failed": "A handler of the host raised, or the webhook failed; it is tried again later.",

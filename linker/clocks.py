@@ -1,0 +1,38 @@
+"""The time of a PostgreSQL server: one time for all workers, whatever their own machines say.
+
+Leases, due times and the times that Workable names are compared between workers, so that a machine whose clock is five
+minutes off must not judge them by it. The server's time is read when a linker opens and before each pass; in between,
+what counts is how much time has passed, which also a wrong clock knows.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+
+from linker.database import Database
+
+
+class DatabaseClock:
+    """Tells the server's time. Before it was read for the first time, the machine's."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database; nothing is opened yet."""
+        self._database = database
+        self._read = time.time()
+        self._read_at = time.monotonic()
+
+    def now(self) -> datetime:
+        """The time now: aware, in UTC."""
+        return datetime.fromtimestamp(self._read + time.monotonic() - self._read_at, UTC)
+
+    async def read(self) -> None:
+        """Ask the server for its time. Raises StoreUnavailable."""
+        asked_at = time.monotonic()
+        told: datetime = await self._database.read(
+            lambda transaction: transaction.execute(select(func.clock_timestamp())).scalar_one()
+        )
+        self._read = told.timestamp()
+        self._read_at = (asked_at + time.monotonic()) / 2

@@ -1,0 +1,83 @@
+"""Wake-ups: a worker that is idle hears of a commit that gives it something to do.
+
+PostgreSQL tells by LISTEN/NOTIFY; the commit itself carries the word, so that none is told too early. SQLite says, when
+it is asked, whether anybody wrote since. What is not heard is found by the next heartbeat: nothing depends on this.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from linker.database import Database
+from linker.errors import LinkerError
+
+log = structlog.get_logger("linker")
+
+#: The channel that commits are told on.
+CHANNEL = "workable_linker"
+#: How often SQLite is asked, in seconds; and how long a listener takes to notice that it shall end.
+EVERY = 0.25
+#: The pauses between two tries to listen, in seconds: doubling up to the longest one.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+
+Wake = Callable[[], object]
+
+
+class Wakeups:
+    """Calls `wake`, in a thread of its own, whenever somebody wrote what may give us something to do."""
+
+    def __init__(self, database: Database, wake: Wake) -> None:
+        """Take the database; nothing is opened yet."""
+        self._database = database
+        self._wake = wake
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="linker-wakeups", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen. A database that is away is tried again, again and again."""
+        if self._database.tells:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening; takes a moment."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            try:
+                with self._database.apart() as raw:
+                    pause = FIRST_PAUSE
+                    self._hear(raw)
+            except LinkerError as error:
+                log.warning("wakeups.deaf", code=error.code, reason=str(error))
+                self._stopping.wait(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _hear(self, raw: Any) -> None:
+        if self._database.is_sqlite:
+            self._ask(raw)
+        else:
+            self._listen(raw)
+
+    def _listen(self, raw: Any) -> None:
+        raw.execute(f"LISTEN {CHANNEL}")
+        self._wake()  # something may have been told before
+        while not self._stopping.is_set():
+            for _ in raw.notifies(timeout=EVERY):
+                self._wake()
+
+    def _ask(self, raw: Any) -> None:
+        known = None
+        while not self._stopping.is_set():
+            version = raw.execute("PRAGMA data_version").fetchone()
+            if version != known:
+                self._wake()
+            known = version
+            self._stopping.wait(EVERY)

@@ -1,0 +1,144 @@
+"""Wake-ups: a worker whose heartbeat comes once in an hour hears of what others write, and does it at once."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from linker import Linker, Settings, new_key, schema
+from linker.clocks import DatabaseClock
+from linker.database import Database
+from linker.testing import ScriptedWorkable, SettableClock
+from states import events as happened
+from states.connection import Connection, ConnectionState
+from states.verdicts import Unavailable
+
+KEY = new_key()
+#: How long a test waits before it gives up, in seconds: far less than a heartbeat.
+SOON = 20.0
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A database with the schema in it."""
+    given: str = request.getfixturevalue(f"{request.param}_url")
+    database = Database(given)
+    schema.upgrade(database)
+    if not database.is_sqlite:
+        database.write_here(lambda transaction: transaction.execute(text("TRUNCATE connection, ration CASCADE")))
+    database.close()
+    return given
+
+
+def a_linker(url: str, workable: ScriptedWorkable) -> Linker:
+    """A linker whose heartbeat comes once in an hour."""
+    settings = Settings(database_url=url, secret_keys=(KEY,), sweep_seconds=3600, backoff_first=timedelta(seconds=1))
+    return Linker(settings, workable=workable)
+
+
+async def until(fulfilled: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something that other tasks do."""
+    async with asyncio.timeout(SOON):
+        while not await fulfilled():  # noqa: ASYNC110 - the database sets no event
+            await asyncio.sleep(0.02)
+
+
+async def waiting(linker: Linker) -> Connection:
+    """A connection whose recruiter is not there yet."""
+    connection = await linker.create(owner="acme")
+    return await linker.submit_token(connection.id, subdomain="acme", token="a-token-of-acme")
+
+
+async def test_an_operators_word_wakes_an_idle_worker(url: str) -> None:
+    """What is due at once by somebody's doing elsewhere is attended long before the next heartbeat."""
+    workable = ScriptedWorkable()
+    async with a_linker(url, workable) as web, a_linker(url, workable) as worker, worker.heartbeat():
+        connection = await waiting(web)
+        assert connection.recruiter is not None
+        await web.record(connection.id, lambda _: happened.Paused(), actor="operator")
+        workable.add_recruiter(connection.recruiter.email)
+        await web.record(connection.id, lambda _: happened.Resumed(), actor="operator")
+
+        async def linked() -> bool:
+            return (await web.get(connection.id)).state is ConnectionState.LINKED
+
+        await until(linked)
+
+
+async def test_what_falls_due_soon_is_planned(url: str) -> None:
+    """A person meets a Workable that is down: the worker tries again when its second is over, not in an hour."""
+    workable = ScriptedWorkable()
+    async with a_linker(url, workable) as web, a_linker(url, workable) as worker, worker.heartbeat():
+        connection = await web.create(owner="acme")
+        workable.will_say(Unavailable())
+        await web.submit_token(connection.id, subdomain="acme", token="a-token-of-acme")
+
+        async def accepted() -> bool:
+            return (await web.get(connection.id)).account is not None
+
+        await until(accepted)
+
+
+async def test_an_announcement_wakes_who_delivers_it(url: str) -> None:
+    """The process that has the handlers hears of what another one wrote."""
+    told: list[str] = []
+    workable = ScriptedWorkable()
+    async with a_linker(url, workable) as web, a_linker(url, workable) as worker:
+
+        @worker.on("awaiting_recruiter")
+        async def tell(announcement: object) -> None:
+            told.append(str(announcement))
+
+        async with worker.heartbeat():
+            await waiting(web)
+
+            async def heard() -> bool:
+                return bool(told)
+
+            await until(heard)
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_a_listener_that_lost_its_server_listens_again(url: str) -> None:
+    """A cut connection costs the words that were said meanwhile; the next ones are heard."""
+    workable = ScriptedWorkable()
+    async with a_linker(url, workable) as web, a_linker(url, workable) as worker, worker.heartbeat():
+        connection = await waiting(web)
+        assert connection.recruiter is not None
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+
+        async def was_cut() -> bool:
+            return bool(await web._database.write(lambda transaction: transaction.execute(text(cut)).all()))
+
+        await until(was_cut)
+        workable.add_recruiter(connection.recruiter.email)
+
+        async def linked() -> bool:
+            await web.record(connection.id, lambda _: happened.Paused(), actor="operator")
+            await web.record(connection.id, lambda _: happened.Resumed(), actor="operator")
+            await asyncio.sleep(0.5)
+            return (await web.get(connection.id)).state is ConnectionState.LINKED
+
+        await until(linked)
+
+
+async def test_the_servers_time_is_everybodys(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is five minutes off tells the server's time once it was read, and keeps pace with it."""
+    off = time.time() + 300
+    monkeypatch.setattr("linker.clocks.time.time", lambda: off)
+    database = Database(postgres_url)
+    clock = DatabaseClock(database)
+    assert abs((clock.now() - datetime.now(UTC)).total_seconds() - 300) < 60
+    await clock.read()
+    assert abs((clock.now() - datetime.now(UTC)).total_seconds()) < 60
+    database.close()
+
+
+async def test_a_given_clock_is_the_time_also_on_postgres(postgres_url: str) -> None:
+    """Hosts' tests set the time themselves."""
+    clock = SettableClock()
+    settings = Settings(database_url=postgres_url, secret_keys=(KEY,))
+    assert Linker(settings, clock=clock, workable=ScriptedWorkable()).clock is clock
