@@ -26,15 +26,13 @@ from starlette.types import Receive, Scope, Send
 from linker import mapping, new_key, schema
 from linker.database import Database
 from linker.leasing import NEEDED
-from linker.rows import ConnectionRow, StepRow
 from linker.sandbox import Limit, LogEntry, Sandbox, World, running
 from linker.sealing import Sealer, fingerprint
+from linker.settling import CONNECTION, STEP
 from states.connection import Connection, Credential, Recruiter
 from states.history import Step
 from states.table import LAW
 from tests.acceptance.commands import PATIENCE, Terminal
-
-CONNECTION, STEP = (row.__table__ for row in (ConnectionRow, StepRow))  # type: ignore[attr-defined]
 
 #: Every so many connections have a recruiter that is in Workable already; the others have to wait for theirs.
 ONE_LINKED_IN = 2

@@ -1,0 +1,92 @@
+"""A worker that stands still for longer than its lease: what it comes back with is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from linker.sandbox import EVERYWHERE, Fault
+from tests.acceptance.chaos import Arena, Worker, arena, assert_all_arrived, assert_nobody_met
+from tests.acceptance.commands import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+#: A call may take a quarter of it.
+LEASE = 4.0
+#: How late Workable answers, in seconds: long enough for a worker to be frozen while it waits.
+LATE = 0.5
+CONNECTIONS = 6
+
+
+def frozen_in_a_call(stage: Arena) -> Worker:
+    """A worker that stands still, its questions with Workable."""
+    stage.world.fail(EVERYWHERE, Fault.SLOW, seconds=LATE)
+    worker = stage.start()
+    until(lambda: stage.asked(worker) == CONNECTIONS)
+    worker.freeze()
+    until(lambda: len(stage.requests()) == CONNECTIONS)  # the answers are on their way, and nobody takes them
+    stage.world.heal()
+    assert {row[0] for row in stage.sql("SELECT state FROM connection")} == {"awaiting_token"}
+    return worker
+
+
+def said_to_be_lost(worker: Worker) -> int:
+    """How many connections the worker says that it has lost."""
+    return sum(swept["lost"] for swept in worker.logged("sweep.finished"))
+
+
+def facts(stage: Arena) -> list[tuple[object, ...]]:
+    """Everything about the connections, with their histories and announcements."""
+    tables = ("connection ORDER BY id", "step ORDER BY connection_id, seq", "outbox ORDER BY id")
+    return [tuple(row) for table in tables for row in stage.sql(f"SELECT * FROM {table}")]  # noqa: S608 - our own names
+
+
+def test_an_answer_that_comes_too_late_is_refused(postgres_url: str, tmp_path: Path) -> None:
+    """Another worker has done everything by then: nothing is changed, nothing is told twice, and the log says so."""
+    with arena(postgres_url, tmp_path, lease_seconds=str(LEASE)) as stage, stage.workable():
+        stage.fill(CONNECTIONS)
+        late = frozen_in_a_call(stage)
+        other = stage.start()
+        until(lambda: not stage.owed())
+        other.stop()
+        before = facts(stage)
+        late.thaw()
+        until(lambda: said_to_be_lost(late) == CONNECTIONS)
+        assert facts(stage) == before
+        late.stop()
+        assert facts(stage) == before
+        assert_all_arrived(stage, CONNECTIONS)
+        assert_nobody_met(stage.requests(), LEASE)
+
+
+def test_an_answer_that_comes_while_another_worker_asks_is_refused(postgres_url: str, tmp_path: Path) -> None:
+    """The late worker neither writes over the other one's question, nor gives the other one's lease back."""
+    with arena(postgres_url, tmp_path, lease_seconds=str(LEASE)) as stage, stage.workable():
+        stage.fill(CONNECTIONS)
+        late = frozen_in_a_call(stage)
+        stage.world.fail(EVERYWHERE, Fault.SLOW, seconds=LATE)
+        other = stage.start()
+        until(lambda: stage.asked(other) == CONNECTIONS)
+        late.thaw()
+        until(lambda: said_to_be_lost(late) == CONNECTIONS)
+        stage.world.heal()
+        until(lambda: not stage.owed())
+        for worker in (late, other):
+            worker.stop()
+        assert said_to_be_lost(other) == 0
+        assert_all_arrived(stage, CONNECTIONS)
+        assert_nobody_met(stage.requests(), LEASE)
+
+
+def test_a_worker_that_comes_back_goes_on(postgres_url: str, tmp_path: Path) -> None:
+    """Alone, it has lost nothing to anybody: whatever it makes of answers that are so late, everything arrives."""
+    with arena(postgres_url, tmp_path, lease_seconds=str(LEASE)) as stage, stage.workable():
+        stage.fill(CONNECTIONS)
+        late = frozen_in_a_call(stage)
+        held = "SELECT count(*) FROM connection WHERE lease_until > clock_timestamp()"
+        until(lambda: stage.sql(held) == [(0,)])
+        late.thaw()
+        until(lambda: not stage.owed())
+        late.stop()
+        assert_all_arrived(stage, CONNECTIONS, also={"workable_unavailable"})
