@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from linker.sandbox import EVERYWHERE, Fault
-from tests.acceptance.chaos import Arena, Worker, arena, assert_all_arrived, assert_nobody_met
+from tests.acceptance.chaos import Arena, Worker, arena, assert_all_arrived, assert_leases_kept, assert_nobody_met
 from tests.acceptance.commands import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -57,7 +57,8 @@ def test_an_answer_that_comes_too_late_is_refused(postgres_url: str, tmp_path: P
         late.stop()
         assert facts(stage) == before
         assert_all_arrived(stage, CONNECTIONS)
-        assert_nobody_met(stage.requests(), LEASE)
+        assert_nobody_met(stage.requests())
+        assert_leases_kept(stage.requests(), LEASE)
 
 
 def test_an_answer_that_comes_while_another_worker_asks_is_refused(postgres_url: str, tmp_path: Path) -> None:
@@ -76,7 +77,8 @@ def test_an_answer_that_comes_while_another_worker_asks_is_refused(postgres_url:
             worker.stop()
         assert said_to_be_lost(other) == 0
         assert_all_arrived(stage, CONNECTIONS)
-        assert_nobody_met(stage.requests(), LEASE)
+        assert_nobody_met(stage.requests())
+        assert_leases_kept(stage.requests(), LEASE)
 
 
 def test_a_worker_that_comes_back_goes_on(postgres_url: str, tmp_path: Path) -> None:

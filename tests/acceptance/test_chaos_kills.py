@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from linker.sandbox import EVERYWHERE, Fault
-from tests.acceptance.chaos import Arena, Worker, arena, asked_again, assert_all_arrived, assert_nobody_met, by_account
+from tests.acceptance.chaos import (
+    Arena,
+    Worker,
+    arena,
+    asked_again,
+    assert_all_arrived,
+    assert_leases_kept,
+    assert_nobody_met,
+    by_account,
+)
 from tests.acceptance.commands import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -44,6 +53,7 @@ def test_a_worker_is_killed_every_second(postgres_url: str, tmp_path: Path) -> N
         for worker in workers:
             worker.stop()
         assert_all_arrived(stage, CONNECTIONS)
-        assert_nobody_met(stage.requests(), LEASE)
+        assert_nobody_met(stage.requests())
+        assert_leases_kept(stage.requests(), LEASE)
         repeated = chain.from_iterable(asked_again(entries) for entries in by_account(stage.requests()).values())
         assert len(list(repeated)) >= KILLS / 2, "the kills hit nothing"
