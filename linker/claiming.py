@@ -63,7 +63,7 @@ class Claiming:
 
         A person asks for one: that is counted, and never put off.
         """
-        this = select(CONNECTION.c.id).where(CONNECTION.c.id == bindparam("this"), _FREE)
+        this = select(CONNECTION.c.id).where(CONNECTION.c.id == bindparam("this"), _FREE).with_for_update()
         for values in self._leased(transaction, "one", this, terms):
             claimed = self._read(transaction, values)
             self._rations.count(transaction, claimed, terms["now"], shares=bool(values[-1]))

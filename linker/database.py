@@ -86,7 +86,8 @@ class Database:
 
     async def write_passing(self, work: Callable[[Connection], T]) -> T:
         """The same for what a power cut may undo: a lease is worthless when its holder has lost its power."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, self._passing, work)
+        passing = work if self.is_sqlite else _not_waiting(work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, self._passing, passing)
 
     async def hop(self, work: Callable[[Database], T]) -> T:
         """Do something with this database in a thread, in as many transactions as it likes."""
@@ -173,6 +174,16 @@ class Database:
         self._threads.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         self._engine.dispose()
+
+
+def _not_waiting(work: Callable[[Connection], T]) -> Callable[[Connection], T]:
+    """The work in a transaction of PostgreSQL whose commit does not wait for the disk."""
+
+    def passing(connection: Connection) -> T:
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
+        return work(connection)
+
+    return passing
 
 
 class _File:

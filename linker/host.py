@@ -47,7 +47,7 @@ SPARE = 20
 #: Between two passes there is at least so much time, in seconds, whatever is due: somebody else may be at it.
 SHORTEST_PAUSE = 0.2
 #: How long a stopping heartbeat waits for what is under way, in seconds.
-DRAIN = 8.0
+DRAIN = 7.0
 
 
 class Linker(Service):
