@@ -158,7 +158,7 @@ def _remove(transaction: Transaction, old: Select[Any], now: datetime) -> tuple[
     """Remove rows; those that somebody writes just now are left to the next run."""
     [key] = old.selected_columns
     chosen = chosen_once(old.with_for_update(skip_locked=True))
-    gone = transaction.execute(delete(key.table).where(key.in_(chosen))).rowcount
+    gone = len(transaction.execute(delete(key.table).where(key.in_(chosen)).returning(key)).all())
     return gone, gone
 
 
