@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +29,7 @@ from linker import Settings
 from linker.database import Database
 from linker.ports import Lease
 from linker.store import SqlStore
+from linker.turns import Turns
 from scripts.benchmarks import local, stored
 from scripts.benchmarks.figures import Figures
 from tests.postgres import running_postgres
@@ -46,15 +47,24 @@ PATIENCE = 60.0
 SERVER = {"shared_buffers": "128MB", "timezone": "UTC"}
 
 
+class Standing:
+    """The time at which the databases were filled."""
+
+    def now(self) -> datetime:
+        """Always the same."""
+        return local.NOW
+
+
 async def claim(store: SqlStore) -> float:
     """The milliseconds that claiming all that is due takes, in batches as a sweep's; then they are given back."""
     settings = Settings()
     batch = min(settings.batch_size, settings.concurrency)
     lease = Lease(holder="bench", until=local.NOW + timedelta(minutes=1))
     held: list[str] = []
+    turns = Turns(store, Standing(), batch)
     began = time.perf_counter()
-    while found := await store.claim_due(now=local.NOW, limit=batch, lease=lease):
-        held += [connection.id for connection in found]
+    while not turns.over:
+        held += [connection.id for connection in await turns.claim(lease)]
     lasted = time.perf_counter() - began
     assert len(held) == len(set(held)) == stored.DUE, len(held)
     await store.release(held, lease)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,6 +19,7 @@ from linker.database import Database
 from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock
+from linker.turns import Turns
 from states.history import ANNOUNCEMENTS
 from tests.integration.storehouse import MINUTE, NOW, House, a_lease
 
@@ -174,8 +176,17 @@ async def prune(house: House) -> Any:
     await house.database.write(work)
 
 
+async def claim_in_turns(house: House) -> Any:
+    """Claim what is due as a sweep does when more is due than one batch holds."""
+    turns = Turns(house.store, SettableClock(NOW), DUE // 2)
+    found = []
+    while not turns.over:
+        found += await turns.claim(a_lease())
+    assert len(found) == DUE
+
+
 LOOKING = [read_keys, check_states, read_account, list_stuck, foresee]
-EVERY = [claim_due, claim_one, claim_announcements, claim_posts, let_lapse, prune, *LOOKING]
+EVERY = [claim_due, claim_in_turns, claim_one, claim_announcements, claim_posts, let_lapse, prune, *LOOKING]
 
 
 async def _undone(house: House, statement: Statement, work: Callable[[sa.Connection, Statement], Any]) -> Any:
@@ -191,7 +202,16 @@ async def _undone(house: House, statement: Statement, work: Callable[[sa.Connect
 
 
 #: What may be read from end to end: it holds nothing but what is looked for.
-MAY_SCAN = {"SCAN chosen", "SCAN CONSTANT ROW", "SCAN connection USING INDEX connection_troubled"}
+MAY_SCAN = re.compile(
+    r"SCAN (chosen|CONSTANT ROW|anon_\d+|\(subquery-\d+\)|anon_\d+ VIRTUAL TABLE.*"
+    r"|connection USING INDEX connection_troubled)"
+)
+
+
+async def believe_in_a_million(house: House) -> None:
+    """Let SQLite plan as if there were a million of everything: then it takes other ways, and as yet with few rows."""
+    await house.sql("UPDATE sqlite_stat1 SET stat = '1000000' || substr(stat, instr(stat, ' '))")
+    house.database.disconnect()
 
 
 def sqlite_plan(transaction: sa.Connection, statement: Statement) -> list[str]:
@@ -204,12 +224,13 @@ def sqlite_plan(transaction: sa.Connection, statement: Statement) -> list[str]:
 async def test_sqlite_goes_by_an_index(sqlite_house: House, action: Callable[[House], Any]) -> None:
     """No statement of a sweep or of the start scans a table."""
     fill(sqlite_house, FEW)
+    await believe_in_a_million(sqlite_house)
     plans = []
     for statement in await statements(sqlite_house, action):
         plans += await _undone(sqlite_house, statement, sqlite_plan)
     assert plans
     for line in plans:
-        assert not line.startswith("SCAN") or line in MAY_SCAN, plans
+        assert not line.startswith("SCAN") or MAY_SCAN.fullmatch(line), plans
     if action is claim_due:
         assert "SEARCH connection USING INDEX connection_due (due_at<?)" in "\n".join(plans)
     if action in (read_keys, check_states):
