@@ -154,7 +154,7 @@ def _default(value: object) -> str:
     if value is None or value == ():
         return "none"
     seconds = getattr(value, "total_seconds", None)
-    return f"{seconds():g}" if seconds else str(value)
+    return f"{seconds():.10g}" if seconds else str(value)
 
 
 def comments(of: type) -> dict[str, str]:
