@@ -17,7 +17,15 @@ from rich.console import Console
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.benchmarks import naive, page, persisted, step, sweep, workers  # noqa: E402 - the folder has to be known first
+from scripts.benchmarks import (  # noqa: E402 - the folder has to be known first
+    naive,
+    page,
+    persisted,
+    scale,
+    step,
+    sweep,
+    workers,
+)
 from scripts.benchmarks.figures import Figures  # noqa: E402
 from scripts.benchmarks.peers import part as peers  # noqa: E402
 
@@ -29,6 +37,7 @@ PARTS = {
     "transitions": persisted,
     "peers": peers,
     "step": step,
+    "scale": scale,
 }
 
 
