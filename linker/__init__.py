@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from linker.host import Linker
     from linker.portal import blocking
     from linker.ports import Announcement
+    from linker.pruning import Pruned
     from linker.sealing import new_key
     from linker.settings import Settings, load_settings
     from linker.sweep import Sweep
@@ -43,6 +44,7 @@ __all__ = [
     "LinkerError",
     "NotFound",
     "OurFault",
+    "Pruned",
     "Refused",
     "RowUnreadable",
     "SchemaMismatch",
@@ -61,6 +63,7 @@ _HOMES = {
     "Connection": "states.connection",
     "ConnectionState": "states.connection",
     "Linker": "linker.host",
+    "Pruned": "linker.pruning",
     "Settings": "linker.settings",
     "Sweep": "linker.sweep",
     "blocking": "linker.portal",

@@ -46,7 +46,9 @@ _SHARES_ITS_ACCOUNT: ColumnElement[bool] = literal_column(
     "EXISTS (SELECT 1 FROM connection AS other WHERE other.subdomain = connection.subdomain "
     "AND other.id <> connection.id AND other.closed_at IS NULL)"
 )
-_TURN = func.row_number().over(partition_by=CONNECTION.c.owner, order_by=CONNECTION.c.due_at)
+#: Not the column itself: for the sake of its order SQLite would walk through the index of all owners.
+_OWNER: ColumnElement[str] = literal_column("connection.owner || ''")
+_TURN = func.row_number().over(partition_by=_OWNER, order_by=CONNECTION.c.due_at)
 
 
 class Claiming:
@@ -63,7 +65,7 @@ class Claiming:
 
         A person asks for one: that is counted, and never put off.
         """
-        this = select(CONNECTION.c.id).where(CONNECTION.c.id == bindparam("this"), _FREE)
+        this = select(CONNECTION.c.id).where(CONNECTION.c.id == bindparam("this"), _FREE).with_for_update()
         for values in self._leased(transaction, "one", this, terms):
             claimed = self._read(transaction, values)
             self._rations.count(transaction, claimed, terms["now"], shares=bool(values[-1]))

@@ -27,6 +27,7 @@ from linker.leasing import FOR_A_QUESTION, Leasing
 from linker.observing import Observer, together
 from linker.outbox import Deliverer, Receiver
 from linker.ports import Clock, SystemClock, Workable
+from linker.pruning import Pruned, Pruning
 from linker.rations import Rations
 from linker.sealing import Sealer
 from linker.service import Service
@@ -47,7 +48,7 @@ SPARE = 20
 #: Between two passes there is at least so much time, in seconds, whatever is due: somebody else may be at it.
 SHORTEST_PAUSE = 0.2
 #: How long a stopping heartbeat waits for what is under way, in seconds.
-DRAIN = 8.0
+DRAIN = 7.0
 
 
 class Linker(Service):
@@ -231,6 +232,20 @@ class Linker(Service):
         stock = await self._stock.take()
         if stock is not None:
             self._observer.stock_taken(stock)
+
+    # housekeeping
+
+    async def prune(self, *, dry_run: bool = False) -> Pruned:
+        """Take away what is older than the settings keep; call it once a day. Nobody has to wait for it.
+
+        Args:
+            dry_run: only count what would go.
+
+        Raises:
+            StoreUnavailable: the database went away; the next call goes on.
+        """
+        pruning = Pruning(self._database, self.settings, self.clock)
+        return await (pruning.foresee() if dry_run else pruning.run())
 
     # the heartbeat
 

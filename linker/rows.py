@@ -85,6 +85,20 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
+# Conditions of partial indexes. A query that wants to go by the index repeats the condition to the letter.
+
+#: Connections that may need somebody: only a superset of those that do, because the law decides which problems count.
+TROUBLED = (
+    "closed_at IS NULL AND (state = 'failed' OR problem_code IS NOT NULL OR replacement_problem_code IS NOT NULL "
+    "OR paused_at IS NOT NULL)"
+)
+CLOSED = "closed_at IS NOT NULL"
+#: Steps with an earlier step before them that is still kept.
+CONTINUES = "seq > 1 AND pruned_at IS NULL"
+#: Announcements that nobody is owed any more, on neither way.
+OVER = "due_at IS NULL AND hook_due_at IS NULL"
+
+
 class Table(SQLModel, registry=registry()):
     """The root of our tables, with a registry of their own: a host's SQLModel tables never meet them."""
 
@@ -112,6 +126,8 @@ class ConnectionRow(Table, table=True):
         Index("connection_subdomain", "subdomain", **_where("subdomain IS NOT NULL AND closed_at IS NULL")),
         Index("connection_token_key", "token_key_id"),
         Index("connection_candidate_key", "candidate_key_id"),
+        Index("connection_troubled", "created_at", "id", **_where(TROUBLED)),
+        Index("connection_closed", "closed_at", **_where(CLOSED)),
     )
 
     id: str = Field(sa_column=Column(Text(), primary_key=True))
@@ -165,14 +181,17 @@ class ConnectionRow(Table, table=True):
 
 
 class StepRow(Table, table=True):
-    """A line of history; `seq` counts from 1 without a gap for each connection."""
+    """A line of history; `seq` counts without a gap for each connection, from 1 until the oldest are pruned.
+
+    `pruned_at` is set on the first one that is left, when those before it went.
+    """
 
     __tablename__: ClassVar[str] = "step"
     __table_args__: ClassVar[Any] = (
         one_of("source", ConnectionState),
         one_of("target", ConnectionState),
         one_of("problem", ProblemCode),
-        Index("step_at", "at"),
+        Index("step_continues", "at", **_where(CONTINUES)),
     )
 
     connection_id: str = _connection_id(primary_key=True)
@@ -185,6 +204,7 @@ class StepRow(Table, table=True):
     reason: str | None = _text()
     problem: str | None = _text()
     evidence: dict[str, Any] = Field(sa_column=Column(JSON(), nullable=False))
+    pruned_at: datetime | None = _time()
 
 
 class OutboxRow(Table, table=True):
@@ -200,6 +220,7 @@ class OutboxRow(Table, table=True):
         Index("outbox_due", "type", "due_at", **_where("due_at IS NOT NULL")),
         Index("outbox_order", "connection_id", "id"),
         Index("outbox_hook_due", "hook_due_at", **_where("hook_due_at IS NOT NULL")),
+        Index("outbox_over", "created_at", **_where(OVER)),
     )
 
     id: int | None = Field(default=None, sa_column=Column(RowId, primary_key=True, autoincrement=True))

@@ -72,7 +72,14 @@ def _seconds(given: object) -> object:
     return given
 
 
+def _forever(given: object) -> object:
+    """A word for it, because a nought could as well mean that nothing is kept."""
+    return None if isinstance(given, str) and given.strip().lower() == "forever" else given
+
+
 Span = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
+#: How long something is kept; None: for ever.
+Keep = Annotated[Span | None, BeforeValidator(_forever)]
 
 
 class Settings(BaseSettings):
@@ -127,6 +134,14 @@ class Settings(BaseSettings):
     #: A refusal ends a working link only after so many in a row, spread over at least this time.
     refusals: int = Field(default=3, ge=1)
     refusals_spread: Span = timedelta(hours=1)
+
+    #: How long history is kept, or `forever`. The last 400 days: a year can be compared with the year before.
+    #: `linker db prune` takes away what is older; of each connection at least the last step stays.
+    keep_history: Keep = timedelta(days=400)
+    #: How long announcements are kept that are delivered or given up, or `forever`; counted from when they were made.
+    keep_announcements: Keep = timedelta(days=30)
+    #: How long unlinked connections are kept, or `forever`. They hold no token, and names of people and accounts.
+    keep_closed: Keep = timedelta(days=400)
 
     @property
     def timing(self) -> Timing:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, insert, literal_column, null, select, update
+from sqlalchemy import Dialect, Table, Update, bindparam, insert, literal_column, null, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from linker import mapping
 from linker.messages import message
 from linker.ports import Settlement
-from linker.prepared import Prepared, Row
+from linker.prepared import Given, InOne, Prepared, Row
 from linker.rows import ConnectionRow, OutboxRow, StepRow
 from states.table import LAW
 
@@ -46,8 +46,8 @@ class Settling:
     """Writes decisions. A statement is made once for each set of columns that decisions change together."""
 
     def __init__(self) -> None:
-        self._updates: dict[tuple[Any, ...], Prepared] = {}
-        self._inserts: dict[str, Prepared] = {}
+        self._updates: dict[tuple[Any, ...], Prepared | InOne] = {}
+        self._inserts: dict[str, Prepared | InOne] = {}
 
     def write_all(
         self, transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
@@ -91,28 +91,45 @@ class Settling:
             mapping.step_columns(one.after.id, one.before.last_seq + 1, one.step) for one in settlements if one.step
         ]
         if told:
-            self._insert(transaction, "step", told[0]).run(transaction, told)
+            self._insert(transaction, STEP, told[0]).run(transaction, told)
         announced = [message(one) for one in settlements if one.announcement]
         if announced:
-            self._insert(transaction, "outbox", announced[0]).run(transaction, announced)
+            self._insert(transaction, OUTBOX, announced[0]).run(transaction, announced)
 
-    def _insert(self, transaction: Transaction, table: str, row: Row) -> Prepared:
-        if table not in self._inserts:
-            into = insert({"step": STEP, "outbox": OUTBOX}[table]).inline()
-            self._inserts[table] = Prepared(into, transaction.dialect, tuple(row))
-        return self._inserts[table]
+    def _insert(self, transaction: Transaction, table: Table, row: Row) -> Prepared | InOne:
+        if table.name not in self._inserts:
+            self._inserts[table.name] = _insert(table, tuple(row), transaction.dialect)
+        return self._inserts[table.name]
 
-    def _update(self, transaction: Transaction, columns: tuple[str, ...], release: bool) -> Prepared:
+    def _update(self, transaction: Transaction, columns: tuple[str, ...], release: bool) -> Prepared | InOne:
         key = (columns, release)
         if key not in self._updates:
-            self._updates[key] = Prepared(_statement(columns, release), transaction.dialect)
+            self._updates[key] = _update(columns, release, transaction.dialect)
         return self._updates[key]
 
 
-def _statement(columns: Sequence[str], release: bool) -> Any:
-    """The UPDATE that writes these columns of one connection, if it is still at its version."""
-    read_at = (CONNECTION.c.id == bindparam("at_id"), CONNECTION.c.version == bindparam("at_version"))
-    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
+def _insert(table: Table, columns: tuple[str, ...], dialect: Dialect) -> Prepared | InOne:
+    """The INSERT of rows with these columns."""
+    if dialect.name == "sqlite":
+        return Prepared(insert(table), dialect, columns)
+    given = Given({name: table.c[name].type for name in columns})
+    rows = select(*(given.value(name) for name in columns))
+    return InOne(insert(table).from_select(columns, rows), dialect, given)
+
+
+def _update(columns: tuple[str, ...], release: bool, dialect: Dialect) -> Prepared | InOne:
+    """The UPDATE that writes these columns of connections that are still at their versions."""
+    if dialect.name == "sqlite":
+        return Prepared(_written(columns, release, bindparam), dialect)
+    types = {"at_id": CONNECTION.c.id.type, "at_version": CONNECTION.c.version.type}
+    given = Given(types | {f"new_{name}": CONNECTION.c[name].type for name in columns})
+    return InOne(_written(columns, release, given.value), dialect, given)
+
+
+def _written(columns: Sequence[str], release: bool, value: Callable[[str], Any]) -> Update:
+    """`value`: where a value of this name comes from."""
+    read_at = (CONNECTION.c.id == value("at_id"), CONNECTION.c.version == value("at_version"))
+    values: dict[str, Any] = {name: value(f"new_{name}") for name in columns}
     values |= {"version": CONNECTION.c.version + literal_column("1"), "law": literal_column(f"'{LAW}'")}
     return update(CONNECTION).where(*read_at).values(values | (NO_LEASE if release else {}))
 

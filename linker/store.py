@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Select, case, func, insert, or_, select, update
+from sqlalchemy import Select, case, func, insert, or_, select, text, update
 
 from linker import mapping, schema
 from linker.claiming import Claiming, in_turns
@@ -20,6 +20,7 @@ from linker.database import Database
 from linker.errors import NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
 from linker.rations import Rations
+from linker.rows import TROUBLED
 from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling
 from states.connection import Connection, ConnectionState
 from states.history import Step
@@ -85,7 +86,7 @@ class SqlStore:
         if owner is not None:
             query = query.where(CONNECTION.c.owner == owner)
         if stuck:
-            query = query.where(CONNECTION.c.closed_at.is_(None), _needs_a_person())
+            query = query.where(text(TROUBLED), _needs_a_person())
         return await self._database.read(lambda transaction: _all(transaction, query))
 
     async def open_with_account(self, owner: str, account_id: str) -> str | None:

@@ -56,7 +56,7 @@ VERBS: dict[str, Verb] = {
     "sandbox": Verb("playground", "Serve a Workable to try things on, until a signal; for development only.", RUNNING),
     "doctor": Verb("doctor", "Check everything that a stuck operator would check.", UPKEEP),
     "states": Verb("law", "Print the law: every event, from where to where, and every problem with its owner.", UPKEEP),
-    "db": Verb("schemas", "The database: its schema's revision.", UPKEEP),
+    "db": Verb("schemas", "The database: its schema's revision, and what is too old.", UPKEEP),
     "keys": Verb("keyring", "The keys that seal tokens.", UPKEEP),
 }
 

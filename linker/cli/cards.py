@@ -195,6 +195,8 @@ def history_table(steps: Sequence[Step], width: int) -> RenderableType:
         at = f"{step.at.astimezone(UTC):{'%H:%M:%S' if len(days) == 1 else '%Y-%m-%d %H:%M:%S'}}"
         table.add_row(Text(str(step.seq)), Text(at), *(_wide_step(step) if wide else _narrow_step(step)))
     table.caption = f"times of {days.pop()}, UTC" if len(days) == 1 else "times in UTC"
+    if steps[0].seq > 1:
+        table.caption += f"; what came before step {steps[0].seq} was pruned"
     table.caption_justify = "left"
     return table
 

@@ -27,7 +27,7 @@ from linker.cli.schemas import MEANINGS, compared, file_of
 from linker.cli.version import version
 from linker.database import Database
 from linker.errors import BadSettings, LinkerError
-from linker.rows import ConnectionRow
+from linker.rows import TROUBLED, ConnectionRow
 from linker.sealing import Sealer
 from linker.settings import Settings, load_settings
 from linker.store import SqlStore
@@ -269,7 +269,7 @@ def _webhook(settings: Settings) -> Check | None:
 def _operators(transaction: Transaction) -> Check:
     ours = {ProblemOwner.OPERATOR, ProblemOwner.US}
     codes = [code.value for code, advice in PROBLEMS.items() if advice.owner in ours]
-    waiting = (CONNECTION.c.problem_code.in_(codes), CONNECTION.c.closed_at.is_(None))
+    waiting = (text(TROUBLED), CONNECTION.c.problem_code.in_(codes))
     count = transaction.execute(select(func.count()).where(*waiting).select_from(CONNECTION)).scalar_one()
     if count:
         return care("operator", f"{count} connections wait for an operator", "See `linker list --stuck`.")

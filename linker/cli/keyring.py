@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from linker.cli import logs
+from linker.cli.bars import bar
 from linker.cli.endings import DONE
 from linker.cli.options import Json
 from linker.cli.screen import Screen
@@ -66,7 +64,7 @@ def rotate(as_json: Json = False) -> int:
     screen = Screen(as_json)
     settings = load_settings()
     logs.follow(settings)
-    with _progress(screen) as advance:
+    with bar(screen, "sealing again") as advance:
         rotated = asyncio.run(rotate_keys(settings, advance))
     screen.tell({"resealed": rotated.resealed, "already": rotated.already}, _told(rotated))
     return DONE
@@ -75,13 +73,3 @@ def rotate(as_json: Json = False) -> int:
 def _told(rotated: Rotated) -> Text:
     done = f"tokens sealed again: {rotated.resealed}; sealed with the newest key before: {rotated.already}. "
     return Text.assemble(("✓ ", "good"), done, "The older keys are not needed any more: drop them.")
-
-
-@contextmanager
-def _progress(screen: Screen) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; it is told how many are done and how many there are."""
-    columns = (TextColumn("sealing again"), BarColumn(), MofNCompleteColumn())
-    hidden = screen.as_json or not screen.err.is_terminal
-    with Progress(*columns, console=screen.err, transient=True, disable=hidden) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection as Pipe
 
 from pydantic import SecretStr
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
 
 from linker import Settings, mapping, new_key
 from linker.database import Database
 from linker.rows import ConnectionRow
-from linker.sandbox import Limit, World, running
-from linker.schema import check
+from linker.sandbox import EVERYWHERE, Fault, Limit, World, running
+from linker.schema import upgrade
 from linker.sealing import Sealer, fingerprint
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.table import LAW
@@ -27,12 +27,14 @@ NOW = datetime.now(UTC)
 AGE = timedelta(minutes=30)
 
 
-def serve(ready: Pipe, accounts: int) -> None:
-    """Serve a Workable without a limit, with one token that reaches every account, until the other end hangs up."""
+def serve(ready: Pipe, accounts: int, seconds: float) -> None:
+    """Serve a Workable without a limit, with a token for each account, until the other end hangs up."""
     world = World(limit=Limit.off(), log_length=1)
     for number in range(accounts):
         world.add_account(f"bench{number}", name=f"Bench {number}")
         world.add_token(f"bench{number}", token_of(number).get_secret_value())
+    if seconds:
+        world.fail(EVERYWHERE, Fault.SLOW, seconds=seconds)
     with running(world) as url:
         ready.send(url)
         ready.recv()
@@ -44,10 +46,10 @@ def token_of(number: int) -> SecretStr:
 
 
 @contextmanager
-def workable(accounts: int) -> Iterator[str]:
-    """A Workable in a process of its own; gives the URL template."""
+def workable(accounts: int, *, seconds: float = 0.0) -> Iterator[str]:
+    """A Workable in a process of its own, which takes so many seconds for each answer; gives the URL template."""
     here, there = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(there, accounts), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(there, accounts, seconds), daemon=True)
     process.start()
     try:
         yield here.recv()
@@ -92,7 +94,8 @@ def fill(database_url: str, of: Settings, count: int, make: Callable[[int, Seale
     kept = {"version": 1, "last_seq": 0, "updated_at": NOW, "law": LAW}
     rows = [mapping.changed_columns(None, connection) | kept for connection in connections]
     database = Database(database_url)
-    check(database)
+    upgrade(database)
+    database.write_here(lambda transaction: transaction.execute(delete(CONNECTION)))
     database.write_here(lambda transaction: transaction.execute(insert(CONNECTION), rows))
     database.close()
     return [connection.id for connection in connections]

@@ -17,12 +17,28 @@ from rich.console import Console
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.benchmarks import naive, page, persisted, step, sweep  # noqa: E402 - the folder has to be known first
+from scripts.benchmarks import (  # noqa: E402 - the folder has to be known first
+    naive,
+    page,
+    persisted,
+    scale,
+    step,
+    sweep,
+    workers,
+)
 from scripts.benchmarks.figures import Figures  # noqa: E402
 from scripts.benchmarks.peers import part as peers  # noqa: E402
 
 #: A part is a module with a docstring, which the page shows, and `measure(figures, folder, rounds)`. Add one here.
-PARTS = {"sweep": sweep, "naive": naive, "transitions": persisted, "peers": peers, "step": step}
+PARTS = {
+    "sweep": sweep,
+    "naive": naive,
+    "workers": workers,
+    "transitions": persisted,
+    "peers": peers,
+    "step": step,
+    "scale": scale,
+}
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -15,11 +15,16 @@ from linker.workable import WorkableClient, build_http
 from linker.workable.transport import Kind
 from scripts.benchmarks import local
 from scripts.benchmarks.figures import Figures
+from scripts.benchmarks.peers.part import SERVER
 from states.connection import Recruiter
+from tests.postgres import running_postgres
 
 DUE = 2000
 CONCURRENCY = 50
 KINDS: tuple[Kind, ...] = ("aiohttp", "httpx-no-keepalive", "httpx")
+#: Over the internet an answer takes a while, in seconds. Assumed, not measured: nobody answers much sooner.
+LATENCY = 0.05
+LATE = " (answers take 50 ms)"
 #: The transports are told apart by fewer calls: the slowest would take minutes.
 CALLS = 600
 OURS = Recruiter(name="Integration", email="ats+nobody@inbound.example.com")
@@ -90,16 +95,15 @@ async def together(parts: Iterable[Awaitable[None]]) -> None:
     await asyncio.gather(*parts)
 
 
-async def measure_sweep(figures: Figures, url: str, folder: Path, rounds: int) -> None:
-    """Bare loop, our client alone, and the sweep, in turns over one client."""
+async def measure_sweep(figures: Figures, url: str, databases: Mapping[str, str], rounds: int, label: str = "") -> None:
+    """Bare loop, our client alone, and the sweep on each database, in turns over one client."""
     async with build_http() as http:
         await bare(http, url, CONCURRENCY * 4)
-        for number in range(rounds):
-            figures.add("bare loop, calls/s", await bare(http, url, DUE))
-            figures.add("our client alone, looks/s", await looks(http, url, DUE))
-            figures.add(
-                "sweep on SQLite, connections/s", await sweep(http, url, f"sqlite:///{folder}/sweep{number}.db")
-            )
+        for _ in range(rounds):
+            figures.add(f"bare loop{label}, calls/s", await bare(http, url, DUE))
+            figures.add(f"our client alone{label}, looks/s", await looks(http, url, DUE))
+            for engine, database_url in databases.items():
+                figures.add(f"sweep on {engine}{label}, connections/s", await sweep(http, url, database_url))
 
 
 async def measure_transports(figures: Figures, url: str, rounds: int) -> None:
@@ -114,9 +118,17 @@ async def measure_transports(figures: Figures, url: str, rounds: int) -> None:
 
 def measure(figures: Figures, folder: Path, rounds: int) -> None:
     """Add the figures of the sweep and of the transports."""
-    with local.workable(DUE) as url:
-        asyncio.run(measure_sweep(figures, url, folder, rounds))
-        asyncio.run(measure_transports(figures, url, max(rounds // 2, 1)))
-    figures.ratio("sweep_sqlite", "sweep on SQLite, connections/s", "bare loop, calls/s", goal=0.9)
-    figures.ratio("sweep_sqlite_over_our_client", "sweep on SQLite, connections/s", "our client alone, looks/s")
+    with running_postgres(SERVER) as server, server.database() as postgres:
+        databases = {"SQLite": f"sqlite:///{folder}/sweep.db", "PostgreSQL": postgres}
+        with local.workable(DUE) as url:
+            asyncio.run(measure_sweep(figures, url, databases, rounds))
+            asyncio.run(measure_transports(figures, url, max(rounds // 2, 1)))
+        with local.workable(DUE, seconds=LATENCY) as url:
+            asyncio.run(measure_sweep(figures, url, databases, rounds, LATE))
+    for engine, goal in (("SQLite", 0.9), ("PostgreSQL", 0.85)):
+        name, rate = engine.lower().replace("postgresql", "postgres"), f"sweep on {engine}, connections/s"
+        figures.ratio(f"sweep_{name}", rate, "bare loop, calls/s", goal=goal)
+        figures.ratio(f"sweep_{name}_over_our_client", rate, "our client alone, looks/s")
+        late = f"sweep on {engine}{LATE}, connections/s"
+        figures.ratio(f"sweep_{name}_with_latency", late, f"bare loop{LATE}, calls/s", goal=goal)
     figures.ratio("transport_aiohttp_over_httpx", "transport aiohttp, calls/s", "transport httpx, calls/s")

@@ -39,6 +39,7 @@ LOG_EVENTS = {
     "webhook.resting": "The receiver of webhooks asked to be left alone; nothing is posted until the time told.",
     "heartbeat.failed": "A beat could not do its work, as when the database is away; the next beat tries again.",
     "heartbeat.stopped": "The heartbeat ended; `drained` says whether everything under way came to its end.",
+    "prune.finished": "What is older than the settings keep was taken away; with the numbers of each kind.",
     "worker.started": "`linker worker` began; `metrics` is where its numbers are, if they are served.",
     "sweep.finished": "A pass of `linker worker` claimed something; with the numbers that `linker sweep` prints.",
     "worker.stopping": "`linker worker` was asked to end and finishes what is under way.",
@@ -153,7 +154,7 @@ def _default(value: object) -> str:
     if value is None or value == ():
         return "none"
     seconds = getattr(value, "total_seconds", None)
-    return f"{seconds():g}" if seconds else str(value)
+    return f"{seconds():.10g}" if seconds else str(value)
 
 
 def comments(of: type) -> dict[str, str]:

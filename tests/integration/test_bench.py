@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from scripts.benchmarks import page, run
+from scripts.benchmarks import local, page, run, scale, stored
 from scripts.benchmarks.figures import Figures
 from scripts.benchmarks.peers import contract, environment, part
 from scripts.benchmarks.plot import plot
@@ -195,3 +195,23 @@ def test_an_environment_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyP
     with pytest.raises(environment.NotInstalled, match="no route to host"):
         environment.python(folder)
     assert not environment.is_installed(folder)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_claims_are_measured_in_databases_of_two_sizes(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sizes are filled with the same number of due connections, which are all claimed, again and again."""
+    monkeypatch.setattr(scale, "SIZES", {scale.FEW: 400, scale.MANY: 4_000})
+    monkeypatch.setattr(stored, "DUE", 100)
+    of = local.settings("sqlite://", "http://127.0.0.1:9/{subdomain}")
+    urls = {size: f"sqlite:///{tmp_path / size}" for size in scale.SIZES}
+    if engine == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        urls = {size: server.url(server.create_database()) for size in scale.SIZES}
+    figures = Figures(facts={})
+    with scale.filled(urls, of) as databases:
+        scale.measure_claims(figures, "ratio", engine, databases, 1)
+        if engine == "sqlite":
+            scale.settle_down(databases[scale.MANY])
+    assert figures.ratios["ratio"].wanted == "≤ 1.2"

@@ -26,7 +26,7 @@ TOKEN = SecretStr("a-token-of-acme")
 async def waiting(linker: Linker, owner: str = "customer-1") -> Connection:
     """A connection whose recruiter was issued."""
     connection = await linker.create(owner=owner)
-    return await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)
+    return await linker.submit_token(connection.id, subdomain=f"acme-{owner}", token=TOKEN)
 
 
 class SlowWorkable(ScriptedWorkable):
@@ -63,7 +63,9 @@ async def test_a_person_does_not_wait_for_a_whole_pass(slow: tuple[Linker, SlowW
     sweep = asyncio.create_task(linker.attend_due())
     await workable.asked_once.wait()
     [first] = [one for one in await linker.find() if one.recruiter and one.recruiter.email == workable.looked_for]
-    submitting = asyncio.create_task(linker.submit_token(first.id, subdomain="acme", token=SecretStr("another-token")))
+    submitting = asyncio.create_task(
+        linker.submit_token(first.id, subdomain=str(first.subdomain), token=SecretStr("another-token"))
+    )
     async with asyncio.timeout(10):
         while (await linker.get(first.id)).candidate is None:  # noqa: ASYNC110 - the database sets no event
             await asyncio.sleep(0.01)

@@ -44,6 +44,9 @@ DEFAULTS: dict[str, Any] = {
     "backoff_last": timedelta(hours=1),
     "refusals": 3,
     "refusals_spread": timedelta(hours=1),
+    "keep_history": timedelta(days=400),
+    "keep_announcements": timedelta(days=30),
+    "keep_closed": timedelta(days=400),
 }
 #: What has no default is shown with an example in the sample file.
 EXAMPLES = {"workable_client_id", "public_url", "webhook_url", "webhook_secret"}
@@ -97,6 +100,9 @@ VARIABLES: list[tuple[str, str, Any]] = [
     ("BACKOFF_LAST", "60", timedelta(minutes=1)),
     ("REFUSALS", "5", 5),
     ("REFUSALS_SPREAD", "7200", timedelta(hours=2)),
+    ("KEEP_HISTORY", "forever", None),
+    ("KEEP_ANNOUNCEMENTS", "P7D", timedelta(days=7)),
+    ("KEEP_CLOSED", "Forever", None),
     ("RECRUITER_NAME", "", "Integration"),
     ("PUBLIC_URL", "", None),
 ]
@@ -186,6 +192,8 @@ BAD: list[tuple[str, str, str]] = [
     ("TOKEN_WITHIN", "99999999999999999999", "must be at most ten years"),
     ("POLL_SHARE", "0.5", "greater than or equal to 1"),
     ("REFUSALS", "0", "greater than or equal to 1"),
+    ("KEEP_HISTORY", "0", "must be more than nothing"),
+    ("KEEP_CLOSED", "never", "must be seconds"),
 ]
 
 

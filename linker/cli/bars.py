@@ -1,0 +1,20 @@
+"""A bar on a terminal, for what takes its time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from linker.cli.screen import Screen
+
+
+@contextmanager
+def bar(screen: Screen, text: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is; it is told how many are done and how many there are."""
+    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn())
+    hidden = screen.as_json or not screen.err.is_terminal
+    with Progress(*columns, console=screen.err, transient=True, disable=hidden) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
