@@ -88,9 +88,11 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.write_here, work)
 
     async def write_passing(self, work: Callable[[Connection], T]) -> T:
-        """The same for what a power cut may undo: a lease is worthless when its holder has lost its power."""
-        passing = work if self.is_sqlite else _not_waiting(work)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, self._passing, passing)
+        """The same for what a power cut may undo: a lease is worthless when its holder has lost its power.
+
+        That is so for a file. A PostgreSQL server may lose its power alone, so there it waits for the disk as always.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, self._passing, work)
 
     async def hop(self, work: Callable[[Database], T]) -> T:
         """Do something with this database in a thread, in as many transactions as it likes."""
@@ -177,16 +179,6 @@ class Database:
         self._threads.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         self._engine.dispose()
-
-
-def _not_waiting(work: Callable[[Connection], T]) -> Callable[[Connection], T]:
-    """The work in a transaction of PostgreSQL whose commit does not wait for the disk."""
-
-    def passing(connection: Connection) -> T:
-        connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
-        return work(connection)
-
-    return passing
 
 
 class _File:

@@ -53,7 +53,7 @@ class Settling:
         self, transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
     ) -> None:
         """Write a batch whole. Raises NotAllWritten; the transaction may then hold a part of it."""
-        _lock_in_order(transaction, settlements)
+        lock_in_order(transaction, [one.after.id for one in settlements])
         try:
             for columns, rows in _alike(settlements, now).items():
                 if self._update(transaction, columns, release).run(transaction, rows) != len(rows):
@@ -70,7 +70,7 @@ class Settling:
         self, transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
     ) -> list[bool]:
         """Write those of a batch that can be written; says which."""
-        _lock_in_order(transaction, settlements)
+        lock_in_order(transaction, [one.after.id for one in settlements])
         return [self._written_alone(transaction, one, now, release) for one in settlements]
 
     def _written_alone(self, transaction: Transaction, one: Settlement, now: datetime, release: bool) -> bool:
@@ -148,13 +148,14 @@ def _alike(settlements: Sequence[Settlement], now: datetime) -> dict[tuple[str, 
     return groups
 
 
-def _lock_in_order(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
-    """Lock the rows in the order of their ids, so that batches that overlap wait for each other and never deadlock.
+def lock_in_order(transaction: Transaction, connection_ids: Sequence[str]) -> None:
+    """Lock rows in the order of their ids, so that batches that overlap wait for each other and never deadlock.
 
-    They overlap when a worker comes back after its leases ran out. SQLite has one lock for all.
+    They overlap when a worker comes back after its leases ran out, and when it renews leases while it settles. SQLite
+    has one lock for all.
     """
-    if len(settlements) > 1 and transaction.dialect.name == "postgresql":
-        these = CONNECTION.c.id.in_([one.after.id for one in settlements])
+    if len(connection_ids) > 1 and transaction.dialect.name == "postgresql":
+        these = CONNECTION.c.id.in_(connection_ids)
         transaction.execute(select(CONNECTION.c.id).where(these).order_by(CONNECTION.c.id).with_for_update())
 
 

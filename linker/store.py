@@ -21,7 +21,7 @@ from linker.errors import NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
 from linker.rations import Rations
 from linker.rows import TROUBLED
-from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling
+from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling, lock_in_order
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemOwner
@@ -142,7 +142,12 @@ class SqlStore:
         """Let this lease of these connections last until its new end; gives those that are still held under it."""
         held = update(CONNECTION).where(CONNECTION.c.id.in_(ids), CONNECTION.c.lease_holder == lease.holder)
         renewed = held.values(lease_until=lease.until).returning(CONNECTION.c.id)
-        return await self._database.write_passing(lambda transaction: list(transaction.execute(renewed).scalars()))
+
+        def work(transaction: Transaction) -> list[str]:
+            lock_in_order(transaction, ids)
+            return list(transaction.execute(renewed).scalars())
+
+        return await self._database.write_passing(work)
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
         """Write a batch in one commit, each compared with the version that it was read at.
@@ -169,7 +174,12 @@ class SqlStore:
     async def release(self, connection_ids: Sequence[str], lease: Lease) -> None:
         """Give back those of these connections that are still held under this lease; changes nothing else."""
         held = update(CONNECTION).where(CONNECTION.c.id.in_(connection_ids), CONNECTION.c.lease_holder == lease.holder)
-        await self._database.write_passing(lambda transaction: transaction.execute(held.values(**NO_LEASE)))
+
+        def work(transaction: Transaction) -> None:
+            lock_in_order(transaction, connection_ids)
+            transaction.execute(held.values(**NO_LEASE))
+
+        await self._database.write_passing(work)
 
 
 def _needs_a_person() -> Any:
