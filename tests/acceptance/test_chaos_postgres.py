@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from linker.sandbox import EVERYWHERE, Fault
-from tests.acceptance.chaos import Arena, arena, assert_all_arrived, assert_nobody_met
+from tests.acceptance.chaos import Arena, arena, assert_all_arrived, assert_leases_kept, assert_nobody_met
 from tests.acceptance.commands import until
 from tests.postgres import PostgresServer, running_postgres
 
@@ -62,5 +62,5 @@ def test_a_server_that_goes_down_twice_in_a_sweep(server: PostgresServer, tmp_pa
             assert worker.logged("heartbeat.failed"), "it has not met the outage"
             worker.stop()
         assert_all_arrived(stage, CONNECTIONS)
-        # Not that leases were kept: commits of claims do not wait for the disk, so a crash may lose the latest ones.
         assert_nobody_met(stage.requests())
+        assert_leases_kept(stage.requests(), LEASE)
