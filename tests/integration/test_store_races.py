@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -308,3 +309,28 @@ async def test_closing_waits_for_what_is_under_way(shared_house: House) -> None:
         await working
         assert open_connections == []
     assert (await shared_house.store.get(connection.id)).attempts == 42
+
+
+# ── renewing while settling ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_renewing_meets_settling_without_a_deadlock(postgres_house: House) -> None:
+    """A worker renews what it holds while it writes it: both lock in one order, whatever order they are given."""
+    held = await kept_due(postgres_house, 60)
+    claimed = await postgres_house.store.claim_due(now=NOW, limit=100, lease=a_lease("me"))
+    assert len(claimed) == len(held)
+    first, second = postgres_house.store, postgres_house.another()
+    backwards = sorted((one.id for one in claimed), reverse=True)
+
+    async def renew() -> None:
+        for _ in range(40):
+            assert await second.renew(backwards, a_lease("me", until=NOW + 2 * MINUTE)) != []
+
+    async def settle() -> None:
+        latest = list(claimed)
+        for number in range(40):
+            batch = [change(one, silent=True, attempts=number) for one in latest]
+            assert all(await first.settle(batch, now=NOW, release=False))
+            latest = [replace(one.after, version=one.before.version + 1) for one in batch]
+
+    await asyncio.gather(renew(), settle())
