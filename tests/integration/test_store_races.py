@@ -316,8 +316,8 @@ async def test_closing_waits_for_what_is_under_way(shared_house: House) -> None:
 
 async def test_renewing_meets_settling_without_a_deadlock(postgres_house: House) -> None:
     """A worker renews what it holds while it writes it: both lock in one order, whatever order they are given."""
-    held = await kept_due(postgres_house, 60)
-    claimed = await postgres_house.store.claim_due(now=NOW, limit=100, lease=a_lease("me"))
+    held = await kept_due(postgres_house, 400)
+    claimed = await postgres_house.store.claim_due(now=NOW, limit=1_000, lease=a_lease("me"))
     assert len(claimed) == len(held)
     first, second = postgres_house.store, postgres_house.another()
     backwards = sorted((one.id for one in claimed), reverse=True)
