@@ -141,6 +141,7 @@ _BY_EVENT: Mapping[str, str] = {
     "token_accepted": "token.accepted",
     "replacement_accepted": "token.accepted",
     "recruiter_vanished": "recruiter.removed",
+    "token_expiring": "token.expiring",
     "unlinked": "connection.unlinked",
 }
 _BY_STATE: Mapping[str, str] = {
