@@ -46,7 +46,7 @@ H = TypeVar("H", bound=Handler)
 #: Connections to Workable beside those of the sweep, for what people do.
 SPARE = 20
 #: Between two passes there is at least so much time, in seconds, whatever is due: somebody else may be at it.
-SHORTEST_PAUSE = 0.2
+SHORTEST_PAUSE = 1.0
 #: How long a stopping heartbeat waits for what is under way, in seconds.
 DRAIN = 7.0
 

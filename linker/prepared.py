@@ -1,7 +1,7 @@
 """Statements that are compiled once and run with many rows: what every transition writes passes through here.
 
-SQLAlchemy writes the statement and knows how each value is kept; the rows go to the driver as they are. That spares
-two thirds of what a transition costs when each row is prepared anew.
+SQLAlchemy writes the statement and knows how each value is kept; the rows go to the driver as they are, because
+preparing each one anew costs more than the database's work.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Given:
 class InOne:
     """A statement of PostgreSQL that takes all rows at once, as one text of JSON: one statement, however many they are.
 
-    The driver would send each row by itself, which costs three times as much as the server's work.
+    The driver would send each row by itself.
     """
 
     def __init__(self, statement: UpdateBase, dialect: Dialect, given: Given) -> None:

@@ -22,6 +22,7 @@ from linker.messages import message
 from linker.ports import Settlement
 from linker.prepared import Given, InOne, Prepared, Row
 from linker.rows import ConnectionRow, OutboxRow, StepRow
+from linker.wakeups import CHANNEL
 from states.table import LAW
 
 log = structlog.get_logger("linker")
@@ -168,7 +169,7 @@ def _is_urgent(one: Settlement, now: datetime) -> bool:
 def _tell(transaction: Transaction) -> None:
     """Let this commit wake idle workers. SQLite is asked by them instead."""
     if transaction.dialect.name == "postgresql":
-        transaction.exec_driver_sql("SELECT pg_notify('workable_linker', '')")
+        transaction.exec_driver_sql(f"NOTIFY {CHANNEL}")
 
 
 def _is_taken(error: IntegrityError | DataError) -> bool:

@@ -2,7 +2,7 @@
 
 Whoever asks Workable takes from what is claimed, and claims the next batch once nothing is left. Whatever was found out
 in the meantime is decided in one go and settled in one commit: the slower the disk, the larger the batches. (In one go,
-because the law runs three times faster when it is not taken up anew between any two calls.)
+because the law is slower when it is taken up anew between any two calls.)
 """
 
 from __future__ import annotations

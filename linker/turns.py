@@ -1,7 +1,8 @@
 """Whose turn it is: batches of what is due, in which no owner waits for another one's crowd.
 
-As long as little is due, what is longest due comes first. When more is due than one batch holds, the owners take turns:
-an owner with ten connections gets them attended also while another one has fifty thousand.
+The first batch is what is longest due. If more is due than that, the owners take turns: an owner with ten connections
+gets them attended also while another one has fifty thousand. Each connection comes once in a pass: one that cannot be
+written does not keep the pass going for ever.
 """
 
 from __future__ import annotations
@@ -21,16 +22,26 @@ class Turns:
         self._clock = clock
         self._size = size
         self._next: list[str] = []
-        #: True once a claim found less than a batch: nothing more is due.
+        self._given: set[str] = set()
+        #: True once nothing more is due.
         self.over = False
 
     async def claim(self, lease: Lease) -> list[Connection]:
-        """Lease the next batch; an empty one is not the last unless it is `over`."""
-        if self._next:
-            batch, self._next = self._next[: self._size], self._next[self._size :]
-            return await self._store.claim_these(batch, now=self._clock.now(), lease=lease)
-        claimed = await self._store.claim_due(now=self._clock.now(), limit=self._size, lease=lease)
-        self.over = len(claimed) < self._size
-        if not self.over:
-            self._next = await self._store.turns(now=self._clock.now(), limit=AHEAD)
+        """Lease the next batch. It may be empty: others were faster, or all were put off."""
+        if not self._given:
+            claimed = await self._store.claim_due(now=self._clock.now(), limit=self._size, lease=lease)
+            self.over = not claimed
+        else:
+            batch = await self._next_ids()
+            self.over = not batch
+            claimed = await self._store.claim_these(batch, now=self._clock.now(), lease=lease) if batch else []
+            self._given.update(batch)
+        self._given.update(one.id for one in claimed)
         return claimed
+
+    async def _next_ids(self) -> list[str]:
+        if not self._next:
+            due = await self._store.turns(now=self._clock.now(), limit=AHEAD)
+            self._next = [one for one in due if one not in self._given]
+        batch, self._next = self._next[: self._size], self._next[self._size :]
+        return batch

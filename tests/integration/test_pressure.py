@@ -14,6 +14,7 @@ from sqlalchemy import Connection as Transaction
 
 from linker import Announcement, Connection, ConnectionState, Linker, Settings, new_key
 from linker.database import Database
+from linker.errors import StoreUnavailable
 from linker.ports import Answer
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Recruiter
@@ -177,3 +178,48 @@ def test_no_password_is_shown(url: str) -> None:
     database = Database(url)
     assert "SEKRET" not in database.name
     database.close()
+
+
+async def test_a_long_pass_keeps_its_leases() -> None:
+    """What is held is renewed in time, so that nobody else takes it while Workable thinks."""
+    clock, workable = SettableClock(), SlowWorkable()
+    async with linker_in_memory(clock=clock, workable=workable, lease_seconds=2) as linker:
+        await waiting(linker)
+        clock.advance(minutes=1)
+        sweep = asyncio.create_task(linker.attend_due())
+        await workable.asked_once.wait()
+        first = await linker._database.read(_lease_end)
+        clock.advance(seconds=1)
+        async with asyncio.timeout(10):
+            while await linker._database.read(_lease_end) == first:  # noqa: ASYNC110 - the database sets no event
+                await asyncio.sleep(0.05)
+        workable.go.set()
+        assert (await sweep).waiting == 1
+
+
+async def test_a_worker_that_cannot_renew_begins_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It claims no more and asks no more; what it asked already is still written, if the row is as it was."""
+    clock, workable = SettableClock(), SlowWorkable()
+    async with linker_in_memory(clock=clock, workable=workable, lease_seconds=2, concurrency=2) as linker:
+        for number in range(6):
+            await waiting(linker, f"customer-{number}")
+        clock.advance(minutes=1)
+        failed = asyncio.Event()
+
+        async def away(*_: object) -> list[str]:
+            failed.set()
+            raise StoreUnavailable("The database is away.")
+
+        monkeypatch.setattr(linker._sql, "renew", away)
+        asked = len(workable.asked)
+        sweep = asyncio.create_task(linker.attend_due())
+        async with asyncio.timeout(10):
+            await failed.wait()
+        workable.go.set()
+        done = await sweep
+    assert len(workable.asked) - asked == 2
+    assert (done.claimed, done.waiting) == (2, 2)
+
+
+def _lease_end(transaction: Transaction) -> str:
+    return str(transaction.exec_driver_sql("SELECT max(lease_until) FROM connection").scalar_one())
