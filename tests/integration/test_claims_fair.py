@@ -140,3 +140,26 @@ async def test_a_lease_is_renewed_by_its_holder_only(house: House) -> None:
     assert await house.store.renew([mine.id, theirs.id], later) == [mine.id]
     assert await house.store.claim(mine.id, now=NOW + 2 * MINUTE, lease=a_lease("them")) is None
     assert await house.store.claim(theirs.id, now=NOW + 2 * MINUTE, lease=a_lease("third")) is not None
+
+
+async def test_who_is_put_off_does_not_end_the_pass(house: House) -> None:
+    """Connections that wait for their ration make a batch smaller; the others that are due come all the same."""
+    for number in range(5):
+        await due(house, f"shared-{number}", subdomain="shared", late=3600)
+    others = {(await due(house, f"alone-{number}", subdomain=f"alone{number}")).id for number in range(25)}
+    turns, ids = Turns(house.store, SettableClock(NOW), 10), []
+    while not turns.over:
+        ids += [one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"))]
+    assert others <= set(ids)
+    assert len(ids) == len(set(ids)) == 28
+
+
+async def test_a_pass_meets_each_connection_once(house: House) -> None:
+    """What is given back unwritten is still due: the next pass takes it, and not the same one again and again."""
+    stubborn = await due(house, "stubborn", subdomain="stubborn")
+    turns, ids = Turns(house.store, SettableClock(NOW), 10), []
+    while not turns.over:
+        lease = a_lease(f"worker:{next(_leases)}")
+        ids += [one.id for one in await turns.claim(lease)]
+        await house.store.release([stubborn.id], lease)
+    assert ids == [stubborn.id]
