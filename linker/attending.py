@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -79,7 +79,7 @@ class Attendant:
     async def attend(self, held: Connection, *, actor: str = HEARTBEAT) -> Settlement | None:
         """Do what is owed to a connection that is held; None if nothing is owed to it now."""
         found = await self.ask(held, actor=actor)
-        return None if found is None else self.conclude(found, actor=actor)
+        return (await self.conclude([found], actor=actor))[0] if found else None
 
     async def ask(self, held: Connection, *, actor: str = HEARTBEAT) -> Found | None:
         """Ask Workable what is owed to a connection that is held; None if nothing is owed to it now."""
@@ -92,8 +92,13 @@ class Attendant:
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
             return Found(held, *self._failed(held, _in_short(error)))
 
-    def conclude(self, found: Found, *, actor: str = HEARTBEAT) -> Settlement:
-        """What the law makes of it, ready to be written."""
+    async def conclude(self, batch: Sequence[Found], *, actor: str = HEARTBEAT) -> list[Settlement]:
+        """What the law makes of what was found, ready to be written."""
+        accounts = {(one.held.owner, one.event.account.id) for one in batch if isinstance(one.event, happened.TokenAccepted)}
+        taken = await self.store.open_with_accounts(accounts) if accounts else {}
+        return [self._concluded(_unless_taken(found, taken), actor) for found in batch]
+
+    def _concluded(self, found: Found, actor: str) -> Settlement:
         try:
             return self.decide(found.held, found.event, actor=actor, evidence=found.evidence)
         except Exception as error:  # noqa: BLE001 - as above
@@ -127,12 +132,7 @@ class Attendant:
     async def _verify(self, held: Connection) -> tuple[happened.Event, Evidence]:
         credential = _present(held.candidate)
         answer = await self.workable.verify(credential.subdomain, self._open(held, credential))
-        event = self._judge(held, answer)
-        if isinstance(event, happened.TokenAccepted):
-            taken_by = await self.store.open_with_account(held.owner, event.account.id)
-            if taken_by not in {None, held.id}:
-                event = happened.AccountTaken(str(taken_by))
-        return event, answer.evidence
+        return self._judge(held, answer), answer.evidence
 
     def _is_patient(self, held: Connection) -> bool:
         """True once the looks for a recruiter are so rare that a second call is polite."""
@@ -185,6 +185,14 @@ class Attendant:
             evidence=dict(evidence or {}),
         )
         return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
+
+
+def _unless_taken(found: Found, taken: Mapping[tuple[str, str], str]) -> Found:
+    """What was found, unless another connection of the same owner has the account. `taken`: whose accounts are."""
+    if not isinstance(found.event, happened.TokenAccepted):
+        return found
+    taken_by = taken.get((found.held.owner, found.event.account.id), found.held.id)
+    return found if taken_by == found.held.id else replace(found, event=happened.AccountTaken(taken_by))
 
 
 def log_written(settlement: Settlement) -> None:

@@ -95,8 +95,8 @@ class Store(Protocol):
         """Read connections, oldest first. `stuck`: only open ones that a person has to act for."""
         ...
 
-    async def open_with_account(self, owner: str, account_id: str) -> str | None:
-        """The id of the owner's open connection to this Workable account, if there is one."""
+    async def open_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """The ids of open connections, by owner and Workable account id; of those that are asked for, if there are any."""
         ...
 
     async def history(self, connection_id: str) -> list[Step]:

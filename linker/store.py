@@ -6,7 +6,7 @@ written with statements rather than with an ORM session: a batch of a thousand i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -89,12 +89,18 @@ class SqlStore:
             query = query.where(text(TROUBLED), _needs_a_person())
         return await self._database.read(lambda transaction: _all(transaction, query))
 
-    async def open_with_account(self, owner: str, account_id: str) -> str | None:
-        """The id of the owner's open connection to this Workable account, if there is one."""
-        query = select(CONNECTION.c.id).where(
-            CONNECTION.c.owner == owner, CONNECTION.c.account_id == account_id, CONNECTION.c.closed_at.is_(None)
+    async def open_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """The ids of open connections, by owner and Workable account id; of those that are asked for, if there are any."""
+        owners, account_ids = {owner for owner, _ in accounts}, {account_id for _, account_id in accounts}
+        query = select(CONNECTION.c.owner, CONNECTION.c.account_id, CONNECTION.c.id).where(
+            CONNECTION.c.owner.in_(owners), CONNECTION.c.account_id.in_(account_ids), CONNECTION.c.closed_at.is_(None)
         )
-        return await self._database.read(lambda transaction: transaction.execute(query).scalar())
+
+        def work(transaction: Transaction) -> dict[tuple[str, str], str]:
+            found = {(owner, account_id): one for owner, account_id, one in transaction.execute(query)}
+            return {account: found[account] for account in accounts if account in found}
+
+        return await self._database.read(work)
 
     async def history(self, connection_id: str) -> list[Step]:
         """Read a connection's steps, first one first. Raises NotFound."""

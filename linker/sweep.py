@@ -188,7 +188,7 @@ class _Pass:
                 await asyncio.sleep(GATHER)
             self._something_found.clear()
             batch, self._found = self._found, []
-            await self._write([self._by.attendant.conclude(found) for found in batch])
+            await self._write(await self._by.attendant.conclude(batch))
 
     async def _write(self, batch: list[Settlement]) -> None:
         """Write a batch. What was not taken is written down as such, unless somebody else was faster."""

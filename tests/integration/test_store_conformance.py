@@ -272,10 +272,10 @@ async def test_the_owners_open_connection_to_an_account_is_found(house: House) -
     """Only the same owner's, only the same account's, and only an open one."""
     one = await kept(house, owner="acme", account=an_account("workable-1"))
     await kept(house, owner="acme", account=an_account("workable-2"), closed_at=NOW)
-    assert await house.store.open_with_account("acme", "workable-1") == one.id
-    assert await house.store.open_with_account("bolt", "workable-1") is None
-    assert await house.store.open_with_account("acme", "workable-2") is None
-    assert await house.store.open_with_account("acme", "workable-3") is None
+    two = await kept(house, owner="bolt", account=an_account("workable-3"))
+    wanted = {("acme", "workable-1"), ("bolt", "workable-1"), ("acme", "workable-2"), ("acme", "workable-3")}
+    assert await house.store.open_with_accounts(wanted) == {("acme", "workable-1"): one.id}
+    assert await house.store.open_with_accounts({("bolt", "workable-3")}) == {("bolt", "workable-3"): two.id}
 
 
 async def test_the_keys_in_use_are_known(house: House) -> None:
