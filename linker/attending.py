@@ -94,7 +94,8 @@ class Attendant:
 
     async def conclude(self, batch: Sequence[Found], *, actor: str = HEARTBEAT) -> list[Settlement]:
         """What the law makes of what was found, ready to be written."""
-        accounts = {(one.held.owner, one.event.account.id) for one in batch if isinstance(one.event, happened.TokenAccepted)}
+        accepted = [(one.held.owner, one.event) for one in batch if isinstance(one.event, happened.TokenAccepted)]
+        accounts = {(owner, event.account.id) for owner, event in accepted}
         taken = await self.store.open_with_accounts(accounts) if accounts else {}
         return [self._concluded(_unless_taken(found, taken), actor) for found in batch]
 

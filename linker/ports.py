@@ -96,7 +96,7 @@ class Store(Protocol):
         ...
 
     async def open_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """The ids of open connections, by owner and Workable account id; of those that are asked for, if there are any."""
+        """The ids of the open connections among these, which are named by owner and Workable account id."""
         ...
 
     async def history(self, connection_id: str) -> list[Step]:

@@ -90,7 +90,7 @@ class SqlStore:
         return await self._database.read(lambda transaction: _all(transaction, query))
 
     async def open_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """The ids of open connections, by owner and Workable account id; of those that are asked for, if there are any."""
+        """The ids of the open connections among these, which are named by owner and Workable account id."""
         owners, account_ids = {owner for owner, _ in accounts}, {account_id for _, account_id in accounts}
         query = select(CONNECTION.c.owner, CONNECTION.c.account_id, CONNECTION.c.id).where(
             CONNECTION.c.owner.in_(owners), CONNECTION.c.account_id.in_(account_ids), CONNECTION.c.closed_at.is_(None)
