@@ -83,9 +83,10 @@ _FACTS = tuple(field.name for field in fields(Connection) if field.name not in _
 def changed_columns(before: Connection | None, after: Connection) -> Columns:
     """The columns that differ, with their new values; all of them if there was nothing before."""
     columns: Columns = {}
+    were, are = vars(before) if before else {}, vars(after)
     for fact in _FACTS:
-        value = getattr(after, fact)
-        if before is not None and getattr(before, fact) is value:
+        value = are[fact]
+        if were and were[fact] is value:
             continue
         spread = _SPREAD.get(fact)
         columns.update(spread(value) if spread else {fact: value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
 from linker.ports import Settlement
@@ -12,6 +13,7 @@ from states.history import Step
 from states.problems import PROBLEMS
 
 
+@lru_cache(maxsize=1024)
 def moment(at: datetime | date | None) -> str | None:
     """A time as ISO 8601, in UTC; a day as it is."""
     if at is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Connection, Dialect, Table, Text, bindparam, cast, column, func
@@ -80,6 +81,7 @@ class InOne:
         return transaction.exec_driver_sql(self._sql, (json.dumps(rows, default=_as_text),)).rowcount
 
 
+@lru_cache(maxsize=1024)
 def _as_text(value: datetime | date) -> str:
     if isinstance(value, datetime) and value.tzinfo is None:
         raise ValueError("a time without a time zone cannot be stored")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, DateTime, ForeignKey, Index, Integer, Text, text
@@ -47,6 +48,7 @@ def _to_utc(time: datetime | None) -> datetime | None:
     return time.astimezone(UTC)
 
 
+@lru_cache(maxsize=1024)
 def _to_text(time: datetime | None) -> str | None:
     """As SQLAlchemy writes times on SQLite: of one length, so that texts compare as the times do."""
     utc = _to_utc(time)

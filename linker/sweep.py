@@ -184,7 +184,7 @@ class _Pass:
         """Decide on whatever was found in the meantime and write it in one commit, until everything is done."""
         while not (self._all_asked and not self._found):
             await self._something_found.wait()
-            if not self._all_asked:
+            if not self._all_asked and len(self._found) < self._by.concurrency:
                 await asyncio.sleep(GATHER)
             self._something_found.clear()
             batch, self._found = self._found, []

@@ -60,7 +60,7 @@ def by_hand(database_url: str, path: Path, batch: int) -> float:
     raw = sqlite3.connect(path, isolation_level=None)
     raw.row_factory = sqlite3.Row
     raw.execute("PRAGMA synchronous=FULL")
-    waiting = [dict(row) for row in raw.execute("SELECT * FROM connection")]
+    waiting = [dict(row) for row in raw.execute("SELECT * FROM connection ORDER BY created_at, id")]
     began = time.perf_counter()
     for start in range(0, count, batch):
         _write_by_hand(raw, waiting[start : start + batch])
