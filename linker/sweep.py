@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+import time
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -25,11 +27,17 @@ from linker.turns import Turns
 from states.connection import Connection, ConnectionState
 from states.problems import TRANSIENT
 
+T = TypeVar("T")
+
 log = structlog.get_logger("linker")
 
 #: What a lease is for: a connection's id, and the version that it was claimed at.
 Hold = tuple[str, int]
 
+#: The next batch is claimed when so few are left, as a share of those that are attended at a time...
+AHEAD = 0.2
+#: ...but only while a batch is begun within this time, in seconds: a person may want what is held and not begun.
+QUICK = 1.0
 #: How long answers are gathered before they are decided on and written in one commit, in seconds.
 GATHER = 0.02
 
@@ -103,14 +111,16 @@ class _Pass:
     def __init__(self, by: Sweeper) -> None:
         self._by = by
         self._turns = Turns(by.store, by.clock, min(by.batch_size, by.concurrency))
-        #: Claimed, and not attended yet. Nothing is claimed ahead of that: a person may want what is held here.
+        #: Claimed, and not attended yet.
         self._todo: deque[Connection] = deque()
         self._claiming = asyncio.Lock()
         self._all_claimed = False
-        #: Asked, and not decided and written yet.
-        self._found: list[Found] = []
-        self._something_found = asyncio.Event()
-        self._all_asked = False
+        #: When a batch was claimed last, and whether the one before was begun quickly enough to claim ahead.
+        self._claimed_at = -math.inf
+        self._is_quick = False
+        #: Asked, and not decided yet; decided, and not written yet.
+        self._found = _Tray[Found]()
+        self._decided = _Tray[Settlement]()
         #: The leases of what is held, by connection and version: a pass that stood still may meet a connection twice.
         self._held: dict[Hold, Lease] = {}
         self._sweep = Sweep()
@@ -118,7 +128,7 @@ class _Pass:
     async def run(self) -> Sweep:
         keeping = asyncio.create_task(self._keep())
         try:
-            await _together(self._attend(), self._settle())
+            await _together(self._attend(), self._decide(), self._settle())
         finally:
             keeping.cancel()
             await asyncio.shield(self._give_back(list(self._held)))
@@ -144,51 +154,53 @@ class _Pass:
                 self._held[hold] = renewed
 
     async def _attend(self) -> None:
-        """Attend several at a time; once all are done, say so to the one who settles."""
+        """Attend several at a time."""
         await _together(*(self._attend_one_after_another() for _ in range(self._by.concurrency)))
-        self._all_asked = True
-        self._something_found.set()
+        self._found.end()
 
     async def _attend_one_after_another(self) -> None:
         while (held := await self._next()) is not None:
-            lease = self._held[_hold(held)]
-            ready = not self._by.stopping.is_set() and self._by.leasing.allows_a_call(lease)
+            ready = self._by.leasing.allows_a_call(self._held[_hold(held)])
             found = await self._by.attendant.ask(held) if ready else None
             if found is not None:
-                self._found.append(found)
-                self._something_found.set()
+                self._found.put([found])
             else:
                 await self._give_back([_hold(held)])
 
     async def _next(self) -> Connection | None:
-        """The next one to attend; whoever finds none left claims for all. None once nothing more is due."""
-        while not self._todo and not self._all_claimed:
+        """The next one to attend; whoever finds few left claims for all. None once nothing more is to be done."""
+        while self._few_left() and not (self._todo and self._claiming.locked()):
             async with self._claiming:
-                if not self._todo and not self._all_claimed:
+                if self._few_left():
                     await self._claim()
-        return self._todo.popleft() if self._todo else None
+        return self._todo.popleft() if self._todo and not self._by.stopping.is_set() else None
+
+    def _few_left(self) -> bool:
+        """True if it is time to claim more."""
+        ended = self._all_claimed or self._by.stopping.is_set()
+        return not ended and len(self._todo) <= (self._by.concurrency * AHEAD if self._is_quick else 0)
 
     async def _claim(self) -> None:
-        """Claim a batch, until there is nothing left to claim."""
-        if self._by.stopping.is_set():
-            self._all_claimed = True
-            return
+        """Claim a batch."""
         lease = self._by.leasing.new()
+        self._is_quick = time.monotonic() - self._claimed_at < QUICK
         batch = await self._turns.claim(lease)
+        self._claimed_at = time.monotonic()
         self._all_claimed = self._all_claimed or self._turns.over
         self._sweep.claimed += len(batch)
         self._held |= {_hold(connection): lease for connection in batch}
         self._todo += batch
 
+    async def _decide(self) -> None:
+        """Decide on whatever was found in the meantime, until everything is done."""
+        while batch := await self._found.take(gathering=self._by.concurrency):
+            self._decided.put(await self._by.attendant.conclude(batch))
+        self._decided.end()
+
     async def _settle(self) -> None:
-        """Decide on whatever was found in the meantime and write it in one commit, until everything is done."""
-        while not (self._all_asked and not self._found):
-            await self._something_found.wait()
-            if not self._all_asked and len(self._found) < self._by.concurrency:
-                await asyncio.sleep(GATHER)
-            self._something_found.clear()
-            batch, self._found = self._found, []
-            await self._write(await self._by.attendant.conclude(batch))
+        """Write whatever was decided in the meantime in one commit, until everything is done."""
+        while batch := await self._decided.take():
+            await self._write(batch)
 
     async def _write(self, batch: list[Settlement]) -> None:
         """Write a batch. What was not taken is written down as such, unless somebody else was faster."""
@@ -225,6 +237,35 @@ class _Pass:
         given_back = {hold: self._held.pop(hold) for hold in holds}
         for lease, of_it in _by_lease(given_back).items():
             await self._by.store.release([connection_id for connection_id, _ in of_it], lease)
+
+
+class _Tray(Generic[T]):
+    """What one part of a pass hands on to the next, who takes all that is there at once."""
+
+    def __init__(self) -> None:
+        self._things: list[T] = []
+        self._changed = asyncio.Event()
+        self._ended = False
+
+    def put(self, things: list[T]) -> None:
+        """Hand things on."""
+        self._things += things
+        self._changed.set()
+
+    def end(self) -> None:
+        """Say that nothing more comes."""
+        self._ended = True
+        self._changed.set()
+
+    async def take(self, *, gathering: int = 0) -> list[T]:
+        """Wait for things and take them all; none once nothing more comes. As long as they are few, wait for more."""
+        await self._changed.wait()
+        if len(self._things) < gathering and not self._ended:
+            await asyncio.sleep(GATHER)
+        if not self._ended:
+            self._changed.clear()
+        taken, self._things = self._things, []
+        return taken
 
 
 def _by_lease(held: dict[Hold, Lease]) -> dict[Lease, list[Hold]]:

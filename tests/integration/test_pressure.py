@@ -38,12 +38,19 @@ class SlowWorkable(ScriptedWorkable):
         self.looked_for = ""
         self.asked_once = asyncio.Event()
         self.go = asyncio.Event()
+        #: How many are answered before the waiting begins, and whose looks wait.
+        self.hold_from = 0
+        self.waiting: list[str] = []
 
     async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, closely: bool = True) -> Answer:
         """Wait, then answer as the script says."""
         self.looked_for = self.looked_for or recruiter.email
         self.asked_once.set()
-        await self.go.wait()
+        if self.hold_from > 0:
+            self.hold_from -= 1
+        else:
+            self.waiting.append(subdomain)
+            await self.go.wait()
         return await super().look(subdomain, token, recruiter, closely=closely)
 
 
@@ -90,6 +97,24 @@ async def test_little_is_claimed_ahead(slow: tuple[Linker, SlowWorkable, Settabl
     assert held <= 3
     workable.go.set()
     assert (await sweep).waiting == 5
+
+
+async def test_the_next_batch_is_claimed_a_little_early_while_answers_come_quickly() -> None:
+    """Nobody waits for the claim then; and not the whole crowd is claimed."""
+    clock, workable = SettableClock(), SlowWorkable()
+    async with linker_in_memory(clock=clock, workable=workable, concurrency=5) as linker:
+        for number in range(30):
+            await waiting(linker, f"customer-{number}")
+        clock.advance(minutes=1)
+        workable.hold_from = 12
+        sweep = asyncio.create_task(linker.attend_due())
+        async with asyncio.timeout(10):
+            while len(workable.waiting) < 5:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert 5 < await linker._database.read(_held) <= 5 + 5 + 1
+        workable.go.set()
+        assert (await sweep).waiting == 30
 
 
 def _held(transaction: Transaction) -> int:
