@@ -13,8 +13,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
+from sqlalchemy import (
+    ARRAY,
+    Dialect,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    update,
+)
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Dialect, Table, Update, bindparam, insert, literal_column, null, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from linker import mapping
@@ -30,6 +43,14 @@ log = structlog.get_logger("linker")
 CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
 STEP = StepRow.__table__  # type: ignore[attr-defined]
 OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]
+
+#: Takes the ids as one value, so that the statement is the same for any number of them. PostgreSQL only.
+_LOCKED_IN_ORDER = (
+    select(CONNECTION.c.id)
+    .where(CONNECTION.c.id == func.any(bindparam("ids", type_=ARRAY(Text))))
+    .order_by(CONNECTION.c.id)
+    .with_for_update()
+)
 
 NO_LEASE = {"lease_holder": null(), "lease_until": null()}
 
@@ -156,8 +177,7 @@ def lock_in_order(transaction: Transaction, connection_ids: Sequence[str]) -> No
     has one lock for all.
     """
     if len(connection_ids) > 1 and transaction.dialect.name == "postgresql":
-        these = CONNECTION.c.id.in_(connection_ids)
-        transaction.execute(select(CONNECTION.c.id).where(these).order_by(CONNECTION.c.id).with_for_update())
+        transaction.execute(_LOCKED_IN_ORDER, {"ids": list(connection_ids)})
 
 
 def _is_urgent(one: Settlement, now: datetime) -> bool:
