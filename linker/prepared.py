@@ -38,7 +38,8 @@ class Prepared:
 
     def returned(self, transaction: Connection, row: Row) -> list[tuple[Any, ...]]:
         """Run it once; gives what it returns, as the driver gives it."""
-        return [tuple(found) for found in transaction.exec_driver_sql(self._sql, self._values({**self._added, **row}))]
+        found = transaction.exec_driver_sql(self._sql, self._values({**self._added, **row}))
+        return [tuple(values) for values in found.all()]
 
     def _values(self, row: Row) -> tuple[Any, ...]:
         return tuple([put(row[name]) if put else row[name] for name, put in self._wire])

@@ -130,7 +130,7 @@ class SqlStore:
     async def turns(self, *, now: datetime, limit: int) -> list[str]:
         """The ids of up to `limit` connections that are due, taking turns among their owners."""
         query = in_turns(now, limit)
-        return await self._database.read(lambda transaction: [row[0] for row in transaction.execute(query)])
+        return await self._database.read(lambda transaction: list(transaction.execute(query).scalars().all()))
 
     async def next_due(self, *, before: datetime) -> datetime | None:
         """When something can be claimed next, if that is before a time: what is held by others when its lease ends."""

@@ -23,6 +23,8 @@ class Turns:
         self._size = size
         self._next: list[str] = []
         self._given: set[str] = set()
+        #: True once all that was due is listed: what falls due in the meantime is for the next pass.
+        self._all_listed = False
         #: True once nothing more is due.
         self.over = False
 
@@ -40,8 +42,9 @@ class Turns:
         return claimed
 
     async def _next_ids(self) -> list[str]:
-        if not self._next:
+        if not self._next and not self._all_listed:
             due = await self._store.turns(now=self._clock.now(), limit=AHEAD)
+            self._all_listed = len(due) < AHEAD
             self._next = [one for one in due if one not in self._given]
         batch, self._next = self._next[: self._size], self._next[self._size :]
         return batch

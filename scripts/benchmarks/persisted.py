@@ -21,7 +21,7 @@ from states.table import LAW
 
 #: How many are written in one commit (one, as when a person presses a button, or many, as in a sweep), and how many in
 #: all: so many that SQLite has put its log into the file several times.
-COUNTS = {1: 2_000, 200: 10_000}
+COUNTS = {1: 2_000, 200: 20_000}
 
 UPDATE = """UPDATE connection SET state='linked', state_since=?, recruiter_id='2b81ff', checks=checks+1, last_ok_at=?,
     linked_at=?, due_at=?, deadline=NULL, version=version+1, last_seq=last_seq+1, updated_at=?, law=?,
