@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from states import events as happened
-from states.connection import Connection, ConnectionState, Doubt, Problem, Recruiter, altered
+from states.connection import Connection, ConnectionState, Doubt, Problem, altered
 from states.problems import TRANSIENT, ProblemCode
 from states.timing import Timing, next_doubt, next_health, next_poll, next_try, notice_at
 
@@ -133,11 +133,7 @@ def _recruiter_found(c: Connection, event: happened.RecruiterFound, m: Moment) -
 
 def _seen(c: Connection, recruiter_id: str) -> Any:
     assert c.recruiter is not None, "a recruiter is looked for only after it was issued"
-    return (
-        c.recruiter
-        if c.recruiter.id == recruiter_id
-        else Recruiter(name=c.recruiter.name, email=c.recruiter.email, id=recruiter_id)
-    )
+    return c.recruiter if c.recruiter.id == recruiter_id else replace(c.recruiter, id=recruiter_id)
 
 
 def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: Moment) -> Connection:
