@@ -34,10 +34,11 @@ log = structlog.get_logger("linker")
 #: What a lease is for: a connection's id, and the version that it was claimed at.
 Hold = tuple[str, int]
 
-#: The next batch is claimed when so few are left, as a share of those that are attended at a time...
+#: The next batch is claimed when so few are left, as a share of those that are attended at a time.
 AHEAD = 0.2
-#: ...but only while a batch is begun within this time, in seconds: a person may want what is held and not begun.
-QUICK = 1.0
+#: How long a connection may be held and not begun, in seconds: a person may want it. Where a whole batch would take
+#: longer, only as many are claimed as are begun at once, and none ahead.
+SOON = 1.0
 #: How long answers are gathered before they are decided on and written in one commit, in seconds.
 GATHER = 0.02
 
@@ -110,13 +111,14 @@ class _Pass:
 
     def __init__(self, by: Sweeper) -> None:
         self._by = by
-        self._turns = Turns(by.store, by.clock, min(by.batch_size, by.concurrency))
+        self._turns = Turns(by.store, by.clock)
         #: Claimed, and not attended yet.
         self._todo: deque[Connection] = deque()
         self._claiming = asyncio.Lock()
         self._all_claimed = False
-        #: When a batch was claimed last, and whether the one before was begun quickly enough to claim ahead.
-        self._claimed_at = -math.inf
+        #: The last batch that was claimed: when, and how many.
+        self._last = (-math.inf, 0)
+        #: True while a whole batch would be begun soon.
         self._is_quick = False
         #: Asked, and not decided yet; decided, and not written yet.
         self._found = _Tray[Found]()
@@ -182,10 +184,12 @@ class _Pass:
 
     async def _claim(self) -> None:
         """Claim a batch."""
+        claimed_at, claimed = self._last
+        self._is_quick = (time.monotonic() - claimed_at) * self._by.batch_size < claimed * SOON
         lease = self._by.leasing.new()
-        self._is_quick = time.monotonic() - self._claimed_at < QUICK
-        batch = await self._turns.claim(lease)
-        self._claimed_at = time.monotonic()
+        most = self._by.batch_size if self._is_quick else min(self._by.batch_size, self._by.concurrency)
+        batch = await self._turns.claim(lease, most)
+        self._last = (time.monotonic(), len(batch))
         self._all_claimed = self._all_claimed or self._turns.over
         self._sweep.claimed += len(batch)
         self._held |= {_hold(connection): lease for connection in batch}

@@ -56,15 +56,14 @@ class Standing:
 
 
 async def claim(store: SqlStore) -> float:
-    """The milliseconds that claiming all that is due takes, in batches as a sweep's; then they are given back."""
-    settings = Settings()
-    batch = min(settings.batch_size, settings.concurrency)
+    """The milliseconds that claiming all that is due takes, in whole batches; then they are given back."""
+    most = Settings().batch_size
     lease = Lease(holder="bench", until=local.NOW + timedelta(minutes=1))
     held: list[str] = []
-    turns = Turns(store, Standing(), batch)
+    turns = Turns(store, Standing())
     began = time.perf_counter()
     while not turns.over:
-        held += [connection.id for connection in await turns.claim(lease)]
+        held += [connection.id for connection in await turns.claim(lease, most)]
     lasted = time.perf_counter() - began
     assert len(held) == len(set(held)) == stored.DUE, len(held)
     await store.release(held, lease)

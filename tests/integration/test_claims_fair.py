@@ -47,10 +47,10 @@ async def test_no_owner_waits_for_anothers_crowd(house: House) -> None:
     for number in range(100):
         await due(house, "crowd", subdomain=f"crowd{number}", late=3600 - number)
     few = {(await due(house, "few", subdomain=f"few{number}")).id for number in range(10)}
-    turns = Turns(house.store, SettableClock(NOW), 20)
+    turns = Turns(house.store, SettableClock(NOW))
     batches = []
     while not turns.over:
-        batches.append([one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"))])
+        batches.append([one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 20)])
     assert few <= set(batches[1])
     ids = [one for batch in batches for one in batch]
     assert len(ids) == len(set(ids)) == 110
@@ -60,11 +60,11 @@ async def test_turns_pass_over_what_others_hold(house: House) -> None:
     """A batch that another worker was faster with is empty, and not the end."""
     for number in range(30):
         await due(house, "crowd", subdomain=f"crowd{number}")
-    mine, theirs = Turns(house.store, SettableClock(NOW), 10), Turns(house.another(), SettableClock(NOW), 10)
-    first = {one.id for one in await mine.claim(a_lease("mine:1"))}
-    second = {one.id for one in await theirs.claim(a_lease("theirs:1"))}
-    third = {one.id for one in await mine.claim(a_lease("mine:2"))}
-    fourth = {one.id for one in await theirs.claim(a_lease("theirs:2"))}
+    mine, theirs = Turns(house.store, SettableClock(NOW)), Turns(house.another(), SettableClock(NOW))
+    first = {one.id for one in await mine.claim(a_lease("mine:1"), 10)}
+    second = {one.id for one in await theirs.claim(a_lease("theirs:1"), 10)}
+    third = {one.id for one in await mine.claim(a_lease("mine:2"), 10)}
+    fourth = {one.id for one in await theirs.claim(a_lease("theirs:2"), 10)}
     assert not mine.over
     assert first.isdisjoint(second)
     assert (first | second).isdisjoint(third | fourth)
@@ -147,9 +147,9 @@ async def test_who_is_put_off_does_not_end_the_pass(house: House) -> None:
     for number in range(5):
         await due(house, f"shared-{number}", subdomain="shared", late=3600)
     others = {(await due(house, f"alone-{number}", subdomain=f"alone{number}")).id for number in range(25)}
-    turns, ids = Turns(house.store, SettableClock(NOW), 10), []
+    turns, ids = Turns(house.store, SettableClock(NOW)), []
     while not turns.over:
-        ids += [one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"))]
+        ids += [one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)]
     assert others <= set(ids)
     assert len(ids) == len(set(ids)) == 28
 
@@ -157,9 +157,9 @@ async def test_who_is_put_off_does_not_end_the_pass(house: House) -> None:
 async def test_a_pass_meets_each_connection_once(house: House) -> None:
     """What is given back unwritten is still due: the next pass takes it, and not the same one again and again."""
     stubborn = await due(house, "stubborn", subdomain="stubborn")
-    turns, ids = Turns(house.store, SettableClock(NOW), 10), []
+    turns, ids = Turns(house.store, SettableClock(NOW)), []
     while not turns.over:
         lease = a_lease(f"worker:{next(_leases)}")
-        ids += [one.id for one in await turns.claim(lease)]
+        ids += [one.id for one in await turns.claim(lease, 10)]
         await house.store.release([stubborn.id], lease)
     assert ids == [stubborn.id]

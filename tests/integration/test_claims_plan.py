@@ -178,10 +178,10 @@ async def prune(house: House) -> Any:
 
 async def claim_in_turns(house: House) -> Any:
     """Claim what is due as a sweep does when more is due than one batch holds."""
-    turns = Turns(house.store, SettableClock(NOW), DUE // 2)
+    turns = Turns(house.store, SettableClock(NOW))
     found = []
     while not turns.over:
-        found += await turns.claim(a_lease())
+        found += await turns.claim(a_lease(), DUE // 2)
     assert len(found) == DUE
 
 

@@ -102,7 +102,7 @@ async def test_little_is_claimed_ahead(slow: tuple[Linker, SlowWorkable, Settabl
 async def test_the_next_batch_is_claimed_a_little_early_while_answers_come_quickly() -> None:
     """Five are asked for, and the next five are held already: nobody waits for a claim. No more than those are."""
     clock, workable = SettableClock(), SlowWorkable()
-    async with linker_in_memory(clock=clock, workable=workable, concurrency=5) as linker:
+    async with linker_in_memory(clock=clock, workable=workable, concurrency=5, batch_size=5) as linker:
         for number in range(30):
             await waiting(linker, f"customer-{number}")
         clock.advance(minutes=1)
