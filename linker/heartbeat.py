@@ -7,6 +7,7 @@ for a connection: a process that dies takes no schedule with it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,9 @@ Beat = Callable[[], Awaitable[object]]
 
 #: Beats of many workers shall not fall together: each comes up to this share of the interval earlier or later.
 JITTER = 0.1
+#: How many runs of a beat APScheduler may begin: those that find one under way end at once. With one only it would warn
+#: of each of them.
+ENOUGH = 10
 
 
 class Heartbeat:
@@ -50,6 +54,8 @@ class Heartbeat:
         """
         self._scheduler.add_jobstore(MemoryJobStore(), self._alias)
         self._scheduler.add_executor(AsyncIOExecutor(), self._alias)
+        # of our executor alone: it would tell a host's log of every beat twice
+        logging.getLogger(f"apscheduler.executors.{self._alias}").setLevel(logging.WARNING)
         for name in self._beats:
             self._jobs[name] = self._scheduler.add_job(
                 self._beat,
@@ -59,7 +65,7 @@ class Heartbeat:
                 jobstore=self._alias,
                 executor=self._alias,
                 coalesce=True,
-                max_instances=1,
+                max_instances=ENOUGH,
                 misfire_grace_time=None,
                 next_run_time=datetime.now(UTC),
             )
@@ -97,7 +103,7 @@ class Heartbeat:
         return drained
 
     async def _beat(self, name: str) -> None:
-        if name not in self._jobs:
+        if name not in self._jobs or self._beating[name].locked():
             return
         async with self._beating[name]:
             try:

@@ -10,7 +10,6 @@ from typing import Any
 from linker.ports import Settlement
 from states.connection import Connection, Credential, Doubt, Problem, Recruiter, altered
 from states.history import Step
-from states.problems import PROBLEMS
 
 
 @lru_cache(maxsize=1024)
@@ -59,11 +58,11 @@ def problem_json(problem: Problem | None) -> dict[str, Any] | None:
     """A problem with its owner and advice; null if there is none."""
     if problem is None:
         return None
-    advice = PROBLEMS[problem.code]
+    advice = problem.advice
     return {
         "code": problem.code.value,
         "owner": advice.owner.value,
-        "message": f"{advice.message} {problem.detail}" if problem.detail else advice.message,
+        "message": problem.message,
         "action": advice.action,
         "since": moment(problem.since),
         "detail": problem.detail,

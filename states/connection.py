@@ -7,7 +7,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from states.problems import ProblemCode
+from states.problems import PROBLEMS, Advice, ProblemCode
 
 
 class ConnectionState(StrEnum):
@@ -64,6 +64,16 @@ class Problem:
     code: ProblemCode
     since: datetime
     detail: str | None = None
+
+    @property
+    def advice(self) -> Advice:
+        """Who must act and how, and the field of the dialog that it belongs to."""
+        return PROBLEMS[self.code]
+
+    @property
+    def message(self) -> str:
+        """What is the matter, for the one who must act, with what was seen."""
+        return f"{self.advice.message} {self.detail}" if self.detail else self.advice.message
 
 
 @dataclass(frozen=True, kw_only=True)

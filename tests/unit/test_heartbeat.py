@@ -1,6 +1,7 @@
 """The heartbeat: it goes on whatever happens, never overlaps, and ends when it is asked to."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC
 
@@ -135,6 +136,25 @@ async def test_a_beat_that_raises_is_followed_by_the_next(error: BaseException) 
     heartbeat.start()
     await beat.came(4)
     assert await heartbeat.stop(PATIENCE)
+
+
+async def test_a_hosts_log_is_not_filled(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a line for each beat, nor a warning when one is woken or comes due while it is under way."""
+    caplog.set_level(logging.INFO)
+    go = asyncio.Event()
+    slow = Beat(go.wait)
+    heartbeat = Heartbeat({"sweep": slow}, seconds=OFTEN)
+    heartbeat.start()
+    await slow.came(1)
+    for _ in range(50):
+        heartbeat.wake("sweep", after=OFTEN)
+        await asyncio.sleep(OFTEN)
+    go.set()
+    await slow.came(5)
+    assert await heartbeat.stop(PATIENCE)
+    assert slow.most_at_once == 1
+    of_beats = [r for r in caplog.records if "executors" in r.name or r.levelno >= logging.WARNING]
+    assert not of_beats, of_beats[0].getMessage()
 
 
 async def test_waking() -> None:
