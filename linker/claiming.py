@@ -128,9 +128,10 @@ class Claiming:
 
 
 def in_turns(now: datetime, limit: int) -> Select[Any]:
-    """The ids of what is due, taking turns among the owners: nobody waits for another one's crowd."""
-    due = select(CONNECTION.c.id, CONNECTION.c.due_at, _TURN.label("turn")).where(*_DUE).subquery()
-    return select(due.c.id).order_by(due.c.turn, due.c.due_at).limit(limit).params(now=now)
+    """The ids and states of what is due, taking turns among the owners: nobody waits for another one's crowd."""
+    listed = (CONNECTION.c.id, CONNECTION.c.state, CONNECTION.c.due_at, _TURN.label("turn"))
+    due = select(*listed).where(*_DUE).subquery()
+    return select(due.c.id, due.c.state).order_by(due.c.turn, due.c.due_at).limit(limit).params(now=now)
 
 
 def _lease(chosen: Select[Any]) -> ReturningUpdate[Any]:

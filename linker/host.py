@@ -112,6 +112,7 @@ class Linker(Service):
             concurrency=self.settings.concurrency,
             batch_size=self.settings.batch_size,
             observer=watching,
+            scarce=self.settings.workable_client_id is not None,
         )
         super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing, observer=watching)
         self._heartbeats: list[Heartbeat] = []

@@ -111,8 +111,8 @@ class Store(Protocol):
         """Lease up to `limit` connections that are due, longest due first. Some may be put off; fewer come then."""
         ...
 
-    async def turns(self, *, now: datetime, limit: int) -> list[str]:
-        """The ids of up to `limit` connections that are due, taking turns among their owners."""
+    async def turns(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+        """The ids and states of up to `limit` connections that are due, taking turns among their owners."""
         ...
 
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:

@@ -82,7 +82,7 @@ class Settling:
                     raise NotAllWritten
             self.write_down(transaction, settlements)
             if any(_is_urgent(one, now) for one in settlements):
-                _tell(transaction)
+                tell(transaction)
         except REFUSED as error:
             if len(settlements) == 1 and not _is_taken(error):
                 raise
@@ -186,7 +186,7 @@ def _is_urgent(one: Settlement, now: datetime) -> bool:
     return one.announcement is not None or (due_soon and not one.quiet)
 
 
-def _tell(transaction: Transaction) -> None:
+def tell(transaction: Transaction) -> None:
     """Let this commit wake idle workers. SQLite is asked by them instead."""
     if transaction.dialect.name == "postgresql":
         transaction.exec_driver_sql(f"NOTIFY {CHANNEL}")

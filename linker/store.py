@@ -21,7 +21,7 @@ from linker.errors import NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
 from linker.rations import Rations
 from linker.rows import TROUBLED
-from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling, lock_in_order
+from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling, lock_in_order, tell
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemOwner
@@ -60,6 +60,7 @@ class SqlStore:
             }
             transaction.execute(insert(CONNECTION), mapping.changed_columns(None, opened.after) | kept)
             self._settling.write_down(transaction, [opened])
+            tell(transaction)
 
         await self._database.write(work)
         return await self.get(opened.after.id)
@@ -127,10 +128,11 @@ class SqlStore:
         terms = {"now": now, "most": limit, "holder": lease.holder, "until": lease.until}
         return await self._database.write_passing(lambda transaction: self._claiming.due(transaction, terms))
 
-    async def turns(self, *, now: datetime, limit: int) -> list[str]:
-        """The ids of up to `limit` connections that are due, taking turns among their owners."""
+    async def turns(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+        """The ids and states of up to `limit` connections that are due, taking turns among their owners."""
         query = in_turns(now, limit)
-        return await self._database.read(lambda transaction: list(transaction.execute(query).scalars().all()))
+        due = await self._database.read(lambda transaction: transaction.execute(query).all())
+        return [(connection_id, state) for connection_id, state in due]
 
     async def next_due(self, *, before: datetime) -> datetime | None:
         """When something can be claimed next, if that is before a time: what is held by others when its lease ends."""

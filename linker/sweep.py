@@ -13,6 +13,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, TypeVar
 
@@ -59,7 +60,7 @@ class Sweep:
     failed: int = 0
     #: No answer to go by; they are tried again later.
     unavailable: int = 0
-    #: Somebody else was faster, or the lease ran out; nothing of ours was written.
+    #: Somebody else was faster, the lease ran out, or it was given back unasked; nothing of ours was written.
     lost: int = 0
 
     def count(self, settlement: Settlement) -> None:
@@ -92,6 +93,8 @@ class Sweeper:
     concurrency: int
     batch_size: int
     observer: Observer = UNOBSERVED
+    #: True if all calls come out of one ration: a partner's.
+    scarce: bool = False
     #: Once set, nothing more is claimed; what is under way is finished.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -111,7 +114,7 @@ class _Pass:
 
     def __init__(self, by: Sweeper) -> None:
         self._by = by
-        self._turns = Turns(by.store, by.clock)
+        self._turns = Turns(by.store, by.clock, scarce=by.scarce)
         #: Claimed, and not attended yet.
         self._todo: deque[Connection] = deque()
         self._claiming = asyncio.Lock()
@@ -120,6 +123,9 @@ class _Pass:
         self._last = (-math.inf, 0)
         #: True while a whole batch would be begun soon.
         self._is_quick = False
+        self._claim_under_way: asyncio.Task[None] | None = None
+        #: How many were taken to be attended.
+        self._begun = 0
         #: Asked, and not decided yet; decided, and not written yet.
         self._found = _Tray[Found]()
         self._decided = _Tray[Settlement]()
@@ -128,13 +134,20 @@ class _Pass:
         self._sweep = Sweep()
 
     async def run(self) -> Sweep:
-        keeping = asyncio.create_task(self._keep())
+        beside = [asyncio.create_task(self._keep()), asyncio.create_task(self._let_go())]
         try:
             await _together(self._attend(), self._decide(), self._settle())
         finally:
-            keeping.cancel()
-            await asyncio.shield(self._give_back(list(self._held)))
+            for task in beside:
+                task.cancel()
+            await asyncio.shield(self._end())
         return self._sweep
+
+    async def _end(self) -> None:
+        """Give back what is left, also of a claim that nobody waits for any more: its thread goes on."""
+        if self._claim_under_way is not None:
+            await asyncio.gather(self._claim_under_way, return_exceptions=True)
+        await self._give_back(list(self._held))
 
     async def _keep(self) -> None:
         """Renew what is held in time. A worker that cannot claims no more, and begins nothing new."""
@@ -147,6 +160,17 @@ class _Pass:
                 log.warning("lease.not_renewed", code=error.code, reason=str(error), held=len(self._held))
                 self._all_claimed = True
                 self._todo.clear()
+
+    async def _let_go(self) -> None:
+        """Give back what is held and not begun, once nothing was begun for a while: a person may want it."""
+        while True:
+            begun = self._begun
+            await asyncio.sleep(SOON)
+            if self._todo and self._begun == begun:
+                unbegun = [_hold(connection) for connection in self._todo]
+                self._todo.clear()
+                with suppress(LinkerError):  # leases end by themselves
+                    await self._give_back(unbegun)
 
     async def _renew(self, lease: Lease, holds: list[Hold]) -> None:
         renewed = self._by.leasing.renewed(lease)
@@ -175,7 +199,10 @@ class _Pass:
             async with self._claiming:
                 if self._few_left():
                     await self._claim()
-        return self._todo.popleft() if self._todo and not self._by.stopping.is_set() else None
+        if not self._todo or self._by.stopping.is_set():
+            return None
+        self._begun += 1
+        return self._todo.popleft()
 
     def _few_left(self) -> bool:
         """True if it is time to claim more."""
@@ -183,11 +210,15 @@ class _Pass:
         return not ended and len(self._todo) <= (self._by.concurrency * AHEAD if self._is_quick else 0)
 
     async def _claim(self) -> None:
-        """Claim a batch."""
+        """Claim a batch, to its end: leases that a thread takes after we were cancelled would be nobody's."""
         claimed_at, claimed = self._last
         self._is_quick = (time.monotonic() - claimed_at) * self._by.batch_size < claimed * SOON
-        lease = self._by.leasing.new()
         most = self._by.batch_size if self._is_quick else min(self._by.batch_size, self._by.concurrency)
+        self._claim_under_way = asyncio.create_task(self._claimed(most))
+        await asyncio.shield(self._claim_under_way)
+
+    async def _claimed(self, most: int) -> None:
+        lease = self._by.leasing.new()
         batch = await self._turns.claim(lease, most)
         self._last = (time.monotonic(), len(batch))
         self._all_claimed = self._all_claimed or self._turns.over

@@ -1,49 +1,63 @@
 """Whose turn it is: batches of what is due, in which no owner waits for another one's crowd.
 
 The first batch is what is longest due. If more is due than that, the owners take turns: an owner with ten connections
-gets them attended also while another one has fifty thousand. Each connection comes once in a pass: one that cannot be
-written does not keep the pass going for ever.
+gets them attended also while another one has fifty thousand. A connection comes once in each state in a pass: one that
+cannot be written does not keep the pass going for ever.
 """
 
 from __future__ import annotations
+
+import time
 
 from linker.ports import Clock, Lease, Store
 from states.connection import Connection
 
 #: How many turns are worked out at once: looking at all that is due costs too much for each batch.
 AHEAD = 5_000
+#: How long they hold, in seconds, and as a multiple of the time that it took: what falls due in the meantime waits.
+FRESH = 1.0
+WORTH = 20
 
 
 class Turns:
-    """Claims batch after batch."""
+    """Claims batch after batch. `scarce`: all calls come out of one ration, so turns matter from the first one on."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, *, scarce: bool = False) -> None:
         self._store = store
         self._clock = clock
+        self._scarce = scarce
+        self._first = not scarce
         self._next: list[str] = []
-        self._given: set[str] = set()
-        #: True once all that was due is listed: what falls due in the meantime is for the next pass.
+        #: True once all that was due is listed.
         self._all_listed = False
+        self._fresh_until = 0.0
+        self._given: set[tuple[str, str]] = set()
         #: True once nothing more is due.
         self.over = False
 
     async def claim(self, lease: Lease, most: int) -> list[Connection]:
         """Lease the next batch of at most so many. It may be empty: others were faster, or all were put off."""
-        if not self._given:
+        if self._first:
+            self._first = False
             claimed = await self._store.claim_due(now=self._clock.now(), limit=most, lease=lease)
-            self.over = not claimed
         else:
             batch = await self._next_ids(most)
-            self.over = not batch
             claimed = await self._store.claim_these(batch, now=self._clock.now(), lease=lease) if batch else []
-            self._given.update(batch)
-        self._given.update(one.id for one in claimed)
+            self.over = not batch or (self._scarce and not claimed)
+        self._given.update((one.id, one.state.value) for one in claimed)
         return claimed
 
     async def _next_ids(self, most: int) -> list[str]:
-        if not self._next and not self._all_listed:
-            due = await self._store.turns(now=self._clock.now(), limit=AHEAD)
-            self._all_listed = len(due) < AHEAD
-            self._next = [one for one in due if one not in self._given]
+        is_stale = bool(self._next) and time.monotonic() > self._fresh_until
+        if is_stale or not (self._next or self._all_listed):
+            await self._list()
         batch, self._next = self._next[:most], self._next[most:]
         return batch
+
+    async def _list(self) -> None:
+        began = time.monotonic()
+        due = await self._store.turns(now=self._clock.now(), limit=AHEAD)
+        took = time.monotonic() - began
+        self._fresh_until = began + took + max(FRESH, took * WORTH)
+        self._all_listed = len(due) < AHEAD
+        self._next = [connection_id for connection_id, state in due if (connection_id, state) not in self._given]

@@ -56,6 +56,55 @@ async def test_no_owner_waits_for_anothers_crowd(house: House) -> None:
     assert len(ids) == len(set(ids)) == 110
 
 
+async def test_who_falls_due_during_a_crowd_does_not_wait_for_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turns are worked out anew now and then: for others' few, and for whom the pass brought a state further."""
+    monkeypatch.setattr("linker.turns.FRESH", 0.0)
+    monkeypatch.setattr("linker.turns.WORTH", 0)
+    for number in range(100):
+        await due(house, "crowd", subdomain=f"crowd{number}", late=3600 - number)
+    goes_on = await due(house, "goes-on", subdomain="goes-on", late=7200)
+    turns, batches = Turns(house.store, SettableClock(NOW)), []
+    for _ in range(2):
+        batches.append([one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)])
+    assert goes_on.id in batches[0]
+    await house.sql(
+        "UPDATE connection SET state = 'linked', lease_holder = NULL, lease_until = NULL WHERE id = :id", id=goes_on.id
+    )
+    few = {(await due(house, "few", subdomain=f"few{number}")).id for number in range(3)}
+    batches.append([one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)])
+    assert {goes_on.id, *few} <= set(batches[2])
+
+
+async def test_no_owner_waits_for_anothers_crowd_at_a_partners_ration(house: House) -> None:
+    """All calls come out of one ration: a crowd that is longer due does not eat it up, second after second."""
+    for number in range(200):
+        await due(house, "crowd", subdomain=f"crowd{number}", late=3600 - number)
+    few = {(await due(house, "few", subdomain=f"few{number}")).id for number in range(10)}
+    store, clock, made = SqlStore(house.database, Rations("client")), SettableClock(NOW), []
+    for _ in range(10):
+        turns = Turns(store, clock, scarce=True)
+        while not turns.over:
+            until = clock.now() + MINUTE
+            made += [one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}", until=until), 50)]
+        clock.advance(seconds=1)
+    assert few <= set(made)
+    [(versions,)] = await house.sql("SELECT sum(version) FROM connection")
+    assert versions < 210 * 2 + 10 * 100, "a spent ration must not be asked for everybody in every pass"
+
+
+async def test_a_first_batch_that_is_put_off_does_not_end_the_pass(house: House) -> None:
+    """The longest due wait for their ration; all others come in the same pass."""
+    crowd = [await due(house, f"shared-{number}", subdomain="shared", late=3600) for number in range(20)]
+    others = {(await due(house, f"alone-{number}", subdomain=f"alone{number}")).id for number in range(5)}
+    for _ in range(10):
+        assert await house.store.claim(crowd[0].id, now=NOW, lease=a_lease("person"))
+        await house.store.release([crowd[0].id], a_lease("person"))
+    turns, ids = Turns(house.store, SettableClock(NOW)), set()
+    while not turns.over:
+        ids |= {one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)}
+    assert ids == others
+
+
 async def test_turns_pass_over_what_others_hold(house: House) -> None:
     """A batch that another worker was faster with is empty, and not the end."""
     for number in range(30):

@@ -3,9 +3,10 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing
-from datetime import timedelta
+from contextlib import asynccontextmanager, closing
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -16,6 +17,7 @@ from linker import Announcement, Connection, ConnectionState, Linker, Settings, 
 from linker.database import Database
 from linker.errors import StoreUnavailable
 from linker.ports import Answer
+from linker.sweep import Sweep
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Recruiter
 from states.problems import ProblemCode
@@ -41,17 +43,33 @@ class SlowWorkable(ScriptedWorkable):
         #: How many are answered before the waiting begins, and whose looks wait.
         self.hold_from = 0
         self.waiting: list[str] = []
+        self.began: list[str] = []
+        #: How long every answer takes, in seconds.
+        self.pause = 0.0
 
     async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, closely: bool = True) -> Answer:
         """Wait, then answer as the script says."""
         self.looked_for = self.looked_for or recruiter.email
         self.asked_once.set()
+        self.began.append(subdomain)
+        await asyncio.sleep(self.pause)
         if self.hold_from > 0:
             self.hold_from -= 1
         else:
             self.waiting.append(subdomain)
             await self.go.wait()
         return await super().look(subdomain, token, recruiter, closely=closely)
+
+
+class Later:
+    """A clock that is ten minutes on."""
+
+    def __init__(self, clock: SettableClock) -> None:
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """The other clock's time, and ten minutes."""
+        return self._clock.now() + timedelta(minutes=10)
 
 
 @pytest.fixture
@@ -115,6 +133,121 @@ async def test_the_next_batch_is_claimed_a_little_early_while_answers_come_quick
         assert await linker._database.read(_held) == 5 + 5
         workable.go.set()
         assert (await sweep).waiting == 30
+
+
+@asynccontextmanager
+async def held_ahead(workable: SlowWorkable, clock: SettableClock) -> AsyncIterator[tuple[Linker, asyncio.Task[Sweep]]]:
+    """A pass that asks for five connections of thirty, ten were answered, and the next five are held and not begun."""
+    async with linker_in_memory(clock=clock, workable=workable, concurrency=5, batch_size=5, lease_seconds=2) as linker:
+        for number in range(30):
+            await waiting(linker, f"customer-{number}")
+        clock.advance(minutes=1)
+        workable.hold_from = 10
+        sweep = asyncio.create_task(linker.attend_due())
+        async with asyncio.timeout(10):
+            while len(workable.waiting) < 5 or await linker._database.read(_held) != 10:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+        yield linker, sweep
+
+
+async def test_a_drain_begins_nothing_of_what_is_held_ahead() -> None:
+    """Who is asked to stop finishes what is under way, and gives the rest back."""
+    workable = SlowWorkable()
+    async with held_ahead(workable, SettableClock()) as (linker, sweep):
+        linker._sweeper.stopping.set()
+        workable.go.set()
+        assert (await sweep).waiting == 15
+        assert await linker._database.read(_held) == 0
+
+
+async def test_nothing_is_begun_on_a_lease_that_ran_out() -> None:
+    """A worker that stood still asks for nothing that somebody else may be asking for by now."""
+    workable, clock = SlowWorkable(), SettableClock()
+    async with held_ahead(workable, clock) as (linker, sweep):
+        unbegun = set(await linker._database.read(_held_subdomains)) - set(workable.waiting)
+        linker._sweeper.leasing._clock = Later(clock)
+        workable.go.set()
+        assert (await sweep).lost == len(unbegun) == 5
+        assert unbegun.isdisjoint(workable.began)
+
+
+async def test_a_failed_renewal_drops_what_is_held_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be somebody else's before it is begun."""
+    workable, failed = SlowWorkable(), asyncio.Event()
+    async with held_ahead(workable, SettableClock()) as (linker, sweep):
+
+        async def away(*_: object) -> list[str]:
+            failed.set()
+            raise StoreUnavailable("The database is away.")
+
+        monkeypatch.setattr(linker._sql, "renew", away)
+        async with asyncio.timeout(10):
+            await failed.wait()
+        workable.go.set()
+        assert (await sweep).waiting == 15
+
+
+async def test_what_is_held_ahead_is_given_back_when_answers_become_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person is not kept waiting for a connection that nobody has begun."""
+    monkeypatch.setattr("linker.sweep.SOON", 0.3)
+    workable = SlowWorkable()
+    async with held_ahead(workable, SettableClock()) as (linker, sweep):
+        async with asyncio.timeout(10):
+            while await linker._database.read(_held) != 5:  # noqa: ASYNC110 - the database sets no event
+                await asyncio.sleep(0.01)
+        workable.go.set()
+        assert (await sweep).lost == 5
+
+
+async def test_nothing_is_claimed_ahead_while_answers_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch takes longer than anybody may be kept waiting: only what is begun at once is held."""
+    monkeypatch.setattr("linker.sweep.SOON", 0.05)
+    workable = SlowWorkable()
+    workable.pause = 0.02
+    async with linker_in_memory(clock=(clock := SettableClock()), workable=workable, concurrency=5) as linker:
+        for number in range(30):
+            await waiting(linker, f"customer-{number}")
+        clock.advance(minutes=1)
+        workable.hold_from = 10
+        sweep = asyncio.create_task(linker.attend_due())
+        async with asyncio.timeout(10):
+            while len(workable.waiting) < 5:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert await linker._database.read(_held) == 5
+        workable.go.set()
+        assert (await sweep).waiting == 30
+
+
+async def test_a_pass_that_fails_leaves_no_lease_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not of a claim whose thread was still at it when another part of the pass failed."""
+    workable, claiming = SlowWorkable(), threading.Event()
+    async with held_ahead(workable, SettableClock()) as (linker, sweep):
+        claim, settle = linker._sql._claiming.these, linker._sql.settle
+
+        def slowly(*given: Any) -> Any:
+            claimed = claim(*given)
+            claiming.set()
+            time.sleep(0.5)
+            return claimed
+
+        async def fails(*given: Any, **named: Any) -> list[bool]:
+            if claiming.is_set():
+                raise StoreUnavailable("The disk is full.")
+            return await settle(*given, **named)
+
+        monkeypatch.setattr(linker._sql._claiming, "these", slowly)
+        monkeypatch.setattr(linker._sql, "settle", fails)
+        workable.go.set()
+        with pytest.raises(StoreUnavailable):
+            await sweep
+        assert claiming.is_set()
+        assert await linker._database.read(_held) == 0
+
+
+def _held_subdomains(transaction: Transaction) -> list[str]:
+    statement = "SELECT subdomain FROM connection WHERE lease_holder IS NOT NULL"
+    return list(transaction.exec_driver_sql(statement).scalars())
 
 
 def _held(transaction: Transaction) -> int:

@@ -82,18 +82,20 @@ async def test_what_falls_due_soon_is_planned(url: str) -> None:
         await until(accepted)
 
 
-async def test_an_announcement_wakes_who_delivers_it(url: str) -> None:
-    """The process that has the handlers hears of what another one wrote."""
+@pytest.mark.parametrize("name", ["opened", "awaiting_recruiter"])
+async def test_an_announcement_wakes_who_delivers_it(url: str, name: str) -> None:
+    """The process that has the handlers hears of what another one wrote, from the first announcement on."""
     told: list[str] = []
     workable = ScriptedWorkable()
     async with a_linker(url, workable) as web, a_linker(url, workable) as worker:
 
-        @worker.on("awaiting_recruiter")
+        @worker.on(name)
         async def tell(announcement: object) -> None:
             told.append(str(announcement))
 
         async with worker.heartbeat():
-            await waiting(web)
+            await asyncio.sleep(0.5)  # the first beat is over then: what comes now has to wake it
+            await (web.create(owner="acme") if name == "opened" else waiting(web))
 
             async def heard() -> bool:
                 return bool(told)
