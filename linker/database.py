@@ -249,6 +249,8 @@ def parse_url(url: str) -> URL:
             "this is not the URL of a SQLite or PostgreSQL database.",
             "Use sqlite:///linker.db or postgresql://user:password@host/name.",
         )
+    if "@" in (parsed.host or ""):  # and the rest of the password is taken for a part of the host
+        raise BadSettings("LINKER_DATABASE_URL", "its user or its password holds an @ as it is.", "Write %40 for it.")
     return parsed.set(drivername=DRIVERS[backend])
 
 
@@ -338,8 +340,9 @@ def _first_of(error: BaseException) -> BaseException:
 
 def _unreachable(error: BaseException) -> bool:
     """True if the server is gone, going, or out of resources: what psycopg calls operational."""
-    if not isinstance(error, DBAPIError):
-        return False
+    if not isinstance(error, DBAPIError):  # a driver's own, where SQLAlchemy does not stand between
+        names = {kind.__name__ for kind in type(error).__mro__}
+        return "OperationalError" in names and not isinstance(error, sqlite3.Error)
     return error.connection_invalidated or (
         isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error)
     )

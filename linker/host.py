@@ -33,7 +33,7 @@ from linker.sealing import Sealer
 from linker.service import Service
 from linker.settings import Settings, load_settings
 from linker.stock import SqlStock
-from linker.sweep import Sweep, Sweeper
+from linker.sweep import Sweeper
 from linker.wakeups import Wakeups
 from linker.watched import watched_store, watched_workable
 from linker.webhooks import Nobody, webhook_of
@@ -91,7 +91,7 @@ class Linker(Service):
         leasing = Leasing(self.clock, timedelta(seconds=self.settings.lease_seconds))
         watching = together(observer, _tracing())
         self._counts = observer is not None
-        self._stock = SqlStock(self._database, self.clock.now)
+        self._stock = SqlStock(self._database, self.clock.now, posts=self.settings.webhook_url is not None)
         self._sql = store = watched_store(self._database, Rations(self.settings.workable_client_id), watching)
         chance = chance or Chance()
         attendant = Attendant(
@@ -187,10 +187,8 @@ class Linker(Service):
         if self._servers_clock is not None:
             await self._servers_clock.read()
 
-    async def attend_due(self) -> Sweep:
-        """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
+    async def _before_a_pass(self) -> None:
         await self._agree_on_the_time()
-        return await super().attend_due()
 
     # telling the host
 

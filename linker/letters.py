@@ -123,8 +123,7 @@ class Letters:
             NotFound: there is no such announcement. Nothing was changed.
             Refused: one has been delivered. Nothing was changed.
         """
-        out = {"due_at": None, "dead_at": None, "dropped_at": now, "last_error": reason}
-        out |= {"lease_holder": None, "lease_until": None}  # whoever is delivering it cannot write that down any more
+        out = {"due_at": None, "dead_at": None, "dropped_at": now, "last_error": reason} | _OUT_OF_HAND
 
         def work(transaction: Transaction) -> list[Letter]:
             meant = [each for row in _rows(transaction, ids) for each in _undelivered(row, lanes)]
@@ -133,8 +132,13 @@ class Letters:
         return await self._database.write(work)
 
 
+#: Whoever is delivering it cannot write down any more what became of that try.
+_OUT_OF_HAND = {"lease_holder": None, "lease_until": None}
+
+
 def _again(now: datetime, until: datetime) -> dict[str, Any]:
-    return {"due_at": now, "attempts": 0, "dead_at": None, "dropped_at": None, "give_up_at": until}
+    tried_anew = {"due_at": now, "attempts": 0, "dead_at": None, "dropped_at": None, "give_up_at": until}
+    return tried_anew | _OUT_OF_HAND
 
 
 def _state(lane: Lane) -> ColumnElement[str]:

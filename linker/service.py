@@ -201,6 +201,7 @@ class Service:
     async def attend_due(self) -> Sweep:
         """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
         with self._observer.watch(Work.SWEEP) as note:
+            await self._before_a_pass()
             swept = await self._sweeper.sweep()
             note(**asdict(swept))
             return swept
@@ -287,6 +288,9 @@ class Service:
             log_written(settlement)
             self._announced(settlement.announcement)
         return written
+
+    async def _before_a_pass(self) -> None:
+        """A pass is about to begin: whoever has to agree on the time does so."""
 
     def _announced(self, announcement: str | None) -> None:
         """The commit of an announcement is done: whoever delivers may be woken."""

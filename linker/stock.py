@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -48,10 +48,11 @@ _WAITING = [state.value for state in ConnectionState if state is not ConnectionS
 class SqlStock:
     """Takes stock of one database, at a pace of its own."""
 
-    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
-        """Take the database, and where the time comes from; nothing is opened yet."""
+    def __init__(self, database: Database, now: Callable[[], datetime], *, posts: bool = True) -> None:
+        """Take the database, and where the time comes from; nothing is opened yet. `posts`: a webhook is set."""
         self._database = database
         self._now = now
+        self._ways = WAYS if posts else {way: prefix for way, prefix in WAYS.items() if way != "webhook"}
         self._queue = _Paced[Queue](QUEUE_EVERY)
         self._census = _Paced[Census](CENSUS_EVERY)
         self._reading = _Interruptible()
@@ -65,7 +66,7 @@ class SqlStock:
         now = self._now()
         self._reading.interrupted = False
         try:
-            await self._read_if_over(self._queue, lambda transaction: _queue(transaction, now))
+            await self._read_if_over(self._queue, lambda transaction: _queue(transaction, now, self._ways))
             await self._read_if_over(self._census, lambda transaction: _census(transaction, now))
         except LinkerError:
             if not self._reading.interrupted:
@@ -145,7 +146,7 @@ class _Paced(Generic[T]):
         self._again_at = ended + max(self._every, min((ended - began) / SHARE, LONGEST))
 
 
-def _queue(transaction: Transaction, now: datetime) -> Queue:
+def _queue(transaction: Transaction, now: datetime, ways: Mapping[str, str]) -> Queue:
     first = transaction.execute(select(func.min(CONNECTION.c.due_at)).where(CONNECTION.c.due_at.is_not(None))).scalar()
     due = select(func.count()).select_from(CONNECTION).where(CONNECTION.c.due_at <= now)
     return Queue(
@@ -154,7 +155,7 @@ def _queue(transaction: Transaction, now: datetime) -> Queue:
         lag=_since(first, now),
         outbox={
             (way, row.type, bool(row.tried)): Waiting(number=row.number, oldest=_since(row.oldest, now))
-            for way, prefix in WAYS.items()
+            for way, prefix in ways.items()
             for row in transaction.execute(_waiting(prefix))
         },
     )

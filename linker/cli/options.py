@@ -46,9 +46,10 @@ def text(field: str, given: str) -> str:
         BadInput: it is empty, too long or not printable.
     """
     stripped = given.strip()
-    if not stripped or len(stripped) > LONGEST or not stripped.isprintable():
-        cause = f"it is empty, longer than {LONGEST} characters or not printable."
-        raise BadInput(field, cause, "Give one line of text.")
+    if not stripped:
+        raise BadInput(field, "there is none.", f"Give one line of text: --{field} TEXT.")
+    if len(stripped) > LONGEST or not stripped.isprintable():
+        raise BadInput(field, f"it is longer than {LONGEST} characters or not printable.", "Give one line of text.")
     return stripped
 
 

@@ -116,7 +116,11 @@ def retry(
         retried = with_letters(lambda letters: letters.retry_dead(lanes=lanes, now=now, until=until))
     else:
         retried = with_letters(lambda letters: letters.retry(wanted, lanes=lanes, now=now, until=until))
-    _tell(Screen(as_json), retried)
+    screen = Screen(as_json)
+    if not retried and not as_json:
+        screen.note(Text("None was dead.", style="quiet"))
+        return DONE
+    _tell(screen, retried)
     return DONE
 
 
@@ -151,24 +155,24 @@ def deliver(as_json: Json = False) -> int:
 def _ids(given: list[str] | None, all_dead: bool) -> list[str]:
     ids = list(dict.fromkeys(each.strip() for each in given or []))
     if bool(ids) is all_dead:
-        cause = "give announcements or --all-dead, and not both." if all_dead else "there is none."
+        cause = "give announcements or --all-dead, and not both." if all_dead else "no announcement is named."
         raise BadInput("id", cause, "`linker outbox list` shows them.")
     return ids
 
 
 def _tell(screen: Screen, letters: Sequence[Letter]) -> None:
     now = datetime.now(UTC)
-    wide = screen.width >= WIDE  # where it is narrow, the connection and the error stand below
-    table = plain_table("id", "what", "to", "state", "when", *(["connection", "last error"] if wide else []))
-    for column in (0, 2, 3):
-        table.columns[column].no_wrap = True
+    wide = screen.width >= WIDE  # where it is narrow, they stand below one another
+    what = ("id", "what", "connection", "last error")
+    table = plain_table("to", "state", "when", *(what if wide else ("announcement",)))
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for letter in letters:
-        first, second = Text(letter.id, style="copy"), Text(letter.type)
-        more = [Text(letter.connection_id), Text(letter.last_error or "", style="quiet")]
-        if not wide:
-            first, second, more = Text("\n").join([first, more[0]]), Text("\n").join([second, more[1]]), []
         state = Text(letter.state.value, style=STYLES[letter.state])
-        table.add_row(first, second, letter.to, state, _when(letter, now), *more)
+        error = Text(letter.last_error or "", style="quiet")
+        named = [Text(letter.id, style="copy"), Text(letter.type), Text(letter.connection_id), error]
+        told = named if wide else [Text("\n").join(each for each in named if each)]
+        table.add_row(letter.to, state, _when(letter, now), *told)
     screen.tell([letter_json(each) for each in letters], table)
 
 
@@ -180,7 +184,7 @@ def _when(letter: Letter, now: datetime) -> str:
     if letter.due_at is None:
         return relative(letter.created_at, now)
     due = "now" if letter.due_at <= now else relative(letter.due_at, now)
-    return f"{due}, after {letter.attempts} tries" if letter.attempts else due
+    return f"{due}, after {letter.attempts} {'try' if letter.attempts == 1 else 'tries'}" if letter.attempts else due
 
 
 def letter_json(letter: Letter) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from linker.cli.endings import DONE
 from linker.cli.options import Json
 from linker.cli.screen import Screen
 from linker.database import Database
+from linker.messages import moment
 from linker.migrations import HEAD
 from linker.ports import SystemClock
 from linker.pruning import Progress, Pruned, Pruning
@@ -80,7 +81,7 @@ def prune(
     screen = Screen(as_json)
     with bar(screen, "pruning") as advance:
         pruned, before = asyncio.run(_pruned(dry_run, advance))
-    limits = dict.fromkeys(asdict(pruned)) | {name: limit.isoformat() for name, limit in before.items()}
+    limits = dict.fromkeys(asdict(pruned)) | {name: moment(limit) for name, limit in before.items()}
     screen.tell({**asdict(pruned), "dry_run": dry_run, "before": limits}, _told(pruned, before, dry_run))
     return DONE
 

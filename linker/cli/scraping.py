@@ -47,4 +47,4 @@ def _listening(host: str, port: int, registry: CollectorRegistry) -> Any:
         return start_http_server(port, host, registry)
     except OSError as error:
         cause = f"{host}:{port} cannot be listened on ({error.strerror or error})."
-    raise BadInput("metrics-port", cause, "Choose another; 0 picks a free one, which the log names.")
+    raise BadInput("metrics-port", cause, "Choose another port (0 picks a free one), or an address of this machine.")

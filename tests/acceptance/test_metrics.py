@@ -286,7 +286,8 @@ def expressions() -> list[str]:
 def test_alerts_and_dashboard_use_names_that_are_scraped(story: Story) -> None:
     """An expression names what a scrape prints, label by label, and values that can be; nothing is left unwatched."""
     number_of = {name: number for number in NUMBERS for name in story.after.names if name.startswith(number.name)}
-    known = {f"linker_outbox_oldest_seconds {label}": values for label, values in RARE.items()}
+    of_outbox = ("linker_outbox_oldest_seconds", "linker_outbox_waiting")
+    known = {f"{name} {label}": set(values) for name in of_outbox for label, values in RARE.items()}
     known["linker_connections problem"] = {code.value for code in ProblemCode} | {"none"}
     for name, labels in story.after.samples:
         for label, value in labels:

@@ -12,8 +12,10 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
-from linker import Connection, Linker, Settings, new_key
+from linker import Connection, Linker, Settings, new_key, schema
 from linker import stock as stock_module
+from linker.database import Database
+from linker.errors import StoreUnavailable
 from linker.metrics import Metrics
 from linker.observing import Stock, Waiting
 from linker.rows import OutboxRow
@@ -107,6 +109,9 @@ async def test_the_outbox(house: House) -> None:
         ("webhook", "connection.linked", False): Waiting(number=4, oldest=120.0),
     }
     assert stock.census.dead == {"handlers": 1, "webhook": 0}
+    alone = await SqlStock(house.database, lambda: NOW, posts=False).take()
+    assert alone is not None
+    assert {way for way, _, _ in alone.queue.outbox} == {"handlers"}, "no webhook is set: nothing waits for it"
 
 
 # ── the pace ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,6 +249,24 @@ async def test_a_lost_lease_is_counted_once(sqlite_house: House) -> None:
             workable.linker, workable.connection_id = linker, opened.id
             await (action() if action == linker.attend_due else linker.confirm_recruiter(opened.id))
             assert registry.get_sample_value("linker_leases_lost_total") == lost
+
+
+async def test_a_server_that_is_away_is_counted(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass asks the server for the time first: that it cannot be reached is in the numbers of the alert."""
+    registry = CollectorRegistry()
+    schema.upgrade(database := Database(postgres_url))
+    database.close()
+    settings = Settings(database_url=postgres_url, secret_keys=(new_key(),), sweep_seconds=3600)
+    async with Linker(settings, workable=ScriptedWorkable(), observer=Metrics(registry)) as linker:
+
+        async def away(*_: object) -> None:
+            raise StoreUnavailable("The server is away.")
+
+        monkeypatch.setattr(linker._servers_clock, "read", away)
+        with pytest.raises(StoreUnavailable):
+            await linker.attend_due()
+    labels = {"work": "sweep", "error": "store_unavailable"}
+    assert registry.get_sample_value("linker_work_errors_total", labels) == 1
 
 
 async def until(true: Callable[[], bool]) -> None:

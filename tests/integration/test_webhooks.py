@@ -438,6 +438,22 @@ async def test_what_is_dropped_is_not_delivered(post: Post) -> None:
     assert [letter.state for letter in await post.letters()] == ["dropped", "delivered", "delivered"]
 
 
+async def test_a_retry_is_not_undone_by_the_try_that_was_under_way(post: Post) -> None:
+    """What an operator lets be tried again now stays so, whatever becomes of the old try."""
+    post.receiver.otherwise = hang
+    async with post.linker() as linker:
+        await linker.create(owner="customer-1")
+        delivering = asyncio.create_task(linker.deliver())
+        await until(lambda: len(post.receiver.came) == 1)
+        letters, now = Letters(post.house.database), post.clock.now()
+        await letters.retry([post.receiver.came[0].id], lanes=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
+        post.receiver.otherwise = status(200)
+        post.receiver.let_go.set()
+        await delivering
+    [letter] = await post.letters()
+    assert letter.state == "delivered"
+
+
 # expiry
 
 

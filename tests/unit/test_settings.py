@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from linker.database import Database
 from linker.errors import BadSettings
 from linker.sealing import new_key
 from linker.settings import Settings, load_settings
@@ -317,3 +318,10 @@ def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LINKER_FLAGS", "-lm")
     monkeypatch.setenv("LINKER_ACTOR", "operator:ann")
     assert load_settings().log_level == "info"
+
+
+def test_an_at_sign_in_the_password_is_told_and_not_shown() -> None:
+    """As it is it would end the password, and the rest of it would be shown as the host's name."""
+    with pytest.raises(BadSettings, match=r"LINKER_DATABASE_URL.*%40") as refused:
+        Database("postgresql://user:sek@ret@127.0.0.1:1/name")
+    assert "ret" not in str(refused.value).replace("LINKER_DATABASE_URL", "")
