@@ -187,9 +187,6 @@ class Linker(Service):
         if self._servers_clock is not None:
             await self._servers_clock.read()
 
-    async def _before_a_pass(self) -> None:
-        await self._agree_on_the_time()
-
     # telling the host
 
     def on(self, name: str) -> Callable[[H], H]:

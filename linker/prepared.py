@@ -1,7 +1,7 @@
 """Statements that are compiled once and run with many rows: what every transition writes passes through here.
 
-SQLAlchemy writes the statement and knows how each value is kept; the rows go to the driver as they are, because
-preparing each one anew costs more than the database's work.
+SQLAlchemy writes the statement and knows how each value is kept; the rows go to the driver as they are, so
+that none is prepared anew.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ class Service:
     async def attend_due(self) -> Sweep:
         """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
         with self._observer.watch(Work.SWEEP) as note:
-            await self._before_a_pass()
+            await self._agree_on_the_time()
             swept = await self._sweeper.sweep()
             note(**asdict(swept))
             return swept
@@ -289,8 +289,8 @@ class Service:
             self._announced(settlement.announcement)
         return written
 
-    async def _before_a_pass(self) -> None:
-        """A pass is about to begin: whoever has to agree on the time does so."""
+    async def _agree_on_the_time(self) -> None:
+        """A pass is about to begin: whoever shares a clock with other workers asks for its time."""
 
     def _announced(self, announcement: str | None) -> None:
         """The commit of an announcement is done: whoever delivers may be woken."""

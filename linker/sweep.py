@@ -268,10 +268,11 @@ class _Pass:
 
     async def _give_back(self, holds: list[Hold]) -> None:
         """Give back the leases of what was claimed and not written, so that nobody has to wait for them to run out."""
-        self._sweep.lost += len(holds)
-        given_back = {hold: self._held.pop(hold) for hold in holds}
-        for lease, of_it in _by_lease(given_back).items():
+        for lease, of_it in _by_lease({hold: self._held[hold] for hold in holds}).items():
             await self._by.store.release([connection_id for connection_id, _ in of_it], lease)
+            for hold in of_it:
+                self._held.pop(hold, None)  # only now: whoever is cancelled before leaves it to the end of the pass
+            self._sweep.lost += len(of_it)
 
 
 class _Tray(Generic[T]):

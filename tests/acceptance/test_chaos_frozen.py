@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,21 @@ def frozen_in_a_call(stage: Arena) -> Worker:
     return worker
 
 
+@contextmanager
+def a_frozen_worker(database_url: str, folder: Path) -> Iterator[tuple[Arena, Worker]]:
+    """An arena whose only worker stands still, its questions with Workable."""
+    with arena(database_url, folder, lease_seconds=str(LEASE)) as stage, stage.workable():
+        stage.fill(CONNECTIONS)
+        yield stage, frozen_in_a_call(stage)
+
+
+def assert_done_once(stage: Arena) -> None:
+    """Everything arrived, nobody met another one, and all kept their leases."""
+    assert_all_arrived(stage, CONNECTIONS)
+    assert_nobody_met(stage.requests())
+    assert_leases_kept(stage.requests(), LEASE)
+
+
 def said_to_be_lost(worker: Worker) -> int:
     """How many connections the worker says that it has lost."""
     return sum(swept["lost"] for swept in worker.logged("sweep.finished"))
@@ -44,9 +61,7 @@ def facts(stage: Arena) -> list[tuple[object, ...]]:
 
 def test_an_answer_that_comes_too_late_is_refused(postgres_url: str, tmp_path: Path) -> None:
     """Another worker has done everything by then: nothing is changed, nothing is told twice, and the log says so."""
-    with arena(postgres_url, tmp_path, lease_seconds=str(LEASE)) as stage, stage.workable():
-        stage.fill(CONNECTIONS)
-        late = frozen_in_a_call(stage)
+    with a_frozen_worker(postgres_url, tmp_path) as (stage, late):
         other = stage.start()
         until(lambda: not stage.owed())
         other.stop()
@@ -56,16 +71,12 @@ def test_an_answer_that_comes_too_late_is_refused(postgres_url: str, tmp_path: P
         assert facts(stage) == before
         late.stop()
         assert facts(stage) == before
-        assert_all_arrived(stage, CONNECTIONS)
-        assert_nobody_met(stage.requests())
-        assert_leases_kept(stage.requests(), LEASE)
+        assert_done_once(stage)
 
 
 def test_an_answer_that_comes_while_another_worker_asks_is_refused(postgres_url: str, tmp_path: Path) -> None:
     """The late worker neither writes over the other one's question, nor gives the other one's lease back."""
-    with arena(postgres_url, tmp_path, lease_seconds=str(LEASE)) as stage, stage.workable():
-        stage.fill(CONNECTIONS)
-        late = frozen_in_a_call(stage)
+    with a_frozen_worker(postgres_url, tmp_path) as (stage, late):
         stage.world.fail(EVERYWHERE, Fault.SLOW, seconds=LATE)
         other = stage.start()
         until(lambda: stage.asked(other) == CONNECTIONS)
@@ -76,16 +87,12 @@ def test_an_answer_that_comes_while_another_worker_asks_is_refused(postgres_url:
         for worker in (late, other):
             worker.stop()
         assert said_to_be_lost(other) == 0
-        assert_all_arrived(stage, CONNECTIONS)
-        assert_nobody_met(stage.requests())
-        assert_leases_kept(stage.requests(), LEASE)
+        assert_done_once(stage)
 
 
 def test_a_worker_that_comes_back_goes_on(postgres_url: str, tmp_path: Path) -> None:
     """Alone, it has lost nothing to anybody: whatever it makes of answers that are so late, everything arrives."""
-    with arena(postgres_url, tmp_path, lease_seconds=str(LEASE)) as stage, stage.workable():
-        stage.fill(CONNECTIONS)
-        late = frozen_in_a_call(stage)
+    with a_frozen_worker(postgres_url, tmp_path) as (stage, late):
         held = "SELECT count(*) FROM connection WHERE lease_until > clock_timestamp()"
         until(lambda: stage.sql(held) == [(0,)])
         late.thaw()

@@ -117,37 +117,42 @@ async def test_little_is_claimed_ahead(slow: tuple[Linker, SlowWorkable, Settabl
     assert (await sweep).waiting == 5
 
 
+async def thirty_due(linker: Linker, clock: SettableClock) -> None:
+    """Thirty connections that are due."""
+    for number in range(30):
+        await waiting(linker, f"customer-{number}")
+    clock.advance(minutes=1)
+
+
+@asynccontextmanager
+async def held_ahead(
+    workable: SlowWorkable, clock: SettableClock, *, soon: float = 60.0
+) -> AsyncIterator[tuple[Linker, asyncio.Task[Sweep]]]:
+    """A pass that asks for five connections of thirty, ten were answered, and the next five are held and not begun.
+
+    `soon`: for how many seconds they may be held so.
+    """
+    given = {"concurrency": 5, "batch_size": 5, "lease_seconds": 2}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("linker.sweep.SOON", soon)
+        async with linker_in_memory(clock=clock, workable=workable, **given) as linker:
+            await thirty_due(linker, clock)
+            workable.hold_from = 10
+            sweep = asyncio.create_task(linker.attend_due())
+            async with asyncio.timeout(10):
+                while len(workable.waiting) < 5 or await linker._database.read(_held) != 10:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.01)
+            yield linker, sweep
+
+
 async def test_the_next_batch_is_claimed_a_little_early_while_answers_come_quickly() -> None:
     """Five are asked for, and the next five are held already: nobody waits for a claim. No more than those are."""
-    clock, workable = SettableClock(), SlowWorkable()
-    async with linker_in_memory(clock=clock, workable=workable, concurrency=5, batch_size=5) as linker:
-        for number in range(30):
-            await waiting(linker, f"customer-{number}")
-        clock.advance(minutes=1)
-        workable.hold_from = 10
-        sweep = asyncio.create_task(linker.attend_due())
-        async with asyncio.timeout(10):
-            while len(workable.waiting) < 5:  # noqa: ASYNC110 - nothing tells
-                await asyncio.sleep(0.01)
+    workable = SlowWorkable()
+    async with held_ahead(workable, SettableClock()) as (linker, sweep):
         await asyncio.sleep(0.2)
         assert await linker._database.read(_held) == 5 + 5
         workable.go.set()
         assert (await sweep).waiting == 30
-
-
-@asynccontextmanager
-async def held_ahead(workable: SlowWorkable, clock: SettableClock) -> AsyncIterator[tuple[Linker, asyncio.Task[Sweep]]]:
-    """A pass that asks for five connections of thirty, ten were answered, and the next five are held and not begun."""
-    async with linker_in_memory(clock=clock, workable=workable, concurrency=5, batch_size=5, lease_seconds=2) as linker:
-        for number in range(30):
-            await waiting(linker, f"customer-{number}")
-        clock.advance(minutes=1)
-        workable.hold_from = 10
-        sweep = asyncio.create_task(linker.attend_due())
-        async with asyncio.timeout(10):
-            while len(workable.waiting) < 5 or await linker._database.read(_held) != 10:  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.01)
-        yield linker, sweep
 
 
 async def test_a_drain_begins_nothing_of_what_is_held_ahead() -> None:
@@ -187,11 +192,10 @@ async def test_a_failed_renewal_drops_what_is_held_ahead(monkeypatch: pytest.Mon
         assert (await sweep).waiting == 15
 
 
-async def test_what_is_held_ahead_is_given_back_when_answers_become_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_held_ahead_is_given_back_when_answers_become_slow() -> None:
     """A person is not kept waiting for a connection that nobody has begun."""
-    monkeypatch.setattr("linker.sweep.SOON", 0.3)
     workable = SlowWorkable()
-    async with held_ahead(workable, SettableClock()) as (linker, sweep):
+    async with held_ahead(workable, SettableClock(), soon=2.0) as (linker, sweep):
         async with asyncio.timeout(10):
             while await linker._database.read(_held) != 5:  # noqa: ASYNC110 - the database sets no event
                 await asyncio.sleep(0.01)
@@ -205,9 +209,7 @@ async def test_nothing_is_claimed_ahead_while_answers_are_slow(monkeypatch: pyte
     workable = SlowWorkable()
     workable.pause = 0.02
     async with linker_in_memory(clock=(clock := SettableClock()), workable=workable, concurrency=5) as linker:
-        for number in range(30):
-            await waiting(linker, f"customer-{number}")
-        clock.advance(minutes=1)
+        await thirty_due(linker, clock)
         workable.hold_from = 10
         sweep = asyncio.create_task(linker.attend_due())
         async with asyncio.timeout(10):

@@ -1,6 +1,7 @@
 """Settings: their defaults, where they come from, and how a bad one is told."""
 
 import re
+import sqlite3
 import tomllib
 import traceback
 from dataclasses import fields
@@ -8,11 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from linker.database import Database
-from linker.errors import BadSettings
+from linker.database import Database, translate
+from linker.errors import BadSettings, OurFault, StoreUnavailable
 from linker.sealing import new_key
 from linker.settings import Settings, load_settings
 from states.timing import Timing
@@ -325,3 +327,9 @@ def test_an_at_sign_in_the_password_is_told_and_not_shown() -> None:
     with pytest.raises(BadSettings, match=r"LINKER_DATABASE_URL.*%40") as refused:
         Database("postgresql://user:sek@ret@127.0.0.1:1/name")
     assert "ret" not in str(refused.value).replace("LINKER_DATABASE_URL", "")
+
+
+def test_what_a_driver_says_of_a_server_that_is_away_is_told_as_such() -> None:
+    """Also where SQLAlchemy does not stand between: whoever listens for wake-ups has the driver's own connection."""
+    assert isinstance(translate(psycopg.OperationalError("refused"), "here"), StoreUnavailable)
+    assert isinstance(translate(sqlite3.OperationalError("no such table"), "here"), OurFault)
