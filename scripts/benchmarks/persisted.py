@@ -29,8 +29,8 @@ UPDATE = """UPDATE connection SET state='linked', state_since=?, recruiter_id='2
 STEP = """INSERT INTO step (connection_id, seq, event, source, target, at, actor, evidence)
     VALUES (?, ?, 'recruiter_found', 'awaiting_recruiter', 'linked', ?, 'heartbeat', '{}')"""
 OUTBOX = """INSERT INTO outbox
-    (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, delivered_to)
-    VALUES (?, ?, ?, 'connection.linked', ?, ?, ?, 0, '[]')"""
+    (message_id, connection_id, seq, type, payload, created_at, due_at, hook_due_at, attempts, delivered_to)
+    VALUES (?, ?, ?, 'connection.linked', ?, ?, ?, ?, 0, '[]')"""
 
 
 async def ours(database_url: str, batch: int) -> float:
@@ -57,6 +57,7 @@ async def _settle(linker: Linker, batch: list[Connection]) -> None:
 
 def _leave_alone() -> None:
     """Let Python's collector pass over what was read before the clock starts: a worker holds a batch, not all rows."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
@@ -123,7 +124,7 @@ def _announcement(row: dict[str, Any], now: str, due: str) -> tuple[Any, ...]:
         "updated_at": _iso(now),
     }
     payload = json.dumps({"type": "connection.linked", "timestamp": _iso(now), "data": data})
-    return f"msg_{secrets.token_hex(12)}", row["id"], row["last_seq"] + 1, payload, now, now
+    return f"msg_{secrets.token_hex(12)}", row["id"], row["last_seq"] + 1, payload, now, now, now
 
 
 def _iso(kept: str) -> str:

@@ -1,9 +1,12 @@
 """The bench itself, with as little to measure as it takes to see that every part of it works."""
 
+import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, LiteralString
@@ -11,7 +14,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from scripts.benchmarks import local, page, run, scale, stored
+from scripts.benchmarks import local, page, persisted, run, scale, stored
 from scripts.benchmarks.figures import Figures
 from scripts.benchmarks.peers import contract, environment, part
 from scripts.benchmarks.plot import plot
@@ -110,10 +113,11 @@ TOLD = """
     SELECT type, key, value::text = 'null', count(*) FROM outbox, json_each(payload->'data')
     GROUP BY type, key, value::text = 'null' ORDER BY type, key"""
 STEPS = "SELECT seq, event, source, target, actor, count(*) FROM step GROUP BY 1, 2, 3, 4, 5 ORDER BY 1"
-#: What the connections are in the end: which columns hold something.
+#: What the rows are in the end: which columns hold something.
 FACTS = (
     "SELECT key, count(*) FROM connection, json_each(row_to_json(connection)) WHERE value::text <> 'null' GROUP BY key"
 )
+TOLD_FACTS = FACTS.replace("connection", "outbox")
 
 
 def test_sql_by_hand_leaves_the_rows_that_ours_leaves(postgres_server: PostgresServer) -> None:
@@ -123,9 +127,41 @@ def test_sql_by_hand_leaves_the_rows_that_ours_leaves(postgres_server: PostgresS
         with postgres_server.database() as url:
             measured(url, module)
             with psycopg.connect(url.replace("+psycopg", "")) as connection:
-                queries: tuple[LiteralString, ...] = (TOLD, STEPS, FACTS)
+                queries: tuple[LiteralString, ...] = (TOLD, STEPS, FACTS, TOLD_FACTS)
                 left.append([sorted(map(repr, connection.execute(query).fetchall())) for query in queries])
     assert left[0] == left[1]
+
+
+#: What a transition writes.
+WRITTEN = {
+    "connection": "SELECT * FROM connection",
+    "step": "SELECT * FROM step",
+    "outbox": "SELECT * FROM outbox",
+    "payload": "SELECT outbox.id, key, value FROM outbox, json_each(payload, '$.data') WHERE value IS NOT NULL",
+}
+
+
+def filled(path: Path) -> dict[str, list[list[str]]]:
+    """Of each row of an SQLite file, the columns that hold something; of each payload, the facts that do."""
+    with closing(sqlite3.connect(path)) as raw:
+        raw.row_factory = sqlite3.Row
+        rows = {name: [dict(row) for row in raw.execute(query)] for name, query in WRITTEN.items()}
+    facts = rows.pop("payload")
+    holding = {name: [[key for key in row if row[key] is not None] for row in found] for name, found in rows.items()}
+    return holding | {"payload": [[str(fact["id"]), fact["key"]] for fact in facts]}
+
+
+@pytest.mark.parametrize("batch", persisted.COUNTS)
+def test_sql_by_hand_leaves_the_rows_that_ours_leaves_on_sqlite(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same on SQLite: a statement that writes less would be no match."""
+    monkeypatch.setitem(persisted.COUNTS, batch, CONNECTIONS)
+    ours, by_hand = tmp_path / "ours.db", tmp_path / "by_hand.db"
+    assert asyncio.run(persisted.ours(f"sqlite:///{ours}", batch)) > 0
+    assert persisted.by_hand(f"sqlite:///{by_hand}", by_hand, batch) > 0
+    assert filled(ours) == filled(by_hand)
+    assert len(filled(ours)["outbox"]) == CONNECTIONS
 
 
 def the_server(monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:

@@ -48,8 +48,9 @@ STEP = """
     INSERT INTO step (connection_id, seq, event, source, target, at, actor, evidence)
     VALUES (%(id)s, %(seq)s, %(event)s, %(source)s, %(target)s, %(now)s, 'heartbeat', %(evidence)s)"""
 OUTBOX = """
-    INSERT INTO outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, delivered_to)
-    VALUES (%(message)s, %(id)s, %(seq)s, %(type)s, %(payload)s, %(now)s, %(now)s, 0, '[]')"""
+    INSERT INTO outbox
+    (message_id, connection_id, seq, type, payload, created_at, due_at, hook_due_at, attempts, delivered_to)
+    VALUES (%(message)s, %(id)s, %(seq)s, %(type)s, %(payload)s, %(now)s, %(now)s, %(now)s, 0, '[]')"""
 
 
 def accepted(row: Row, now: datetime) -> Row:
