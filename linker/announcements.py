@@ -13,10 +13,8 @@ from sqlalchemy.sql.expression import FromClause
 
 from linker.database import Database, chosen_once
 from linker.ports import Announcement, Delivery, Lease
-from linker.rows import OutboxRow
+from linker.rows import OUTBOX
 from states.history import ANNOUNCEMENTS
-
-OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
 
 #: The error of an announcement that nobody was there to take.
 LAPSED = "nobody was there to take it"

@@ -21,12 +21,11 @@ from linker.database import chosen_once
 from linker.errors import RowUnreadable
 from linker.prepared import Prepared, Reading
 from linker.rations import Rations
-from linker.rows import ConnectionRow
+from linker.rows import CONNECTION
 from states.connection import Connection
 
 log = structlog.get_logger("linker")
 
-CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
 
 Terms = Mapping[str, Any]
 

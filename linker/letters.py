@@ -15,9 +15,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, or_, select, update
 from sqlalchemy import Connection as Transaction
 
-from linker.announcements import LANES, OUTBOX, Lane
+from linker.announcements import LANES, Lane
 from linker.database import Database
 from linker.errors import NotFound, Refused
+from linker.rows import OUTBOX
 
 
 class LetterState(StrEnum):
@@ -157,7 +158,7 @@ def _state(lane: Lane) -> ColumnElement[str]:
 
 
 #: A row with the state of its letter on each way.
-ROW = (OUTBOX, *(_state(lane).label(f"{lane.name}_state") for lane in LANES))
+ROW: tuple[Any, ...] = (OUTBOX, *(_state(lane).label(f"{lane.name}_state") for lane in LANES))
 
 
 def _letter(row: Mapping[Any, Any], lane: Lane) -> Letter:

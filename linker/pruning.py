@@ -20,18 +20,15 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Select, Table, bindparam, delete, func, select, text, update
+from sqlalchemy import Select, bindparam, delete, func, select, text, update
 
 from linker.database import Database, chosen_once
 from linker.ports import Clock
-from linker.rows import CLOSED, CONTINUES, OVER, ConnectionRow, OutboxRow, StepRow
+from linker.rows import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
 from linker.settings import Settings
 
 log = structlog.get_logger("linker")
 
-CONNECTION: Table = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
-STEP: Table = StepRow.__table__  # type: ignore[attr-defined]
-OUTBOX: Table = OutboxRow.__table__  # type: ignore[attr-defined]
 
 #: How many rows are looked for in one transaction; of connections fewer, because much may belong to each.
 BATCH = 500

@@ -22,11 +22,9 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from linker.rows import RationRow
+from linker.rows import RATION
 from states.connection import Connection
 from states.duties import Duty, owed
-
-RATION = RationRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
 
 #: Workable counts in windows of so many seconds (documented).
 WINDOW = 10.0

@@ -20,12 +20,10 @@ from linker import schema
 from linker.database import Database
 from linker.errors import BadSettings, Busy, SealBroken
 from linker.ports import Clock, SystemClock
-from linker.rows import ConnectionRow
+from linker.rows import CONNECTION
 from linker.sealing import Sealer, key_id_of
 from linker.settings import Settings
 from linker.store import SqlStore
-
-CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
 
 #: The columns that hold sealed tokens, each with the column that names its key.
 SEALED = {"token_sealed": "token_key_id", "candidate_sealed": "candidate_key_id"}

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, DateTime, ForeignKey, Index, Integer, Text, text
+from sqlalchemy import Table as SqlTable
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
@@ -276,3 +277,15 @@ class RationRow(Table, table=True):
 
     name: str = Field(sa_column=Column(Text(), primary_key=True))
     spread_until: float
+
+
+def _table(row: Any) -> SqlTable:
+    """What statements are made of: SQLModel adds it to each of its classes."""
+    table: SqlTable = row.__table__
+    return table
+
+
+CONNECTION = _table(ConnectionRow)
+STEP = _table(StepRow)
+OUTBOX = _table(OutboxRow)
+RATION = _table(RationRow)

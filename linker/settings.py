@@ -131,8 +131,8 @@ class Settings(BaseSettings):
     #: The first and the longest pause after a try without an answer.
     backoff_first: Span = timedelta(seconds=5)
     backoff_last: Span = timedelta(hours=1)
-    #: A refusal ends a working link only after so many in a row, spread over at least this time.
-    refusals: int = Field(default=3, ge=1)
+    #: A refusal ends a working link only after so many in a row (2 or more), spread over at least this time.
+    refusals: int = Field(default=3, ge=2)
     refusals_spread: Span = timedelta(hours=1)
 
     #: How long history is kept, or `forever`. The last 400 days: a year can be compared with the year before.
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     keep_history: Keep = timedelta(days=400)
     #: How long announcements are kept that are delivered or given up, or `forever`; counted from when they were made.
     keep_announcements: Keep = timedelta(days=30)
-    #: How long unlinked connections are kept, or `forever`. They hold no token, and names of people and accounts.
+    #: How long unlinked connections are kept, or `forever`. They hold names, and no token any more.
     keep_closed: Keep = timedelta(days=400)
 
     @property

@@ -34,15 +34,12 @@ from linker import mapping
 from linker.messages import message
 from linker.ports import Settlement
 from linker.prepared import Given, InOne, Prepared, Row
-from linker.rows import ConnectionRow, OutboxRow, StepRow
+from linker.rows import CONNECTION, OUTBOX, STEP
 from linker.wakeups import CHANNEL
 from states.table import LAW
 
 log = structlog.get_logger("linker")
 
-CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
-STEP = StepRow.__table__  # type: ignore[attr-defined]
-OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]
 
 #: Takes the ids as one value, so that the statement is the same for any number of them. PostgreSQL only.
 _LOCKED_IN_ORDER = (

@@ -22,11 +22,8 @@ from sqlalchemy import case, func, literal_column, select
 from linker.database import Database
 from linker.errors import LinkerError, StoreUnavailable
 from linker.observing import Census, Queue, Stock, Waiting
-from linker.rows import ConnectionRow, OutboxRow
+from linker.rows import CONNECTION, OUTBOX
 from states.connection import ConnectionState
-
-CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
-OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ from linker.database import Database
 from linker.errors import NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
 from linker.rations import Rations
-from linker.rows import TROUBLED
-from linker.settling import CONNECTION, NO_LEASE, STEP, NotAllWritten, Settling, lock_in_order, tell
+from linker.rows import CONNECTION, STEP, TROUBLED
+from linker.settling import NO_LEASE, NotAllWritten, Settling, lock_in_order, tell
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemOwner

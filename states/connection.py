@@ -134,6 +134,12 @@ class Connection:
         """True if nothing may be done for this connection: it is paused or closed."""
         return self.paused_at is not None or self.closed_at is not None
 
+    @property
+    def untold_expiry(self) -> date | None:
+        """The last day of the token in use, if it is known and the host was not told of it yet."""
+        day = self.token.expires_on if self.token else None
+        return None if day == self.expiry_told else day
+
 
 _FACTS = frozenset(field.name for field in fields(Connection))
 

@@ -41,8 +41,6 @@ def owed(connection: Connection) -> Duty:
 
 def owes_notice(connection: Connection, now: datetime, timing: Timing) -> bool:
     """True if the host has to be told, before anything else is done, that the token in use expires soon."""
-    expires_on = connection.token.expires_on if connection.token else None
-    if expires_on is None or expires_on == connection.expiry_told:
-        return False
     told_in = {ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED}
-    return connection.state in told_in and now >= notice_at(expires_on, timing)
+    day = connection.untold_expiry
+    return day is not None and connection.state in told_in and now >= notice_at(day, timing)

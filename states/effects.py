@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from states import events as happened
-from states.connection import Connection, ConnectionState, Doubt, Problem, altered
-from states.problems import TRANSIENT, ProblemCode
+from states.connection import Connection, ConnectionState, Doubt, Problem, Recruiter, altered
+from states.problems import TRANSIENT, ProblemCode, belongs_elsewhere, lacks
 from states.timing import Timing, next_doubt, next_health, next_poll, next_try, notice_at
 
 
@@ -54,10 +54,9 @@ def _await_token(connection: Connection, moment: Moment) -> Connection:
 def _next_check(connection: Connection, moment: Moment) -> datetime:
     """The next check of a linked account, or the day on which the host has to be told that the token expires."""
     check = next_health(moment.now, moment.dice, moment.timing)
-    expires_on = connection.token.expires_on if connection.token else None
-    if expires_on is None or expires_on == connection.expiry_told:
+    if connection.untold_expiry is None:
         return check
-    return max(moment.now, min(check, notice_at(expires_on, moment.timing)))
+    return max(moment.now, min(check, notice_at(connection.untold_expiry, moment.timing)))
 
 
 def _named(connection: Connection, code: ProblemCode, moment: Moment, detail: str | None = None) -> Problem:
@@ -105,15 +104,8 @@ def _subdomain_mismatched(c: Connection, event: happened.SubdomainMismatched, m:
     )
 
 
-def belongs_elsewhere(subdomains: tuple[str, ...], stays_with: str | None = None) -> str | None:
-    """Name the accounts that a token reaches, for the person who gave the wrong one."""
-    reached = [f"This token belongs to: {', '.join(subdomains)}."] if subdomains else []
-    bound = [f"This connection stays with {stays_with}."] if stays_with else []
-    return " ".join(reached + bound) or None
-
-
 def _scope_missing(c: Connection, event: happened.ScopeMissing, m: Moment) -> Connection:
-    return _candidate_refused(c, ProblemCode.SCOPE_MISSING, m, f"Missing permission: {event.scope}.")
+    return _candidate_refused(c, ProblemCode.SCOPE_MISSING, m, lacks(event.scope))
 
 
 def _account_taken(c: Connection, event: happened.AccountTaken, m: Moment) -> Connection:
@@ -128,10 +120,10 @@ def _recruiter_prepared(c: Connection, event: happened.RecruiterPrepared, m: Mom
 
 
 def _recruiter_found(c: Connection, event: happened.RecruiterFound, m: Moment) -> Connection:
-    return _answered(c, m, recruiter=_seen(c, event.recruiter_id), checks=c.checks + 1)
+    return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), checks=c.checks + 1)
 
 
-def _seen(c: Connection, recruiter_id: str) -> Any:
+def _with_id(c: Connection, recruiter_id: str) -> Recruiter:
     assert c.recruiter is not None, "a recruiter is looked for only after it was issued"
     return c.recruiter if c.recruiter.id == recruiter_id else replace(c.recruiter, id=recruiter_id)
 
@@ -149,6 +141,8 @@ def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: Moment)
 
 
 def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: Moment) -> Connection:
+    if not event.looked:
+        return _ended(c, ProblemCode.RECRUITER_OVERDUE, m)
     named = _named(c, ProblemCode.RECRUITER_OVERDUE, m, event.near_miss)
     return _answered(c, m, problem=named, checks=c.checks + 1, candidate=None)
 
@@ -157,7 +151,7 @@ def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: Momen
 
 
 def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: Moment) -> Connection:
-    return _answered(c, m, recruiter=_seen(c, event.recruiter_id), due_at=_next_check(c, m))
+    return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), due_at=_next_check(c, m))
 
 
 def same_series(one: ProblemCode, other: ProblemCode) -> bool:

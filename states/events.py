@@ -89,9 +89,13 @@ class RecruiterAbsent(Event):
 
 @dataclass(frozen=True)
 class RecruiterOverdue(Event):
-    """The deadline passed and a last look did not find the recruiter."""
+    """The deadline passed and a last look did not find the recruiter.
+
+    `looked` is False if Workable gave no answer to go by, for so long after the deadline that no outage is an excuse.
+    """
 
     near_miss: str | None = None
+    looked: bool = True
 
 
 @dataclass(frozen=True)

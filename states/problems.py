@@ -74,7 +74,7 @@ PROBLEMS: dict[ProblemCode, Advice] = {
     ProblemCode.SCOPE_MISSING: Advice(
         owner=ProblemOwner.CUSTOMER,
         field="token",
-        message="The token is good, but it lacks the permission r_jobs, which linking needs.",
+        message="The token is good, but it lacks a permission that linking needs.",
         action="Generate a token in Workable under Settings > Apps with the permission r_jobs, and paste it here.",
         next_look=ON_ACTION,
     ),
@@ -151,13 +151,14 @@ PROBLEMS: dict[ProblemCode, Advice] = {
     ),
     ProblemCode.POISONED: Advice(
         owner=ProblemOwner.OPERATOR,
-        message="Attending this connection goes wrong on our side, again and again.",
-        action="Look at the evidence in the history, mend the cause, then resume the connection.",
+        message="Attending this connection goes wrong on our side.",
+        action="Look at the evidence in the history and mend the cause; it is tried again by itself.",
         next_look=WITH_BACKOFF,
     ),
 }
 
-#: Problems of the infrastructure. They never end anything and are never shown as a credential problem.
+#: Problems of the infrastructure. They are never shown as a credential problem, and end nothing but a replacement that
+#: is tried in vain, and a wait for a recruiter that is long overdue.
 TRANSIENT = frozenset(
     {
         ProblemCode.WORKABLE_UNAVAILABLE,
@@ -176,3 +177,15 @@ REFUSALS = frozenset(
         ProblemCode.ACCOUNT_TAKEN,
     }
 )
+
+
+def belongs_elsewhere(subdomains: tuple[str, ...], stays_with: str | None = None) -> str | None:
+    """The detail of a mismatch: the accounts that the token reaches, for the person who gave the wrong one."""
+    reached = [f"This token belongs to: {', '.join(subdomains)}."] if subdomains else []
+    bound = [f"This connection stays with {stays_with}."] if stays_with else []
+    return " ".join(reached + bound) or None
+
+
+def lacks(scope: str) -> str:
+    """The detail of a permission that is missing."""
+    return f"Missing permission: {scope}."

@@ -56,8 +56,7 @@ def recruiter_issued(connection: Connection, event: happened.Event) -> bool:
 
 def expiry_untold(connection: Connection, _: happened.Event) -> bool:
     """A token is held whose last day is known, and the host was not told of that day yet."""
-    expires_on = connection.token.expires_on if connection.token else None
-    return expires_on is not None and expires_on != connection.expiry_told
+    return connection.untold_expiry is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,8 @@ class Transition:
     event: type[happened.Event]
     source: ConnectionState
     target: ConnectionState
-    #: The call to Workable that the event is the answer to; None: a person or the clock.
+    #: The call to Workable that the event is the answer to; None: a person or the clock. A recruiter that was never
+    #: issued before is prepared without a call: it cannot be there yet.
     call: str | None = None
     guard: Guard | None = None
 

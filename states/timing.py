@@ -26,7 +26,7 @@ class Timing:
     backoff_last: timedelta = timedelta(hours=1)
     #: How long before a token's last day the host is told.
     expiry_notice: timedelta = timedelta(days=14)
-    #: A refusal ends a working link only after so many in a row, spread over at least this time.
+    #: A refusal ends a working link only after so many in a row (2 or more), spread over at least this time.
     refusals: int = 3
     refusals_spread: timedelta = timedelta(hours=1)
     #: A replacement token whose answer is not understood is turned down after so many tries.

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from states import events as happened
 from states.connection import Account, Connection, ConnectionState
-from states.effects import belongs_elsewhere, same_series
-from states.problems import ProblemCode
+from states.effects import same_series
+from states.problems import ProblemCode, belongs_elsewhere, lacks
 from states.timing import Timing
 
 
@@ -83,7 +83,7 @@ def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Ti
     """The event that a verdict is, given what the connection was asking and what it remembers."""
     match verdict:
         case Unavailable() | NotUnderstood() if _is_long_overdue(connection, now, timing):
-            return happened.RecruiterOverdue()
+            return happened.RecruiterOverdue(looked=False)
         case Unavailable(retry_at):
             return _unavailable(connection, retry_at, timing)
         case OverLimit(retry_at):
@@ -168,7 +168,7 @@ def _replacement(connection: Connection, verdict: Verdict) -> happened.Event:
         case WrongAccount(belongs_to):
             return _other_account(belongs_to)
         case Forbidden(scope):
-            return happened.ReplacementRefused(ProblemCode.SCOPE_MISSING, f"Missing permission: {scope}.")
+            return happened.ReplacementRefused(ProblemCode.SCOPE_MISSING, lacks(scope))
         case CredentialRefused():
             return happened.ReplacementRefused(ProblemCode.TOKEN_REFUSED)
     raise AssertionError(f"not an answer to a verification: {verdict}")

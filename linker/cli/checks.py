@@ -20,14 +20,14 @@ import httpx
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, or_, select, text
 
-from linker.announcements import LANES, OUTBOX, WEBHOOK, SqlOutbox
+from linker.announcements import LANES, WEBHOOK, SqlOutbox
 from linker.cli.endings import OUR_FAULT, TRY_AGAIN
 from linker.cli.human import span
 from linker.cli.schemas import MEANINGS, compared, file_of
 from linker.cli.version import version
 from linker.database import Database
 from linker.errors import BadSettings, LinkerError
-from linker.rows import TROUBLED, ConnectionRow
+from linker.rows import CONNECTION, OUTBOX, TROUBLED
 from linker.sealing import Sealer
 from linker.settings import Settings, load_settings
 from linker.store import SqlStore
@@ -37,7 +37,6 @@ from states.problems import PROBLEMS, ProblemOwner
 
 Mark = Literal["ok", "care", "failed"]
 
-CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
 LIBRARIES = ("sqlalchemy", "sqlmodel", "alembic", "httpx", "apscheduler", "transitions", "cryptography")
 MISSING = "missing"
 #: Less room than this beside an SQLite file is a reason to worry; a tenth of it is a reason to stop.

@@ -6,16 +6,14 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from linker.cli.cards import plain_table
 from linker.cli.endings import DONE
-from linker.cli.lawbook import Rule, in_words, law_json, mermaid, rules
+from linker.cli.lawbook import Rule, law_json, mermaid, rules
 from linker.cli.options import Json
 from linker.cli.screen import Screen
-from states.connection import ConnectionState
 from states.problems import PROBLEMS
 from states.table import LAW
 
@@ -51,21 +49,14 @@ def _heading(text: str) -> Text:
     return Text.assemble((text, "title"), (f"   law {LAW}" if text.startswith("What") else "", "quiet"))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, header_style="label", pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _law(width: int) -> RenderableType:
     """The law; where it is narrow, the calls are named in short and guards stand below the event."""
     wide = width >= WIDE
-    table = _table("event", "from", "to", "answer to", *(["if"] if wide else []))
+    table = plain_table("event", "from", "to", "answer to", *(["if"] if wide else []))
     for column in table.columns:
         column.no_wrap = True
     for rule in rules():
-        guard = _guard(rule)
+        guard = rule.condition
         event = Text(rule.event)
         if guard and not wide:
             event.append(f"\n  if {guard}", "quiet")
@@ -76,12 +67,6 @@ def _law(width: int) -> RenderableType:
     return table
 
 
-def _guard(rule: Rule) -> str:
-    """The guard in words, without the target that stands beside it."""
-    words = in_words(rule.guard or "")
-    return words.removeprefix(f"to {in_words(rule.target or '')}").removeprefix(" and ")
-
-
 def _in_short(call: str) -> str:
     """The first word of each path: `accounts`, `recruiters`."""
     return "\n".join(part.strip().removeprefix("GET /").partition("/")[0] for part in call.split(","))
@@ -89,11 +74,8 @@ def _in_short(call: str) -> str:
 
 def _sources(rule: Rule, wide: bool) -> Text:
     """The states that a rule starts from, in few words if they are many."""
-    others = [state for state in ConnectionState if state not in rule.sources]
-    if not others:
-        return Text("any")
-    if others == [rule.target]:
-        return Text("any other")
+    if rule.breadth:
+        return Text(rule.breadth)
     named = [Text(source.value, style=f"state.{source.value}") for source in rule.sources]
     return Text(", " if wide else "\n").join(named)
 
@@ -103,7 +85,7 @@ def _problems(width: int) -> RenderableType:
     columns = (
         ("problem", "who must act", "what to do", "next look") if wide else ("problem, who must act", "what to do")
     )
-    table = _table(*columns)
+    table = plain_table(*columns)
     table.columns[0].no_wrap = True
     for code, advice in PROBLEMS.items():
         owner = Text(advice.owner.value, style=f"owner.{advice.owner.value}")

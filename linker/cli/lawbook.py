@@ -23,6 +23,20 @@ class Rule:
     call: str | None
     guard: str | None
 
+    @property
+    def condition(self) -> str:
+        """The guard in words, without the target that stands beside it."""
+        words = in_words(self.guard or "")
+        return words.removeprefix(f"to {in_words(self.target or '')}").removeprefix(" and ")
+
+    @property
+    def breadth(self) -> str | None:
+        """`any` or `any other` if it starts from that many states; None if they are better named."""
+        others = [state for state in ConnectionState if state not in self.sources]
+        if not others:
+            return "any"
+        return "any other" if others == [self.target] else None
+
 
 def law_json() -> dict[str, Any]:
     """The whole law, as `linker states --json` prints it."""

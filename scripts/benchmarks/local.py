@@ -14,14 +14,13 @@ from sqlalchemy import delete, insert
 
 from linker import Settings, mapping, new_key
 from linker.database import Database
-from linker.rows import ConnectionRow
+from linker.rows import CONNECTION
 from linker.sandbox import EVERYWHERE, Fault, Limit, World, running
 from linker.schema import upgrade
 from linker.sealing import Sealer, fingerprint
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.table import LAW
 
-CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
 TOKEN = SecretStr("a-token-for-all-accounts-of-the-bench")
 NOW = datetime.now(UTC)
 AGE = timedelta(minutes=30)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from linker import Settings, schema
 from linker.database import Database
+from linker.rows import CONNECTION
 from linker.sealing import Sealer, fingerprint
 from scripts.benchmarks import local
 from states.connection import ConnectionState
@@ -61,8 +62,8 @@ def fill(database: Database, of: Settings, rows: int) -> None:
     spans = {"day": 86_400, "hour": 3_600, "month": 30 * 86_400}
     due_at = DUE_AT.format(**{name: words["later"].format(seconds=seconds) for name, seconds in spans.items()})
     statement = sa.text(FILL.format(**words, state=STATE, due_at=due_at)).bindparams(
-        sa.bindparam("now", type_=local.CONNECTION.c.due_at.type),
-        sa.bindparam("past", type_=local.CONNECTION.c.due_at.type),
+        sa.bindparam("now", type_=CONNECTION.c.due_at.type),
+        sa.bindparam("past", type_=CONNECTION.c.due_at.type),
     )
     values = {
         "rows": rows,
@@ -79,16 +80,16 @@ def fill(database: Database, of: Settings, rows: int) -> None:
 
 def _without_indexes(transaction: sa.Connection, statement: Any, values: dict[str, Any]) -> None:
     """Indexes that are built at the end are built by sorting: that is several times as fast."""
-    for index in local.CONNECTION.indexes:
+    for index in CONNECTION.indexes:
         index.drop(transaction)
     transaction.execute(statement, values)
-    for index in local.CONNECTION.indexes:
+    for index in CONNECTION.indexes:
         index.create(transaction)
 
 
 def due(transaction: sa.Connection) -> list[str]:
     """The ids of those that are due."""
-    query = sa.select(local.CONNECTION.c.id).where(local.CONNECTION.c.due_at <= local.NOW)
+    query = sa.select(CONNECTION.c.id).where(CONNECTION.c.due_at <= local.NOW)
     return list(transaction.execute(query).scalars())
 
 
@@ -108,6 +109,6 @@ def _make_attendable(transaction: sa.Connection, sealer: Sealer) -> None:
 
 def make_due_again(database: Database, ids: list[str]) -> None:
     """Let the same be due again."""
-    again = sa.update(local.CONNECTION).where(local.CONNECTION.c.id.in_(ids))
+    again = sa.update(CONNECTION).where(CONNECTION.c.id.in_(ids))
     held = {"state": ConnectionState.AWAITING_RECRUITER.value, "lease_holder": None, "lease_until": None}
     database.write_here(lambda transaction: transaction.execute(again.values(due_at=PAST, **held)))

@@ -13,6 +13,7 @@ from typing import Any
 
 from linker import errors
 from linker.cli.app import VERBS
+from linker.cli.lawbook import rules
 from linker.letters import LetterState
 from linker.messages import message
 from linker.metrics import NUMBERS
@@ -21,7 +22,7 @@ from linker.settings import PREFIX, Settings
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.history import ANNOUNCEMENTS, Step
 from states.problems import PROBLEMS
-from states.table import LAW, TRANSITIONS
+from states.table import LAW
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,19 +99,20 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 def _law() -> Iterator[str]:
     yield f"What is not in this table cannot happen. Its hash is `{LAW}`; each row of the database says by which law it"
-    yield "was decided. A connection that is closed takes no event at all."
+    yield "was decided. A connection that is closed takes no event at all. When a recruiter's name and e-mail are first"
+    yield "issued, no call is made: nobody can have added them yet."
     yield ""
     yield from table(
         ("event", "from", "to", "answer to", "if"),
         (
             (
-                f"`{row.event.name}`",
-                row.source.value,
-                row.target.value,
-                row.call or "",
-                (row.guard.__name__ if row.guard else "").replace("_", " "),
+                f"`{rule.event}`",
+                rule.breadth or ", ".join(source.value for source in rule.sources),
+                rule.target.value if rule.target else "stays",
+                rule.call or "",
+                rule.condition,
             )
-            for row in TRANSITIONS
+            for rule in rules()
         ),
     )
 

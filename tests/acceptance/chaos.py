@@ -26,9 +26,9 @@ from starlette.types import Receive, Scope, Send
 from linker import mapping, new_key, schema
 from linker.database import Database
 from linker.leasing import NEEDED
+from linker.rows import CONNECTION, STEP
 from linker.sandbox import Limit, LogEntry, Sandbox, World, running
 from linker.sealing import Sealer, fingerprint
-from linker.settling import CONNECTION, STEP
 from states.connection import Connection, Credential, Recruiter
 from states.history import Step
 from states.table import LAW

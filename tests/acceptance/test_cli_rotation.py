@@ -9,11 +9,10 @@ from linker import Busy, Linker, SealBroken, Settings, new_key, rotation
 from linker.database import Database
 from linker.ports import Lease
 from linker.rotation import Rotated, rotate_keys
-from linker.rows import ConnectionRow
+from linker.rows import CONNECTION
 from linker.schema import upgrade
 from linker.testing import ScriptedWorkable, SettableClock
 
-CONNECTION = ConnectionRow.__table__  # type: ignore[attr-defined]
 OLD, NEW = new_key(), new_key()
 
 

@@ -22,7 +22,7 @@ from linker import pruning as module
 from linker import schema
 from linker.ports import Settlement
 from linker.pruning import Pruned, Pruning
-from linker.rows import OutboxRow
+from linker.rows import CONNECTION, OUTBOX, STEP, OutboxRow
 from linker.settings import Settings
 from linker.testing import SettableClock, linker_in_memory
 from states.connection import Connection
@@ -169,7 +169,7 @@ async def announced(house: House, connection: Connection, name: str, *, ago: tim
         "delivered_to": [],
         **columns,
     }
-    await house.database.write(lambda transaction: transaction.execute(sa.insert(module.OUTBOX), row))
+    await house.database.write(lambda transaction: transaction.execute(sa.insert(OUTBOX), row))
 
 
 async def test_announcements_go_when_they_are_old_and_over(house: House) -> None:
@@ -178,7 +178,7 @@ async def test_announcements_go_when_they_are_old_and_over(house: House) -> None
     await announced(house, connection, "delivered", ago=6 * DAY, delivered_at=NOW)
     await announced(house, connection, "dead", ago=6 * DAY, dead_at=NOW)
     await announced(house, connection, "young", ago=4 * DAY, delivered_at=NOW)
-    ways = [column.name for column in module.OUTBOX.c if column.name.endswith("due_at")]
+    ways = [column.name for column in OUTBOX.c if column.name.endswith("due_at")]
     for way in ways:
         await announced(house, connection, way, ago=99 * DAY, **{way: NOW})
     assert (await pruning(house).foresee()).announcements == 2
@@ -240,8 +240,8 @@ def fill(house: House) -> None:
     steps = [{"connection_id": name, "seq": seq, "at": NOW - ages[seq], **step} for name in rows for seq in ages]
 
     def work(transaction: sa.Connection) -> None:
-        transaction.execute(sa.insert(module.CONNECTION), connections)
-        transaction.execute(sa.insert(module.STEP), steps)
+        transaction.execute(sa.insert(CONNECTION), connections)
+        transaction.execute(sa.insert(STEP), steps)
 
     house.database.write_here(work)
 

@@ -18,14 +18,12 @@ from linker.database import Database
 from linker.errors import StoreUnavailable
 from linker.metrics import Metrics
 from linker.observing import Stock, Waiting
-from linker.rows import OutboxRow
+from linker.rows import OUTBOX
 from linker.stock import CENSUS_EVERY, QUEUE_EVERY, SqlStock, _Paced
 from linker.testing import ScriptedWorkable, SettableClock
 from states.connection import ConnectionState, Problem
 from states.problems import ProblemCode
 from tests.integration.storehouse import MINUTE, NOW, SECOND, House, change, kept
-
-OUTBOX = OutboxRow.__table__  # type: ignore[attr-defined]
 
 
 def absent() -> Problem:

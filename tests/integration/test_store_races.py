@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from linker.ports import Lease
-from linker.settling import CONNECTION
+from linker.rows import CONNECTION
 from linker.store import SqlStore
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (

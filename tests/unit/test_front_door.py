@@ -27,7 +27,9 @@ environment, filters, files = dict(os.environ), list(warnings.filters), os.listd
 policy = asyncio.get_event_loop_policy()
 
 import linker
+from linker import *  # the door is lazy: only now everything behind it is loaded
 
+assert "linker.host" in sys.modules, "the linker itself"
 assert logging.getLogger().handlers == [], "root handlers"
 assert logging.getLogger().level == logging.WARNING, "root level"
 named = {name: logging.getLogger(name).handlers for name in logging.root.manager.loggerDict if "linker" in name}

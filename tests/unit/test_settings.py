@@ -194,7 +194,7 @@ BAD: list[tuple[str, str, str]] = [
     ("POLL_LAST", "9" * 400, "must be at most ten years"),
     ("TOKEN_WITHIN", "99999999999999999999", "must be at most ten years"),
     ("POLL_SHARE", "0.5", "greater than or equal to 1"),
-    ("REFUSALS", "0", "greater than or equal to 1"),
+    ("REFUSALS", "1", "greater than or equal to 2"),
     ("KEEP_HISTORY", "0", "must be more than nothing"),
     ("KEEP_CLOSED", "never", "must be seconds"),
 ]

@@ -198,6 +198,15 @@ def test_an_overdue_recruiter_ends_the_waiting() -> None:
     assert (after.due_at, after.deadline, after.token, after.candidate) == (None, None, TOKEN, None)
 
 
+def test_an_overdue_recruiter_that_nobody_could_look_for_is_no_answer() -> None:
+    """When the waiting ends in an outage, nobody looked: no check is counted, and no good answer is remembered."""
+    before = a_connection(AWAITING_RECRUITER, candidate=CANDIDATE, checks=4, **TROUBLED)
+    after = move(before, happened.RecruiterOverdue(looked=False))
+    assert (after.checks, after.last_ok_at) == (4, before.last_ok_at)
+    assert after.problem == a_problem(ProblemCode.RECRUITER_OVERDUE, since=NOW)
+    assert (after.due_at, after.token, after.candidate, after.not_before) == (None, TOKEN, None, None)
+
+
 # the link
 
 
