@@ -81,22 +81,28 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_here, work)
+        return await self._hopped(self._readers, self.read_here, work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work in a thread and in one transaction: committed if it returns, undone if it raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.write_here, work)
+        return await self._hopped(self._threads, self.write_here, work)
 
     async def write_passing(self, work: Callable[[Connection], T]) -> T:
         """The same for what a power cut may undo: a lease is worthless when its holder has lost its power.
 
         That is so for a file. A PostgreSQL server may lose its power alone, so there it waits for the disk as always.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, self._passing, work)
+        return await self._hopped(self._threads, self._do, self._passing, work)
 
     async def hop(self, work: Callable[[Database], T]) -> T:
         """Do something with this database in a thread, in as many transactions as it likes."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, self)
+        return await self._hopped(self._threads, work, self)
+
+    async def _hopped(self, threads: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> T:
+        """Do it in one of these threads. Raises StoreUnavailable once the database is closed."""
+        if self._closing:
+            raise StoreUnavailable(f"{self.name}: it was closed here, with the linker that used it. Make a new linker.")
+        return await asyncio.get_running_loop().run_in_executor(threads, work, *given)
 
     def read_here(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in this thread. Raises as `write_here`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -47,7 +48,7 @@ H = TypeVar("H", bound=Handler)
 SPARE = 20
 #: Between two passes there is at least so much time, in seconds, whatever is due: somebody else may be at it.
 SHORTEST_PAUSE = 1.0
-#: How long a stopping heartbeat waits for what is under way, in seconds.
+#: How long a heartbeat and its linker that stop wait for what is under way, in seconds, in all.
 DRAIN = 7.0
 
 
@@ -116,9 +117,12 @@ class Linker(Service):
         )
         super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing, observer=watching)
         self._heartbeats: list[Heartbeat] = []
+        self._patience = DRAIN
         self._handlers = Handlers()
         self._calling = self._deliverer(SqlOutbox(self._database), self._handlers, chance)
         self._posting = self._deliverer(SqlOutbox(self._database, WEBHOOK), self._webhook or Nobody(), chance)
+
+        self._stoppable = (self._sweeper.stopping, self._calling.stopping, self._posting.stopping)
 
     def _deliverer(self, outbox: SqlOutbox, receiver: Receiver, chance: Chance) -> Deliverer:
         return Deliverer(
@@ -167,6 +171,10 @@ class Linker(Service):
         await self._close()
 
     async def _close(self) -> None:
+        """Wait for what is under way, then close: a call that is cut off would leave its lease behind."""
+        for each in self._stoppable:
+            each.set()
+        await self._under_way.ended(self._patience)
         if self._http is not None:
             await self._http.aclose()
         if self._webhook is not None:
@@ -215,7 +223,8 @@ class Linker(Service):
 
         Gives how many deliveries there were.
         """
-        return sum(await asyncio.gather(self._calling.deliver(), self._posting.deliver()))
+        with self._under_way:
+            return sum(await asyncio.gather(self._calling.deliver(), self._posting.deliver()))
 
     # numbers to watch
 
@@ -260,7 +269,6 @@ class Linker(Service):
             "post": self._posting.deliver,
         }
         beats |= {"take stock": self.take_stock} if self._counts else {}
-        stopping = (self._sweeper.stopping, self._calling.stopping, self._posting.stopping)
         heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
         heartbeat.start()
         self._heartbeats.append(heartbeat)
@@ -272,11 +280,13 @@ class Linker(Service):
         finally:
             await to_thread.run_sync(wakeups.stop)
             self._heartbeats.remove(heartbeat)
-            for each in stopping:
+            for each in self._stoppable:
                 each.set()
             self._stock.interrupt()
+            began = time.monotonic()
             drained = await heartbeat.stop(DRAIN)
-            for each in stopping:
+            self._patience = max(0.0, DRAIN - (time.monotonic() - began))
+            for each in self._stoppable:
                 each.clear()
             log.info("heartbeat.stopped", drained=drained)
 

@@ -31,7 +31,7 @@ WINDOW = 10.0
 #: No ration is ever further ahead, in seconds: neither people who press a button again and again nor a clock that went
 #: wrong keep the others waiting for longer.
 LONGEST = 60.0
-#: How many calls a duty makes, as a rule.
+#: How many calls a duty makes, as a rule. A recruiter that was never issued is prepared without one.
 CALLS = {Duty.VERIFY_TOKEN: 2, Duty.PREPARE_RECRUITER: 1, Duty.FIND_RECRUITER: 1, Duty.CHECK_HEALTH: 1}
 
 
@@ -84,7 +84,7 @@ class Rations:
             rations = {self._partner: PARTNER} if self._partner else {}
             if one.id in sharing:
                 rations[f"account:{one.subdomain}"] = PARTNERS_ACCOUNT if self._partner else ACCOUNT
-            if rations and owed(one) in CALLS:
+            if rations and _calls(one):
                 wanted.append((one, rations))
         return wanted
 
@@ -104,7 +104,7 @@ class Rations:
         waiting: dict[str, datetime] = {}
         late: dict[str, float] = defaultdict(float)
         for one, rations in wanted:
-            calls = CALLS[owed(one)]
+            calls = _calls(one)
             room_at = max(spread[name] - ration.ahead for name, ration in rations.items())
             if people or room_at <= now.timestamp():
                 for name, ration in rations.items():
@@ -115,6 +115,12 @@ class Rations:
                 late[tightest] += calls * rations[tightest].pause
         _write(transaction, spread)
         return waiting
+
+
+def _calls(one: Connection) -> int:
+    """How many calls to Workable the connection needs next."""
+    duty = owed(one)
+    return 0 if duty is Duty.PREPARE_RECRUITER and one.recruiter is None else CALLS.get(duty, 0)
 
 
 def _locked(transaction: Transaction, names: set[str]) -> dict[str, float]:

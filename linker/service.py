@@ -22,6 +22,7 @@ from linker.observing import UNOBSERVED, Observer, Work
 from linker.ports import Lease, Settlement, Store
 from linker.sealing import fingerprint
 from linker.sweep import Sweep, Sweeper, is_race
+from linker.underway import UnderWay
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential
 from states.duties import Duty, owed
@@ -32,7 +33,8 @@ from states.machine import IllegalTransition
 HOST = "host"
 #: How often a lost race is run again before we say that the connection is busy.
 TRIES = 10
-#: How many duties in a row a connection can owe at once: verify, prepare, look.
+#: How many duties in a row are attended for a person: three of their own (verify, prepare, look), and those that
+#: somebody else's deed adds meanwhile.
 DUTIES_IN_A_ROW = 6
 #: How long a person waits for somebody else's look at the same connection, and the pause between two tries, in seconds.
 PATIENCE = 20.0
@@ -60,6 +62,7 @@ class Service:
         self._sweeper = sweeper
         self._leasing = leasing
         self._observer = observer
+        self._under_way = UnderWay()
 
     # the story
 
@@ -139,7 +142,7 @@ class Service:
                 return happened.TokenSubmitted(candidate)
             return happened.ReplacementSubmitted(candidate)
 
-        with self._observer.watch(Work.SUBMIT_TOKEN, connection_id=connection_id):
+        with self._under_way, self._observer.watch(Work.SUBMIT_TOKEN, connection_id=connection_id):
             await self.record(connection_id, submitted, actor=actor, goes_on=True)
             return await self._attend_while_owed(connection_id, actor=actor)
 
@@ -151,7 +154,7 @@ class Service:
             Refused: there is no recruiter to look for in this state.
             Busy: somebody else is attending it and does not come to an end.
         """
-        with self._observer.watch(Work.CONFIRM_RECRUITER, connection_id=connection_id):
+        with self._under_way, self._observer.watch(Work.CONFIRM_RECRUITER, connection_id=connection_id):
             connection = await self._store.get(connection_id)
             if connection.state is ConnectionState.LINKED:
                 return connection
@@ -185,7 +188,7 @@ class Service:
             NotFound: no such connection.
             Refused: it has not failed.
         """
-        with self._observer.watch(Work.RESTART, connection_id=connection_id):
+        with self._under_way, self._observer.watch(Work.RESTART, connection_id=connection_id):
             await self.record(connection_id, lambda _: happened.Restarted(), actor=actor, reason=reason, goes_on=True)
             return await self._attend_while_owed(connection_id, actor=actor)
 
@@ -200,7 +203,7 @@ class Service:
 
     async def attend_due(self) -> Sweep:
         """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
-        with self._observer.watch(Work.SWEEP) as note:
+        with self._under_way, self._observer.watch(Work.SWEEP) as note:
             await self._agree_on_the_time()
             swept = await self._sweeper.sweep()
             note(**asdict(swept))
@@ -238,7 +241,7 @@ class Service:
         raise Busy(f"{connection_id} is being changed by others all the time. Try again.")
 
     async def _attend_while_owed(self, connection_id: str, *, actor: str, look: bool = False) -> Connection:
-        """Attend what is owed at once, duty after duty. `look`: also what would be due later."""
+        """Attend what is owed at once, duty after duty. `look`: also a look that would be due later."""
         for _ in range(DUTIES_IN_A_ROW):
             held, lease = await self._claim(connection_id)
             look = look and held.state is not ConnectionState.LINKED  # somebody else was just faster
@@ -257,20 +260,34 @@ class Service:
         return await self._store.get(connection_id)
 
     def _owed_now(self, held: Connection, look: bool) -> bool:
+        """True for what a person does not wait for; what was not tried yet is due, though a sweep was put off."""
         now = self._attendant.clock.now()
         if owed(held) is Duty.NOTHING or (held.not_before is not None and held.not_before > now):
             return False
-        return look or (held.due_at is not None and held.due_at <= now)
+        untried = owed(held) in _AT_ONCE and held.attempts == 0 and held.doubt is None
+        return look or untried or (held.due_at is not None and held.due_at <= now)
 
     async def _claim(self, connection_id: str) -> tuple[Connection, Lease]:
         """Lease the connection, after whoever holds it."""
         for _ in range(round(PATIENCE / PAUSE)):
             lease = self._leasing.new()
-            held = await self._store.claim(connection_id, now=self._attendant.clock.now(), lease=lease)
+            claim = self._store.claim(connection_id, now=self._attendant.clock.now(), lease=lease)
+            claiming = asyncio.ensure_future(claim)
+            try:
+                held = await asyncio.shield(claiming)
+            except asyncio.CancelledError:
+                await asyncio.shield(self._give_back(connection_id, lease, claiming))
+                raise
             if held is not None:
                 return held, lease
             await asyncio.sleep(PAUSE)
         raise Busy(f"{connection_id} is being attended by somebody else. Try again in a moment.")
+
+    async def _give_back(self, connection_id: str, lease: Lease, claiming: asyncio.Future[Connection | None]) -> None:
+        """Give back what is claimed for somebody who does not wait for it any more: its thread goes on."""
+        with self._under_way:
+            await asyncio.wait([claiming])
+            await self._store.release([connection_id], lease)
 
     def _decide(
         self, before: Connection, event: happened.Event, *, actor: str, reason: str | None = None
@@ -314,6 +331,8 @@ def _refuse_same(subdomain: str, token: SecretStr) -> None:
         )
 
 
+#: What follows upon a person's deed without a pause.
+_AT_ONCE = {Duty.VERIFY_TOKEN, Duty.PREPARE_RECRUITER}
 _CONFIRMABLE = {Duty.VERIFY_TOKEN, Duty.PREPARE_RECRUITER, Duty.FIND_RECRUITER}
 
 

@@ -61,12 +61,13 @@ class _Account:
         self.blocked = 0.0
 
     def forget(self, now: float) -> None:
-        """Drop what the window has left behind."""
-        if self.resets <= now:
-            self.remaining = None
-        for made in self.calls.values():
-            while made and made[0] <= now - facts.WINDOW:
-                del made[0]
+        """Drop what the window has left behind, and what lies so far ahead that the clock was set back since."""
+        if not now < self.resets <= now + LONGEST_WINDOW:
+            self.remaining, self.resets = None, 0.0
+        if self.blocked > now + facts.MAX_WAIT:
+            self.blocked = 0.0
+        for name, made in self.calls.items():
+            self.calls[name] = [at for at in made if now - facts.WINDOW < at <= now + facts.WINDOW]
 
     def at_rest(self, now: float) -> bool:
         """True if nothing is known that still matters."""
