@@ -42,6 +42,22 @@ def test_looks_use_four_calls_in_ten_seconds(budget: Budget, clock: SettableCloc
     assert budget.spend("acme", LOOK) is None
 
 
+def test_a_clock_that_is_set_back_stops_nobody(budget: Budget, clock: SettableClock) -> None:
+    """What was learnt before a clock was set back by a day is forgotten, not waited for."""
+    spend(budget, LOOK, 4)
+    budget.learn("acme", headers(1), clock.now())
+    budget.block("acme", clock.now() + timedelta(minutes=1))
+    clock.go_on(-24 * 3600)
+    assert spend(budget, LOOK, 5) == [True] * 4 + [False]
+
+
+def test_a_clock_that_is_set_back_a_little_forgets_nothing(budget: Budget, clock: SettableClock) -> None:
+    """A correction of a second gives nobody more calls."""
+    spend(budget, LOOK, 4)
+    clock.go_on(-1)
+    assert spend(budget, LOOK, 1) == [False]
+
+
 def test_a_person_may_verify_again_at_once(budget: Budget) -> None:
     """Verifications have eight calls of their own, enough for a second and a third try, also after looks."""
     assert spend(budget, LOOK, 4) == [True] * 4

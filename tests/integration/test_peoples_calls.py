@@ -1,0 +1,136 @@
+"""What people call: cancelled, cut off by closing, and never put off."""
+
+import asyncio
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from linker import Connection, ConnectionState, Linker, Settings, StoreUnavailable, new_key
+from linker.ports import Answer, Lease
+from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
+from states.verdicts import Unavailable
+
+TOKEN = SecretStr("a-token-of-acme")
+KEYS = (new_key(),)
+
+
+class HeldUp(ScriptedWorkable):
+    """A Workable that answers a verification only once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_for = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def verify(self, subdomain: str, token: SecretStr) -> Answer:
+        """Wait, then answer."""
+        self.asked_for.set()
+        await self.may_answer.wait()
+        return await super().verify(subdomain, token)
+
+
+def before_each_claim(linker: Linker, monkeypatch: pytest.MonkeyPatch, happens: Any) -> None:
+    """Let something happen before a person's claim."""
+    claim = linker._store.claim
+
+    async def claimed(connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
+        await happens(connection_id)
+        return await claim(connection_id, now=now, lease=lease)
+
+    monkeypatch.setattr(linker._store, "claim", claimed)
+
+
+async def test_a_call_that_is_cancelled_while_it_claims_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web framework cancels what its client left: the claim, whose thread goes on, is given back."""
+    monkeypatch.setattr("linker.service.PATIENCE", 0.2)
+    async with linker_in_memory() as linker:
+        connection = await linker.create(owner="customer-1")
+        connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)
+        claim, claimed, may_go_on = linker._store.claim, asyncio.Event(), asyncio.Event()
+
+        async def claims_slowly(connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
+            held = await claim(connection_id, now=now, lease=lease)
+            claimed.set()
+            await may_go_on.wait()
+            return held
+
+        with monkeypatch.context() as patched:
+            patched.setattr(linker._store, "claim", claims_slowly)
+            pressed = asyncio.create_task(linker.confirm_recruiter(connection.id))
+            await claimed.wait()
+            pressed.cancel()
+            await asyncio.sleep(0)
+            may_go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await pressed
+        assert (await linker.confirm_recruiter(connection.id)).checks == 1
+
+
+async def opened(path: Path, workable: ScriptedWorkable) -> Linker:
+    """A linker with a file, opened."""
+    settings = Settings(database_url=f"sqlite:///{path}/linker.db", secret_keys=KEYS)
+    return await Linker(settings, workable=workable).__aenter__()
+
+
+async def test_closing_waits_for_what_people_asked_for(tmp_path: Path) -> None:
+    """A call that is under way when its linker closes comes to its end; then the linker says that it is closed."""
+    workable = HeldUp()
+    linker = await opened(tmp_path, workable)
+    connection = await linker.create(owner="customer-1")
+    submitting = asyncio.create_task(linker.submit_token(connection.id, subdomain="acme", token=TOKEN))
+    await workable.asked_for.wait()
+    closing = asyncio.create_task(linker.__aexit__(None, None, None))
+    await asyncio.sleep(0.1)
+    assert not closing.done()
+    workable.may_answer.set()
+    assert (await submitting).state is ConnectionState.AWAITING_RECRUITER
+    await closing
+    with pytest.raises(StoreUnavailable, match="it was closed here"):
+        await linker.get(connection.id)
+
+
+async def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that takes longer than a linker waits ends with an error of ours."""
+    monkeypatch.setattr("linker.host.DRAIN", 0.1)
+    workable = HeldUp()
+    linker = await opened(tmp_path, workable)
+    connection = await linker.create(owner="customer-1")
+    submitting = asyncio.create_task(linker.submit_token(connection.id, subdomain="acme", token=TOKEN))
+    await workable.asked_for.wait()
+    await linker.__aexit__(None, None, None)
+    workable.may_answer.set()
+    with pytest.raises(StoreUnavailable, match="it was closed here"):
+        await submitting
+
+
+async def test_a_person_is_not_put_off_with_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep between two steps of “Continue” may find its ration spent: the person gets the recruiter all the same."""
+    async with linker_in_memory() as linker:
+        connection = await linker.create(owner="customer-1")
+        later = linker.clock.now() + timedelta(seconds=10)
+
+        async def put_off(connection_id: str) -> None:
+            put = text("UPDATE connection SET due_at = :later WHERE id = :id")
+            values = {"later": f"{later:%Y-%m-%d %H:%M:%S.%f}", "id": connection_id}
+            await linker._database.write(lambda transaction: transaction.execute(put, values))
+
+        before_each_claim(linker, monkeypatch, put_off)
+        connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)
+        assert (connection.state, connection.problem) == (ConnectionState.AWAITING_RECRUITER, None)
+        assert connection.recruiter is not None
+        assert connection.checks == 0  # nobody looked for it yet: it was issued just now
+
+
+async def test_trouble_is_not_tried_again_within_a_call() -> None:
+    """What Workable did not answer is tried again after a pause, and not once more for the same person."""
+    workable, clock = ScriptedWorkable(), SettableClock()
+    async with linker_in_memory(workable=workable, clock=clock) as linker:
+        connection = await linker.create(owner="customer-1")
+        workable.will_say(Unavailable())
+        connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)
+        assert (connection.state, connection.attempts) == (ConnectionState.AWAITING_TOKEN, 1)
+        assert len(workable.asked) == 1
