@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, create_engine, event, select
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -44,12 +44,20 @@ SQLITE_READERS = 2
 POSTGRES_POOL = 8
 #: How long reaching PostgreSQL may take, in seconds.
 POSTGRES_CONNECT = 10
-#: A network that is cut must not hold a thread for hours; the time is in milliseconds.
+#: What the URL does not say itself. A server that vanished must not hold a thread for hours: neither while we send (the
+#: time is in milliseconds) nor while we wait for its answer (in seconds).
 POSTGRES_OPTIONS = {
     "connect_timeout": POSTGRES_CONNECT,
     "application_name": "workable-linker",
     "tcp_user_timeout": 20_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
 }
+#: The parameter of the URL that says when psycopg prepares statements: a number, or `none`.
+PREPARE_THRESHOLD = "prepare_threshold"
+#: What PostgreSQL says of a transaction on a server that is not the primary one, or not any more.
+READ_ONLY = "25006"
 
 
 class Database:
@@ -283,22 +291,49 @@ def _begin(connection: Connection) -> None:
 
 
 def _postgres(url: URL) -> Engine:
+    options: dict[str, Any] = {name: value for name, value in POSTGRES_OPTIONS.items() if name not in url.query}
+    if PREPARE_THRESHOLD in url.query:
+        options[PREPARE_THRESHOLD] = _threshold(str(url.query[PREPARE_THRESHOLD]))
+        url = url.difference_update_query([PREPARE_THRESHOLD])
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             paramstyle="format",
+            isolation_level="READ COMMITTED",  # whatever the server's default is: claims count on it
             hide_parameters=True,
             pool_size=POSTGRES_POOL,
             max_overflow=0,
             pool_pre_ping=True,
-            connect_args=POSTGRES_OPTIONS,
+            connect_args=options,
         )
     except ModuleNotFoundError:
-        pass
+        engine = None
+    if engine is None:
+        raise BadSettings(
+            "LINKER_DATABASE_URL",
+            "PostgreSQL is asked for, but its driver is not installed.",
+            "Install it with `pip install 'workable-linker[postgres]'`.",
+        )
+    event.listen(engine, "handle_error", _leave_what_is_read_only)
+    return engine
+
+
+def _leave_what_is_read_only(context: ExceptionContext) -> None:
+    """Connect anew, all of the pool: after a switch-over another server is the primary one."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
+
+
+def _threshold(given: str) -> int | None:
+    """After how many runs psycopg prepares a statement; None: never. Raises BadSettings."""
+    if given == "none":
+        return None
+    if given.isdecimal():
+        return int(given)
     raise BadSettings(
         "LINKER_DATABASE_URL",
-        "PostgreSQL is asked for, but its driver is not installed.",
-        "Install it with `pip install 'workable-linker[postgres]'`.",
+        f"its {PREPARE_THRESHOLD} is not a number.",
+        f"Write {PREPARE_THRESHOLD}=none, as a pooler in transaction mode needs, or leave it out.",
     )
 
 
@@ -313,6 +348,8 @@ _TROUBLE = {
     "read-only transaction": "The database is read-only. Use the primary server.",
     "unable to open": "The database file cannot be opened. Check that its folder exists and may be written.",
     "is locked": f"{HELD} for too long. Try again.",
+    "deadlock detected": "Others wrote the same rows at the same time. Nothing was half-done; try again.",
+    "could not serialize": "Others wrote the same rows at the same time. Nothing was half-done; try again.",
     "locking protocol": "Too many processes opened the database at the same time. Try again.",
 }
 

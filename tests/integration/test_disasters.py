@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -428,6 +430,51 @@ async def test_a_postgresql_that_may_only_be_read_can_be_read(postgres_house: Ho
         assert_fit_for_people(error, names=house.database.name)
         assert "read-only" in str(error)
     await assert_as_before(postgres_house, before)
+
+
+async def test_a_worker_follows_a_switch_over(postgres_house: House) -> None:
+    """Who met the server while it was read-only reaches the primary one at the next try, with new connections."""
+    before = await kept(postgres_house)
+    name = postgres_house.database.url.database
+    await postgres_house.sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    terminate_others(postgres_house)
+    await asyncio.gather(*(postgres_house.store.get(before.id) for _ in range(8)))
+    with opened(f"{postgres_house.url}?options=-cdefault_transaction_read_only%3Doff") as operator:
+        await operator.sql(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    await caught(postgres_house.store.settle([linked(before)], now=NOW, release=True), StoreUnavailable)
+    assert await postgres_house.store.settle([linked(before)], now=NOW, release=True) == [True]
+
+
+@pytest.mark.parametrize(("given", "idle"), [("", 10), ("?keepalives_idle=77", 77)])
+async def test_a_server_that_vanished_is_noticed_while_we_wait_for_it(
+    postgres_house: House, given: str, idle: int
+) -> None:
+    """The system asks after a silent server within seconds; a URL that says how is followed."""
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    with opened(postgres_house.url + given) as house, house.database.apart() as raw:
+        wire = socket.socket(fileno=os.dup(raw.fileno()))
+        found = [wire.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+        asks = wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        wire.close()
+    assert (asks, found) == (1, [idle, 5, 2])
+
+
+@pytest.mark.parametrize(("given", "threshold"), [("none", None), ("0", 0), ("7", 7)])
+async def test_a_pooler_is_served_without_prepared_statements(
+    postgres_house: House, given: str, threshold: int | None
+) -> None:
+    """A pooler in transaction mode gives each transaction another session, which knows no statement of ours."""
+    with opened(f"{postgres_house.url}?prepare_threshold={given}") as house, house.database.apart() as raw:
+        assert raw.prepare_threshold == threshold
+        assert await house.store.find() == []
+    error = raised_by(lambda: Database(f"{postgres_house.url}?prepare_threshold=often"), BadSettings)
+    assert "prepare_threshold=none" in str(error)
+
+
+async def test_the_servers_default_isolation_does_not_matter(postgres_house: House) -> None:
+    """Claims count on READ COMMITTED, and ask for it."""
+    with opened(f"{postgres_house.url}?options=-cdefault_transaction_isolation%3Dserializable") as house:
+        assert await house.sql("SHOW transaction_isolation") == [("read committed",)]
 
 
 async def test_a_statement_that_takes_too_long_is_tried_again_later(postgres_house: House) -> None:
