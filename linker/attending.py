@@ -9,7 +9,6 @@ import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -19,8 +18,8 @@ from linker.errors import KeyMissing, LinkerError, OurFault
 from linker.ports import Answer, Clock, Settlement, Store, Workable
 from linker.sealing import Sealer
 from states import events as happened
-from states.connection import Connection, ConnectionState, Credential, Recruiter
-from states.duties import Duty, owed, owes_notice
+from states.connection import Connection, Credential, Recruiter
+from states.duties import Duty, extra_calls_for, owed, owes_notice
 from states.history import Step, announcement, is_news
 from states.machine import advance
 from states.timing import Timing
@@ -33,8 +32,8 @@ log = structlog.get_logger("linker")
 
 #: Who acts when nobody asked.
 HEARTBEAT = "heartbeat"
-#: From this age on, a look for a recruiter that finds nothing close may ask the members too.
-RARE = timedelta(hours=1)
+#: How many calls a hint is worth to a person who waits for it.
+HINT_CALLS = 3
 #: Letters and digits of a recruiter's key: none that people mistake for another.
 KEY_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 KEY_LENGTH = 10
@@ -135,18 +134,13 @@ class Attendant:
         answer = await self.workable.verify(credential.subdomain, self._open(held, credential))
         return self._judge(held, answer), answer.evidence
 
-    def _is_patient(self, held: Connection) -> bool:
-        """True once the looks for a recruiter are so rare that a second call is polite."""
-        waiting = held.state is ConnectionState.AWAITING_RECRUITER
-        return waiting and self.clock.now() - held.state_since >= RARE
-
     async def _look(self, held: Connection, actor: str) -> tuple[happened.Event, Evidence] | None:
         pressed = actor != HEARTBEAT
         credential = _present(held.token)
         token = self._open(held, credential)
         recruiter = _present(held.recruiter)
-        closely = pressed or self._is_patient(held)
-        answer = await self.workable.look(credential.subdomain, token, recruiter, closely=closely)
+        extra_calls = HINT_CALLS if pressed else extra_calls_for(held, self.clock.now())
+        answer = await self.workable.look(credential.subdomain, token, recruiter, extra_calls=extra_calls)
         if pressed and isinstance(answer.verdict, OverLimit) and answer.verdict.unasked:
             return None  # whoever presses again and again is told what the last look found
         return self._judge(held, answer), answer.evidence

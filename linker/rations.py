@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from linker.rows import RATION
 from states.connection import Connection
-from states.duties import Duty, owed
+from states.duties import Duty, extra_calls_for, owed
 
 #: Workable counts in windows of so many seconds (documented).
 WINDOW = 10.0
@@ -66,7 +66,7 @@ class Rations:
 
     def count(self, transaction: Transaction, claimed: Connection, now: datetime, *, shares: bool) -> None:
         """Count the calls for a connection that a person asks for. `shares`: others share its account."""
-        self._spend(transaction, self._wanted([claimed], {claimed.id} if shares else set()), now, people=True)
+        self._spend(transaction, self._wanted([claimed], {claimed.id} if shares else set(), now), now, people=True)
 
     def share_out(
         self, transaction: Transaction, claimed: Iterable[Connection], sharing: Set[str], now: datetime
@@ -75,16 +75,18 @@ class Rations:
 
         `sharing`: the ids of those whose account has other connections too.
         """
-        return self._spend(transaction, self._wanted(claimed, sharing), now, people=False)
+        return self._spend(transaction, self._wanted(claimed, sharing, now), now, people=False)
 
-    def _wanted(self, claimed: Iterable[Connection], sharing: Set[str]) -> list[tuple[Connection, dict[str, Ration]]]:
+    def _wanted(
+        self, claimed: Iterable[Connection], sharing: Set[str], now: datetime
+    ) -> list[tuple[Connection, dict[str, Ration]]]:
         """The connections that need a call, each with the rations that it is taken from."""
         wanted = []
         for one in claimed if self._partner or sharing else ():
             rations = {self._partner: PARTNER} if self._partner else {}
             if one.id in sharing:
                 rations[f"account:{one.subdomain}"] = PARTNERS_ACCOUNT if self._partner else ACCOUNT
-            if rations and _calls(one):
+            if rations and _calls(one, now):
                 wanted.append((one, rations))
         return wanted
 
@@ -104,7 +106,7 @@ class Rations:
         waiting: dict[str, datetime] = {}
         late: dict[str, float] = defaultdict(float)
         for one, rations in wanted:
-            calls = _calls(one)
+            calls = _calls(one, now)
             room_at = max(spread[name] - ration.ahead for name, ration in rations.items())
             if people or room_at <= now.timestamp():
                 for name, ration in rations.items():
@@ -117,10 +119,12 @@ class Rations:
         return waiting
 
 
-def _calls(one: Connection) -> int:
+def _calls(one: Connection, now: datetime) -> int:
     """How many calls to Workable the connection needs next."""
     duty = owed(one)
-    return 0 if duty is Duty.PREPARE_RECRUITER and one.recruiter is None else CALLS.get(duty, 0)
+    if duty is Duty.PREPARE_RECRUITER and one.recruiter is None:
+        return 0
+    return CALLS[duty] + extra_calls_for(one, now) if duty in CALLS else 0
 
 
 def _locked(transaction: Transaction, names: set[str]) -> dict[str, float]:

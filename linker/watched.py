@@ -71,10 +71,10 @@ class WatchedWorkable:
             note(verdict=verdict_name(answer.verdict))
         return answer
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, closely: bool = True) -> Answer:
+    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
         """As `Workable.look`."""
         with self.observer.watch(Work.CALL, question="look") as note:
-            answer = await self.workable.look(subdomain, token, recruiter, closely=closely)
+            answer = await self.workable.look(subdomain, token, recruiter, extra_calls=extra_calls)
             note(verdict=verdict_name(answer.verdict))
         return answer
 

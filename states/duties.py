@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from states.connection import Connection, ConnectionState
@@ -37,6 +37,16 @@ def owed(connection: Connection) -> Duty:
     if connection.candidate is not None:
         return Duty.VERIFY_TOKEN
     return _BY_STATE[connection.state]
+
+
+#: From this age on, looks for a recruiter are so rare that a second call for a hint is polite.
+RARE = timedelta(hours=1)
+
+
+def extra_calls_for(connection: Connection, now: datetime) -> int:
+    """How many calls more a look in the background may make for a hint about the recruiter."""
+    waiting = connection.state is ConnectionState.AWAITING_RECRUITER
+    return 1 if waiting and now - connection.state_since >= RARE else 0
 
 
 def owes_notice(connection: Connection, now: datetime, timing: Timing) -> bool:

@@ -118,17 +118,17 @@ class WorkableClient:
         question = _Question(subdomain, token, VERIFICATION)
         return await self._answer(question, self._verify(question))
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, closely: bool = True) -> Answer:
-        """Is our recruiter in the account? One call. If not: what comes close?
+    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
+        """Is our recruiter in the account? One call, and more for a hint. If not: what comes close?
 
-        `closely`: when nothing in the list comes close, the members are asked too, if at least half of the account's
-        limit is left. That is a second call, so leave it out where nobody waits for the answer.
+        `extra_calls`: when nothing in the list comes close, so many pages of the members are asked for too, as long as
+        at least half of the account's limit is left.
 
         Raises:
             OurFault: a fault of the program; it holds nothing of the request.
         """
         question = _Question(subdomain, token, LOOK)
-        return await self._answer(question, self._look(question, recruiter, closely))
+        return await self._answer(question, self._look(question, recruiter, extra_calls))
 
     async def _answer(self, question: _Question, verdict: Coroutine[Any, Any, Verdict]) -> Answer:
         fault = None
@@ -167,7 +167,7 @@ class WorkableClient:
 
     # ── looking for the recruiter ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def _look(self, question: _Question, recruiter: Recruiter, closely: bool) -> Verdict:
+    async def _look(self, question: _Question, recruiter: Recruiter, extra_calls: int) -> Verdict:
         listed = await self._recruiters(question)
         if isinstance(listed, Verdict):
             return listed
@@ -178,7 +178,7 @@ class WorkableClient:
         if near is not None:
             return RecruiterNotSeen(near)
         question.certain = RecruiterNotSeen(nearness.not_there(len(listed)))
-        if closely and await self._is_member(question, recruiter.email):
+        if await self._is_member(question, recruiter.email, extra_calls):
             return RecruiterNotSeen(nearness.as_member(recruiter))
         return question.certain
 
@@ -188,10 +188,10 @@ class WorkableClient:
             return NotUnderstood("Workable says twice that there is no list of recruiters (404).")
         return answers.recruiters_in(found) if isinstance(found, Page) else found
 
-    async def _is_member(self, question: _Question, email: str) -> bool:
+    async def _is_member(self, question: _Question, email: str, pages: int) -> bool:
         """True if the members hold this e-mail. Trouble counts as no: this only adds a hint."""
         url: httpx.URL | None = self._addresses.of(question.subdomain, facts.MEMBERS_PATH)
-        for _ in range(facts.MAX_MEMBER_PAGES):
+        for _ in range(pages):
             if url is None or not self._budget.is_roomy(question.subdomain):
                 return False
             page = await self._ask(question, facts.MEMBERS, url)

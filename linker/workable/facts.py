@@ -49,7 +49,5 @@ RETRY_AFTER_HEADER = b"retry-after"
 
 #: Our own limits. No answer that we need is longer than this, in bytes, unpacked.
 MAX_ANSWER = 1024 * 1024
-#: How many pages of members a hint is worth.
-MAX_MEMBER_PAGES = 3
 #: The furthest time, in seconds, that we let Workable put us off to.
 MAX_WAIT = 3600.0

@@ -47,7 +47,7 @@ async def looks(http: httpx.AsyncClient, url: str, count: int) -> float:
     client = WorkableClient(http, url_template=url, clock=SystemClock())
 
     async def look(number: int) -> None:
-        await client.look(f"bench{number}", local.token_of(number), OURS, closely=False)
+        await client.look(f"bench{number}", local.token_of(number), OURS, extra_calls=0)
 
     return await rate(look, count)
 

@@ -110,10 +110,10 @@ class Listening(ScriptedWorkable):
 
     asked_at = 0.0
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, closely: bool = True) -> Answer:
+    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
         """As scripted."""
         self.asked_at = time.perf_counter()
-        return await super().look(subdomain, token, recruiter, closely=closely)
+        return await super().look(subdomain, token, recruiter, extra_calls=extra_calls)
 
 
 async def woken(database_url: str) -> float:

@@ -142,7 +142,7 @@ class Witness:
         await self._attended("verify", subdomain)
         return Answer(verdict=AccountReadable(Account(id=subdomain, name=subdomain, subdomain=subdomain)))
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, closely: bool = True) -> Answer:
+    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
         """The recruiter is there."""
         await self._attended("look", subdomain)
         return Answer(verdict=RecruiterSeen("recruiter-1"))

@@ -47,7 +47,7 @@ class SlowWorkable(ScriptedWorkable):
         #: How long every answer takes, in seconds.
         self.pause = 0.0
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, closely: bool = True) -> Answer:
+    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
         """Wait, then answer as the script says."""
         self.looked_for = self.looked_for or recruiter.email
         self.asked_once.set()
@@ -58,7 +58,7 @@ class SlowWorkable(ScriptedWorkable):
         else:
             self.waiting.append(subdomain)
             await self.go.wait()
-        return await super().look(subdomain, token, recruiter, closely=closely)
+        return await super().look(subdomain, token, recruiter, extra_calls=extra_calls)
 
 
 class Later:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linker.attending import HINT_CALLS
 from linker.ports import Answer
 from linker.workable import Budget
 from linker.workable.answers import judge_body, judge_head
@@ -53,9 +54,9 @@ async def verify(workable: FakeWorkable) -> Answer:
     return await workable.client().verify("acme", TOKEN)
 
 
-async def look(workable: FakeWorkable, *, closely: bool = True) -> Answer:
+async def look(workable: FakeWorkable, *, extra_calls: int = HINT_CALLS) -> Answer:
     """Look for our recruiter in acme."""
-    return await workable.client().look("acme", TOKEN, OURS, closely=closely)
+    return await workable.client().look("acme", TOKEN, OURS, extra_calls=extra_calls)
 
 
 def after(seconds: float) -> Any:
@@ -313,9 +314,9 @@ async def test_a_list_of_another_shape_is_not_understood(body: Any) -> None:
     assert isinstance((await look(FakeWorkable(recruiters=json(200, body)))).verdict, NotUnderstood)
 
 
-async def hint(workable: FakeWorkable, *, closely: bool = True) -> str:
+async def hint(workable: FakeWorkable, *, extra_calls: int = HINT_CALLS) -> str:
     """What is told when our recruiter is not seen."""
-    verdict = (await look(workable, closely=closely)).verdict
+    verdict = (await look(workable, extra_calls=extra_calls)).verdict
     assert isinstance(verdict, RecruiterNotSeen)
     assert verdict.near_miss is not None
     return verdict.near_miss
@@ -367,7 +368,7 @@ async def test_the_hint_about_members_is_not_needed(reply: Reply) -> None:
 async def test_members_are_asked_only_where_it_is_wanted_and_there_is_room() -> None:
     """A sweep leaves the members out, and so does any look while less than half of the limit is left."""
     workable = FakeWorkable()
-    await hint(workable, closely=False)
+    await hint(workable, extra_calls=0)
     assert len(workable.asked) == 1
     reset = str(int(after(8).timestamp()))
     tight = {"x-rate-limit-remaining": "4", "x-rate-limit-limit": "10", "x-rate-limit-reset": reset}

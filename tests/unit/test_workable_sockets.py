@@ -68,7 +68,7 @@ async def look_at(template: str, kind: Kind, *, timeouts: Timeouts = QUICK, time
     """Look for our recruiter with a real client of this kind."""
     async with build_http(kind) as http:
         client = WorkableClient(http, url_template=template, clock=SettableClock(), timeouts=timeouts)
-        return [(await client.look("acme", TOKEN, OURS, closely=False)).verdict for _ in range(times)]
+        return [(await client.look("acme", TOKEN, OURS, extra_calls=0)).verdict for _ in range(times)]
 
 
 async def say(writer: asyncio.StreamWriter, *parts: bytes, pause: float = 0.0) -> None:
@@ -233,7 +233,7 @@ async def test_a_partner_says_so() -> None:
     """With a client id the partner's header is sent, and it is in no `repr`."""
     workable = FakeWorkable()
     client = workable.client(client_id="partner-7")
-    await client.look("acme", TOKEN, OURS, closely=False)
+    await client.look("acme", TOKEN, OURS, extra_calls=0)
     assert workable.asked[0].headers["X-WORKABLE-CLIENT-ID"] == "partner-7"
     assert "partner-7" not in repr(client) + repr(vars(client))
 
