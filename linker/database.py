@@ -109,7 +109,7 @@ class Database:
     async def _hopped(self, threads: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> T:
         """Do it in one of these threads. Raises StoreUnavailable once the database is closed."""
         if self._closing:
-            raise StoreUnavailable(f"{self.name}: it was closed here, with the linker that used it. Make a new linker.")
+            raise StoreUnavailable(f"{self.name}: it was closed here. Open the linker again.")
         return await asyncio.get_running_loop().run_in_executor(threads, work, *given)
 
     def read_here(self, work: Callable[[Connection], T]) -> T:

@@ -1,6 +1,7 @@
 """The handlers of this process: functions of the host that are called for announcements.
 
-A handler that raises is called again later, and only that one: it harms no other handler.
+A handler that raises is called again later, and only that one; the others have the announcement. Later announcements of
+the same connection wait for it, because they are told in order, until it is given up.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Handlers:
                     await handler(announcement)
                 elif inspect.isawaitable(later := await _in_thread(handler, call, announcement, self.under_way)):
                     await later
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             if _is_cancelled():
                 raise
             return f"{known_as}: {type(error).__name__}"

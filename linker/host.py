@@ -50,6 +50,8 @@ SPARE = 20
 SHORTEST_PAUSE = 1.0
 #: How long a heartbeat and its linker that stop wait for what is under way, in seconds, in all.
 DRAIN = 7.0
+#: How long a call of `deliver` begins deliveries, in seconds.
+BEGIN_FOR = 5.0
 
 
 class Linker(Service):
@@ -83,6 +85,24 @@ class Linker(Service):
             BadSettings: a setting or a key is missing or unusable.
         """
         self.settings = settings or load_settings()
+        self._handlers = Handlers()
+        self._heartbeats: list[Heartbeat] = []
+        self._is_closed = False
+        self._put_together = partial(
+            self._make_parts, http=http, workable=workable, clock=clock, chance=chance, observer=observer
+        )
+        self._put_together()
+
+    def _make_parts(
+        self,
+        *,
+        http: httpx.AsyncClient | None,
+        workable: Workable | None,
+        clock: Clock | None,
+        chance: Chance | None,
+        observer: Observer | None,
+    ) -> None:
+        """Make all parts: those that were closed are of no use any more."""
         sealer = Sealer(self.settings.secret_keys)
         self._database = Database(self.settings.database_url)
         self._servers_clock = None if clock or self._database.is_sqlite else DatabaseClock(self._database)
@@ -116,12 +136,9 @@ class Linker(Service):
             scarce=self.settings.workable_client_id is not None,
         )
         super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing, observer=watching)
-        self._heartbeats: list[Heartbeat] = []
         self._patience = DRAIN
-        self._handlers = Handlers()
         self._calling = self._deliverer(SqlOutbox(self._database), self._handlers, chance)
         self._posting = self._deliverer(SqlOutbox(self._database, WEBHOOK), self._webhook or Nobody(), chance)
-
         self._stoppable = (self._sweeper.stopping, self._calling.stopping, self._posting.stopping)
 
     def _deliverer(self, outbox: SqlOutbox, receiver: Receiver, chance: Chance) -> Deliverer:
@@ -145,13 +162,16 @@ class Linker(Service):
         )
 
     async def __aenter__(self) -> Self:
-        """Open the database and make sure that our keys open what is in it.
+        """Open the database and make sure that our keys open what is in it. A linker may be opened again.
 
         Raises:
             StoreUnavailable: the database cannot be reached or written; the same linker can be opened later.
             SchemaMismatch: it is not of this version.
             BadSettings: tokens in it are sealed with a key that is not set.
         """
+        if self._is_closed:
+            self._put_together()
+        self._is_closed = False
         try:
             await self._sql.open()
             await self._agree_on_the_time()
@@ -175,6 +195,7 @@ class Linker(Service):
         for each in self._stoppable:
             each.set()
         await self._under_way.ended(self._patience)
+        self._is_closed = True
         if self._http is not None:
             await self._http.aclose()
         if self._webhook is not None:
@@ -221,10 +242,12 @@ class Linker(Service):
     async def deliver(self) -> int:
         """Deliver announcements that are due to the handlers of this process, and to the webhook if one is set.
 
-        Gives how many deliveries there were.
+        Begins for five seconds only, and ends what it began: a receiver that hangs must not keep the caller from going
+        on. What is left is for the next call. Gives how many deliveries there were.
         """
         with self._under_way:
-            return sum(await asyncio.gather(self._calling.deliver(), self._posting.deliver()))
+            delivering = (each.deliver(begin_for=BEGIN_FOR) for each in (self._calling, self._posting))
+            return sum(await asyncio.gather(*delivering))
 
     # numbers to watch
 
@@ -294,7 +317,7 @@ class Linker(Service):
         """A pass over what is due; its announcements do not wait for the next beat, nor what falls due before it."""
         swept = await self.attend_due()
         if swept.advanced or swept.failed:
-            self._announced("by the sweep")
+            self._wake_delivery()
         now = self.clock.now()
         next_due = await self._sql.next_due(before=now + timedelta(seconds=self.settings.sweep_seconds))
         if next_due is not None:
@@ -308,12 +331,10 @@ class Linker(Service):
             for beat in ("sweep", "call", "post"):
                 heartbeat.wake(beat)
 
-    def _announced(self, announcement: str | None) -> None:
-        """Let the heartbeat deliver now."""
-        if announcement is not None:
-            for heartbeat in self._heartbeats:
-                heartbeat.wake("call")
-                heartbeat.wake("post")
+    def _wake_delivery(self) -> None:
+        for heartbeat in self._heartbeats:
+            heartbeat.wake("call")
+            heartbeat.wake("post")
 
 
 def _tracing() -> Observer | None:

@@ -11,6 +11,8 @@ listen is not told of years ago.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -87,16 +89,18 @@ class Deliverer:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _lapsed_at: datetime | None = None
 
-    async def deliver(self) -> int:
+    async def deliver(self, *, begin_for: float = math.inf) -> int:
         """Deliver what is due, also what becomes due by that; gives how many announcements were delivered.
 
         A slow delivery holds up its own connection only: the others are claimed and written down meanwhile.
+        `begin_for`: after so many seconds nothing more is begun.
         """
         await self._let_lapse()
+        begins_until = time.monotonic() + begin_for
         delivered = 0
         under_way: dict[asyncio.Task[Delivery], Lease] = {}
         try:
-            while await self._begin(under_way):
+            while await self._begin(under_way, begins_until):
                 await asyncio.wait(under_way, timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.sleep(GATHER if any(not task.done() for task in under_way) else 0)
                 delivered += await self._settle({task: under_way.pop(task) for task in _ended(under_way)})
@@ -104,11 +108,11 @@ class Deliverer:
             await _cancel(under_way)
         return delivered
 
-    async def _begin(self, under_way: dict[asyncio.Task[Delivery], Lease]) -> bool:
+    async def _begin(self, under_way: dict[asyncio.Task[Delivery], Lease], until: float) -> bool:
         """Begin as many deliveries as there is room for; True if any is under way."""
         room = self.receiver.at_once - len(under_way)
         types = self.receiver.types
-        if room > 0 and types and not self.stopping.is_set():
+        if room > 0 and types and not self.stopping.is_set() and time.monotonic() < until:
             lease = self.leasing.new()
             due = await self.outbox.claim_announcements(list(types), now=self.now(), limit=room, lease=lease)
             if due and not self.leasing.allows_a_delivery(lease):  # claiming took too long

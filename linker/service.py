@@ -91,7 +91,7 @@ class Service:
         opened = Settlement(before=connection, after=connection, step=step, announcement="connection.opened")
         added = await self._store.add(opened)
         log_written(opened)
-        self._announced(opened.announcement)
+        self._wake_delivery()
         return added
 
     async def submit_token(
@@ -303,14 +303,15 @@ class Service:
         [written] = await self._store.settle([settlement], now=now, release=release)
         if written:
             log_written(settlement)
-            self._announced(settlement.announcement)
+            if settlement.announcement:
+                self._wake_delivery()
         return written
 
     async def _agree_on_the_time(self) -> None:
         """A pass is about to begin: whoever shares a clock with other workers asks for its time."""
 
-    def _announced(self, announcement: str | None) -> None:
-        """The commit of an announcement is done: whoever delivers may be woken."""
+    def _wake_delivery(self) -> None:
+        """Announcements were committed: whoever delivers may be woken."""
 
     def _refuse_past(self, expires_on: date | None) -> None:
         today_somewhere = (self._attendant.clock.now() - timedelta(days=1)).date()

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from linker import Connection, ConnectionState, Linker, Settings, StoreUnavailable, new_key
+from linker import Announcement, Connection, ConnectionState, Linker, Settings, StoreUnavailable, new_key
 from linker.ports import Answer, Lease
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.verdicts import Unavailable
@@ -91,6 +91,24 @@ async def test_closing_waits_for_what_people_asked_for(tmp_path: Path) -> None:
     await closing
     with pytest.raises(StoreUnavailable, match="it was closed here"):
         await linker.get(connection.id)
+
+
+async def test_a_linker_can_be_opened_again(tmp_path: Path) -> None:
+    """A module's linker is opened and closed by each test of a host's server; its handlers stay."""
+    workable = HeldUp()
+    workable.may_answer.set()
+    linker = await opened(tmp_path, workable)
+    told: list[Announcement] = []
+    linker.on("opened")(told.append)
+    await linker.__aexit__(None, None, None)
+    for number in range(2):
+        async with linker, linker.heartbeat():
+            connection = await linker.create(owner=f"customer-{number}")
+            connection = await linker.submit_token(connection.id, subdomain=f"acme{number}", token=TOKEN)
+            assert connection.state is ConnectionState.AWAITING_RECRUITER
+        async with linker:
+            await linker.deliver()
+    assert len(told) == 2
 
 
 async def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

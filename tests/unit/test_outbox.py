@@ -293,6 +293,36 @@ async def test_a_slow_handler_holds_up_its_own_connection_only(linker: Linker) -
     assert await delivering == 6
 
 
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_handler_that_exits_does_not_end_the_host(linker: Linker, clock: SettableClock, plain: bool) -> None:
+    """A library that calls `sys.exit()` in a handler is a failure as any other: it is counted, and tried again."""
+    ears = Ears(raises=SystemExit(3))
+
+    def exits(announcement: Announcement) -> None:
+        ears.heard.append(announcement)
+        raise SystemExit(3)
+
+    linker.on("opened")(exits if plain else ears.listen)
+    await linker.create(owner="customer-1")
+    for _ in range(2):
+        assert await linker.deliver() == 0
+        clock.advance(hours=1)
+    assert ears.types == ["connection.opened"] * 2
+
+
+async def test_a_call_that_delivers_comes_to_an_end(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much falls due meanwhile, the caller goes on: what is left is for the next call."""
+    monkeypatch.setattr("linker.host.BEGIN_FOR", 0.1)
+
+    @linker.on("opened")
+    async def opens_another(announcement: Announcement) -> None:
+        await linker.create(owner="customer-1")
+
+    await linker.create(owner="customer-1")
+    async with asyncio.timeout(20):
+        assert await linker.deliver() > 1
+
+
 async def test_a_handler_may_raise_cancelled_error(linker: Linker, clock: SettableClock) -> None:
     """Something that the handler waited for was cancelled: that is its trouble, and stops nobody else."""
     good, bad = Ears(), Ears(asyncio.CancelledError())
