@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,19 +10,24 @@ import psycopg
 import pytest
 
 from linker import ConnectionState
+from linker.webhooks import new_webhook_secret
 from tests.acceptance.commands import until
 from tests.acceptance.hosting import Host, add_recruiter, awaiting_recruiter, hosted
 
+SECRET = new_webhook_secret().get_secret_value()
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def host(tmp_path: Path, postgres_url: str) -> Iterator[Host]:
-    """The page's host, with linker and Procrastinate in one PostgreSQL database."""
+    """The page's host, with linker and Procrastinate in one PostgreSQL database, and a receiver that hangs."""
     with hosted("procrastinate", tmp_path) as host:
         url = postgres_url.replace("+psycopg", "")
-        host.settings |= {"DATABASE_URL": url, "LINKER_DATABASE_URL": url}
-        yield host
+        with socket.create_server(("127.0.0.1", 0)) as never_answers:
+            port = never_answers.getsockname()[1]
+            webhook = {"LINKER_WEBHOOK_URL": f"http://127.0.0.1:{port}/", "LINKER_WEBHOOK_SECRET": SECRET}
+            host.settings |= {"DATABASE_URL": url, "LINKER_DATABASE_URL": url, **webhook}
+            yield host
 
 
 async def test_a_worker_of_procrastinate_links_an_account(host: Host) -> None:
