@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
@@ -16,6 +16,10 @@ from linker.ports import Announcement, Delivery, Lease
 from linker.rows import OUTBOX
 from states.history import ANNOUNCEMENTS
 
+#: What nobody took for so long is told no more.
+LAPSE_AFTER = timedelta(days=7)
+#: How many lapse in one transaction.
+LAPSE_BATCH = 1_000
 #: The error of an announcement that nobody was there to take.
 LAPSED = "nobody was there to take it"
 
@@ -52,19 +56,14 @@ class SqlOutbox:
     def _at(self, column: str) -> ColumnElement[Any]:
         return self._lane.of(OUTBOX, column)
 
-    def _free(self, now: datetime) -> ColumnElement[bool]:
-        return or_(self._at("lease_until").is_(None), self._at("lease_until") <= now)
-
-    def _waits_for_earlier(self, types: Collection[str], *, tried: bool = False) -> ColumnElement[bool]:
-        """An earlier announcement of the same connection is due or will be. `tried`: it was tried before."""
+    def _waits_for_earlier(self, types: Collection[str]) -> ColumnElement[bool]:
+        """An earlier announcement of the same connection is due or will be."""
         earlier = OUTBOX.alias("earlier")
-        of_interest = [self._lane.of(earlier, "attempts") > 0] if tried else []
         return exists().where(
             earlier.c.connection_id == OUTBOX.c.connection_id,
             earlier.c.id < OUTBOX.c.id,
             self._lane.of(earlier, "due_at").is_not(None),
             earlier.c.type.in_(types),
-            *of_interest,
         )
 
     async def claim_announcements(
@@ -91,7 +90,7 @@ class SqlOutbox:
             .where(
                 self._at("due_at") <= now,
                 OUTBOX.c.type.in_(types),
-                self._free(now),
+                _is_free(self._lane, now),
                 ~self._waits_for_earlier(types),
             )
             .order_by(*((self._at("due_at"), OUTBOX.c.id) if skip_locked else (OUTBOX.c.id,)))
@@ -106,15 +105,19 @@ class SqlOutbox:
         )
 
     async def settle_deliveries(self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease) -> None:
-        """Write down how deliveries ended, as far as they are still held under this lease."""
+        """Write down how deliveries ended, as far as they are still held under this lease.
+
+        What waits behind one that failed is due when that is: so it is neither looked at in each claim nor forgotten.
+        """
 
         def work(transaction: Transaction) -> None:
             _lock_in_order(transaction, deliveries)
             for delivery in deliveries:
                 held = (OUTBOX.c.id == delivery.announcement.id, self._at("lease_holder") == lease.holder)
                 transaction.execute(update(OUTBOX).where(*held).values(self._columns(delivery, now)))
-                if delivery.is_given_up:
-                    transaction.execute(self._its_turn_has_come(delivery.announcement, now))
+                if delivery.held_others_up:
+                    one = delivery.announcement
+                    let_follow(transaction, self._lane, one.connection_id, one.id, delivery.due_at or now)
 
         await self._database.write(work)
 
@@ -124,12 +127,9 @@ class SqlOutbox:
         free = held.values(self._lane.values(lease_holder=None, lease_until=None))
         await self._database.write_passing(lambda transaction: transaction.execute(free))
 
-    async def lapse(self, *, before: datetime, now: datetime, limit: int) -> int:
-        """Let lapse, up to a limit, what was due before a time and was never tried; gives how many those were.
-
-        What waits behind an announcement that is being tried is not forgotten: its turn comes.
-        """
-        forgotten = select(OUTBOX.c.id).where(*self._forgotten(before, now)).limit(limit)
+    async def lapse(self, *, now: datetime) -> int:
+        """Let lapse a batch of what nobody took for a week; gives how many those were."""
+        forgotten = select(OUTBOX.c.id).where(is_forgotten(self._lane, now - LAPSE_AFTER, now)).limit(LAPSE_BATCH)
         lapsed = (
             update(OUTBOX)
             .where(OUTBOX.c.id.in_(chosen_once(forgotten.with_for_update(skip_locked=True, of=OUTBOX))))
@@ -139,24 +139,9 @@ class SqlOutbox:
         return await self._database.write(lambda transaction: len(transaction.execute(lapsed).all()))
 
     async def forgotten(self, *, before: datetime, now: datetime) -> int:
-        """How many were due before a time and were never tried, and do not wait for an earlier one."""
-        query = select(func.count()).select_from(OUTBOX).where(*self._forgotten(before, now))
+        """How many were due before a time and were never tried."""
+        query = select(func.count()).select_from(OUTBOX).where(is_forgotten(self._lane, before, now))
         return await self._database.read(lambda transaction: transaction.execute(query).scalar_one())
-
-    def _forgotten(self, before: datetime, now: datetime) -> list[ColumnElement[bool]]:
-        return [
-            self._at("due_at") <= before,
-            OUTBOX.c.type.in_(ANNOUNCEMENTS),
-            self._at("attempts") == 0,
-            self._free(now),
-            ~self._waits_for_earlier(ANNOUNCEMENTS, tried=True),
-        ]
-
-    def _its_turn_has_come(self, given_up: Announcement, now: datetime) -> Any:
-        """Those that waited behind one that was given up count as due from now on, not since they were written."""
-        behind = (OUTBOX.c.connection_id == given_up.connection_id, OUTBOX.c.id > given_up.id)
-        untried = (self._at("due_at") < now, self._at("attempts") == 0)
-        return update(OUTBOX).where(*behind, *untried).values(self._lane.values(due_at=now))
 
     def _columns(self, delivery: Delivery, now: datetime) -> dict[str, Any]:
         delivered = delivery.due_at is None and delivery.error is None
@@ -186,10 +171,27 @@ class SqlOutbox:
         )
 
 
+def _is_free(lane: Lane, now: datetime) -> ColumnElement[bool]:
+    return or_(lane.of(OUTBOX, "lease_until").is_(None), lane.of(OUTBOX, "lease_until") <= now)
+
+
+def is_forgotten(lane: Lane, before: datetime, now: datetime) -> ColumnElement[bool]:
+    """That an announcement was due on a way before a time, and nobody tried."""
+    due, untried = lane.of(OUTBOX, "due_at") <= before, lane.of(OUTBOX, "attempts") == 0
+    return and_(due, OUTBOX.c.type.in_(ANNOUNCEMENTS), untried, _is_free(lane, now))
+
+
+def let_follow(transaction: Transaction, lane: Lane, connection_id: str, announcement_id: int, at: datetime) -> None:
+    """Let those that wait behind an announcement on a way be due from a time on, not since they were written."""
+    behind = (OUTBOX.c.connection_id == connection_id, OUTBOX.c.id > announcement_id)
+    untried = (lane.of(OUTBOX, "due_at") < at, lane.of(OUTBOX, "attempts") == 0)
+    transaction.execute(update(OUTBOX).where(*behind, *untried).values(lane.values(due_at=at)))
+
+
 def _lock_in_order(transaction: Transaction, deliveries: Sequence[Delivery]) -> None:
     """Lock the rows that are going to be written in the order of their ids: others write them on the other way."""
-    given_up = [each.announcement.connection_id for each in deliveries if each.is_given_up]
-    if transaction.dialect.name == "postgresql" and (given_up or len(deliveries) > 1):
+    followed = [each.announcement.connection_id for each in deliveries if each.held_others_up]
+    if transaction.dialect.name == "postgresql" and (followed or len(deliveries) > 1):
         these = OUTBOX.c.id.in_([each.announcement.id for each in deliveries])
-        behind = and_(OUTBOX.c.connection_id.in_(given_up), OUTBOX.c.id >= min(d.announcement.id for d in deliveries))
+        behind = and_(OUTBOX.c.connection_id.in_(followed), OUTBOX.c.id >= min(d.announcement.id for d in deliveries))
         transaction.execute(select(OUTBOX.c.id).where(or_(these, behind)).order_by(OUTBOX.c.id).with_for_update())

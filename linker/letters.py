@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, or_, select, update
 from sqlalchemy import Connection as Transaction
 
-from linker.announcements import LANES, Lane
+from linker.announcements import LANES, Lane, let_follow
 from linker.database import Database
 from linker.errors import NotFound, Refused
 from linker.rows import OUTBOX
@@ -127,7 +127,12 @@ class Letters:
         out = {"due_at": None, "dead_at": None, "dropped_at": now, "last_error": reason} | _OUT_OF_HAND
 
         def work(transaction: Transaction) -> list[Letter]:
-            meant = [each for row in _rows(transaction, ids) for each in _undelivered(row, lanes)]
+            _lock_all_of_their_connections(transaction, ids)
+            meant = []
+            for row in _rows(transaction, ids):
+                for lane, letter in _undelivered(row, lanes):
+                    meant.append((lane, letter))
+                    let_follow(transaction, lane, letter.connection_id, row["id"], now)
             return _written(transaction, meant, out)
 
         return await self._database.write(work)
@@ -182,6 +187,13 @@ def _rows(transaction: Transaction, ids: Sequence[str]) -> list[Mapping[Any, Any
     if missing:
         raise NotFound(min(missing), what="announcement", shown_by="outbox list")
     return found
+
+
+def _lock_all_of_their_connections(transaction: Transaction, ids: Sequence[str]) -> None:
+    """Lock what waits behind these announcements too, in the order of the ids as whoever delivers does."""
+    theirs = select(OUTBOX.c.connection_id).where(OUTBOX.c.message_id.in_(ids))
+    query = select(OUTBOX.c.id).where(OUTBOX.c.connection_id.in_(theirs)).order_by(OUTBOX.c.id)
+    transaction.execute(query.with_for_update()).all()
 
 
 def _undelivered(row: Mapping[Any, Any], lanes: Collection[Lane]) -> list[tuple[Lane, Letter]]:

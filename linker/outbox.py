@@ -30,11 +30,8 @@ log = structlog.get_logger("linker")
 
 #: How long an announcement is tried, from its first try on.
 GIVE_UP_AFTER = timedelta(days=3)
-#: How long it waits for somebody to be there who tries.
-LAPSE_AFTER = timedelta(days=7)
-#: How often announcements that nobody was there for are looked for, and how many lapse in one transaction.
+#: How often announcements that nobody was there for are looked for.
 LAPSE_EVERY = timedelta(hours=1)
-LAPSE_BATCH = 1_000
 #: How long deliveries that end are gathered before they are written in one commit, in seconds.
 GATHER = 0.02
 #: How long a slow delivery keeps us from looking for what else is due, in seconds.
@@ -167,9 +164,8 @@ class Deliverer:
         now = self.now()
         if self._lapsed_at is not None and now - self._lapsed_at < LAPSE_EVERY:
             return
-        lapsed, more = 0, LAPSE_BATCH
-        while more == LAPSE_BATCH and not self.stopping.is_set():
-            more = await self.outbox.lapse(before=now - LAPSE_AFTER, now=now, limit=LAPSE_BATCH)
+        lapsed = 0
+        while not self.stopping.is_set() and (more := await self.outbox.lapse(now=now)):
             lapsed += more
         self._lapsed_at = now
         if lapsed and self.receiver.types:

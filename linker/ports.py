@@ -164,6 +164,11 @@ class Delivery:
     give_up_at: datetime | None = None
 
     @property
+    def held_others_up(self) -> bool:
+        """True if what comes behind it had to wait: it failed, now or before."""
+        return self.error is not None or self.announcement.attempts > 0
+
+    @property
     def is_given_up(self) -> bool:
         """True for a dead letter: it failed, and is not tried again."""
         return self.due_at is None and self.error is not None
@@ -186,6 +191,6 @@ class Outbox(Protocol):
         """Let others deliver what is still held under this lease."""
         ...
 
-    async def lapse(self, *, before: datetime, now: datetime, limit: int) -> int:
-        """Let lapse, up to a limit, what was due before a time and was never tried; gives how many those were."""
+    async def lapse(self, *, now: datetime) -> int:
+        """Let lapse a batch of what nobody took for too long; gives how many those were."""
         ...

@@ -20,8 +20,9 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Select, bindparam, delete, func, select, text, update
+from sqlalchemy import Select, bindparam, delete, func, or_, select, text, update
 
+from linker.announcements import LANES, LAPSE_AFTER, SqlOutbox, is_forgotten
 from linker.database import Database, chosen_once
 from linker.ports import Clock
 from linker.rows import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
@@ -103,10 +104,27 @@ class Pruning:
         counts = {
             kind.name: await self._database.read(partial(kind.count, before)) for kind, before in self._before.items()
         }
+        if ANNOUNCEMENTS in self._before:
+            counts[ANNOUNCEMENTS.name] += await self._database.read(self._count_lapsing)
         return Pruned(**counts)
 
+    def _count_lapsing(self, transaction: Transaction) -> int:
+        """How many announcements are too old that a run would let lapse, and then take away."""
+        over_by_then = [
+            or_(lane.of(OUTBOX, "due_at").is_(None), is_forgotten(lane, self._now - LAPSE_AFTER, self._now))
+            for lane in LANES
+        ]
+        too_old = OUTBOX.c.created_at < self._before[ANNOUNCEMENTS]
+        due = or_(*(lane.of(OUTBOX, "due_at").is_not(None) for lane in LANES))
+        query = select(func.count()).select_from(OUTBOX).where(too_old, due, *over_by_then)
+        return int(transaction.execute(query).scalar_one())
+
     async def run(self, progress: Progress | None = None) -> Pruned:
-        """Take it away, batch by batch. Raises StoreUnavailable; what went before that is gone."""
+        """Take it away, batch by batch. Raises StoreUnavailable; what went before that is gone.
+
+        Announcements that nobody took for a week lapse first, on both ways: perhaps no process here delivers.
+        """
+        await self._let_lapse()
         total = _sum(await self.foresee()) if progress else 0
         pruned = Pruned()
         for kind, before in self._before.items():
@@ -120,6 +138,15 @@ class Pruning:
                 await asyncio.sleep(self._pause if gone else 0)
         log.info("prune.finished", **asdict(pruned))
         return pruned
+
+    async def _let_lapse(self) -> None:
+        lapsed = 0
+        for lane in LANES:
+            while more := await SqlOutbox(self._database, lane).lapse(now=self._now):
+                lapsed += more
+                await asyncio.sleep(self._pause)
+        if lapsed:
+            log.warning("announcements.lapsed", count=lapsed)
 
 
 def _sum(pruned: Pruned) -> int:

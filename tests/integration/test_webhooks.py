@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook as Verifier
 
 from linker import Announcement, ConnectionState, Linker, Settings, new_key
-from linker.announcements import LANES, WEBHOOK
+from linker.announcements import LANES, LAPSE_AFTER, WEBHOOK
 from linker.letters import Letter, Letters, LetterState
-from linker.outbox import GIVE_UP_AFTER, LAPSE_AFTER
+from linker.outbox import GIVE_UP_AFTER
 from linker.testing import ScriptedWorkable, SettableClock
 from linker.webhooks import GONE_FOR, TOO_MUCH_FOR, new_webhook_secret
 from tests.integration.storehouse import House

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import select
 
+from linker.announcements import LAPSE_AFTER
 from linker.errors import BadInput, StoreUnavailable
 from linker.handlers import announcement_named
 from linker.host import Linker
-from linker.outbox import GIVE_UP_AFTER, LAPSE_AFTER
+from linker.letters import Letters
+from linker.outbox import GIVE_UP_AFTER
 from linker.ports import Announcement
+from linker.rows import OUTBOX
 from linker.sealing import new_key
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
@@ -269,6 +273,42 @@ async def test_what_waits_behind_a_failure_does_not_lapse(linker: Linker, clock:
         await linker.deliver()
         clock.advance(days=1.5)
     assert ears.types == [name for name in STORY for _ in range(3)], "each had its three days"
+
+
+@pytest.mark.parametrize("ended_by", ["drop", "success"])
+async def test_what_waited_behind_a_failure_that_ended_is_told(
+    linker: Linker, clock: SettableClock, ended_by: str
+) -> None:
+    """Though it is older than a week by then: it waited for its turn, and not for somebody to take it."""
+    await accepted(linker)
+    clock.advance(days=5)  # nobody delivers
+    ears = Ears(RuntimeError("not now"))
+    hear_all(linker, ears)
+    for _ in range(53):
+        await linker.deliver()
+        clock.advance(hours=1)
+    ears.raises = None
+    if ended_by == "drop":
+        message_id, ears.heard = ears.heard[0].message_id, []
+        await Letters(linker._database).drop([message_id], now=clock.now(), reason="a bad one")
+    else:
+        ears.heard = []
+        clock.advance(hours=1)
+    await linker.deliver()
+    assert ears.types == (STORY[1:] if ended_by == "drop" else STORY)
+
+
+async def test_what_waits_behind_a_failure_is_due_with_it(linker: Linker, clock: SettableClock) -> None:
+    """So a claim never walks over what cannot be delivered yet, however much waits."""
+    ears = Ears(RuntimeError("not now"))
+    hear_all(linker, ears)
+    await accepted(linker)
+    await linker.deliver()
+    due = await linker._database.read(
+        lambda transaction: transaction.execute(select(OUTBOX.c.due_at).distinct()).scalars().all()
+    )
+    assert len(due) == 1
+    assert due[0] > clock.now()
 
 
 async def test_a_slow_handler_holds_up_its_own_connection_only(linker: Linker) -> None:
