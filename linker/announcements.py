@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, literal_column, or_, select, union_all, update
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.sql.expression import FromClause
 
@@ -30,18 +30,24 @@ class Lane:
 
     name: str
     prefix: str
+    #: True if its index of what is due is kept by type: a host listens to some, and the others wait for nobody.
+    by_type: bool
 
     def of(self, table: FromClause, column: str) -> ColumnElement[Any]:
         """A column of this way in the outbox, or in an alias of it."""
         return table.c[self.prefix + column]
+
+    def groups(self, types: Collection[str]) -> list[Collection[str]]:
+        """The types as they stand together in the index of what is due."""
+        return [[each] for each in types] if self.by_type else [types]
 
     def values(self, **columns: Any) -> dict[str, Any]:
         """Columns to write."""
         return {self.prefix + column: value for column, value in columns.items()}
 
 
-HANDLERS = Lane("handlers", "")
-WEBHOOK = Lane("webhook", "hook_")
+HANDLERS = Lane("handlers", "", by_type=True)
+WEBHOOK = Lane("webhook", "hook_", by_type=False)
 LANES = (HANDLERS, WEBHOOK)
 
 
@@ -56,15 +62,24 @@ class SqlOutbox:
     def _at(self, column: str) -> ColumnElement[Any]:
         return self._lane.of(OUTBOX, column)
 
-    def _waits_for_earlier(self, types: Collection[str]) -> ColumnElement[bool]:
-        """An earlier announcement of the same connection is due or will be."""
+    def _is_next(self, types: Collection[str]) -> ColumnElement[bool]:
+        """That no earlier announcement of the same connection is due or will be.
+
+        Asked for each row by itself: PostgreSQL would put together all that waits, to find the first ten of it.
+        """
         earlier = OUTBOX.alias("earlier")
-        return exists().where(
-            earlier.c.connection_id == OUTBOX.c.connection_id,
-            earlier.c.id < OUTBOX.c.id,
-            self._lane.of(earlier, "due_at").is_not(None),
-            earlier.c.type.in_(types),
+        waiting: Any = (
+            select(literal_column("1"))
+            .where(
+                earlier.c.connection_id == OUTBOX.c.connection_id,
+                earlier.c.id < OUTBOX.c.id,
+                self._lane.of(earlier, "due_at").is_not(None),
+                earlier.c.type.in_(types),
+            )
+            .limit(1)
         )
+        first: ColumnElement[bool] = waiting.scalar_subquery().is_(None)
+        return first
 
     async def claim_announcements(
         self, types: Collection[str], *, now: datetime, limit: int, lease: Lease
@@ -85,14 +100,10 @@ class SqlOutbox:
         Those others may be at the same announcements on the other way only: so a claim that found nothing waits for
         them and looks again. Whoever waits for locks takes them in the order of the ids, so that nobody deadlocks.
         """
+        first = [self._first(group, types, now, limit) for group in self._lane.groups(types)]
         due = (
             select(OUTBOX.c.id)
-            .where(
-                self._at("due_at") <= now,
-                OUTBOX.c.type.in_(types),
-                _is_free(self._lane, now),
-                ~self._waits_for_earlier(types),
-            )
+            .where(OUTBOX.c.id.in_(union_all(*first)), self._at("due_at") <= now, _is_free(self._lane, now))
             .order_by(*((self._at("due_at"), OUTBOX.c.id) if skip_locked else (OUTBOX.c.id,)))
             .limit(limit)
             .with_for_update(skip_locked=skip_locked, of=OUTBOX)
@@ -103,6 +114,12 @@ class SqlOutbox:
             .values(self._lane.values(lease_holder=lease.holder, lease_until=lease.until))
             .returning(OUTBOX)
         )
+
+    def _first(self, group: Collection[str], types: Collection[str], now: datetime, limit: int) -> Any:
+        """The ids of the first of a group that can be delivered, read in the order of their index."""
+        due = (self._at("due_at") <= now, OUTBOX.c.type.in_(group), _is_free(self._lane, now), self._is_next(types))
+        first = select(OUTBOX.c.id).where(*due).order_by(self._at("due_at"), OUTBOX.c.id).limit(limit).subquery()
+        return select(first.c.id)
 
     async def settle_deliveries(self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease) -> None:
         """Write down how deliveries ended, as far as they are still held under this lease.

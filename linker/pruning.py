@@ -20,9 +20,9 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Select, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import Select, bindparam, delete, func, select, text, update
 
-from linker.announcements import LANES, LAPSE_AFTER, SqlOutbox, is_forgotten
+from linker.announcements import HANDLERS, LANES, LAPSE_AFTER, WEBHOOK, SqlOutbox, is_forgotten
 from linker.database import Database, chosen_once
 from linker.ports import Clock
 from linker.rows import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
@@ -110,14 +110,14 @@ class Pruning:
 
     def _count_lapsing(self, transaction: Transaction) -> int:
         """How many announcements are too old that a run would let lapse, and then take away."""
-        over_by_then = [
-            or_(lane.of(OUTBOX, "due_at").is_(None), is_forgotten(lane, self._now - LAPSE_AFTER, self._now))
-            for lane in LANES
-        ]
-        too_old = OUTBOX.c.created_at < self._before[ANNOUNCEMENTS]
-        due = or_(*(lane.of(OUTBOX, "due_at").is_not(None) for lane in LANES))
-        query = select(func.count()).select_from(OUTBOX).where(too_old, due, *over_by_then)
-        return int(transaction.execute(query).scalar_one())
+        webhook_is_over, handlers_are_over = (lane.of(OUTBOX, "due_at").is_(None) for lane in (WEBHOOK, HANDLERS))
+        webhook, handlers = (is_forgotten(lane, self._now - LAPSE_AFTER, self._now) for lane in (WEBHOOK, HANDLERS))
+        found = 0
+        for lapsing in ((webhook, handlers_are_over), (handlers, webhook_is_over), (webhook, handlers)):
+            too_old = OUTBOX.c.created_at < self._before[ANNOUNCEMENTS]
+            query = select(func.count()).select_from(OUTBOX).where(too_old, *lapsing)
+            found += transaction.execute(query).scalar_one()
+        return found
 
     async def run(self, progress: Progress | None = None) -> Pruned:
         """Take it away, batch by batch. Raises StoreUnavailable; what went before that is gone.

@@ -1,3 +1,3 @@
 """The schema's revisions, shipped with the library. `HEAD` is the newest one."""
 
-HEAD = "0004"
+HEAD = "0005"

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from linker import schema
-from linker.announcements import WEBHOOK, SqlOutbox
+from linker.announcements import LANES, WEBHOOK, Lane, SqlOutbox
 from linker.database import Database
 from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
@@ -332,3 +332,38 @@ async def test_postgresql_goes_by_an_index(filled_postgres: House, action: Calla
             assert "connection_due" in {node.get("Index Name") for node in nodes(plan)}
         if action in (read_keys, check_states):
             assert "Index Only Scan" in {node["Node Type"] for node in nodes(plan)}
+
+
+#: A second announcement of each connection, which waits behind the first.
+FILL_BACKLOG = (
+    "INSERT INTO outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, delivered_to, "
+    "hook_due_at) SELECT 'behind_' || n, 'con_' || n, 2, 'connection.opened', '{}', :now, :past, 0, '[]', :past FROM g"
+)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("lane", LANES, ids=lambda lane: lane.name)
+async def test_a_backlog_is_delivered_from_its_front(postgres_house: House, lane: Lane) -> None:
+    """A claim reads what it takes, and not all that waits for a receiver that was away."""
+    fill(postgres_house, MANY)
+    typed = [sa.bindparam(name, type_=sa.DateTime(timezone=True)) for name in ("now", "past")]
+    times = {"now": NOW, "past": NOW - MINUTE}
+
+    def work(transaction: sa.Connection) -> None:
+        behind = sa.text(FILL_BACKLOG.replace("INSERT", POSTGRES_NUMBERS + "INSERT", 1)).bindparams(*typed)
+        transaction.execute(behind, {"rows": MANY, **times})
+        all_due = sa.text("UPDATE outbox SET hook_due_at = :past WHERE due_at IS NOT NULL").bindparams(typed[1])
+        transaction.execute(all_due, {"past": times["past"]})
+        transaction.exec_driver_sql("ANALYZE outbox")
+
+    postgres_house.database.write_here(work)
+
+    async def claim(house: House) -> Any:
+        """Claim ten."""
+        outbox = SqlOutbox(house.database, lane)
+        assert len(await outbox.claim_announcements(ANNOUNCEMENTS, now=NOW, limit=10, lease=a_lease())) == 10
+
+    [statement] = await statements(postgres_house, claim)
+    plan = await _undone(postgres_house, statement, postgres_plan)
+    assert max(node.get("Rows Removed by Filter", 0) for node in nodes(plan)) <= LITTLE, plan
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan)) <= LITTLE, plan
