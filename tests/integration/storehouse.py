@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 from collections.abc import Callable, Iterator
@@ -137,6 +138,16 @@ async def kept_due(house: House, count: int) -> list[Connection]:
     """Connections that fell due one second after the other, the last one just now."""
     first = NOW - count * SECOND
     return [await kept(house, due_at=first + number * SECOND) for number in range(1, count + 1)]
+
+
+async def until_locks_are_waited_for(house: House, *, by: int = 1) -> None:
+    """Return once PostgreSQL says that so many statements wait for others' locks."""
+    for _ in range(1_000):
+        [(waiting,)] = await house.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        if waiting >= by:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("too few wait")
 
 
 def linked(before: Connection, **options: Any) -> Settlement:
