@@ -140,14 +140,19 @@ async def kept_due(house: House, count: int) -> list[Connection]:
     return [await kept(house, due_at=first + number * SECOND) for number in range(1, count + 1)]
 
 
-async def until_locks_are_waited_for(house: House, *, by: int = 1) -> None:
-    """Return once PostgreSQL says that so many statements wait for others' locks."""
+async def locks_waited_for(house: House) -> int:
+    """How many statements wait for somebody else's lock, as PostgreSQL says."""
+    [(waiting,)] = await house.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    return int(waiting)
+
+
+async def until_a_lock_is_waited_for(house: House) -> None:
+    """Return once a statement waits for somebody else's lock."""
     for _ in range(1_000):
-        [(waiting,)] = await house.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        if waiting >= by:
+        if await locks_waited_for(house):
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("too few wait")
+    raise AssertionError("nobody waits")
 
 
 def linked(before: Connection, **options: Any) -> Settlement:

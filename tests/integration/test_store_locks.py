@@ -31,9 +31,10 @@ from tests.integration.storehouse import (
     change,
     fresh_id,
     kept,
+    locks_waited_for,
     opened,
     opening,
-    until_locks_are_waited_for,
+    until_a_lock_is_waited_for,
 )
 
 LINKED = "connection.linked"
@@ -43,20 +44,27 @@ DAY = timedelta(days=1)
 
 
 class Gate:
-    """Transactions of a database do not commit before it is open."""
+    """Whoever is about to write a ration waits before it until it is open."""
 
-    def __init__(self, database: Database) -> None:
-        self.reached = threading.Event()
-        self.opened = threading.Event()
-        sa.event.listen(database._engine, "commit", self._wait)
+    def __init__(self, *databases: Database) -> None:
+        self.open = threading.Event()
+        self._waiting: set[int] = set()
+        for database in databases:
+            sa.event.listen(database._engine, "before_cursor_execute", self._wait)
 
-    def _wait(self, _: sa.Connection) -> None:
-        self.reached.set()
-        self.opened.wait(30)
+    @property
+    def waiting(self) -> int:
+        """How many wait before it."""
+        return len(self._waiting)
+
+    def _wait(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE ration"):
+            self._waiting.add(threading.get_ident())
+            self.open.wait(30)
 
 
 async def test_workers_that_claim_at_once_spend_one_ration(postgres_house: House) -> None:
-    """Three that claim while a fourth has not committed wait for what it took, and go on from what it left."""
+    """Of four that claim at the same time one counts, and the others wait for what it leaves."""
     for number in range(60):
         await kept(
             postgres_house,
@@ -69,18 +77,17 @@ async def test_workers_that_claim_at_once_spend_one_ration(postgres_house: House
         )
     stores = [SqlStore(postgres_house.another()._database, Rations("client")) for _ in range(4)]
 
-    async def claimed(number: int, limit: int) -> list[Connection]:
-        lease = a_lease(f"worker-{number}", until=NOW + MINUTE)
-        return await stores[number].claim_due(now=NOW, limit=limit, lease=lease)
+    async def claimed(store: SqlStore, limit: int) -> list[Connection]:
+        return await store.claim_due(now=NOW, limit=limit, lease=a_lease(fresh_id()))
 
-    made = await claimed(0, 1)  # so that there is a ration
-    gate = Gate(stores[0]._database)
-    first = asyncio.create_task(claimed(0, 1))
-    await asyncio.to_thread(gate.reached.wait, 30)
-    others = [asyncio.create_task(claimed(number, 15)) for number in (1, 2, 3)]
-    await until_locks_are_waited_for(postgres_house, by=3)
-    gate.opened.set()
-    for batch in await asyncio.gather(first, *others):
+    made = await claimed(stores[0], 1)  # from now on there is a ration
+    gate = Gate(*(store._database for store in stores))
+    claiming = [asyncio.create_task(claimed(store, 15)) for store in stores]
+    async with asyncio.timeout(30):
+        while gate.waiting + await locks_waited_for(postgres_house) < len(stores):  # noqa: ASYNC110 - others' threads
+            await asyncio.sleep(0.01)
+    gate.open.set()
+    for batch in await asyncio.gather(*claiming):
         made += batch
     at_once = 1 + PARTNER.ahead / PARTNER.pause
     assert len({one.id for one in made}) == len(made) == at_once
@@ -112,7 +119,7 @@ async def meets_one_that_locks_in_order(
         await asyncio.to_thread(has_first.wait, 30)
         doing = asyncio.create_task(deed)
         try:
-            await until_locks_are_waited_for(house)
+            await until_a_lock_is_waited_for(house)
         finally:
             go_on.set()
             await asyncio.gather(holding, doing)

@@ -29,7 +29,7 @@ from tests.integration.storehouse import (
     kept_due,
     linked,
     opened,
-    until_locks_are_waited_for,
+    until_a_lock_is_waited_for,
 )
 
 
@@ -212,7 +212,7 @@ async def test_a_row_that_changes_while_it_is_claimed_is_judged_as_it_is_then(po
     holder = asyncio.create_task(asyncio.to_thread(postgres_house.database.write_here, lease_it))
     await asyncio.to_thread(written.wait, 30)
     second = asyncio.create_task(postgres_house.another().claim(connection.id, now=NOW, lease=a_lease("second")))
-    await until_locks_are_waited_for(postgres_house)
+    await until_a_lock_is_waited_for(postgres_house)
     go_on.set()
     await holder
     assert await second is None
