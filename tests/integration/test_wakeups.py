@@ -5,13 +5,15 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Update, text
 
 from linker import Linker, Settings, new_key, schema
 from linker.clocks import DatabaseClock
 from linker.database import Database
+from linker.rows import CONNECTION
 from linker.testing import ScriptedWorkable, SettableClock
 from states import events as happened
 from states.connection import Connection, ConnectionState
@@ -65,10 +67,10 @@ async def until_idle(worker: Linker) -> None:
     await until(idle)
 
 
-async def waiting(linker: Linker) -> Connection:
+async def waiting(linker: Linker, subdomain: str = "acme") -> Connection:
     """A connection whose recruiter is not there yet."""
     connection = await linker.create(owner="acme")
-    return await linker.submit_token(connection.id, subdomain="acme", token="a-token-of-acme")
+    return await linker.submit_token(connection.id, subdomain=subdomain, token="a-token-of-acme")
 
 
 async def test_an_operators_word_wakes_an_idle_worker(url: str) -> None:
@@ -173,6 +175,31 @@ async def test_the_servers_time_is_everybodys(postgres_url: str, monkeypatch: py
     await clock.read()
     assert abs((clock.now() - datetime.now(UTC)).total_seconds()) < 60
     database.close()
+
+
+async def written(linker: Linker, statement: Update) -> None:
+    """Execute a statement past the linker."""
+    await linker._database.write(lambda transaction: transaction.execute(statement))
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0], ids=["back", "ahead"])
+async def test_a_machine_whose_clock_jumps_attends_what_is_due_by_the_servers(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """The server's time is read before each pass: neither is anybody forgotten, nor asked for before their time."""
+    schema.upgrade(database := Database(postgres_url))
+    database.close()
+    workable = ScriptedWorkable()
+    async with a_linker(postgres_url, workable) as linker:
+        for subdomain, due_in in (("due", timedelta(minutes=-1)), ("not-due", timedelta(minutes=30))):
+            connection = await waiting(linker, subdomain)
+            this = CONNECTION.update().where(CONNECTION.c.id == connection.id)
+            await written(linker, this.values(due_at=datetime.now(UTC) + due_in))
+        machine = SimpleNamespace(time=lambda: time.time() + jump, monotonic=lambda: time.monotonic() + jump)
+        monkeypatch.setattr("linker.clocks.time", machine)
+        workable.asked.clear()
+        await linker.attend_due()
+        assert workable.asked == [("look", "due")]
 
 
 async def test_a_given_clock_is_the_time_also_on_postgres(postgres_url: str) -> None:
