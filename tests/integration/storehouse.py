@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 from collections.abc import Callable, Iterator
@@ -137,6 +138,21 @@ async def kept_due(house: House, count: int) -> list[Connection]:
     """Connections that fell due one second after the other, the last one just now."""
     first = NOW - count * SECOND
     return [await kept(house, due_at=first + number * SECOND) for number in range(1, count + 1)]
+
+
+async def locks_waited_for(house: House) -> int:
+    """How many statements wait for somebody else's lock, as PostgreSQL says."""
+    [(waiting,)] = await house.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    return int(waiting)
+
+
+async def until_a_lock_is_waited_for(house: House) -> None:
+    """Return once a statement waits for somebody else's lock."""
+    for _ in range(1_000):
+        if await locks_waited_for(house):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody waits")
 
 
 def linked(before: Connection, **options: Any) -> Settlement:

@@ -92,6 +92,18 @@ async def test_no_owner_waits_for_anothers_crowd_at_a_partners_ration(house: Hou
     assert versions < 210 * 2 + 10 * 100, "a spent ration must not be asked for everybody in every pass"
 
 
+async def test_a_partners_pass_is_over_when_its_ration_is_spent(house: House) -> None:
+    """After a batch of which nobody got a call nothing more is claimed in the same pass."""
+    for number in range(100):
+        await due(house, f"owner-{number}", subdomain=f"sub{number}")
+    turns = Turns(SqlStore(house.database, Rations("client")), SettableClock(NOW), scarce=True)
+    batches = []
+    while not turns.over:
+        batches.append(len(await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)))
+    assert batches == [5, 0]
+    assert await house.sql("SELECT count(*) FROM connection WHERE version > 1") == [(20,)]
+
+
 async def test_a_first_batch_that_is_put_off_does_not_end_the_pass(house: House) -> None:
     """The longest due wait for their ration; all others come in the same pass."""
     crowd = [await due(house, f"shared-{number}", subdomain="shared", late=3600) for number in range(20)]

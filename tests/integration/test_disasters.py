@@ -400,6 +400,21 @@ async def test_a_connection_that_is_cut_in_a_transaction_leaves_nothing_half_don
     assert await postgres_house.store.settle(batch, now=NOW, release=True) == [True]
 
 
+async def test_a_network_that_is_cut_holds_no_thread_for_hours(postgres_house: House) -> None:
+    """The kernel gives up what the server does not acknowledge in time, for each statement and for who listens."""
+
+    def patience(raw: Any) -> int:
+        with socket.socket(fileno=os.dup(raw.fileno())) as wire:
+            return wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+    def pooled(transaction: sa.Connection) -> int:
+        return patience(transaction.connection.driver_connection)
+
+    with postgres_house.database.apart() as listener:
+        milliseconds = [await postgres_house.database.write(pooled), patience(listener)]
+    assert all(0 < each <= 60_000 for each in milliseconds), "0 is the kernel's own: a quarter of an hour and more"
+
+
 async def test_a_wrong_password_is_told_without_showing_it(postgres_house: House) -> None:
     """The error says what the server said, hides the password, and names the setting."""
     wrong = postgres_house.database.url.set(password="canary-password")

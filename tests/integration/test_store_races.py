@@ -29,6 +29,7 @@ from tests.integration.storehouse import (
     kept_due,
     linked,
     opened,
+    until_a_lock_is_waited_for,
 )
 
 
@@ -211,21 +212,10 @@ async def test_a_row_that_changes_while_it_is_claimed_is_judged_as_it_is_then(po
     holder = asyncio.create_task(asyncio.to_thread(postgres_house.database.write_here, lease_it))
     await asyncio.to_thread(written.wait, 30)
     second = asyncio.create_task(postgres_house.another().claim(connection.id, now=NOW, lease=a_lease("second")))
-    await until_somebody_waits_for_a_lock(postgres_house.another())
+    await until_a_lock_is_waited_for(postgres_house)
     go_on.set()
     await holder
     assert await second is None
-
-
-async def until_somebody_waits_for_a_lock(store: SqlStore) -> None:
-    """Return once PostgreSQL says that a statement waits for a row."""
-    waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-    for _ in range(1_000):
-        found = await store._database.read(lambda transaction: transaction.execute(waiting).scalar_one())
-        if found:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("nobody waits")
 
 
 # ── the task that waits is cancelled ──────────────────────────────────────────────────────────────────────────────────

@@ -4,13 +4,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Update, text
 
 from linker import Linker, Settings, new_key, schema
 from linker.clocks import DatabaseClock
 from linker.database import Database
+from linker.rows import CONNECTION
 from linker.testing import ScriptedWorkable, SettableClock
 from states import events as happened
 from states.connection import Connection, ConnectionState
@@ -34,8 +37,14 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 def a_linker(url: str, workable: ScriptedWorkable) -> Linker:
-    """A linker whose heartbeat comes once in an hour."""
-    settings = Settings(database_url=url, secret_keys=(KEY,), sweep_seconds=3600, backoff_first=timedelta(seconds=1))
+    """A linker whose heartbeat comes once in an hour, and who looks for a recruiter long after a test gave up."""
+    settings = Settings(
+        database_url=url,
+        secret_keys=(KEY,),
+        sweep_seconds=3600,
+        poll_first=timedelta(minutes=30),
+        backoff_first=timedelta(seconds=1),
+    )
     return Linker(settings, workable=workable)
 
 
@@ -46,10 +55,22 @@ async def until(fulfilled: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def waiting(linker: Linker) -> Connection:
+async def until_idle(worker: Linker) -> None:
+    """Wait until the worker does nothing, and plans nothing before a test gives up: only a word can wake it then."""
+    [heartbeat] = worker._heartbeats
+
+    async def idle() -> bool:
+        far = datetime.now(UTC) + timedelta(seconds=2 * SOON)
+        planned = all(job.next_run_time > far for job in heartbeat._jobs.values())
+        return planned and not any(lock.locked() for lock in heartbeat._beating.values())
+
+    await until(idle)
+
+
+async def waiting(linker: Linker, subdomain: str = "acme") -> Connection:
     """A connection whose recruiter is not there yet."""
     connection = await linker.create(owner="acme")
-    return await linker.submit_token(connection.id, subdomain="acme", token="a-token-of-acme")
+    return await linker.submit_token(connection.id, subdomain=subdomain, token="a-token-of-acme")
 
 
 async def test_an_operators_word_wakes_an_idle_worker(url: str) -> None:
@@ -60,6 +81,7 @@ async def test_an_operators_word_wakes_an_idle_worker(url: str) -> None:
         assert connection.recruiter is not None
         await web.record(connection.id, lambda _: happened.Paused(), actor="operator")
         workable.add_recruiter(connection.recruiter.email)
+        await until_idle(worker)
         await web.record(connection.id, lambda _: happened.Resumed(), actor="operator")
 
         async def linked() -> bool:
@@ -74,6 +96,7 @@ async def test_what_falls_due_soon_is_planned(url: str) -> None:
     async with a_linker(url, workable) as web, a_linker(url, workable) as worker, worker.heartbeat():
         connection = await web.create(owner="acme")
         workable.will_say(Unavailable())
+        await until_idle(worker)
         await web.submit_token(connection.id, subdomain="acme", token="a-token-of-acme")
 
         async def accepted() -> bool:
@@ -94,8 +117,11 @@ async def test_an_announcement_wakes_who_delivers_it(url: str, name: str) -> Non
             told.append(str(announcement))
 
         async with worker.heartbeat():
-            await asyncio.sleep(0.5)  # the first beat is over then: what comes now has to wake it
-            await (web.create(owner="acme") if name == "opened" else waiting(web))
+            connection = await web.create(owner="acme")
+            await until_idle(worker)
+            told.clear()
+            submit = partial(web.submit_token, connection.id, subdomain="acme", token="a-token-of-acme")
+            await (web.create(owner="globex") if name == "opened" else submit())
 
             async def heard() -> bool:
                 return bool(told)
@@ -110,21 +136,33 @@ async def test_a_listener_that_lost_its_server_listens_again(url: str) -> None:
     async with a_linker(url, workable) as web, a_linker(url, workable) as worker, worker.heartbeat():
         connection = await waiting(web)
         assert connection.recruiter is not None
-        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+        workable.add_recruiter(connection.recruiter.email)
+        await web.record(connection.id, lambda _: happened.Paused(), actor="operator")
+        cut: set[int] = set()
 
         async def was_cut() -> bool:
-            return bool(await web._database.write(lambda transaction: transaction.execute(text(cut)).all()))
+            cut.update(await listeners(web, "pg_terminate_backend(pid)"))
+            return bool(cut)
+
+        async def listens_again() -> bool:
+            return bool(await listeners(web) - cut)
 
         await until(was_cut)
-        workable.add_recruiter(connection.recruiter.email)
+        await until(listens_again)
+        await until_idle(worker)
+        await web.record(connection.id, lambda _: happened.Resumed(), actor="operator")
 
         async def linked() -> bool:
-            await web.record(connection.id, lambda _: happened.Paused(), actor="operator")
-            await web.record(connection.id, lambda _: happened.Resumed(), actor="operator")
-            await asyncio.sleep(0.5)
             return (await web.get(connection.id)).state is ConnectionState.LINKED
 
         await until(linked)
+
+
+async def listeners(linker: Linker, *deeds: str) -> set[int]:
+    """The server's processes that listen for a worker, after something was done to each."""
+    query = f"SELECT {', '.join(('pid', *deeds))} FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"  # noqa: S608
+    found = await linker._database.write(lambda transaction: transaction.execute(text(query)).all())
+    return {row.pid for row in found}
 
 
 async def test_the_servers_time_is_everybodys(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +175,31 @@ async def test_the_servers_time_is_everybodys(postgres_url: str, monkeypatch: py
     await clock.read()
     assert abs((clock.now() - datetime.now(UTC)).total_seconds()) < 60
     database.close()
+
+
+async def written(linker: Linker, statement: Update) -> None:
+    """Execute a statement past the linker."""
+    await linker._database.write(lambda transaction: transaction.execute(statement))
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0], ids=["back", "ahead"])
+async def test_a_machine_whose_clock_jumps_attends_what_is_due_by_the_servers(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """The server's time is read before each pass: neither is anybody forgotten, nor asked for before their time."""
+    schema.upgrade(database := Database(postgres_url))
+    database.close()
+    workable = ScriptedWorkable()
+    async with a_linker(postgres_url, workable) as linker:
+        for subdomain, due_in in (("due", timedelta(minutes=-1)), ("not-due", timedelta(minutes=30))):
+            connection = await waiting(linker, subdomain)
+            this = CONNECTION.update().where(CONNECTION.c.id == connection.id)
+            await written(linker, this.values(due_at=datetime.now(UTC) + due_in))
+        machine = SimpleNamespace(time=lambda: time.time() + jump, monotonic=lambda: time.monotonic() + jump)
+        monkeypatch.setattr("linker.clocks.time", machine)
+        workable.asked.clear()
+        await linker.attend_due()
+        assert workable.asked == [("look", "due")]
 
 
 async def test_a_given_clock_is_the_time_also_on_postgres(postgres_url: str) -> None:

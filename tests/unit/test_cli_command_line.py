@@ -17,9 +17,10 @@ from linker.cli.app import VERBS, main, verb_named
 from linker.cli.endings import after_asking
 from linker.sealing import new_key
 from linker.store import SqlStore
+from states import events as happened
 from states.connection import ConnectionState, Problem
 from states.problems import ProblemCode
-from tests.builders import NOW, a_connection
+from tests.builders import ACME, ANOTHER, NOW, a_connection, move
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +180,27 @@ def test_an_old_replacement_problem_is_not_held_against_a_look() -> None:
     refused = Problem(code=ProblemCode.TOKEN_REFUSED, since=NOW)
     connection = a_connection(ConnectionState.AWAITING_RECRUITER, problem=None, replacement_problem=refused)
     assert after_asking(connection) == 0
+
+
+def test_a_good_token_is_not_blamed_for_a_bad_one_before_it() -> None:
+    """A link's new token was turned down and the link ended: `submit` ends with 0 for the good one that comes then."""
+    refused = Problem(code=ProblemCode.TOKEN_REFUSED, since=NOW)
+    ended = a_connection(ConnectionState.FAILED, replacement_problem=refused)
+    accepted = move(move(ended, happened.TokenSubmitted(ANOTHER)), happened.TokenAccepted(ACME))
+    assert after_asking(accepted, submitted=True) == 0
+
+
+@pytest.mark.parametrize("tokens", [1, 2])
+@pytest.mark.parametrize("arguments", [["submit", "con_x", "--subdomain", "acme"], ["show", "con_x"], ["sweep"]])
+def test_an_argument_too_many_is_not_repeated(
+    arguments: list[str], tokens: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stands where nothing is taken could be a token: whoever gave it is told so without seeing it again."""
+    for more in ([], ["--json"]):
+        assert main([*arguments, *["canary-as-argument"] * tokens, *more]) == 2
+        out, err = capsys.readouterr()
+        assert "A token is never an argument" in err
+        assert "canary" not in out + err
 
 
 def test_the_list_of_verbs_tells_what_the_verbs_tell() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker.workable.nearness import MOST_SLIPS, as_member, close, not_there, same_text, slips
+from linker.workable.nearness import MOST_COMPARED, MOST_SLIPS, as_member, close, not_there, same_text, slips
 from states.connection import Recruiter
 
 OURS = Recruiter(name="Northwind ATS", email="ats+q7kd2m@inbound.example")
@@ -72,6 +72,20 @@ def test_a_slip_is_told_before_the_right_name() -> None:
 def test_strangers_are_not_near() -> None:
     """Other people's recruiters, and entries without anything, give no hint."""
     assert close(OURS, [("", ""), ("Jane", "jane@acme.example"), ("Other", "ats+zzzz99@inbound.example")]) is None
+
+
+def test_our_own_email_is_no_slip() -> None:
+    """The e-mail itself, also in capitals, is not one that is almost ours."""
+    assert close(OURS, [("Any", OURS.email), ("Other", OURS.email.upper())]) is None
+
+
+def test_a_list_without_an_end_is_compared_for_a_while_only() -> None:
+    """So many e-mails are compared letter by letter and no more; the right name is found wherever it stands."""
+    crowd = [("Jane", "jane@acme.example")] * (MOST_COMPARED - 1)
+    almost = ("Any", "ats+q7kd2n@inbound.example")
+    assert "almost" in (close(OURS, [*crowd, almost]) or "")
+    assert close(OURS, [*crowd, crowd[0], almost]) is None
+    assert "another e-mail" in (close(OURS, [*crowd, *crowd, ("Northwind ATS", "x@y.example")]) or "")
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.emails() | st.text(max_size=40))))

@@ -311,6 +311,24 @@ async def test_what_waits_behind_a_failure_is_due_with_it(linker: Linker, clock:
     assert due[0] > clock.now()
 
 
+@pytest.mark.parametrize(("days", "told"), [(6.9, STORY[1:]), (7, [])])
+async def test_what_waited_behind_a_dead_letter_has_a_week_of_its_own(
+    linker: Linker, clock: SettableClock, days: float, told: list[str]
+) -> None:
+    """Until then it could not be told, whoever was there: the time in which it waited is not counted."""
+    bad, good = Ears(RuntimeError("never")), Ears()
+    linker.on("opened")(bad.listen)
+    await accepted(linker)
+    await linker.deliver()
+    clock.advance(seconds=GIVE_UP_AFTER.total_seconds())
+    await linker.deliver()
+    clock.advance(days=days)
+    for name in STORY[1:]:
+        linker.on(name)(good.listen)
+    await linker.deliver()
+    assert good.types == told
+
+
 async def test_a_slow_handler_holds_up_its_own_connection_only(linker: Linker) -> None:
     """While one is being called, the others are told, written down, and their next announcements told too."""
     go_on, ears = asyncio.Event(), Ears()

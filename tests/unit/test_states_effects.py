@@ -68,7 +68,8 @@ def assert_calm(connection: Connection) -> None:
 @pytest.mark.parametrize("state", [AWAITING_TOKEN, FAILED])
 def test_a_submitted_token_is_verified_at_once(state: ConnectionState) -> None:
     """The candidate is kept beside the token, owed now, and what was wrong before is not shown any more."""
-    wrong = {"problem": a_problem(ProblemCode.TOKEN_REFUSED), "attempts": 4}
+    refused = a_problem(ProblemCode.TOKEN_REFUSED)
+    wrong = {"problem": refused, "replacement_problem": refused, "attempts": 4}
     after = move(a_connection(state, token=TOKEN, **wrong), happened.TokenSubmitted(ANOTHER))
     assert (after.candidate, after.token, after.subdomain) == (ANOTHER, TOKEN, ANOTHER.subdomain)
     assert (after.due_at, after.deadline) == (NOW, NOW + TIMING.token_within)

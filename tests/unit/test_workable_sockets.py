@@ -18,9 +18,18 @@ from pydantic import SecretStr
 
 from linker.errors import OurFault
 from linker.workable import Timeouts, WorkableClient, build_http
+from linker.workable.facts import ACCOUNT, ACCOUNTS
 from linker.workable.transport import Kind
 from states.connection import Recruiter
-from states.verdicts import NotUnderstood, OverLimit, RecruiterNotSeen, RecruiterSeen, Unavailable, Verdict
+from states.verdicts import (
+    NotUnderstood,
+    OverLimit,
+    RecruiterNotSeen,
+    RecruiterSeen,
+    Unavailable,
+    Verdict,
+    WrongAccount,
+)
 from tests.unit.workable_helpers import NOON, OURS, TOKEN, FakeWorkable, SettableClock
 
 CANARY = TOKEN.get_secret_value()
@@ -348,3 +357,17 @@ async def test_a_slow_extra_does_not_undo_a_verdict() -> None:
         client = WorkableClient(http, url_template=template, timeouts=Timeouts(read=30, total=0.5))
         answer = await client.look("acme", TOKEN, Recruiter(name="N", email="n@x.example"))
     assert isinstance(answer.verdict, RecruiterNotSeen)
+
+
+async def test_names_that_do_not_come_do_not_undo_a_mismatch() -> None:
+    """If the time runs out while the token's accounts are asked for, the account stays the wrong one."""
+    mismatch = good(b'{"error": "Request subdomain does not match account subdomain"}').replace(b"200 OK", b"422 No")
+
+    async def only_the_account(writer: asyncio.StreamWriter) -> None:
+        await (say(writer, mismatch) if len(heard) == 1 else silent(writer))
+
+    async with speaking(only_the_account) as (template, heard), build_http() as http:
+        client = WorkableClient(http, url_template=template, timeouts=Timeouts(read=30, total=0.5))
+        answer = await client.verify("acme", TOKEN)
+    assert answer.verdict == WrongAccount()
+    assert [made["call"] for made in answer.evidence["calls"]] == [ACCOUNT, ACCOUNTS]
