@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from linker.cli.endings import DONE, INTERRUPTED, PIPE_CLOSED, USAGE, with_error
+from linker.cli.endings import DONE, INTERRUPTED, PIPE_CLOSED, TERMINATED, USAGE, Terminated, with_error
 from linker.cli.screen import PipeClosed, let_go_of_stdout, tolerate_any_character, with_all_streams
 from linker.cli.version import version
 
@@ -146,6 +146,8 @@ def _run(arguments: list[str]) -> int:
         raise
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except Terminated:
+        return TERMINATED
     except Exception as error:  # noqa: BLE001 - whatever it is, nobody gets a traceback
         if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed already
             return USAGE
