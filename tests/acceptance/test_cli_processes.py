@@ -270,6 +270,27 @@ def test_a_reader_that_has_gone_is_no_error(linker: Terminal, arguments: tuple[s
     assert err == ""
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", ["db current", "states --format mermaid", "keys new", "sandbox --port 0", "--version"]
+)
+def test_output_that_cannot_be_written_is_told_once(
+    linker: Terminal, arguments: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk every command ends with 2, and says in one line that what it did is done."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with open("/dev/full", "w") as full, linker.started(*arguments.split(), stdout=full) as process:
+        err = process.stderr.read()
+        assert process.wait(PATIENCE) == 2
+    assert (err.count("\n"), "No space left" in err, "is done" in err) == (1, True, True)
+
+
+def test_lost_output_is_an_error_of_its_own(linker: Terminal) -> None:
+    """Machines are not told that their input was bad."""
+    with open("/dev/full", "w") as full, linker.started("states", "--json", stdout=full) as process:
+        assert json.loads(process.stderr.read())["error"]["code"] == "output_lost"
+
+
 def test_the_sandbox_says_how_to_use_it_and_ends_on_a_signal(linker: Terminal) -> None:
     """`linker sandbox` prints the address to set, its page and its tokens, and serves until SIGINT."""
     with linker.started("sandbox", "--port", "0", "--no-limit") as process:
