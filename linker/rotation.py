@@ -7,7 +7,7 @@ holds its lease, so a worker never loses the answer that it is waiting for; leas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -54,7 +54,7 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
 
     Raises:
         BadSettings: there is no key, or a key that tokens are sealed with is not set. Nothing was changed.
-        SealBroken: a token does not open; all others were sealed again.
+        SealBroken: some tokens do not open, and are named; all others were sealed again.
         Busy: some rows were held by workers all the time; all others were done.
     """
     sealer = Sealer(settings.secret_keys)
@@ -78,6 +78,14 @@ def _refuse_missing(missing: frozenset[str]) -> None:
         )
 
 
+def _told(rotated: Rotated, broken: Collection[str]) -> str:
+    return (
+        f"Tokens sealed again: {rotated.resealed}; sealed with the newest key before: {rotated.already}. "
+        f"The tokens of these connections do not open: {', '.join(sorted(broken))}. "
+        "Keep the old key until these are unlinked or given a new token."
+    )
+
+
 class _Rotation:
     def __init__(self, database: Database, sealer: Sealer, clock: Clock, progress: Progress) -> None:
         self._database = database
@@ -85,7 +93,7 @@ class _Rotation:
         self._clock = clock
         self._progress = progress
         self._rotated = Rotated()
-        self._broken: dict[str, SealBroken] = {}
+        self._broken: set[str] = set()
 
     async def run(self) -> Rotated:
         self._rotated.already, total = await self._database.read(self._counts)
@@ -96,8 +104,8 @@ class _Rotation:
             await asyncio.sleep(PAUSE)
         else:
             raise Busy("Workers held some connections all the time; all others were done. Run it again.")
-        for broken in self._broken.values():
-            raise broken
+        if self._broken:
+            raise SealBroken(_told(self._rotated, self._broken))
         return self._rotated
 
     async def _pass(self, total: int) -> None:
@@ -122,8 +130,8 @@ class _Rotation:
                     token = self._sealer.open(row[sealed], bound_to=row["id"])
                     changes[sealed] = self._sealer.seal(token, bound_to=row["id"])
                     changes[key_id] = key_id_of(changes[sealed])
-        except SealBroken as broken:
-            self._broken[row["id"]] = broken
+        except SealBroken:
+            self._broken.add(row["id"])
             return 0
         unchanged = (CONNECTION.c.id == row["id"], CONNECTION.c.version == row["version"])
         written = update(CONNECTION).where(*unchanged).values(**changes, version=row["version"] + 1)
@@ -145,7 +153,7 @@ class _Rotation:
 
     def _left(self, transaction: Transaction) -> bool:
         """True if something is left that we could still do."""
-        query = select(CONNECTION.c.id).where(self._old(), CONNECTION.c.id.not_in(list(self._broken))).limit(1)
+        query = select(CONNECTION.c.id).where(self._old(), CONNECTION.c.id.not_in(self._broken)).limit(1)
         return transaction.execute(query).first() is not None
 
 

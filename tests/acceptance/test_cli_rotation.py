@@ -81,16 +81,18 @@ async def test_what_a_worker_holds_is_left_to_it(database_url: str) -> None:
         assert await rotate_keys(settings(database_url, NEW, OLD), clock=clock) == Rotated(resealed=1, already=1)
 
 
-async def test_a_token_that_does_not_open_harms_no_other(sqlite_url: str) -> None:
-    """A damaged token ends the rotation with an error that names its row, after all others were done."""
+async def test_tokens_that_do_not_open_harm_no_other(sqlite_url: str) -> None:
+    """Damaged tokens end the rotation with an error that names them all, what was done, and what to do."""
     clock = SettableClock()
     async with linker(sqlite_url, clock, OLD) as before:
-        broken, _, _ = await waiting(before, 3)
+        *broken, _ = await waiting(before, 3)
     database = Database(sqlite_url)
-    swap = CONNECTION.update().where(CONNECTION.c.id == broken)
-    database.write_here(lambda transaction: transaction.execute(swap.values(token_sealed=f"v1.{'0' * 8}.x")))
+    swap = CONNECTION.update().where(CONNECTION.c.id.in_(broken)).values(token_sealed=f"v1.{'0' * 8}.x")
+    database.write_here(lambda transaction: transaction.execute(swap))
     database.close()
-    with pytest.raises(SealBroken, match=broken):
-        await rotate_keys(settings(sqlite_url, NEW, OLD), clock=clock)
-    with pytest.raises(SealBroken, match=broken):
-        await rotate_keys(settings(sqlite_url, NEW, OLD), clock=clock)
+    for resealed, already in ((1, 0), (0, 1)):
+        with pytest.raises(SealBroken) as told:
+            await rotate_keys(settings(sqlite_url, NEW, OLD), clock=clock)
+        assert f"sealed again: {resealed}; sealed with the newest key before: {already}." in str(told.value)
+        assert ", ".join(broken) in str(told.value)
+        assert "Keep the old key" in str(told.value)
