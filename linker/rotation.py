@@ -20,6 +20,7 @@ from linker import schema
 from linker.database import Database
 from linker.errors import BadSettings, Busy, SealBroken
 from linker.ports import Clock, SystemClock
+from linker.reading import open_database
 from linker.rows import CONNECTION
 from linker.sealing import Sealer, key_id_of
 from linker.settings import Settings
@@ -58,15 +59,10 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
         Busy: some rows were held by workers all the time; all others were done.
     """
     sealer = Sealer(settings.secret_keys)
-    database = Database(settings.database_url)
-    try:
-        store = SqlStore(database)
-        await store.open()
-        _refuse_missing(await store.key_ids() - sealer.key_ids)
+    async with open_database(settings) as database:
+        _refuse_missing(await SqlStore(database).key_ids() - sealer.key_ids)
         rotation = _Rotation(database, sealer, clock or SystemClock(), progress or (lambda done, total: None))
         return await rotation.run()
-    finally:
-        database.close()
 
 
 def _refuse_missing(missing: frozenset[str]) -> None:

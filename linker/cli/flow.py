@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
+from linker.cli.archive import settings
 from linker.cli.cards import card
 from linker.cli.endings import DONE, after_asking
-from linker.cli.house import settings, with_linker
+from linker.cli.house import with_linker
 from linker.cli.options import Actor, Id, Json, day, pairs
 from linker.cli.screen import Screen
 from linker.errors import BadInput

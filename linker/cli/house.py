@@ -1,4 +1,4 @@
-"""What commands work with: the settings, and an open linker."""
+"""An open linker, for commands that need keys and ask Workable."""
 
 from __future__ import annotations
 
@@ -8,19 +8,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from linker.cli import logs
+from linker.cli.archive import settings
 from linker.cli.endings import Terminated
 from linker.host import Linker
-from linker.settings import Settings, load_settings
 
 T = TypeVar("T")
-
-
-def settings() -> Settings:
-    """The settings of this process; logging follows them from here on. Raises BadSettings."""
-    loaded = load_settings()
-    logs.follow(loaded)
-    return loaded
 
 
 def with_linker(work: Callable[[Linker], Awaitable[T]], linker: Linker | None = None) -> T:
