@@ -17,9 +17,10 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, func, or_, select, update
 
 from linker import schema
+from linker.clocks import shared_clock
 from linker.database import Database
 from linker.errors import BadSettings, Busy, SealBroken
-from linker.ports import Clock, SystemClock
+from linker.ports import Clock
 from linker.reading import open_database
 from linker.rows import CONNECTION
 from linker.sealing import Sealer, key_id_of
@@ -51,7 +52,7 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
     Args:
         settings: where the tokens are, and all keys that they are sealed with, newest first.
         progress: told how many tokens are done and how many there are to do.
-        clock: takes the place of the machine's clock.
+        clock: takes the place of the clock that all workers share.
 
     Raises:
         BadSettings: there is no key, or a key that tokens are sealed with is not set. Nothing was changed.
@@ -61,7 +62,7 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
     sealer = Sealer(settings.secret_keys)
     async with open_database(settings) as database:
         _refuse_missing(await SqlStore(database).key_ids() - sealer.key_ids)
-        rotation = _Rotation(database, sealer, clock or SystemClock(), progress or (lambda done, total: None))
+        rotation = _Rotation(database, sealer, clock, progress or (lambda done, total: None))
         return await rotation.run()
 
 
@@ -83,7 +84,7 @@ def _told(rotated: Rotated, broken: Collection[str]) -> str:
 
 
 class _Rotation:
-    def __init__(self, database: Database, sealer: Sealer, clock: Clock, progress: Progress) -> None:
+    def __init__(self, database: Database, sealer: Sealer, clock: Clock | None, progress: Progress) -> None:
         self._database = database
         self._sealer = sealer
         self._clock = clock
@@ -94,7 +95,7 @@ class _Rotation:
     async def run(self) -> Rotated:
         self._rotated.already, total = await self._database.read(self._counts)
         for _ in range(ROUNDS):
-            await self._pass(total)
+            await self._pass(self._clock or await shared_clock(self._database), total)
             if not await self._database.read(self._left):
                 break
             await asyncio.sleep(PAUSE)
@@ -104,17 +105,17 @@ class _Rotation:
             raise SealBroken(_told(self._rotated, self._broken))
         return self._rotated
 
-    async def _pass(self, total: int) -> None:
+    async def _pass(self, clock: Clock, total: int) -> None:
         """One pass over what is sealed with another key and held by nobody, in the order of the ids."""
         last: str | None = ""
         while last is not None:
-            last, done = await self._database.write(partial(self._batch, after=last))
+            last, done = await self._database.write(partial(self._batch, now=clock.now(), after=last))
             self._rotated.resealed += done
             self._progress(self._rotated.resealed, total)
 
-    def _batch(self, transaction: Transaction, after: str) -> tuple[str | None, int]:
+    def _batch(self, transaction: Transaction, *, now: datetime, after: str) -> tuple[str | None, int]:
         """Write one batch; gives the last id that was looked at (None: there was none) and how many tokens it were."""
-        rows = transaction.execute(_free(self._old(), self._clock.now(), after)).mappings().all()
+        rows = transaction.execute(_free(self._old(), now, after)).mappings().all()
         done = sum(self._reseal(transaction, dict(row)) for row in rows)
         return (rows[-1]["id"] if rows else None), done
 

@@ -15,8 +15,8 @@ from linker.cli.bars import bar
 from linker.cli.endings import DONE
 from linker.cli.options import Json
 from linker.cli.screen import Screen
+from linker.clocks import shared_clock
 from linker.messages import moment
-from linker.ports import SystemClock
 from linker.pruning import Progress, Pruned, Pruning
 from linker.reading import open_database
 
@@ -40,7 +40,7 @@ def prune(
 async def _pruned(dry_run: bool, progress: Progress) -> tuple[Pruned, dict[str, datetime]]:
     given = settings()
     async with open_database(given) as database:
-        pruning = Pruning(database, given, SystemClock())
+        pruning = Pruning(database, given, await shared_clock(database))
         return await (pruning.foresee() if dry_run else pruning.run(progress)), pruning.before
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from pydantic import SecretStr
 
 from linker import Busy, Linker, SealBroken, Settings, new_key, rotation
 from linker.database import Database
-from linker.ports import Lease
+from linker.ports import Lease, SystemClock
 from linker.rotation import Rotated, rotate_keys
 from linker.rows import CONNECTION
 from linker.schema import upgrade
@@ -79,6 +82,25 @@ async def test_what_a_worker_holds_is_left_to_it(database_url: str) -> None:
         assert (await before.get(free)).version > 0
         await before._store.release([held], Lease(holder="a-worker", until=until))
         assert await rotate_keys(settings(database_url, NEW, OLD), clock=clock) == Rotated(resealed=1, already=1)
+
+
+async def test_leases_are_judged_by_the_clock_that_all_share(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL, a machine whose clock is five minutes ahead leaves to a worker what the worker holds."""
+    upgrade(database := Database(postgres_url))
+    database.close()
+    async with Linker(settings(postgres_url, OLD), workable=ScriptedWorkable()) as before:
+        [held] = await waiting(before, 1)
+        until = before.clock.now() + timedelta(minutes=1)
+        claimed = await before._store.claim(held, now=before.clock.now(), lease=Lease(holder="a-worker", until=until))
+        assert claimed is not None
+        ahead = timedelta(minutes=5)
+        monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + ahead)
+        monkeypatch.setattr("linker.clocks.time.time", lambda now=time.time: now() + ahead.total_seconds())
+        with pytest.raises(Busy):
+            await rotate_keys(settings(postgres_url, NEW, OLD))
+        assert (await before.get(held)).version == claimed.version
 
 
 async def test_tokens_that_do_not_open_harm_no_other(sqlite_url: str) -> None:
