@@ -136,6 +136,9 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do(linker: Terminal, tmp_pat
     assert no_folder.code == 5
     unreachable = linker("doctor", "--json", workable_url="http://127.0.0.1:9/{subdomain}")
     assert (unreachable.code, checks(unreachable)["workable"]["status"]) == (5, "failed")
+    no_template = linker("doctor", "--offline", "--json", workable_url="https://{subdomain}.workable.com/?a")
+    assert (no_template.code, checks(no_template)["workable"]["status"]) == (2, "failed")
+    assert "LINKER_WORKABLE_URL" in checks(no_template)["workable"]["said"]
     assert linker("doctor", "--json", sweep_seconds="often").code == 2
     connection_id = linker.opened()
     with sqlite3.connect(tmp_path / "linker.db") as database:
