@@ -16,7 +16,7 @@ from linker.cli.cards import WIDE, plain_table
 from linker.cli.endings import DONE, TRY_AGAIN
 from linker.cli.house import with_linker
 from linker.cli.human import relative
-from linker.cli.options import Actor, Json, text
+from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
 from linker.cli.screen import Screen
 from linker.errors import BadInput
 from linker.host import Linker
@@ -53,7 +53,7 @@ def list_(
     dead: Annotated[bool, typer.Option("--dead", help="Those that were given up.")] = False,
     pending: Annotated[bool, typer.Option("--pending", help="Those that are still to be delivered.")] = False,
     lapsed: Annotated[bool, typer.Option("--lapsed", help="Those that nobody was there to take for a week.")] = False,
-    connection: Annotated[str | None, typer.Option(metavar="ID", help="Only of this connection.")] = None,
+    connection: OfConnection = None,
     to: To = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = MOST,
     as_json: Json = False,
@@ -180,7 +180,7 @@ class _Failures(Unobserved):
 
 
 def _ids(given: list[str] | None, all_dead: bool) -> list[str]:
-    ids = list(dict.fromkeys(each.strip() for each in given or []))
+    ids = list(dict.fromkeys(pasted_id(each, what="announcement", shown_by="outbox list") for each in given or []))
     if bool(ids) is all_dead:
         cause = "give announcements or --all-dead, and not both." if all_dead else "no announcement is named."
         raise BadInput("id", cause, "`linker outbox list` shows them.")
