@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 
 from linker.database import Database
+from linker.ports import Clock, SystemClock
 
 
 class DatabaseClock:
@@ -36,3 +37,16 @@ class DatabaseClock:
         )
         self._read = told.timestamp()
         self._read_at = (asked_at + time.monotonic()) / 2
+
+
+async def shared_clock(database: Database) -> Clock:
+    """The clock of all who work on this database, read just now: the server's; of an SQLite file the machine's.
+
+    Raises:
+        StoreUnavailable: the server cannot be reached.
+    """
+    if database.is_sqlite:
+        return SystemClock()
+    clock = DatabaseClock(database)
+    await clock.read()
+    return clock

@@ -1,4 +1,4 @@
-"""The store alone, for whoever only reads: needs no keys and no network, and imports little."""
+"""The database alone, for whoever needs no keys and no network: imports little."""
 
 from __future__ import annotations
 
@@ -19,10 +19,3 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         yield database
     finally:
         database.close()
-
-
-@asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[SqlStore]:
-    """Open the store, and close it afterwards. Raises StoreUnavailable, SchemaMismatch."""
-    async with open_database(settings) as database:
-        yield SqlStore(database)

@@ -7,7 +7,7 @@ holds its lease, so a worker never loses the answer that it is waiting for; leas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,9 +17,11 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, func, or_, select, update
 
 from linker import schema
+from linker.clocks import shared_clock
 from linker.database import Database
 from linker.errors import BadSettings, Busy, SealBroken
-from linker.ports import Clock, SystemClock
+from linker.ports import Clock
+from linker.reading import open_database
 from linker.rows import CONNECTION
 from linker.sealing import Sealer, key_id_of
 from linker.settings import Settings
@@ -50,23 +52,18 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
     Args:
         settings: where the tokens are, and all keys that they are sealed with, newest first.
         progress: told how many tokens are done and how many there are to do.
-        clock: takes the place of the machine's clock.
+        clock: takes the place of the clock that all workers share.
 
     Raises:
         BadSettings: there is no key, or a key that tokens are sealed with is not set. Nothing was changed.
-        SealBroken: a token does not open; all others were sealed again.
+        SealBroken: some tokens do not open, and are named; all others were sealed again.
         Busy: some rows were held by workers all the time; all others were done.
     """
     sealer = Sealer(settings.secret_keys)
-    database = Database(settings.database_url)
-    try:
-        store = SqlStore(database)
-        await store.open()
-        _refuse_missing(await store.key_ids() - sealer.key_ids)
-        rotation = _Rotation(database, sealer, clock or SystemClock(), progress or (lambda done, total: None))
+    async with open_database(settings) as database:
+        _refuse_missing(await SqlStore(database).key_ids() - sealer.key_ids)
+        rotation = _Rotation(database, sealer, clock, progress or (lambda done, total: None))
         return await rotation.run()
-    finally:
-        database.close()
 
 
 def _refuse_missing(missing: frozenset[str]) -> None:
@@ -78,39 +75,47 @@ def _refuse_missing(missing: frozenset[str]) -> None:
         )
 
 
+def _told(rotated: Rotated, broken: Collection[str]) -> str:
+    return (
+        f"Tokens sealed again: {rotated.resealed}; sealed with the newest key before: {rotated.already}. "
+        f"The tokens of these connections do not open: {', '.join(sorted(broken))}. "
+        "Keep the old key until these are unlinked or given a new token."
+    )
+
+
 class _Rotation:
-    def __init__(self, database: Database, sealer: Sealer, clock: Clock, progress: Progress) -> None:
+    def __init__(self, database: Database, sealer: Sealer, clock: Clock | None, progress: Progress) -> None:
         self._database = database
         self._sealer = sealer
         self._clock = clock
         self._progress = progress
         self._rotated = Rotated()
-        self._broken: dict[str, SealBroken] = {}
+        self._broken: set[str] = set()
 
     async def run(self) -> Rotated:
         self._rotated.already, total = await self._database.read(self._counts)
         for _ in range(ROUNDS):
-            await self._pass(total)
+            await self._pass(self._clock or await shared_clock(self._database), total)
             if not await self._database.read(self._left):
                 break
             await asyncio.sleep(PAUSE)
         else:
             raise Busy("Workers held some connections all the time; all others were done. Run it again.")
-        for broken in self._broken.values():
-            raise broken
+        if self._broken:
+            raise SealBroken(_told(self._rotated, self._broken))
         return self._rotated
 
-    async def _pass(self, total: int) -> None:
+    async def _pass(self, clock: Clock, total: int) -> None:
         """One pass over what is sealed with another key and held by nobody, in the order of the ids."""
         last: str | None = ""
         while last is not None:
-            last, done = await self._database.write(partial(self._batch, after=last))
+            last, done = await self._database.write(partial(self._batch, now=clock.now(), after=last))
             self._rotated.resealed += done
             self._progress(self._rotated.resealed, total)
 
-    def _batch(self, transaction: Transaction, after: str) -> tuple[str | None, int]:
+    def _batch(self, transaction: Transaction, *, now: datetime, after: str) -> tuple[str | None, int]:
         """Write one batch; gives the last id that was looked at (None: there was none) and how many tokens it were."""
-        rows = transaction.execute(_free(self._old(), self._clock.now(), after)).mappings().all()
+        rows = transaction.execute(_free(self._old(), now, after)).mappings().all()
         done = sum(self._reseal(transaction, dict(row)) for row in rows)
         return (rows[-1]["id"] if rows else None), done
 
@@ -122,8 +127,8 @@ class _Rotation:
                     token = self._sealer.open(row[sealed], bound_to=row["id"])
                     changes[sealed] = self._sealer.seal(token, bound_to=row["id"])
                     changes[key_id] = key_id_of(changes[sealed])
-        except SealBroken as broken:
-            self._broken[row["id"]] = broken
+        except SealBroken:
+            self._broken.add(row["id"])
             return 0
         unchanged = (CONNECTION.c.id == row["id"], CONNECTION.c.version == row["version"])
         written = update(CONNECTION).where(*unchanged).values(**changes, version=row["version"] + 1)
@@ -145,7 +150,7 @@ class _Rotation:
 
     def _left(self, transaction: Transaction) -> bool:
         """True if something is left that we could still do."""
-        query = select(CONNECTION.c.id).where(self._old(), CONNECTION.c.id.not_in(list(self._broken))).limit(1)
+        query = select(CONNECTION.c.id).where(self._old(), CONNECTION.c.id.not_in(self._broken)).limit(1)
         return transaction.execute(query).first() is not None
 
 

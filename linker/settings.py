@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from linker.errors import BadSettings
@@ -142,6 +142,14 @@ class Settings(BaseSettings):
     keep_announcements: Keep = timedelta(days=30)
     #: How long unlinked connections are kept, or `forever`. They hold names, and no token any more.
     keep_closed: Keep = timedelta(days=400)
+
+    @field_validator("poll_last", "backoff_last")
+    @classmethod
+    def _at_least_the_first(cls, last: timedelta, given: ValidationInfo) -> timedelta:
+        name = str(given.field_name).replace("last", "first")
+        if name in given.data and last < given.data[name]:
+            raise ValueError(f"must not be shorter than {PREFIX}{name.upper()}")
+        return last
 
     @property
     def timing(self) -> Timing:

@@ -15,8 +15,15 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from linker.cli.endings import DONE, INTERRUPTED, PIPE_CLOSED, USAGE, with_error
-from linker.cli.screen import PipeClosed, let_go_of_stdout, tolerate_any_character, with_all_streams
+from linker.cli.endings import DONE, INTERRUPTED, PIPE_CLOSED, TERMINATED, USAGE, Terminated, with_error
+from linker.cli.screen import (
+    OutputLost,
+    PipeClosed,
+    let_go_of_stdout,
+    stdout_with_named_troubles,
+    tolerate_any_character,
+    with_all_streams,
+)
 from linker.cli.version import version
 
 
@@ -131,21 +138,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with_all_streams()
     tolerate_any_character()
     try:
-        code = _run(given)
-        sys.stdout.flush()
+        with stdout_with_named_troubles():
+            code = _run(given)
+            sys.stdout.flush()
+            return code
     except (PipeClosed, BrokenPipeError):
         let_go_of_stdout()
         return PIPE_CLOSED
-    return code
+    except OutputLost as lost:
+        let_go_of_stdout()
+        return with_error(lost, as_json="--json" in given)
 
 
 def _run(arguments: list[str]) -> int:
     try:
         ended = typer.main.get_command(app).main(arguments, prog_name="linker", standalone_mode=False)
-    except PipeClosed:
+    except (PipeClosed, OutputLost):
         raise
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except Terminated:
+        return TERMINATED
     except Exception as error:  # noqa: BLE001 - whatever it is, nobody gets a traceback
         if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed already
             return USAGE

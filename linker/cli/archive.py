@@ -1,4 +1,4 @@
-"""The database alone, for commands that need no keys and no network: little to import."""
+"""The settings and the database alone, for commands that need no keys and no network: little to import."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from linker.cli import logs
+from linker.database import Database
 from linker.letters import Letters
-from linker.reading import open_database, open_store
-from linker.settings import load_settings
+from linker.reading import open_database
+from linker.settings import Settings, load_settings
 from linker.store import SqlStore
 
 T = TypeVar("T")
 
 
-def with_store(work: Callable[[SqlStore], Awaitable[T]]) -> T:
-    """Do something with the open store, and close it. Raises BadSettings, StoreUnavailable, SchemaMismatch."""
-    settings = load_settings()
-    logs.follow(settings)
+def settings() -> Settings:
+    """The settings of this process; logging follows them from here on. Raises BadSettings."""
+    loaded = load_settings()
+    logs.follow(loaded)
+    return loaded
+
+
+def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    """Do something with the open database, and close it. Raises BadSettings, StoreUnavailable, SchemaMismatch."""
 
     async def opened() -> T:
-        async with open_store(settings) as store:
-            return await work(store)
+        async with open_database(settings()) as database:
+            return await work(database)
 
     return asyncio.run(opened())
+
+
+def with_store(work: Callable[[SqlStore], Awaitable[T]]) -> T:
+    """Do something with the connections, as `with_database` does."""
+    return with_database(lambda database: work(SqlStore(database)))
 
 
 def with_letters(work: Callable[[Letters], Awaitable[T]]) -> T:
-    """Do something with the letters of the outbox. Raises BadSettings, StoreUnavailable, SchemaMismatch."""
-    settings = load_settings()
-    logs.follow(settings)
-
-    async def opened() -> T:
-        async with open_database(settings) as database:
-            return await work(Letters(database))
-
-    return asyncio.run(opened())
+    """Do something with the letters of the outbox, as `with_database` does."""
+    return with_database(lambda database: work(Letters(database)))

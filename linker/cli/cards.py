@@ -13,12 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from linker.cli.human import both, clock, expiry, relative, span
+from linker.cli.screen import Screen
+from linker.messages import connection_json
 from states.connection import Connection, ConnectionState, Credential, Problem
 from states.history import Step
-from states.problems import PROBLEMS
 
 #: From this width on, tables have a line for each row.
 WIDE = 120
+#: Below this width, one thing stands below the other.
+NARROW = 80
 
 
 def state_text(state: ConnectionState) -> Text:
@@ -26,10 +29,16 @@ def state_text(state: ConnectionState) -> Text:
     return Text(state.value, style=f"state.{state.value}")
 
 
+def tell_connection(connection: Connection, as_json: bool) -> None:
+    """Print a connection as a command's result: as JSON, or as its card."""
+    Screen(as_json).tell(connection_json(connection), card(connection, datetime.now(UTC)))
+
+
 def card(c: Connection, now: datetime) -> RenderableType:
     """One connection: where it stands, who must act and what to do, what to copy, what comes next."""
     parts: list[RenderableType] = [_headline(c, now), _rows(_about(c, now))]
-    parts += [_problem(each, now) for each in (c.problem,) if each]
+    if c.problem:
+        parts.append(_problem(c.problem, now))
     if c.replacement_problem:
         parts.append(_problem(c.replacement_problem, now, "The new token was turned down; the one in use was kept."))
     parts += [_rows(section) for section in (_recruiter(c), _next(c, now)) if section]
@@ -83,7 +92,7 @@ def _token(held: Credential, now: datetime) -> str:
 
 def _problem(problem: Problem, now: datetime, above: str | None = None) -> RenderableType:
     """What is the matter, who must act, what to do."""
-    advice = PROBLEMS[problem.code]
+    advice = problem.advice
     message = Text.assemble(("! ", f"owner.{advice.owner.value}"), (advice.message, "title"))
     if problem.detail:
         message.append(f" {problem.detail}")
@@ -173,7 +182,7 @@ def _in_short(c: Connection) -> Text:
     problem = c.problem or c.replacement_problem
     if problem is None:
         return Text("-", style="quiet")
-    owner = PROBLEMS[problem.code].owner.value
+    owner = problem.advice.owner.value
     return Text.assemble(problem.code.value, (f" ({owner})", f"owner.{owner}"))
 
 
@@ -184,16 +193,15 @@ def _due_in_short(c: Connection, now: datetime) -> str:
 
 
 def history_table(steps: Sequence[Step], width: int) -> RenderableType:
-    """A connection's history. Where it is narrow, who did it and what was seen stand below the event."""
-    wide = width >= WIDE
-    table = plain_table("#", "at", "event", "state", *(["by", "what was seen"] if wide else []))
-    for column in (0, 1, 3):
-        table.columns[column].no_wrap = True
+    """A connection's history; the narrower it is, the more stands below the event."""
+    table = plain_table("#", *_columns(width))
+    for column in table.columns:
+        column.no_wrap = column.header in {"#", "at", "state"}
     table.columns[0].justify = "right"
     days = {step.at.astimezone(UTC).date() for step in steps}
     for step in steps:
         at = f"{step.at.astimezone(UTC):{'%H:%M:%S' if len(days) == 1 else '%Y-%m-%d %H:%M:%S'}}"
-        table.add_row(Text(str(step.seq)), Text(at), *(_wide_step(step) if wide else _narrow_step(step)))
+        table.add_row(str(step.seq), *_cells(step, at, width))
     table.caption = f"times of {days.pop()}, UTC" if len(days) == 1 else "times in UTC"
     if steps[0].seq > 1:
         table.caption += f"; what came before step {steps[0].seq} was pruned"
@@ -201,14 +209,20 @@ def history_table(steps: Sequence[Step], width: int) -> RenderableType:
     return table
 
 
-def _wide_step(step: Step) -> list[RenderableType]:
-    seen = Text("; ".join(details(step)), style="quiet")
-    return [Text(step.event, style="title"), _moved(step), Text(step.actor), seen]
+def _columns(width: int) -> tuple[str, ...]:
+    if width < NARROW:
+        return ("what happened",)
+    return ("at", "event", "state", *(("by", "what was seen") if width >= WIDE else ()))
 
 
-def _narrow_step(step: Step) -> list[RenderableType]:
-    below = "\n".join([step.actor, *details(step)])
-    return [Text.assemble((step.event, "title"), "\n", (below, "quiet")), _moved(step)]
+def _cells(step: Step, at: str, width: int) -> list[Text]:
+    event, moved = Text(step.event, style="title"), _moved(step)
+    if width >= WIDE:
+        return [Text(at), event, moved, Text(step.actor), Text("; ".join(details(step)), style="quiet")]
+    seen = Text("\n".join([step.actor, *details(step)]), style="quiet")
+    if width >= NARROW:
+        return [Text(at), Text("\n").join([event, seen]), moved]
+    return [Text("\n").join([event, Text(at), moved, seen])]
 
 
 def _moved(step: Step) -> Text:

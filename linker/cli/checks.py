@@ -32,7 +32,8 @@ from linker.sealing import Sealer
 from linker.settings import Settings, load_settings
 from linker.store import SqlStore
 from linker.webhooks import webhook_of
-from linker.workable import build_http
+from linker.workable import build_http, facts
+from linker.workable.addresses import Addresses
 from states.problems import PROBLEMS, ProblemOwner
 
 Mark = Literal["ok", "care", "failed"]
@@ -92,8 +93,13 @@ async def examine(*, offline: bool = False) -> AsyncIterator[Check]:
         yield check
     if (webhook := _webhook(settings)) is not None:
         yield webhook
+    try:
+        accounts = Addresses(settings.workable_url).of(facts.NO_ACCOUNT, facts.ACCOUNTS_PATH)
+    except LinkerError as error:
+        yield _error("workable", error)
+        return
     if not offline:
-        async for check in _workable(settings):
+        async for check in _workable(accounts):
             yield check
 
 
@@ -278,14 +284,13 @@ def _operators(transaction: Transaction) -> Check:
 # Workable
 
 
-async def _workable(settings: Settings) -> AsyncIterator[Check]:
+async def _workable(url: httpx.URL) -> AsyncIterator[Check]:
     """Ask which accounts no token reaches: Workable refuses that with 401, in JSON, and tells its time."""
-    url = settings.workable_url.replace("{subdomain}", "www") + "/spi/v3/accounts"
     try:
         async with build_http() as http:
             answer = await http.get(url, headers={"Accept": "application/json"}, timeout=10)
             now = datetime.now(UTC)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except (httpx.HTTPError, OSError) as error:
         said = f"{url} cannot be reached ({type(error.__cause__ or error).__name__})"
         yield failed("workable", said, "Check the network, a firewall, or LINKER_WORKABLE_URL.", TRY_AGAIN)
         return
@@ -294,7 +299,7 @@ async def _workable(settings: Settings) -> AsyncIterator[Check]:
         yield skew
 
 
-def _answered(url: str, answer: httpx.Response) -> Check:
+def _answered(url: httpx.URL, answer: httpx.Response) -> Check:
     kind = answer.headers.get("content-type", "no type").partition(";")[0]
     if answer.status_code == 401 and kind == "application/json":
         return ok("workable", f"{url} is reached, and refuses a call without a token as it should")

@@ -1,7 +1,7 @@
 """How a command ends: its exit code, and what it says on stderr when it could not do what it was asked for.
 
 0 done, or still waiting as told · 1 our fault · 2 usage or bad input · 3 not found · 4 refused, by Workable's verdict
-or by the law · 5 try again later · 130 interrupted · 141 whoever read the output has gone.
+or by the law · 5 try again later · 130 interrupted · 141 whoever read the output has gone · 143 terminated.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ REFUSED = 4
 TRY_AGAIN = 5
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+TERMINATED = 143
+
+
+class Terminated(Exception):
+    """SIGTERM came, and what was under way has been given back."""
+
 
 _BY_TROUBLE = {
     ProblemCode.WORKABLE_UNAVAILABLE: TRY_AGAIN,

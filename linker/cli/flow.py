@@ -5,22 +5,20 @@ from __future__ import annotations
 import getpass
 import sys
 import warnings
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from pydantic import SecretStr
 
-from linker.cli.cards import card
+from linker.cli.archive import settings
+from linker.cli.cards import tell_connection
 from linker.cli.endings import DONE, after_asking
-from linker.cli.house import settings, with_linker
+from linker.cli.house import with_linker
 from linker.cli.options import Actor, Id, Json, day, pairs
 from linker.cli.screen import Screen
 from linker.errors import BadInput
 from linker.host import Linker
 from linker.inputs import parse_subdomain
-from linker.messages import connection_json
-from states.connection import Connection
 
 app = typer.Typer()
 
@@ -39,8 +37,8 @@ def open(
 ) -> int:
     """Create a connection for one of your customers."""
     details = pairs("metadata", metadata or [])
-    created = with_linker(lambda linker: linker.create(owner=owner, metadata=details, actor=actor))
-    _tell(created, as_json)
+    connection = with_linker(lambda linker: linker.create(owner=owner, metadata=details, actor=actor))
+    tell_connection(connection, as_json)
     return DONE
 
 
@@ -72,7 +70,7 @@ def submit(
             ),
             linker,
         )
-    _tell(connection, as_json)
+    tell_connection(connection, as_json)
     return after_asking(connection, submitted=True)
 
 
@@ -85,12 +83,8 @@ def confirm(connection_id: Id, actor: Actor = "", as_json: Json = False) -> int:
     """
     with Screen(as_json).busy("Looking for the recruiter in Workable …"):
         connection = with_linker(lambda linker: linker.confirm_recruiter(connection_id, actor=actor))
-    _tell(connection, as_json)
+    tell_connection(connection, as_json)
     return after_asking(connection)
-
-
-def _tell(connection: Connection, as_json: bool) -> None:
-    Screen(as_json).tell(connection_json(connection), card(connection, datetime.now(UTC)))
 
 
 def read_token() -> SecretStr:

@@ -1,30 +1,48 @@
-"""What commands work with: the settings, an open linker, the store alone for reading."""
+"""An open linker, for commands that need keys and ask Workable."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from linker.cli import logs
+from linker.cli.archive import settings
+from linker.cli.endings import Terminated
 from linker.host import Linker
-from linker.settings import Settings, load_settings
 
 T = TypeVar("T")
 
 
-def settings() -> Settings:
-    """The settings of this process; logging follows them from here on. Raises BadSettings."""
-    loaded = load_settings()
-    logs.follow(loaded)
-    return loaded
-
-
 def with_linker(work: Callable[[Linker], Awaitable[T]], linker: Linker | None = None) -> T:
-    """Do something with an open linker, and close it. Raises what `Linker` raises."""
+    """Do something with an open linker, and close it. Raises what `Linker` raises, and Terminated."""
 
     async def opened() -> T:
-        async with linker or Linker(settings()) as entered:
-            return await work(entered)
+        with _cancelled_by_sigterm():
+            async with linker or Linker(settings()) as entered:
+                return await work(entered)
 
     return asyncio.run(opened())
+
+
+@contextmanager
+def _cancelled_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM cancel the task that is in the block, so that it gives its lease back. Raises Terminated."""
+    loop, task, told = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+    assert task is not None, "only a task can be in the block"
+
+    def cancel() -> None:
+        if not told.is_set():  # supervisors may tell it twice, and giving back takes its time
+            told.set()
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if told.is_set():
+            raise Terminated from None
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)

@@ -9,14 +9,13 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from linker.cli import logs
+from linker.cli.archive import settings
 from linker.cli.bars import bar
 from linker.cli.endings import DONE
 from linker.cli.options import Json
 from linker.cli.screen import Screen
 from linker.rotation import Rotated, rotate_keys
 from linker.sealing import new_key
-from linker.settings import load_settings
 from linker.webhooks import new_webhook_secret
 
 app = typer.Typer()
@@ -62,10 +61,8 @@ def rotate(as_json: Json = False) -> int:
     Safe to run again, and beside workers that have the new key already.
     """
     screen = Screen(as_json)
-    settings = load_settings()
-    logs.follow(settings)
     with bar(screen, "sealing again") as advance:
-        rotated = asyncio.run(rotate_keys(settings, advance))
+        rotated = asyncio.run(rotate_keys(settings(), advance))
     screen.tell({"resealed": rotated.resealed, "already": rotated.already}, _told(rotated))
     return DONE
 

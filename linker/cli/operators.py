@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from linker.cli.cards import card
+from linker.cli.cards import tell_connection
 from linker.cli.endings import DONE, INTERRUPTED, after_asking
 from linker.cli.house import with_linker
 from linker.cli.options import Actor, Id, Json, Reason
 from linker.cli.screen import Screen
-from linker.messages import connection_json
 from states import events as happened
-from states.connection import Connection
 
 app = typer.Typer()
 
@@ -33,9 +30,8 @@ def resume(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json:
 
 
 def _record(connection_id: str, event: happened.Event, reason: str | None, actor: str, as_json: bool) -> int:
-    _tell(
-        with_linker(lambda linker: linker.record(connection_id, lambda _: event, actor=actor, reason=reason)), as_json
-    )
+    connection = with_linker(lambda linker: linker.record(connection_id, lambda _: event, actor=actor, reason=reason))
+    tell_connection(connection, as_json)
     return DONE
 
 
@@ -44,7 +40,7 @@ def restart(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json
     """Let a failed connection go on, with the token that it holds or with a new one."""
     with Screen(as_json).busy("Going on with the connection …"):
         connection = with_linker(lambda linker: linker.restart(connection_id, actor=actor, reason=reason))
-    _tell(connection, as_json)
+    tell_connection(connection, as_json)
     return after_asking(connection)
 
 
@@ -60,9 +56,6 @@ def unlink(
     asking = not yes and not as_json and sys.stdin is not None and sys.stdin.isatty()
     if asking and not typer.confirm(f"Unlink {connection_id} for good, and wipe its token?", err=True):
         return INTERRUPTED
-    _tell(with_linker(lambda linker: linker.unlink(connection_id, actor=actor, reason=reason)), as_json)
+    connection = with_linker(lambda linker: linker.unlink(connection_id, actor=actor, reason=reason))
+    tell_connection(connection, as_json)
     return DONE
-
-
-def _tell(connection: Connection, as_json: bool) -> None:
-    Screen(as_json).tell(connection_json(connection), card(connection, datetime.now(UTC)))

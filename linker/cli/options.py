@@ -14,12 +14,16 @@ from linker.errors import BadInput, NotFound
 LONGEST = 500
 
 
-def _found_id(given: str) -> str:
-    """An id as people paste it; what cannot be one is not looked up."""
+def pasted_id(given: str, *, what: str = "connection", shown_by: str = "list") -> str:
+    """An id as people paste it. What cannot be one is not looked up: raises NotFound."""
     wanted = given.strip()
     if not (wanted.isascii() and wanted.isprintable() and wanted):
-        raise NotFound(wanted.encode("ascii", "backslashreplace").decode())
+        raise NotFound(wanted.encode("ascii", "backslashreplace").decode(), what=what, shown_by=shown_by)
     return wanted
+
+
+def _connection_id(given: str | None) -> str | None:
+    return None if given is None else pasted_id(given)
 
 
 def _wanted(context: typer.Context, given: bool) -> bool:
@@ -81,7 +85,12 @@ def pairs(field: str, given: list[str]) -> dict[str, str]:
     return found
 
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The connection, as `linker list` shows it.", callback=_found_id)]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="The connection, as `linker list` shows it.", callback=_connection_id)
+]
+OfConnection = Annotated[
+    str | None, typer.Option("--connection", metavar="ID", help="Only of this connection.", callback=_connection_id)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.", callback=_wanted)]
 Actor = Annotated[
     str,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,18 +11,19 @@ import typer
 from rich.text import Text
 
 from linker.announcements import HANDLERS, LANES, Lane
-from linker.cli.archive import with_letters
+from linker.cli.archive import settings, with_letters, with_store
 from linker.cli.cards import WIDE, plain_table
-from linker.cli.endings import DONE
+from linker.cli.endings import DONE, TRY_AGAIN
 from linker.cli.house import with_linker
 from linker.cli.human import relative
-from linker.cli.options import Actor, Json, text
+from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
 from linker.cli.screen import Screen
 from linker.errors import BadInput
+from linker.host import Linker
 from linker.letters import Letter, LetterState
 from linker.messages import moment
+from linker.observing import Fact, Note, Unobserved, Work
 from linker.outbox import GIVE_UP_AFTER
-from linker.settings import load_settings
 
 app = typer.Typer()
 outbox = typer.Typer(help="What the host was told and is still to be told.", no_args_is_help=True)
@@ -29,6 +31,9 @@ app.add_typer(outbox, name="outbox")
 
 #: How many letters are listed unless more are asked for.
 MOST = 50
+
+#: What becomes of a delivery that fails.
+FAILED = {"to_be_tried_again", "given_up"}
 
 STYLES = {
     LetterState.PENDING: "quiet",
@@ -48,7 +53,7 @@ def list_(
     dead: Annotated[bool, typer.Option("--dead", help="Those that were given up.")] = False,
     pending: Annotated[bool, typer.Option("--pending", help="Those that are still to be delivered.")] = False,
     lapsed: Annotated[bool, typer.Option("--lapsed", help="Those that nobody was there to take for a week.")] = False,
-    connection: Annotated[str | None, typer.Option(metavar="ID", help="Only of this connection.")] = None,
+    connection: OfConnection = None,
     to: To = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = MOST,
     as_json: Json = False,
@@ -60,6 +65,8 @@ def list_(
     wanted = _wanted(dead, pending, lapsed)
     lanes = {lane: wanted & _of_interest(lane, to) for lane in _lanes(to)}
     found = with_letters(lambda letters: letters.find(lanes, connection_id=connection, limit=limit))
+    if connection is not None and not found:
+        with_store(lambda store: store.get(connection))  # it may be that there is no such connection
     screen = Screen(as_json)
     if not found and not as_json:
         screen.note(Text("There is no such announcement.", style="quiet"))
@@ -84,7 +91,7 @@ def _wanted(dead: bool, pending: bool, lapsed: bool) -> frozenset[LetterState]:
 def _of_interest(lane: Lane, to: str | None) -> frozenset[LetterState]:
     """Where no webhook is set, what was never posted is no news."""
     every = frozenset(LetterState)
-    if lane is HANDLERS or to is not None or load_settings().webhook_url is not None:
+    if lane is HANDLERS or to is not None or settings().webhook_url is not None:
         return every
     return every - {LetterState.PENDING, LetterState.LAPSED}
 
@@ -141,19 +148,39 @@ def drop(
 
 @outbox.command()
 def deliver(as_json: Json = False) -> int:
-    """Deliver to the webhook what is due, once; a worker does it all the time."""
+    """Deliver to the webhook what is due, once; a worker does it all the time.
+
+    Ends with 5 if something could not be delivered: it is tried again, for three days.
+    """
     screen = Screen(as_json)
-    if load_settings().webhook_url is None:
+    given = settings()
+    if given.webhook_url is None:
         cause = "no webhook is set, and handlers are called by the host alone."
         raise BadInput("LINKER_WEBHOOK_URL", cause, "Set it, and LINKER_WEBHOOK_SECRET.")
+    failures = _Failures()
     with screen.busy("Delivering …"):
-        delivered = with_linker(lambda linker: linker.deliver())
-    screen.tell({"delivered": delivered}, Text(f"{delivered} delivered"))
-    return DONE
+        delivered = with_linker(lambda linker: linker.deliver(), Linker(given, observer=failures))
+    told = {"delivered": delivered, "failed": failures.number}
+    screen.tell(told, Text(", ".join(f"{number} {what}" for what, number in told.items())))
+    return TRY_AGAIN if failures.number else DONE
+
+
+class _Failures(Unobserved):
+    """Counts the deliveries that fail."""
+
+    number = 0
+
+    @contextmanager
+    def watch(self, work: Work, **facts: Fact) -> Iterator[Note]:
+        """Look at what becomes of a delivery."""
+        yield self._note
+
+    def _note(self, **facts: Fact) -> None:
+        self.number += facts.get("outcome") in FAILED
 
 
 def _ids(given: list[str] | None, all_dead: bool) -> list[str]:
-    ids = list(dict.fromkeys(each.strip() for each in given or []))
+    ids = list(dict.fromkeys(pasted_id(each, what="announcement", shown_by="outbox list") for each in given or []))
     if bool(ids) is all_dead:
         cause = "give announcements or --all-dead, and not both." if all_dead else "no announcement is named."
         raise BadInput("id", cause, "`linker outbox list` shows them.")

@@ -28,7 +28,7 @@ from linker.ports import Announcement
 from linker.sandbox import EVERYWHERE, Fault, World, seed
 from states.connection import Connection, ConnectionState
 from states.history import Step
-from states.problems import PROBLEMS, ProblemCode
+from states.problems import ProblemCode
 
 #: How long a viewer gets for reading a scene, and how long anything may take, in seconds.
 READING = 0.6
@@ -208,10 +208,9 @@ class Play:
         problem = connection.problem
         _require(problem is not None and problem.code is code, f"{code} was expected, and {problem} came")
         assert problem is not None
-        advice = PROBLEMS[problem.code]
+        advice = problem.advice
         field_ = f" (at the field {advice.field})" if advice.field else ""
-        said = f"{advice.message} {problem.detail}" if problem.detail else advice.message
-        self._say(Text.assemble((said, f"owner.{advice.owner.value}"), (field_, "quiet")))
+        self._say(Text.assemble((problem.message, f"owner.{advice.owner.value}"), (field_, "quiet")))
         self._say(Text.assemble((f"{advice.owner.value}: ", "label"), advice.action))
 
     async def _watch(self, meanwhile: str, arrived: Callable[[Connection], bool]) -> Connection:

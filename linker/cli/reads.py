@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from linker.cli.archive import with_store
-from linker.cli.cards import card, connections_table, history_table
+from linker.cli.cards import connections_table, history_table, tell_connection
 from linker.cli.endings import DONE
 from linker.cli.options import Id, Json, text
 from linker.cli.screen import Screen
@@ -23,8 +23,8 @@ app = typer.Typer()
 @app.command()
 def show(connection_id: Id, as_json: Json = False) -> int:
     """Show a connection: where it stands, who must act, what to do."""
-    found = with_store(lambda store: store.get(connection_id))
-    Screen(as_json).tell(connection_json(found), card(found, datetime.now(UTC)))
+    connection = with_store(lambda store: store.get(connection_id))
+    tell_connection(connection, as_json)
     return DONE
 
 

@@ -17,8 +17,9 @@ import typer
 from rich.text import Text
 
 from linker.cli import logs
+from linker.cli.archive import settings
 from linker.cli.endings import DONE
-from linker.cli.house import settings, with_linker
+from linker.cli.house import with_linker
 from linker.cli.options import Json
 from linker.cli.screen import Screen
 from linker.cli.version import version

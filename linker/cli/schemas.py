@@ -1,30 +1,22 @@
-"""`linker db`: the schema's revision, and housekeeping."""
+"""`linker db`: the schema's revision; what is too old is in `housekeeping`."""
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from alembic.script import ScriptDirectory
 from rich.text import Text
 
 from linker import schema
-from linker.cli import logs
-from linker.cli.bars import bar
+from linker.cli.archive import settings
 from linker.cli.endings import DONE
+from linker.cli.housekeeping import prune
 from linker.cli.options import Json
 from linker.cli.screen import Screen
 from linker.database import Database
-from linker.messages import moment
 from linker.migrations import HEAD
-from linker.ports import SystemClock
-from linker.pruning import Progress, Pruned, Pruning
-from linker.reading import open_database
-from linker.settings import load_settings
 
 app = typer.Typer()
 db = typer.Typer(help="The database: its schema's revision, and what is too old.", no_args_is_help=True)
@@ -69,47 +61,11 @@ def current(as_json: Json = False) -> int:
     return DONE
 
 
-@db.command()
-def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
-    as_json: Json = False,
-) -> int:
-    """Take away what is older than the settings keep: steps, announcements, unlinked connections.
-
-    Run it once a day. Nobody waits for it, and it can be ended at any moment: the next run goes on.
-    """
-    screen = Screen(as_json)
-    with bar(screen, "pruning") as advance:
-        pruned, before = asyncio.run(_pruned(dry_run, advance))
-    limits = dict.fromkeys(asdict(pruned)) | {name: moment(limit) for name, limit in before.items()}
-    screen.tell({**asdict(pruned), "dry_run": dry_run, "before": limits}, _told(pruned, before, dry_run))
-    return DONE
-
-
-async def _pruned(dry_run: bool, progress: Progress) -> tuple[Pruned, dict[str, datetime]]:
-    settings = load_settings()
-    logs.follow(settings)
-    async with open_database(settings) as database:
-        pruning = Pruning(database, settings, SystemClock())
-        return await (pruning.foresee() if dry_run else pruning.run(progress)), pruning.before
-
-
-#: What goes, as people say it.
-WENT = {"steps": "steps of history", "announcements": "announcements", "connections": "unlinked connections"}
-
-
-def _told(pruned: Pruned, before: dict[str, datetime], dry_run: bool) -> Text:
-    lines = ["Nothing was changed; this would go:" if dry_run else "This went:"]
-    for name, count in asdict(pruned).items():
-        went = f"{count} from before {before[name]:%Y-%m-%d %H:%M} UTC" if name in before else "none, all are kept"
-        lines.append(f"  {WENT[name]}: {went}")
-    return Text("\n".join(lines))
+db.command()(prune)
 
 
 def _database() -> Database:
-    settings = load_settings()
-    logs.follow(settings)
-    return Database(settings.database_url)
+    return Database(settings().database_url)
 
 
 def file_of(database: Database) -> Path | None:

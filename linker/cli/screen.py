@@ -1,7 +1,7 @@
 """Where output goes: results to stdout, everything else to stderr.
 
 People get colour and spinners on a terminal, plain text when the output is piped or NO_COLOR is set. A pipe whose
-reader has gone ends the command quietly.
+reader has gone ends the command quietly; a full disk is told.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, NoReturn, TextIO
 
 from rich.console import Console, RenderableType
 from rich.theme import Theme
 
-from linker.errors import BadInput
+from linker.errors import LinkerError
 
 #: The width of output that no terminal shows: wide enough that no line of a table is broken.
 PIPED_WIDTH = 500
@@ -45,6 +45,53 @@ THEME = Theme(
 
 class PipeClosed(Exception):
     """Whoever read our output has gone."""
+
+
+class OutputLost(LinkerError):
+    """The output cannot be written, because the disk is full for example."""
+
+    code = "output_lost"
+    exit_code = 2
+
+    def __init__(self, cause: str | None) -> None:
+        """Name the cause, as the system says it."""
+        done = "What the command did is done; look at it with `linker list`."
+        super().__init__(f"stdout: it cannot be written ({cause}). {done}")
+
+
+class _Stdout:
+    """Standard output with names for its troubles. Raises PipeClosed, OutputLost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with _named():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what was kept back."""
+        with _named():
+            self._stream.flush()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise PipeClosed from None
+    except OSError as error:
+        raise OutputLost(error.strerror) from None
+
+
+def stdout_with_named_troubles() -> redirect_stdout[Any]:
+    """Let whatever is printed in this block raise PipeClosed or OutputLost, whoever prints it."""
+    return redirect_stdout(_Stdout(sys.stdout))
 
 
 class _Console(Console):
@@ -115,16 +162,8 @@ def _print_json(value: Any) -> None:
 
 
 def _write(text: str) -> None:
-    cause = None
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise PipeClosed from None
-    except OSError as error:
-        cause = f"it cannot be written ({error.strerror})."
-    if cause:
-        raise BadInput("stdout", cause, "What the command did is done; look at it with `linker list`.")
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def with_all_streams() -> None:
@@ -142,6 +181,6 @@ def tolerate_any_character() -> None:
 
 
 def let_go_of_stdout() -> None:
-    """Stop Python from writing to a closed pipe when it ends."""
+    """Stop Python from writing once more, when it ends, what cannot be written."""
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, sys.stdout.fileno())

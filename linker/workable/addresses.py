@@ -83,8 +83,10 @@ class Addresses:
 def _parts(template: str) -> SplitResult | None:
     """The parts of the template's address; None if it is not one."""
     try:
-        parts = urlsplit(template.replace(PLACE, STAND_IN))
+        address = template.replace(PLACE, STAND_IN)
+        parts = urlsplit(address)
         sound = parts.scheme in DEFAULT_PORTS and parts.hostname and not (parts.query or parts.fragment)
+        sound = sound and httpx.URL(address).raw_host.decode("ascii") == parts.hostname
         return parts if sound and "@" not in parts.netloc and parts.port != 0 else None
-    except ValueError:  # a port out of range, or brackets that do not close
+    except (ValueError, httpx.InvalidURL):  # a port out of range, brackets that do not close, a tab in the name
         return None

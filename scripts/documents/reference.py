@@ -133,7 +133,8 @@ def _commands() -> Iterator[str]:
     yield "refused, by Workable's verdict or by the law · 5 try again later."
     yield ""
     yield "The history names who acted: `operator:` and the login name, or what `--actor` or `LINKER_ACTOR` says."
-    yield "Two more endings: 130 after Ctrl-C, 141 when the reader of a pipe has gone."
+    yield "Three more endings: 130 after Ctrl-C, 141 when the reader of a pipe has gone, 143 when SIGTERM cuts it"
+    yield "short."
     yield ""
     yield from table(("command", "does"), ((f"`linker {name}`", verb.help) for name, verb in VERBS.items()))
 

@@ -7,11 +7,12 @@ import os
 import pty
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,19 @@ def awaiting_recruiter(linker: Terminal) -> str:
     connection_id = linker.opened()
     assert linker("submit", connection_id, "--subdomain", "acme", stdin=seed.ACME_TOKEN).code == 0
     return connection_id
+
+
+def make_due(linker: Terminal, connection_id: str) -> None:
+    """Let the connection be due now."""
+    with closing(sqlite3.connect(linker.folder / "linker.db")) as database, database:
+        database.execute("UPDATE connection SET due_at = '2020-01-01 00:00:00.000000' WHERE id = ?", [connection_id])
+
+
+def lease_of(linker: Terminal, connection_id: str) -> Any:
+    """Who holds the connection."""
+    with closing(sqlite3.connect(linker.folder / "linker.db")) as database:
+        [(holder,)] = database.execute("SELECT lease_holder FROM connection WHERE id = ?", [connection_id])
+    return holder
 
 
 def has_struck(world: World) -> bool:
@@ -227,6 +241,23 @@ def test_ctrl_c_ends_a_command_quietly(linker: Terminal, world: World) -> None:
         assert (process.returncode, out, err) == (130, "", "")
 
 
+@pytest.mark.parametrize("command", ["confirm", "sweep"])
+def test_sigterm_lets_a_command_give_its_lease_back(linker: Terminal, world: World, command: str) -> None:
+    """SIGTERM ends a command with 143 and without a word, and the connection is free at once."""
+    connection_id = awaiting_recruiter(linker)
+    make_due(linker, connection_id)
+    world.fail("acme", Fault.SLOW, seconds=10)
+    with linker.started(command, *([connection_id] if command == "confirm" else [])) as process:
+        until(lambda: has_struck(world))
+        for _ in range(2):  # as supervisors do that tell a process and then its whole group
+            process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, out, err) == (143, "", "")
+    assert lease_of(linker, connection_id) is None
+    world.heal()
+    assert linker("confirm", connection_id).code == 0
+
+
 @pytest.mark.parametrize("arguments", [("states",), ("states", "--json")])
 def test_a_reader_that_has_gone_is_no_error(linker: Terminal, arguments: tuple[str, ...]) -> None:
     """A closed pipe ends a command quietly, as in `linker list | head`."""
@@ -237,6 +268,27 @@ def test_a_reader_that_has_gone_is_no_error(linker: Terminal, arguments: tuple[s
         err = process.stderr.read()
         assert process.wait(PATIENCE) == 141
     assert err == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", ["db current", "states --format mermaid", "keys new", "sandbox --port 0", "--version"]
+)
+def test_output_that_cannot_be_written_is_told_once(
+    linker: Terminal, arguments: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk every command ends with 2, and says in one line that what it did is done."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with open("/dev/full", "w") as full, linker.started(*arguments.split(), stdout=full) as process:
+        err = process.stderr.read()
+        assert process.wait(PATIENCE) == 2
+    assert (err.count("\n"), "No space left" in err, "is done" in err) == (1, True, True)
+
+
+def test_lost_output_is_an_error_of_its_own(linker: Terminal) -> None:
+    """Machines are not told that their input was bad."""
+    with open("/dev/full", "w") as full, linker.started("states", "--json", stdout=full) as process:
+        assert json.loads(process.stderr.read())["error"]["code"] == "output_lost"
 
 
 def test_the_sandbox_says_how_to_use_it_and_ends_on_a_signal(linker: Terminal) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from pydantic import SecretStr
 
 from linker import Busy, Linker, SealBroken, Settings, new_key, rotation
 from linker.database import Database
-from linker.ports import Lease
+from linker.ports import Lease, SystemClock
 from linker.rotation import Rotated, rotate_keys
 from linker.rows import CONNECTION
 from linker.schema import upgrade
@@ -81,16 +84,37 @@ async def test_what_a_worker_holds_is_left_to_it(database_url: str) -> None:
         assert await rotate_keys(settings(database_url, NEW, OLD), clock=clock) == Rotated(resealed=1, already=1)
 
 
-async def test_a_token_that_does_not_open_harms_no_other(sqlite_url: str) -> None:
-    """A damaged token ends the rotation with an error that names its row, after all others were done."""
+async def test_leases_are_judged_by_the_clock_that_all_share(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL, a machine whose clock is five minutes ahead leaves to a worker what the worker holds."""
+    upgrade(database := Database(postgres_url))
+    database.close()
+    async with Linker(settings(postgres_url, OLD), workable=ScriptedWorkable()) as before:
+        [held] = await waiting(before, 1)
+        until = before.clock.now() + timedelta(minutes=1)
+        claimed = await before._store.claim(held, now=before.clock.now(), lease=Lease(holder="a-worker", until=until))
+        assert claimed is not None
+        ahead = timedelta(minutes=5)
+        monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + ahead)
+        monkeypatch.setattr("linker.clocks.time.time", lambda now=time.time: now() + ahead.total_seconds())
+        with pytest.raises(Busy):
+            await rotate_keys(settings(postgres_url, NEW, OLD))
+        assert (await before.get(held)).version == claimed.version
+
+
+async def test_tokens_that_do_not_open_harm_no_other(sqlite_url: str) -> None:
+    """Damaged tokens end the rotation with an error that names them all, what was done, and what to do."""
     clock = SettableClock()
     async with linker(sqlite_url, clock, OLD) as before:
-        broken, _, _ = await waiting(before, 3)
+        *broken, _ = await waiting(before, 3)
     database = Database(sqlite_url)
-    swap = CONNECTION.update().where(CONNECTION.c.id == broken)
-    database.write_here(lambda transaction: transaction.execute(swap.values(token_sealed=f"v1.{'0' * 8}.x")))
+    swap = CONNECTION.update().where(CONNECTION.c.id.in_(broken)).values(token_sealed=f"v1.{'0' * 8}.x")
+    database.write_here(lambda transaction: transaction.execute(swap))
     database.close()
-    with pytest.raises(SealBroken, match=broken):
-        await rotate_keys(settings(sqlite_url, NEW, OLD), clock=clock)
-    with pytest.raises(SealBroken, match=broken):
-        await rotate_keys(settings(sqlite_url, NEW, OLD), clock=clock)
+    for resealed, already in ((1, 0), (0, 1)):
+        with pytest.raises(SealBroken) as told:
+            await rotate_keys(settings(sqlite_url, NEW, OLD), clock=clock)
+        assert f"sealed again: {resealed}; sealed with the newest key before: {already}." in str(told.value)
+        assert ", ".join(broken) in str(told.value)
+        assert "Keep the old key" in str(told.value)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from linker.cli.app import main
+from linker.database import Database
 from linker.migrations import HEAD
+from linker.ports import SystemClock
 from linker.sandbox import Limit, running, seed
+from linker.schema import upgrade
 from tests.acceptance.commands import Ran, Terminal
 
 pytestmark = pytest.mark.slow
@@ -106,6 +112,21 @@ def test_a_server_is_upgraded_by_hand(linker: Terminal, postgres_url: str) -> No
     assert [step["seq"] for step in linker("history", connection_id, "--json").json] == [1, 2, 3, 4]
 
 
+def test_age_is_judged_by_the_server_s_clock(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On PostgreSQL, what `db prune` takes for too old does not depend on the machine's clock."""
+    upgrade(database := Database(postgres_url))
+    database.close()
+    monkeypatch.setenv("LINKER_DATABASE_URL", postgres_url)
+    monkeypatch.setenv("LINKER_KEEP_HISTORY", "P1D")
+    monkeypatch.setattr("linker.cli.logs.follow", lambda _: None)
+    monkeypatch.setattr(SystemClock, "now", lambda _: datetime(2100, 1, 1, tzinfo=UTC))
+    assert main(["db", "prune", "--dry-run", "--json"]) == 0
+    before = datetime.fromisoformat(json.loads(capsys.readouterr().out)["before"]["steps"])
+    assert abs(datetime.now(UTC) - timedelta(days=1) - before) < timedelta(minutes=1)
+
+
 def test_the_doctor_names_what_is_wrong_and_what_to_do(linker: Terminal, tmp_path: Path) -> None:
     """Each thing that is wrong has a line of advice, and the first one decides the exit code."""
     no_key = linker("doctor", "--offline", "--json", secret_keys="")
@@ -115,6 +136,9 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do(linker: Terminal, tmp_pat
     assert no_folder.code == 5
     unreachable = linker("doctor", "--json", workable_url="http://127.0.0.1:9/{subdomain}")
     assert (unreachable.code, checks(unreachable)["workable"]["status"]) == (5, "failed")
+    no_template = linker("doctor", "--offline", "--json", workable_url="https://{subdomain}.workable.com/?a")
+    assert (no_template.code, checks(no_template)["workable"]["status"]) == (2, "failed")
+    assert "LINKER_WORKABLE_URL" in checks(no_template)["workable"]["said"]
     assert linker("doctor", "--json", sweep_seconds="often").code == 2
     connection_id = linker.opened()
     with sqlite3.connect(tmp_path / "linker.db") as database:

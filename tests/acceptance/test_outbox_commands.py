@@ -67,10 +67,10 @@ def dead(linker: Terminal, receiver: Receiver) -> str:
     """A dead letter; gives its id."""
     linker.opened()
     receiver.script.append(status(500))
-    assert linker("outbox", "deliver", "--json").json == {"delivered": 0}
+    linker("outbox", "deliver")
     time_passes(linker, hook_due_at="2026-01-01 00:00:00.000000", hook_give_up_at="2026-01-01 00:00:00.000000")
     receiver.script.append(status(500))
-    assert linker("outbox", "deliver").code == 0
+    linker("outbox", "deliver")
     [letter] = listed(linker, "--dead")
     return str(letter["id"])
 
@@ -93,12 +93,26 @@ def test_a_letter_s_life_as_operators_see_it(linker: Terminal, receiver: Receive
     assert listed(linker, "--pending") == []
     retried = linker("outbox", "retry", letter["id"], "--json")
     assert (retried.code, [each["state"] for each in retried.json]) == (0, ["retrying"])
-    assert linker("outbox", "deliver", "--json").json == {"delivered": 1}
+    assert linker("outbox", "deliver", "--json").json == {"delivered": 1, "failed": 0}
     [delivered] = listed(linker, "--connection", connection_id)
     assert (delivered["state"], delivered["id"], delivered["last_error"]) == ("delivered", pending["id"], None)
-    assert listed(linker, "--connection", "con_other") == []
     assert len({came.id for came in receiver.came}) == 1
     assert all(came.is_signed_with(SECRET) for came in receiver.came)
+
+
+def test_a_delivery_that_fails_is_told(linker: Terminal, receiver: Receiver) -> None:
+    """What could not be delivered is counted, also when it is given up, and the command ends with 5."""
+    linker.opened()
+    linker.opened()
+    receiver.script.append(status(500))
+    partly = linker("outbox", "deliver", "--json")
+    assert (partly.code, partly.json) == (5, {"delivered": 1, "failed": 1})
+    nothing = linker("outbox", "deliver", "--json")
+    assert (nothing.code, nothing.json) == (0, {"delivered": 0, "failed": 0})
+    time_passes(linker, hook_due_at="2026-01-01 00:00:00.000000", hook_give_up_at="2026-01-01 00:00:00.000000")
+    receiver.otherwise = status(500)
+    given_up = linker("outbox", "deliver")
+    assert (given_up.code, "0 delivered, " in given_up.out, "failed" in given_up.out) == (5, True, True)
 
 
 def test_all_dead_letters_are_tried_again(linker: Terminal, receiver: Receiver) -> None:
@@ -116,9 +130,9 @@ def test_a_letter_is_dropped_with_a_reason(linker: Terminal, receiver: Receiver)
     [letter] = dropped.json
     assert (dropped.code, letter["state"], letter["last_error"]) == (0, "dropped", "dropped by ann: a test")
     assert listed(linker, "--dead") == []
-    assert linker("outbox", "deliver", "--json").json == {"delivered": 0}
+    assert linker("outbox", "deliver", "--json").json == {"delivered": 0, "failed": 0}
     assert linker("outbox", "retry", message_id, "--to", "webhook").code == 0
-    assert linker("outbox", "deliver", "--json").json == {"delivered": 1}
+    assert linker("outbox", "deliver", "--json").json == {"delivered": 1, "failed": 0}
 
 
 def test_what_cannot_be_done_is_told(linker: Terminal, receiver: Receiver) -> None:
@@ -136,6 +150,7 @@ def test_what_cannot_be_done_is_told(linker: Terminal, receiver: Receiver) -> No
         (("drop", letter["id"]), 2, "reason"),
         (("drop", "--reason", "r"), 2, "linker outbox list"),
         (("list", "--to", "nowhere"), 2, "webhook"),
+        (("list", "--connection", "con_unknown"), 3, "linker list"),
         (("list", "--limit", "0"), 2, "limit"),
     ):
         ran = linker("outbox", *command, "--json")

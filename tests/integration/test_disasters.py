@@ -27,7 +27,7 @@ from linker import schema
 from linker.database import Database
 from linker.errors import BadSettings, LinkerError, OurFault, StoreUnavailable
 from linker.host import Linker
-from linker.reading import open_store
+from linker.reading import open_database
 from linker.sealing import Sealer, new_key
 from linker.settings import Settings
 from linker.store import SqlStore
@@ -552,8 +552,8 @@ async def test_missing_keys_are_told_before_anything_is_done(sqlite_house: House
     with pytest.raises(BadSettings, match="deadbeef"):
         async with a_linker(sqlite_house.url, new_key(), ScriptedWorkable()):
             raise AssertionError("it started")
-    async with open_store(Settings(database_url=sqlite_house.url)) as store:
-        assert len(await store.find()) == 2
+    async with open_database(Settings(database_url=sqlite_house.url)) as database:
+        assert len(await SqlStore(database).find()) == 2
 
 
 # ── the canary ────────────────────────────────────────────────────────────────────────────────────────────────────────

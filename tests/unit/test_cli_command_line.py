@@ -43,6 +43,8 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         (["show", "con_none"], 3, "linker list"),
         (["history", "con_none"], 3, "linker list"),
         (["show", "\udcff"], 3, "linker list"),
+        (["outbox", "list", "--connection", "\udcff"], 3, "linker list"),
+        (["outbox", "retry", "\udcff"], 3, "linker outbox list"),
         (["confirm", "con_none"], 3, "linker list"),
         (["pause", "con_none"], 3, "linker list"),
         (["list", "--state", "linkd"], 2, "awaiting_recruiter"),

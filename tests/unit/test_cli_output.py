@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -71,31 +72,50 @@ def test_a_card_tells_every_problem_and_can_be_copied_from(code: ProblemCode, wi
     assert connection.recruiter is not None
     assert connection.id in shown
     assert connection.recruiter.email in shown
-    assert advice.owner.value in shown
-    assert advice.action.split()[0] in shown
+    assert f"who must act {advice.owner.value} what to do {advice.action}" in " ".join(shown.split())
     assert "[bold]" in shown
     assert all(len(line) <= width for line in shown.splitlines())
+
+
+STEP = Step(
+    event="token_accepted",
+    source=ConnectionState.AWAITING_TOKEN,
+    target=ConnectionState.TOKEN_VALID,
+    at=NOW,
+    actor="operator:somebody",
+    reason="because",
+    evidence={"calls": [{"call": "GET /accounts/{subdomain}", "status": 200, "ms": 1234}]},
+    seq=100,
+)
+
+
+@pytest.mark.parametrize("width", [40, 60])
+@pytest.mark.parametrize("days", [0, 1])
+def test_a_history_can_be_read_where_it_is_narrow(width: int, days: int) -> None:
+    """Below 80 columns one thing stands below the other, and no word of it is broken."""
+    steps = [STEP, replace(STEP, at=NOW + timedelta(days=days), event="recruiter_prepared")]
+    lines = printed(history_table(steps, width), width).splitlines()
+    assert all(len(line) <= width for line in lines)
+    words = " ".join(lines).split()
+    for said in (
+        "token_accepted",
+        "recruiter_prepared",
+        "→ token_valid",
+        "operator:somebody",
+        "“because”",
+        f"{NOW:%X}",
+    ):
+        assert all(word in words for word in said.split()), said
+    assert "GET /accounts/{subdomain} 200, 1234 ms" in " ".join(words)
 
 
 @pytest.mark.parametrize("width", [80, 120, 500])
 def test_tables_fit_and_keep_ids_whole(width: int) -> None:
     """Tables are not wider than the terminal, and no id is broken or cut."""
     connections = [a_connection(state) for state in ConnectionState]
-    steps = [
-        Step(
-            event="token_accepted",
-            source=ConnectionState.AWAITING_TOKEN,
-            target=ConnectionState.TOKEN_VALID,
-            at=NOW,
-            actor="operator:somebody",
-            reason="because",
-            evidence={"calls": [{"call": "GET /accounts/{subdomain}", "status": 200, "ms": 1234}]},
-            seq=100,
-        )
-    ]
     listed, history = (
         printed(connections_table(connections, NOW, width), width),
-        printed(history_table(steps, width), width),
+        printed(history_table([STEP], width), width),
     )
     assert all(connection.id in listed for connection in connections)
     assert "GET /accounts/{subdomain} 200, 1234 ms" in history

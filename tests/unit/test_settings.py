@@ -213,6 +213,18 @@ def test_a_bad_setting_is_named(variable: str, text: str, cause: str, monkeypatc
     assert "canary" not in "".join(traceback.format_exception(refused.value))
 
 
+@pytest.mark.parametrize("pauses", ["POLL", "BACKOFF"])
+def test_the_longest_pause_is_not_shorter_than_the_first(pauses: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first pause that is longer than the last one is refused, also where the last one is the default."""
+    monkeypatch.setenv(f"LINKER_{pauses}_FIRST", "PT2H")
+    for last in ("", "7199"):
+        monkeypatch.setenv(f"LINKER_{pauses}_LAST", last)
+        with pytest.raises(BadSettings, match=f"LINKER_{pauses}_LAST: must not be shorter than LINKER_{pauses}_FIRST"):
+            load_settings()
+    monkeypatch.setenv(f"LINKER_{pauses}_LAST", "7200")
+    load_settings()
+
+
 def test_an_unknown_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slip in the file is told, with the names that exist."""
     a_file(tmp_path, 'databse_url = "sqlite:///canary.db"\n', monkeypatch)

@@ -34,11 +34,14 @@ def test_no_url_is_made_for_what_is_no_label(bad: str) -> None:
         "ftp://{subdomain}.x",
         "https://{subdomain}@x",
         "https://{subdomain}.x/?a",
+        "https://{subdomain}.work able.com",
+        "https://{subdomain}.wörkable.com",
+        "https://{subdomain}.work\table.com",
         "nonsense",
     ],
 )
 def test_a_template_is_checked(template: str) -> None:
-    """A template without the subdomain, with another scheme, a user or a query is refused."""
+    """A template without the subdomain, with another scheme, a user, a query or a name that is none is refused."""
     with pytest.raises(BadSettings):
         Addresses(template)
 
