@@ -134,7 +134,7 @@ async def held_ahead(
     """
     given = {"concurrency": 5, "batch_size": 5, "lease_seconds": 2}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("linker.sweep.SOON", soon)
+        patched.setattr("linker.prefetch.SOON", soon)
         async with linker_in_memory(clock=clock, workable=workable, **given) as linker:
             await thirty_due(linker, clock)
             workable.hold_from = 10
@@ -205,7 +205,7 @@ async def test_what_is_held_ahead_is_given_back_when_answers_become_slow() -> No
 
 async def test_nothing_is_claimed_ahead_while_answers_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch takes longer than anybody may be kept waiting: only what is begun at once is held."""
-    monkeypatch.setattr("linker.sweep.SOON", 0.05)
+    monkeypatch.setattr("linker.prefetch.SOON", 0.05)
     workable = SlowWorkable()
     workable.pause = 0.02
     async with linker_in_memory(clock=(clock := SettableClock()), workable=workable, concurrency=5) as linker:
