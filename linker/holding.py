@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from linker.errors import LinkerError
 from linker.leasing import Leasing
 from linker.ports import Lease, Store
 from states.connection import Connection
@@ -48,6 +49,13 @@ class Holding:
     async def give_back(self, connections: Iterable[Connection]) -> None:
         """Give back what nothing came of, so that nobody has to wait for its leases to run out."""
         await self._release([_hold(connection) for connection in connections])
+
+    async def let_go(self, connections: Sequence[Connection]) -> None:
+        """Give back what nobody has begun. Where that fails its leases end by themselves: they are not renewed."""
+        try:
+            await self.give_back(connections)
+        except LinkerError:
+            self._forget([_hold(connection) for connection in connections])
 
     async def give_back_all(self) -> None:
         """Give back whatever is held."""

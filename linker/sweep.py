@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -144,9 +143,7 @@ class _Pass:
     async def _let_go(self) -> None:
         """Give back what is held and not begun, once nothing was begun for a while: a person may want it."""
         while True:
-            idle = await self._prefetch.left_idle()
-            with suppress(LinkerError):  # leases end by themselves
-                await self._holding.give_back(idle)
+            await self._holding.let_go(await self._prefetch.left_idle())
 
     async def _attend(self) -> None:
         """Attend several at a time."""
