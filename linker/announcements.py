@@ -3,54 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy import Connection as Transaction
-from sqlalchemy.sql.expression import FromClause
 
 from linker.database import Database, chosen_once
 from linker.ports import Announcement, Delivery, Lease
 from linker.rows import OUTBOX
+from linker.ways import HANDLERS, Way
 from states.history import ANNOUNCEMENTS
 
 #: The error of an announcement that nobody was there to take.
 LAPSED = "nobody was there to take it"
 
 
-@dataclass(frozen=True)
-class Lane:
-    """One of the two ways that an announcement goes, each with its own columns: neither waits for the other."""
-
-    name: str
-    prefix: str
-
-    def of(self, table: FromClause, column: str) -> ColumnElement[Any]:
-        """A column of this way in the outbox, or in an alias of it."""
-        return table.c[self.prefix + column]
-
-    def values(self, **columns: Any) -> dict[str, Any]:
-        """Columns to write."""
-        return {self.prefix + column: value for column, value in columns.items()}
-
-
-HANDLERS = Lane("handlers", "")
-WEBHOOK = Lane("webhook", "hook_")
-LANES = (HANDLERS, WEBHOOK)
-
-
 class SqlOutbox:
     """The announcements of one database, on one of their two ways."""
 
-    def __init__(self, database: Database, lane: Lane = HANDLERS) -> None:
+    def __init__(self, database: Database, way: Way = HANDLERS) -> None:
         """Take the database; nothing is opened yet."""
         self._database = database
-        self._lane = lane
+        self._way = way
 
     def _at(self, column: str) -> ColumnElement[Any]:
-        return self._lane.of(OUTBOX, column)
+        return self._way.of(OUTBOX, column)
 
     def _free(self, now: datetime) -> ColumnElement[bool]:
         return or_(self._at("lease_until").is_(None), self._at("lease_until") <= now)
@@ -58,11 +36,11 @@ class SqlOutbox:
     def _waits_for_earlier(self, types: Collection[str], *, tried: bool = False) -> ColumnElement[bool]:
         """An earlier announcement of the same connection is due or will be. `tried`: it was tried before."""
         earlier = OUTBOX.alias("earlier")
-        of_interest = [self._lane.of(earlier, "attempts") > 0] if tried else []
+        of_interest = [self._way.of(earlier, "attempts") > 0] if tried else []
         return exists().where(
             earlier.c.connection_id == OUTBOX.c.connection_id,
             earlier.c.id < OUTBOX.c.id,
-            self._lane.of(earlier, "due_at").is_not(None),
+            self._way.of(earlier, "due_at").is_not(None),
             earlier.c.type.in_(types),
             *of_interest,
         )
@@ -101,7 +79,7 @@ class SqlOutbox:
         return (
             update(OUTBOX)
             .where(OUTBOX.c.id.in_(chosen_once(due)))
-            .values(self._lane.values(lease_holder=lease.holder, lease_until=lease.until))
+            .values(self._way.values(lease_holder=lease.holder, lease_until=lease.until))
             .returning(OUTBOX)
         )
 
@@ -121,7 +99,7 @@ class SqlOutbox:
     async def give_back(self, lease: Lease) -> None:
         """Let others deliver what is still held under this lease."""
         held = update(OUTBOX).where(self._at("lease_holder") == lease.holder)
-        free = held.values(self._lane.values(lease_holder=None, lease_until=None))
+        free = held.values(self._way.values(lease_holder=None, lease_until=None))
         await self._database.write_passing(lambda transaction: transaction.execute(free))
 
     async def lapse(self, *, before: datetime, now: datetime, limit: int) -> int:
@@ -133,7 +111,7 @@ class SqlOutbox:
         lapsed = (
             update(OUTBOX)
             .where(OUTBOX.c.id.in_(chosen_once(forgotten.with_for_update(skip_locked=True, of=OUTBOX))))
-            .values(self._lane.values(due_at=None, last_error=LAPSED))
+            .values(self._way.values(due_at=None, last_error=LAPSED))
             .returning(OUTBOX.c.id)
         )
         return await self._database.write(lambda transaction: len(transaction.execute(lapsed).all()))
@@ -156,11 +134,11 @@ class SqlOutbox:
         """Those that waited behind one that was given up count as due from now on, not since they were written."""
         behind = (OUTBOX.c.connection_id == given_up.connection_id, OUTBOX.c.id > given_up.id)
         untried = (self._at("due_at") < now, self._at("attempts") == 0)
-        return update(OUTBOX).where(*behind, *untried).values(self._lane.values(due_at=now))
+        return update(OUTBOX).where(*behind, *untried).values(self._way.values(due_at=now))
 
     def _columns(self, delivery: Delivery, now: datetime) -> dict[str, Any]:
         delivered = delivery.due_at is None and delivery.error is None
-        columns = self._lane.values(
+        columns = self._way.values(
             attempts=delivery.announcement.attempts + 1,
             due_at=delivery.due_at,
             last_error=delivery.error,
@@ -170,7 +148,7 @@ class SqlOutbox:
             lease_holder=None,
             lease_until=None,
         )
-        return columns | ({"delivered_to": sorted(delivery.delivered_to)} if self._lane is HANDLERS else {})
+        return columns | ({"delivered_to": sorted(delivery.delivered_to)} if self._way is HANDLERS else {})
 
     def _announcement(self, row: Mapping[Any, Any]) -> Announcement:
         return Announcement(
@@ -181,7 +159,7 @@ class SqlOutbox:
             payload=row["payload"],
             created_at=row["created_at"],
             attempts=row[self._at("attempts")],
-            delivered_to=frozenset(row["delivered_to"]) if self._lane is HANDLERS else frozenset(),
+            delivered_to=frozenset(row["delivered_to"]) if self._way is HANDLERS else frozenset(),
             give_up_at=row[self._at("give_up_at")],
         )
 

@@ -17,6 +17,7 @@ from anyio import CapacityLimiter, to_thread
 from linker.errors import BadInput
 from linker.outbox import Received
 from linker.ports import Announcement
+from linker.ways import HANDLERS, Way
 from states.history import ANNOUNCEMENTS
 from states.timing import Timing
 
@@ -39,7 +40,7 @@ def announcement_named(name: str) -> str:
 class Handlers:
     """Calls the handlers of this process."""
 
-    way: ClassVar[str] = "handlers"
+    way: ClassVar[Way] = HANDLERS
     at_once: ClassVar[int] = 100
     #: 5 s, doubling up to an hour, with full jitter.
     pauses: ClassVar[Timing] = Timing()

@@ -22,6 +22,7 @@ import structlog
 from linker.leasing import Leasing
 from linker.observing import UNOBSERVED, Observer, Work
 from linker.ports import Announcement, Delivery, Lease, Outbox
+from linker.ways import Way
 from states.timing import Timing, next_try
 
 log = structlog.get_logger("linker")
@@ -56,8 +57,8 @@ class Received:
 class Receiver(Protocol):
     """Who takes announcements."""
 
-    #: The name of the way, for whoever watches.
-    way: ClassVar[str]
+    #: The way on which announcements come here.
+    way: ClassVar[Way]
     #: How many are delivered at the same time.
     at_once: ClassVar[int]
     #: The pauses between two tries.
@@ -118,7 +119,7 @@ class Deliverer:
         return bool(under_way)
 
     async def _attempt(self, announcement: Announcement) -> Delivery:
-        with self.observer.watch(Work.DELIVERY, way=self.receiver.way, type=announcement.type) as note:
+        with self.observer.watch(Work.DELIVERY, way=self.receiver.way.name, type=announcement.type) as note:
             delivery = await self._attempted(announcement)
             note(outcome=_outcome(delivery))
             return delivery

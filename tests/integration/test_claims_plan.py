@@ -14,12 +14,13 @@ import pytest
 import sqlalchemy as sa
 
 from linker import schema
-from linker.announcements import WEBHOOK, SqlOutbox
+from linker.announcements import SqlOutbox
 from linker.database import Database
 from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock
 from linker.turns import Turns
+from linker.ways import WEBHOOK
 from states.history import ANNOUNCEMENTS
 from tests.integration.storehouse import MINUTE, NOW, House, a_lease
 
