@@ -19,7 +19,7 @@ from linker.outbox import Received
 from linker.ports import Announcement
 from linker.ways import HANDLERS, Way
 from states.history import ANNOUNCEMENTS
-from states.timing import Timing
+from states.timing import Backoff
 
 Handler = Callable[[Announcement], Awaitable[None] | None]
 
@@ -43,7 +43,7 @@ class Handlers:
     way: ClassVar[Way] = HANDLERS
     at_once: ClassVar[int] = 100
     #: 5 s, doubling up to an hour, with full jitter.
-    pauses: ClassVar[Timing] = Timing()
+    backoff: ClassVar[Backoff] = Backoff()
 
     by_type: dict[str, dict[str, Handler]] = field(default_factory=dict)
     #: Calls of plain functions that have not ended yet: (handler, message).

@@ -23,7 +23,7 @@ from linker.leasing import Leasing
 from linker.observing import UNOBSERVED, Observer, Work
 from linker.ports import Announcement, Delivery, Lease, Outbox
 from linker.ways import Way
-from states.timing import Timing, next_try
+from states.timing import Backoff, next_try
 
 log = structlog.get_logger("linker")
 
@@ -62,7 +62,7 @@ class Receiver(Protocol):
     #: How many are delivered at the same time.
     at_once: ClassVar[int]
     #: The pauses between two tries.
-    pauses: ClassVar[Timing]
+    backoff: ClassVar[Backoff]
 
     @property
     def types(self) -> Collection[str]:
@@ -142,8 +142,8 @@ class Deliverer:
         now = self.now()
         if received.error is None or received.for_good or now >= give_up_at:
             return None
-        tries, pauses = announcement.attempts + 1, self.receiver.pauses
-        return next_try(now, tries, self.dice(), pauses, at_least=received.retry_at)
+        tries, backoff = announcement.attempts + 1, self.receiver.backoff
+        return next_try(now, tries, self.dice(), backoff, at_least=received.retry_at)
 
     async def _settle(self, ended: dict[asyncio.Task[Delivery], Lease]) -> int:
         """Write down how deliveries ended; gives how many succeeded."""

@@ -33,7 +33,7 @@ from linker.ways import WEBHOOK, Way
 from linker.workable.answers import retry_after
 from linker.workable.transport import TRANSPORT_TROUBLE, build_http, trouble_name
 from states.history import ANNOUNCEMENTS
-from states.timing import Timing
+from states.timing import Backoff
 
 log = structlog.get_logger("linker")
 
@@ -130,7 +130,7 @@ class Webhook:
     way: ClassVar[Way] = WEBHOOK
     at_once: ClassVar[int] = 10
     #: 5 s, doubling up to 6 hours, with full jitter: some thirty tries in three days.
-    pauses: ClassVar[Timing] = Timing(backoff_last=timedelta(hours=6))
+    backoff: ClassVar[Backoff] = Backoff(last=timedelta(hours=6))
 
     url: httpx.URL = field(repr=False)
     signings: tuple[Signing, ...] = field(repr=False)
@@ -216,7 +216,7 @@ class Nobody:
 
     way: ClassVar[Way] = WEBHOOK
     at_once: ClassVar[int] = 0
-    pauses: ClassVar[Timing] = Timing()
+    backoff: ClassVar[Backoff] = Backoff()
     types: Collection[str] = ()
 
     async def receive(self, announcement: Announcement, *, within: float) -> Received:
