@@ -62,8 +62,8 @@ class SqlStock:
         now = self._now()
         self._reading.interrupted = False
         try:
-            await self._read_if_over(self._queue, lambda transaction: _queue(transaction, now, self._ways))
-            await self._read_if_over(self._census, lambda transaction: _census(transaction, now))
+            await self._read_if_due(self._queue, lambda transaction: _queue(transaction, now, self._ways))
+            await self._read_if_due(self._census, lambda transaction: _census(transaction, now))
         except LinkerError:
             if not self._reading.interrupted:
                 raise
@@ -75,12 +75,12 @@ class SqlStock:
         """End what is being read: who wants to stop does not wait for a census."""
         self._reading.interrupt()
 
-    async def _read_if_over(self, paced: _Paced[T], reading: Callable[[Transaction], T]) -> None:
+    async def _read_if_due(self, paced: _Paced[T], reading: Callable[[Transaction], T]) -> None:
         def work(transaction: Transaction) -> None:
             with self._reading.of(transaction):
                 paced.read(lambda: reading(transaction))
 
-        if paced.is_over:
+        if paced.is_due:
             await self._database.read(work)
 
 
@@ -124,7 +124,7 @@ class _Paced(Generic[T]):
         self._found: T | None = None
 
     @property
-    def is_over(self) -> bool:
+    def is_due(self) -> bool:
         """True if it is time to read it again."""
         return self._found is None or time.monotonic() >= self._again_at
 

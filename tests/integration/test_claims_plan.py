@@ -141,7 +141,7 @@ async def check_states(house: House) -> Any:
 
 async def read_account(house: House) -> Any:
     """Whether the owner has the account already."""
-    assert await house.store.open_with_accounts({("owner_1", "nobody's"), ("owner_2", "nobody's")}) == {}
+    assert await house.store.connections_with_accounts({("owner_1", "nobody's"), ("owner_2", "nobody's")}) == {}
 
 
 async def claim_one(house: House) -> Any:
