@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, literal_column, or_, select, union_all, update
 from sqlalchemy import Connection as Transaction
-from sqlalchemy.sql.expression import FromClause
 
 from linker.database import Database, chosen_once
 from linker.ports import Announcement, Delivery, Lease
 from linker.rows import OUTBOX
+from linker.ways import HANDLERS, Way
 from states.history import ANNOUNCEMENTS
 
 #: What nobody took for so long is told no more.
@@ -24,43 +23,16 @@ LAPSE_BATCH = 1_000
 LAPSED = "nobody was there to take it"
 
 
-@dataclass(frozen=True)
-class Lane:
-    """One of the two ways that an announcement goes, each with its own columns: neither waits for the other."""
-
-    name: str
-    prefix: str
-    #: True if its index of what is due is kept by type: a host listens to some, and the others wait for nobody.
-    by_type: bool
-
-    def of(self, table: FromClause, column: str) -> ColumnElement[Any]:
-        """A column of this way in the outbox, or in an alias of it."""
-        return table.c[self.prefix + column]
-
-    def groups(self, types: Collection[str]) -> list[Collection[str]]:
-        """The types as they stand together in the index of what is due."""
-        return [[each] for each in types] if self.by_type else [types]
-
-    def values(self, **columns: Any) -> dict[str, Any]:
-        """Columns to write."""
-        return {self.prefix + column: value for column, value in columns.items()}
-
-
-HANDLERS = Lane("handlers", "", by_type=True)
-WEBHOOK = Lane("webhook", "hook_", by_type=False)
-LANES = (HANDLERS, WEBHOOK)
-
-
 class SqlOutbox:
     """The announcements of one database, on one of their two ways."""
 
-    def __init__(self, database: Database, lane: Lane = HANDLERS) -> None:
+    def __init__(self, database: Database, way: Way = HANDLERS) -> None:
         """Take the database; nothing is opened yet."""
         self._database = database
-        self._lane = lane
+        self._way = way
 
     def _at(self, column: str) -> ColumnElement[Any]:
-        return self._lane.of(OUTBOX, column)
+        return self._way.of(OUTBOX, column)
 
     def _is_next(self, types: Collection[str]) -> ColumnElement[bool]:
         """That no earlier announcement of the same connection is due or will be.
@@ -73,7 +45,7 @@ class SqlOutbox:
             .where(
                 earlier.c.connection_id == OUTBOX.c.connection_id,
                 earlier.c.id < OUTBOX.c.id,
-                self._lane.of(earlier, "due_at").is_not(None),
+                self._way.of(earlier, "due_at").is_not(None),
                 earlier.c.type.in_(types),
             )
             .limit(1)
@@ -100,10 +72,10 @@ class SqlOutbox:
         Those others may be at the same announcements on the other way only: so a claim that found nothing waits for
         them and looks again. Whoever waits for locks takes them in the order of the ids, so that nobody deadlocks.
         """
-        first = [self._first(group, types, now, limit) for group in self._lane.groups(types)]
+        first = [self._first(group, types, now, limit) for group in self._way.groups(types)]
         due = (
             select(OUTBOX.c.id)
-            .where(OUTBOX.c.id.in_(union_all(*first)), self._at("due_at") <= now, _is_free(self._lane, now))
+            .where(OUTBOX.c.id.in_(union_all(*first)), self._at("due_at") <= now, _is_free(self._way, now))
             .order_by(*((self._at("due_at"), OUTBOX.c.id) if skip_locked else (OUTBOX.c.id,)))
             .limit(limit)
             .with_for_update(skip_locked=skip_locked, of=OUTBOX)
@@ -111,13 +83,13 @@ class SqlOutbox:
         return (
             update(OUTBOX)
             .where(OUTBOX.c.id.in_(chosen_once(due)))
-            .values(self._lane.values(lease_holder=lease.holder, lease_until=lease.until))
+            .values(self._way.values(lease_holder=lease.holder, lease_until=lease.until))
             .returning(OUTBOX)
         )
 
     def _first(self, group: Collection[str], types: Collection[str], now: datetime, limit: int) -> Any:
         """The ids of the first of a group that can be delivered, read in the order of their index."""
-        due = (self._at("due_at") <= now, OUTBOX.c.type.in_(group), _is_free(self._lane, now), self._is_next(types))
+        due = (self._at("due_at") <= now, OUTBOX.c.type.in_(group), _is_free(self._way, now), self._is_next(types))
         first = select(OUTBOX.c.id).where(*due).order_by(self._at("due_at"), OUTBOX.c.id).limit(limit).subquery()
         return select(first.c.id)
 
@@ -134,35 +106,35 @@ class SqlOutbox:
                 transaction.execute(update(OUTBOX).where(*held).values(self._columns(delivery, now)))
                 if delivery.held_others_up:
                     one = delivery.announcement
-                    let_follow(transaction, self._lane, one.connection_id, one.id, delivery.due_at or now)
+                    let_follow(transaction, self._way, one.connection_id, one.id, delivery.due_at or now)
 
         await self._database.write(work)
 
     async def give_back(self, lease: Lease) -> None:
         """Let others deliver what is still held under this lease."""
         held = update(OUTBOX).where(self._at("lease_holder") == lease.holder)
-        free = held.values(self._lane.values(lease_holder=None, lease_until=None))
+        free = held.values(self._way.values(lease_holder=None, lease_until=None))
         await self._database.write_passing(lambda transaction: transaction.execute(free))
 
     async def lapse(self, *, now: datetime) -> int:
         """Let lapse a batch of what nobody took for a week; gives how many those were."""
-        forgotten = select(OUTBOX.c.id).where(is_forgotten(self._lane, now - LAPSE_AFTER, now)).limit(LAPSE_BATCH)
+        forgotten = select(OUTBOX.c.id).where(is_forgotten(self._way, now - LAPSE_AFTER, now)).limit(LAPSE_BATCH)
         lapsed = (
             update(OUTBOX)
             .where(OUTBOX.c.id.in_(chosen_once(forgotten.with_for_update(skip_locked=True, of=OUTBOX))))
-            .values(self._lane.values(due_at=None, last_error=LAPSED))
+            .values(self._way.values(due_at=None, last_error=LAPSED))
             .returning(OUTBOX.c.id)
         )
         return await self._database.write(lambda transaction: len(transaction.execute(lapsed).all()))
 
     async def forgotten(self, *, before: datetime, now: datetime) -> int:
         """How many were due before a time and were never tried."""
-        query = select(func.count()).select_from(OUTBOX).where(is_forgotten(self._lane, before, now))
+        query = select(func.count()).select_from(OUTBOX).where(is_forgotten(self._way, before, now))
         return await self._database.read(lambda transaction: transaction.execute(query).scalar_one())
 
     def _columns(self, delivery: Delivery, now: datetime) -> dict[str, Any]:
         delivered = delivery.due_at is None and delivery.error is None
-        columns = self._lane.values(
+        columns = self._way.values(
             attempts=delivery.announcement.attempts + 1,
             due_at=delivery.due_at,
             last_error=delivery.error,
@@ -172,7 +144,7 @@ class SqlOutbox:
             lease_holder=None,
             lease_until=None,
         )
-        return columns | ({"delivered_to": sorted(delivery.delivered_to)} if self._lane is HANDLERS else {})
+        return columns | ({"delivered_to": sorted(delivery.delivered_to)} if self._way is HANDLERS else {})
 
     def _announcement(self, row: Mapping[Any, Any]) -> Announcement:
         return Announcement(
@@ -183,26 +155,26 @@ class SqlOutbox:
             payload=row["payload"],
             created_at=row["created_at"],
             attempts=row[self._at("attempts")],
-            delivered_to=frozenset(row["delivered_to"]) if self._lane is HANDLERS else frozenset(),
+            delivered_to=frozenset(row["delivered_to"]) if self._way is HANDLERS else frozenset(),
             give_up_at=row[self._at("give_up_at")],
         )
 
 
-def _is_free(lane: Lane, now: datetime) -> ColumnElement[bool]:
-    return or_(lane.of(OUTBOX, "lease_until").is_(None), lane.of(OUTBOX, "lease_until") <= now)
+def _is_free(way: Way, now: datetime) -> ColumnElement[bool]:
+    return or_(way.of(OUTBOX, "lease_until").is_(None), way.of(OUTBOX, "lease_until") <= now)
 
 
-def is_forgotten(lane: Lane, before: datetime, now: datetime) -> ColumnElement[bool]:
+def is_forgotten(way: Way, before: datetime, now: datetime) -> ColumnElement[bool]:
     """That an announcement was due on a way before a time, and nobody tried."""
-    due, untried = lane.of(OUTBOX, "due_at") <= before, lane.of(OUTBOX, "attempts") == 0
-    return and_(due, OUTBOX.c.type.in_(ANNOUNCEMENTS), untried, _is_free(lane, now))
+    due, untried = way.of(OUTBOX, "due_at") <= before, way.of(OUTBOX, "attempts") == 0
+    return and_(due, OUTBOX.c.type.in_(ANNOUNCEMENTS), untried, _is_free(way, now))
 
 
-def let_follow(transaction: Transaction, lane: Lane, connection_id: str, announcement_id: int, at: datetime) -> None:
+def let_follow(transaction: Transaction, way: Way, connection_id: str, announcement_id: int, at: datetime) -> None:
     """Let those that wait behind an announcement on a way be due from a time on, not since they were written."""
     behind = (OUTBOX.c.connection_id == connection_id, OUTBOX.c.id > announcement_id)
-    untried = (lane.of(OUTBOX, "due_at") < at, lane.of(OUTBOX, "attempts") == 0)
-    transaction.execute(update(OUTBOX).where(*behind, *untried).values(lane.values(due_at=at)))
+    untried = (way.of(OUTBOX, "due_at") < at, way.of(OUTBOX, "attempts") == 0)
+    transaction.execute(update(OUTBOX).where(*behind, *untried).values(way.values(due_at=at)))
 
 
 def _lock_in_order(transaction: Transaction, deliveries: Sequence[Delivery]) -> None:

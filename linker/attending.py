@@ -95,7 +95,7 @@ class Attendant:
         """What the law makes of what was found, ready to be written."""
         accepted = [(one.held.owner, one.event) for one in batch if isinstance(one.event, happened.TokenAccepted)]
         accounts = {(owner, event.account.id) for owner, event in accepted}
-        taken = await self.store.open_with_accounts(accounts) if accounts else {}
+        taken = await self.store.connections_with_accounts(accounts) if accounts else {}
         return [self._concluded(_unless_taken(found, taken), actor) for found in batch]
 
     def _concluded(self, found: Found, actor: str) -> Settlement:

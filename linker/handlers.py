@@ -18,8 +18,9 @@ from anyio import CapacityLimiter, to_thread
 from linker.errors import BadInput
 from linker.outbox import Received
 from linker.ports import Announcement
+from linker.ways import HANDLERS, Way
 from states.history import ANNOUNCEMENTS
-from states.timing import Timing
+from states.timing import Backoff
 
 Handler = Callable[[Announcement], Awaitable[None] | None]
 
@@ -40,10 +41,10 @@ def announcement_named(name: str) -> str:
 class Handlers:
     """Calls the handlers of this process."""
 
-    way: ClassVar[str] = "handlers"
+    way: ClassVar[Way] = HANDLERS
     at_once: ClassVar[int] = 100
     #: 5 s, doubling up to an hour, with full jitter.
-    pauses: ClassVar[Timing] = Timing()
+    backoff: ClassVar[Backoff] = Backoff()
 
     by_type: dict[str, dict[str, Handler]] = field(default_factory=dict)
     #: Calls of plain functions that have not ended yet: (handler, message).

@@ -17,7 +17,7 @@ import structlog
 from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from linker.announcements import WEBHOOK, SqlOutbox
+from linker.announcements import SqlOutbox
 from linker.attending import Attendant, Chance
 from linker.clocks import DatabaseClock
 from linker.database import Database
@@ -37,6 +37,7 @@ from linker.stock import SqlStock
 from linker.sweep import Sweeper
 from linker.wakeups import Wakeups
 from linker.watched import watched_store, watched_workable
+from linker.ways import WEBHOOK
 from linker.webhooks import Nobody, webhook_of
 from linker.workable import Timeouts, WorkableClient, build_http
 

@@ -15,10 +15,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, or_, select, update
 from sqlalchemy import Connection as Transaction
 
-from linker.announcements import LANES, Lane, let_follow
+from linker.announcements import let_follow
 from linker.database import Database
 from linker.errors import NotFound, Refused
 from linker.rows import OUTBOX
+from linker.ways import WAYS, Way
 
 
 class LetterState(StrEnum):
@@ -49,7 +50,7 @@ class Letter:
     id: str
     connection_id: str
     type: str
-    to: str
+    way: Way
     state: LetterState
     attempts: int
     due_at: datetime | None
@@ -68,23 +69,23 @@ class Letters:
         self._database = database
 
     async def find(
-        self, wanted: Mapping[Lane, Collection[LetterState]], *, connection_id: str | None = None, limit: int
+        self, wanted: Mapping[Way, Collection[LetterState]], *, connection_id: str | None = None, limit: int
     ) -> list[Letter]:
         """Read letters, newest first: on each way those in the states that are wanted there."""
 
         def work(transaction: Transaction) -> list[Letter]:
             found: list[tuple[int, Letter]] = []
-            for lane, states in wanted.items():
-                query = select(*ROW).where(_state(lane).in_(states)).order_by(OUTBOX.c.id.desc()).limit(limit)
+            for way, states in wanted.items():
+                query = select(*ROW).where(_state(way).in_(states)).order_by(OUTBOX.c.id.desc()).limit(limit)
                 if connection_id is not None:
                     query = query.where(OUTBOX.c.connection_id == connection_id)
-                found += [(row["id"], _letter(row, lane)) for row in transaction.execute(query).mappings()]
+                found += [(row["id"], _letter(row, way)) for row in transaction.execute(query).mappings()]
             return [letter for _, letter in sorted(found, key=lambda each: -each[0])][:limit]
 
         return await self._database.read(work)
 
     async def retry(
-        self, ids: Sequence[str], *, lanes: Collection[Lane] = LANES, now: datetime, until: datetime
+        self, ids: Sequence[str], *, ways: Collection[Way] = WAYS, now: datetime, until: datetime
     ) -> list[Letter]:
         """Let announcements be tried again now, and until a time: where they failed, or else where nobody was there.
 
@@ -96,27 +97,26 @@ class Letters:
         def work(transaction: Transaction) -> list[Letter]:
             meant = []
             for row in _rows(transaction, ids):
-                open_ones = _undelivered(row, lanes)
-                meant += [each for each in open_ones if each[1].state in TRIED] or open_ones
+                open_ones = _undelivered(row, ways)
+                meant += [letter for letter in open_ones if letter.state in TRIED] or open_ones
             return _written(transaction, meant, _again(now, until))
 
         return await self._database.write(work)
 
-    async def retry_dead(self, *, lanes: Collection[Lane] = LANES, now: datetime, until: datetime) -> list[Letter]:
+    async def retry_dead(self, *, ways: Collection[Way] = WAYS, now: datetime, until: datetime) -> list[Letter]:
         """Let every dead letter be tried again now, and until a time."""
 
         def work(transaction: Transaction) -> list[Letter]:
-            dead = or_(*(_state(lane) == LetterState.DEAD for lane in lanes))
+            dead = or_(*(_state(way) == LetterState.DEAD for way in ways))
             query = select(*ROW).where(dead).order_by(OUTBOX.c.id).with_for_update()
-            rows = list(transaction.execute(query).mappings())
-            every = [(lane, _letter(row, lane)) for row in rows for lane in lanes]
-            meant = [each for each in every if each[1].state is LetterState.DEAD]
+            every = [_letter(row, way) for row in transaction.execute(query).mappings() for way in ways]
+            meant = [letter for letter in every if letter.state is LetterState.DEAD]
             return _written(transaction, meant, _again(now, until))
 
         return await self._database.write(work)
 
     async def drop(
-        self, ids: Sequence[str], *, lanes: Collection[Lane] = LANES, now: datetime, reason: str
+        self, ids: Sequence[str], *, ways: Collection[Way] = WAYS, now: datetime, reason: str
     ) -> list[Letter]:
         """Take announcements out, wherever they are not delivered yet; those behind them go on.
 
@@ -130,9 +130,9 @@ class Letters:
             _lock_all_of_their_connections(transaction, ids)
             meant = []
             for row in _rows(transaction, ids):
-                for lane, letter in _undelivered(row, lanes):
-                    meant.append((lane, letter))
-                    let_follow(transaction, lane, letter.connection_id, row["id"], now)
+                for letter in _undelivered(row, ways):
+                    meant.append(letter)
+                    let_follow(transaction, letter.way, letter.connection_id, row["id"], now)
             return _written(transaction, meant, out)
 
         return await self._database.write(work)
@@ -147,9 +147,9 @@ def _again(now: datetime, until: datetime) -> dict[str, Any]:
     return tried_anew | _OUT_OF_HAND
 
 
-def _state(lane: Lane) -> ColumnElement[str]:
+def _state(way: Way) -> ColumnElement[str]:
     def at(column: str) -> ColumnElement[Any]:
-        return lane.of(OUTBOX, column)
+        return way.of(OUTBOX, column)
 
     untried = and_(at("attempts") == 0, at("last_error").is_(None))
     return case(
@@ -163,19 +163,19 @@ def _state(lane: Lane) -> ColumnElement[str]:
 
 
 #: A row with the state of its letter on each way.
-ROW: tuple[Any, ...] = (OUTBOX, *(_state(lane).label(f"{lane.name}_state") for lane in LANES))
+ROW: tuple[Any, ...] = (OUTBOX, *(_state(way).label(f"{way.name}_state") for way in WAYS))
 
 
-def _letter(row: Mapping[Any, Any], lane: Lane) -> Letter:
+def _letter(row: Mapping[Any, Any], way: Way) -> Letter:
     columns = ("attempts", "due_at", "last_error", "delivered_at", "dead_at", "dropped_at")
     return Letter(
         id=row["message_id"],
         connection_id=row["connection_id"],
         type=row["type"],
-        to=lane.name,
-        state=LetterState(row[f"{lane.name}_state"]),
+        way=way,
+        state=LetterState(row[f"{way.name}_state"]),
         created_at=row["created_at"],
-        **{column: row[lane.of(OUTBOX, column)] for column in columns},
+        **{column: row[way.of(OUTBOX, column)] for column in columns},
     )
 
 
@@ -196,20 +196,20 @@ def _lock_all_of_their_connections(transaction: Transaction, ids: Sequence[str])
     transaction.execute(query.with_for_update()).all()
 
 
-def _undelivered(row: Mapping[Any, Any], lanes: Collection[Lane]) -> list[tuple[Lane, Letter]]:
+def _undelivered(row: Mapping[Any, Any], ways: Collection[Way]) -> list[Letter]:
     """The letters of an announcement that are not delivered. Raises Refused."""
-    letters = [(lane, _letter(row, lane)) for lane in lanes]
-    found = [each for each in letters if each[1].state is not LetterState.DELIVERED]
-    if not found:
+    letters = [_letter(row, way) for way in ways]
+    undelivered = [letter for letter in letters if letter.state is not LetterState.DELIVERED]
+    if not undelivered:
         raise Refused(f"{row['message_id']} has been delivered: nothing is left to be done for it.")
-    return found
+    return undelivered
 
 
-def _written(transaction: Transaction, meant: Sequence[tuple[Lane, Letter]], values: Mapping[str, Any]) -> list[Letter]:
+def _written(transaction: Transaction, letters: Sequence[Letter], values: Mapping[str, Any]) -> list[Letter]:
     """Write the same into letters; gives them as they are then."""
     written = []
-    for lane, letter in meant:
+    for letter in letters:
         this = OUTBOX.c.message_id == letter.id
-        transaction.execute(update(OUTBOX).where(this).values(lane.values(**values)))
-        written.append(_letter(transaction.execute(select(*ROW).where(this)).mappings().one(), lane))
+        transaction.execute(update(OUTBOX).where(this).values(letter.way.values(**values)))
+        written.append(_letter(transaction.execute(select(*ROW).where(this)).mappings().one(), letter.way))
     return written

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from linker.errors import RowUnreadable
+from linker.messages import payload
+from linker.ports import Settlement
 from linker.sealing import key_id_of
 from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter
 from states.history import Step
@@ -185,6 +188,23 @@ def step_columns(connection_id: str, seq: int, step: Step) -> Columns:
         "reason": step.reason,
         "problem": step.problem.value if step.problem else None,
         "evidence": dict(step.evidence),
+    }
+
+
+def announcement_columns(one: Settlement) -> Columns:
+    """The columns of an announcement, which is due at once on both of its ways."""
+    assert one.step is not None, "every announcement belongs to a step"
+    return {
+        "message_id": f"msg_{secrets.token_hex(12)}",
+        "connection_id": one.after.id,
+        "seq": one.before.last_seq + 1,
+        "type": one.announcement,
+        "payload": payload(one),
+        "created_at": one.step.at,
+        "due_at": one.step.at,
+        "hook_due_at": one.step.at,
+        "attempts": 0,
+        "delivered_to": [],
     }
 
 

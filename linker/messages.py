@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
@@ -103,23 +102,8 @@ def step_json(step: Step) -> dict[str, Any]:
     }
 
 
-def message(one: Settlement) -> dict[str, Any]:
-    """The outbox columns of an announcement: the connection as it is after the transition."""
+def payload(one: Settlement) -> dict[str, Any]:
+    """What an announcement tells the host: the connection as it is after the transition."""
     assert one.step is not None, "every announcement belongs to a step"
     after = altered(one.after, version=one.before.version + 1, updated_at=one.step.at)
-    return {
-        "message_id": f"msg_{secrets.token_hex(12)}",
-        "connection_id": one.after.id,
-        "seq": one.before.last_seq + 1,
-        "type": one.announcement,
-        "payload": {
-            "type": one.announcement,
-            "timestamp": moment(one.step.at),
-            "data": connection_json(after),
-        },
-        "created_at": one.step.at,
-        "due_at": one.step.at,
-        "hook_due_at": one.step.at,
-        "attempts": 0,
-        "delivered_to": [],
-    }
+    return {"type": one.announcement, "timestamp": moment(one.step.at), "data": connection_json(after)}

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from linker.errors import LinkerError, OurFault, StoreUnavailable
 from linker.observing import Fact, Note, Stock, Work, verdict_names
+from linker.ways import WAYS
 from states.history import ANNOUNCEMENTS
 
 #: The bounds of the histogram, in seconds: from a claim in memory to a call that ran into its time-out.
@@ -165,9 +166,8 @@ class Metrics:
         registry.register(self._stock)
         for work, error in product(Work, (StoreUnavailable, OurFault)):
             self._errors.labels(work.value, error.code)
-        for kind, outcome in product(ANNOUNCEMENTS, OUTCOMES):
-            for way in ("handlers", "webhook"):
-                self._deliveries.labels(way, kind, outcome)
+        for way, kind, outcome in product(WAYS, ANNOUNCEMENTS, OUTCOMES):
+            self._deliveries.labels(way.name, kind, outcome)
 
     @contextmanager
     def watch(self, work: Work, **facts: Fact) -> Iterator[Note]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -103,23 +103,12 @@ class Observer(Protocol):
         ...
 
 
-class _Unwatched:
-    """What goes along with a piece of work where nobody listens: it is passed by some hundred times a second."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> Note:
-        return _unheard
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 def _unheard(**facts: Fact) -> None:
     """Nobody writes it down."""
 
 
-UNWATCHED: AbstractContextManager[Note, None] = _Unwatched()
+#: What goes along with a piece of work where nobody listens.
+UNWATCHED: AbstractContextManager[Note, None] = nullcontext(_unheard)
 
 
 class Unobserved:

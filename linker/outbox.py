@@ -24,7 +24,8 @@ import structlog
 from linker.leasing import Leasing
 from linker.observing import UNOBSERVED, Observer, Work
 from linker.ports import Announcement, Delivery, Lease, Outbox
-from states.timing import Timing, next_try
+from linker.ways import Way
+from states.timing import Backoff, next_try
 
 log = structlog.get_logger("linker")
 
@@ -55,12 +56,12 @@ class Received:
 class Receiver(Protocol):
     """Who takes announcements."""
 
-    #: The name of the way, for whoever watches.
-    way: ClassVar[str]
+    #: The way on which announcements come here.
+    way: ClassVar[Way]
     #: How many are delivered at the same time.
     at_once: ClassVar[int]
     #: The pauses between two tries.
-    pauses: ClassVar[Timing]
+    backoff: ClassVar[Backoff]
 
     @property
     def types(self) -> Collection[str]:
@@ -119,7 +120,7 @@ class Deliverer:
         return bool(under_way)
 
     async def _attempt(self, announcement: Announcement) -> Delivery:
-        with self.observer.watch(Work.DELIVERY, way=self.receiver.way, type=announcement.type) as note:
+        with self.observer.watch(Work.DELIVERY, way=self.receiver.way.name, type=announcement.type) as note:
             delivery = await self._attempted(announcement)
             note(outcome=_outcome(delivery))
             return delivery
@@ -142,8 +143,8 @@ class Deliverer:
         now = self.now()
         if received.error is None or received.for_good or now >= give_up_at:
             return None
-        tries, pauses = announcement.attempts + 1, self.receiver.pauses
-        return next_try(now, tries, self.dice(), pauses, at_least=received.retry_at)
+        tries, backoff = announcement.attempts + 1, self.receiver.backoff
+        return next_try(now, tries, self.dice(), backoff, at_least=received.retry_at)
 
     async def _settle(self, ended: dict[asyncio.Task[Delivery], Lease]) -> int:
         """Write down how deliveries ended; gives how many succeeded."""

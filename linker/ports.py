@@ -95,7 +95,7 @@ class Store(Protocol):
         """Read connections, oldest first. `stuck`: only open ones that a person has to act for."""
         ...
 
-    async def open_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    async def connections_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """The ids of the open connections among these, which are named by owner and Workable account id."""
         ...
 

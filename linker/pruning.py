@@ -22,11 +22,12 @@ import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, bindparam, delete, func, select, text, update
 
-from linker.announcements import HANDLERS, LANES, LAPSE_AFTER, WEBHOOK, SqlOutbox, is_forgotten
+from linker.announcements import LAPSE_AFTER, SqlOutbox, is_forgotten
 from linker.database import Database, chosen_once
 from linker.ports import Clock
 from linker.rows import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
 from linker.settings import Settings
+from linker.ways import HANDLERS, WAYS, WEBHOOK
 
 log = structlog.get_logger("linker")
 
@@ -110,8 +111,8 @@ class Pruning:
 
     def _count_lapsing(self, transaction: Transaction) -> int:
         """How many announcements are too old that a run would let lapse, and then take away."""
-        webhook_is_over, handlers_are_over = (lane.of(OUTBOX, "due_at").is_(None) for lane in (WEBHOOK, HANDLERS))
-        webhook, handlers = (is_forgotten(lane, self._now - LAPSE_AFTER, self._now) for lane in (WEBHOOK, HANDLERS))
+        webhook_is_over, handlers_are_over = (way.of(OUTBOX, "due_at").is_(None) for way in (WEBHOOK, HANDLERS))
+        webhook, handlers = (is_forgotten(way, self._now - LAPSE_AFTER, self._now) for way in (WEBHOOK, HANDLERS))
         found = 0
         for lapsing in ((webhook, handlers_are_over), (handlers, webhook_is_over), (webhook, handlers)):
             too_old = OUTBOX.c.created_at < self._before[ANNOUNCEMENTS]
@@ -141,8 +142,8 @@ class Pruning:
 
     async def _let_lapse(self) -> None:
         lapsed = 0
-        for lane in LANES:
-            while more := await SqlOutbox(self._database, lane).lapse(now=self._now):
+        for way in WAYS:
+            while more := await SqlOutbox(self._database, way).lapse(now=self._now):
                 lapsed += more
                 await asyncio.sleep(self._pause)
         if lapsed:

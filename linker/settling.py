@@ -31,7 +31,6 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import DataError, IntegrityError
 
 from linker import mapping
-from linker.messages import message
 from linker.ports import Settlement
 from linker.prepared import Given, InOne, Prepared, Row
 from linker.rows import CONNECTION, OUTBOX, STEP
@@ -111,7 +110,7 @@ class Settling:
         ]
         if told:
             self._insert(transaction, STEP, told[0]).run(transaction, told)
-        announced = [message(one) for one in settlements if one.announcement]
+        announced = [mapping.announcement_columns(one) for one in settlements if one.announcement]
         if announced:
             self._insert(transaction, OUTBOX, announced[0]).run(transaction, announced)
 

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -23,6 +23,7 @@ from linker.database import Database
 from linker.errors import LinkerError, StoreUnavailable
 from linker.observing import Census, Queue, Stock, Waiting
 from linker.rows import CONNECTION, OUTBOX
+from linker.ways import HANDLERS, WAYS, Way
 from states.connection import ConnectionState
 
 T = TypeVar("T")
@@ -34,8 +35,6 @@ CENSUS_EVERY = 60.0
 SHARE = 0.01
 #: The longest pause, in seconds: numbers that are older mislead.
 LONGEST = 600.0
-#: The ways that announcements go, with what their columns begin with.
-WAYS = {"handlers": "", "webhook": "hook_"}
 #: The name of what is no problem.
 NO_PROBLEM = "none"
 #: Who is linked waits for nothing.
@@ -49,7 +48,7 @@ class SqlStock:
         """Take the database, and where the time comes from; nothing is opened yet. `posts`: a webhook is set."""
         self._database = database
         self._now = now
-        self._ways = WAYS if posts else {way: prefix for way, prefix in WAYS.items() if way != "webhook"}
+        self._ways = WAYS if posts else (HANDLERS,)
         self._queue = _Paced[Queue](QUEUE_EVERY)
         self._census = _Paced[Census](CENSUS_EVERY)
         self._reading = _Interruptible()
@@ -63,8 +62,8 @@ class SqlStock:
         now = self._now()
         self._reading.interrupted = False
         try:
-            await self._read_if_over(self._queue, lambda transaction: _queue(transaction, now, self._ways))
-            await self._read_if_over(self._census, lambda transaction: _census(transaction, now))
+            await self._read_if_due(self._queue, lambda transaction: _queue(transaction, now, self._ways))
+            await self._read_if_due(self._census, lambda transaction: _census(transaction, now))
         except LinkerError:
             if not self._reading.interrupted:
                 raise
@@ -76,12 +75,12 @@ class SqlStock:
         """End what is being read: who wants to stop does not wait for a census."""
         self._reading.interrupt()
 
-    async def _read_if_over(self, paced: _Paced[T], reading: Callable[[Transaction], T]) -> None:
+    async def _read_if_due(self, paced: _Paced[T], reading: Callable[[Transaction], T]) -> None:
         def work(transaction: Transaction) -> None:
             with self._reading.of(transaction):
                 paced.read(lambda: reading(transaction))
 
-        if paced.is_over:
+        if paced.is_due:
             await self._database.read(work)
 
 
@@ -125,7 +124,7 @@ class _Paced(Generic[T]):
         self._found: T | None = None
 
     @property
-    def is_over(self) -> bool:
+    def is_due(self) -> bool:
         """True if it is time to read it again."""
         return self._found is None or time.monotonic() >= self._again_at
 
@@ -143,7 +142,7 @@ class _Paced(Generic[T]):
         self._again_at = ended + max(self._every, min((ended - began) / SHARE, LONGEST))
 
 
-def _queue(transaction: Transaction, now: datetime, ways: Mapping[str, str]) -> Queue:
+def _queue(transaction: Transaction, now: datetime, ways: Collection[Way]) -> Queue:
     first = transaction.execute(select(func.min(CONNECTION.c.due_at)).where(CONNECTION.c.due_at.is_not(None))).scalar()
     due = select(func.count()).select_from(CONNECTION).where(CONNECTION.c.due_at <= now)
     return Queue(
@@ -151,18 +150,18 @@ def _queue(transaction: Transaction, now: datetime, ways: Mapping[str, str]) -> 
         due=transaction.execute(due).scalar_one(),
         lag=_since(first, now),
         outbox={
-            (way, row.type, bool(row.tried)): Waiting(number=row.number, oldest=_since(row.oldest, now))
-            for way, prefix in ways.items()
-            for row in transaction.execute(_waiting(prefix))
+            (way.name, row.type, bool(row.tried)): Waiting(number=row.number, oldest=_since(row.oldest, now))
+            for way in ways
+            for row in transaction.execute(_waiting(way))
         },
     )
 
 
-def _waiting(prefix: str) -> Any:
-    tried = (OUTBOX.c[f"{prefix}attempts"] > literal_column("0")).label("tried")
+def _waiting(way: Way) -> Any:
+    tried = (way.of(OUTBOX, "attempts") > literal_column("0")).label("tried")
     return (
         select(OUTBOX.c.type, tried, func.count().label("number"), func.min(OUTBOX.c.created_at).label("oldest"))
-        .where(OUTBOX.c[f"{prefix}due_at"].is_not(None))
+        .where(way.of(OUTBOX, "due_at").is_not(None))
         .group_by(OUTBOX.c.type, tried)
     )
 
@@ -179,12 +178,12 @@ def _census(transaction: Transaction, now: datetime) -> Census:
     for row in transaction.execute(standing):
         connections[row.state, row.problem_code or NO_PROBLEM] = row.number
         oldest[row.state] = max(oldest[row.state], _since(row.since, now))
-    dead = {way: transaction.execute(_dead(prefix)).scalar_one() for way, prefix in WAYS.items()}
+    dead = {way.name: transaction.execute(_dead(way)).scalar_one() for way in WAYS}
     return Census(connections=connections, oldest_wait={state: oldest[state] for state in _WAITING}, dead=dead)
 
 
-def _dead(prefix: str) -> Any:
-    return select(func.count()).select_from(OUTBOX).where(OUTBOX.c[f"{prefix}dead_at"].is_not(None))
+def _dead(way: Way) -> Any:
+    return select(func.count()).select_from(OUTBOX).where(way.of(OUTBOX, "dead_at").is_not(None))
 
 
 def _since(then: datetime | None, now: datetime) -> float:

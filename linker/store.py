@@ -90,7 +90,7 @@ class SqlStore:
             query = query.where(text(TROUBLED), _needs_a_person())
         return await self._database.read(lambda transaction: _all(transaction, query))
 
-    async def open_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    async def connections_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """The ids of the open connections among these, which are named by owner and Workable account id."""
         owners, account_ids = {owner for owner, _ in accounts}, {account_id for _, account_id in accounts}
         query = select(CONNECTION.c.owner, CONNECTION.c.account_id, CONNECTION.c.id).where(

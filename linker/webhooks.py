@@ -29,10 +29,11 @@ from linker.errors import BadSettings
 from linker.outbox import Received
 from linker.ports import Announcement
 from linker.settings import Settings
+from linker.ways import WEBHOOK, Way
 from linker.workable.answers import retry_after
 from linker.workable.transport import TRANSPORT_TROUBLE, build_http, trouble_name
 from states.history import ANNOUNCEMENTS
-from states.timing import Timing
+from states.timing import Backoff
 
 log = structlog.get_logger("linker")
 
@@ -126,10 +127,10 @@ def _is_near(host: str) -> bool:
 class Webhook:
     """The host's URL as a receiver of announcements."""
 
-    way: ClassVar[str] = "webhook"
+    way: ClassVar[Way] = WEBHOOK
     at_once: ClassVar[int] = 10
     #: 5 s, doubling up to 6 hours, with full jitter: some thirty tries in three days.
-    pauses: ClassVar[Timing] = Timing(backoff_last=timedelta(hours=6))
+    backoff: ClassVar[Backoff] = Backoff(last=timedelta(hours=6))
 
     url: httpx.URL = field(repr=False)
     signings: tuple[Signing, ...] = field(repr=False)
@@ -213,9 +214,9 @@ async def _pass_over(answer: httpx.Response) -> None:
 class Nobody:
     """Stands in the webhook's place where none is set."""
 
-    way: ClassVar[str] = "webhook"
+    way: ClassVar[Way] = WEBHOOK
     at_once: ClassVar[int] = 0
-    pauses: ClassVar[Timing] = Timing()
+    backoff: ClassVar[Backoff] = Backoff()
     types: Collection[str] = ()
 
     async def receive(self, announcement: Announcement, *, within: float) -> Received:

@@ -230,7 +230,7 @@ def _trouble(
         attempts=attempts,
         problem=_named(c, code, m, detail),
         not_before=retry_at,
-        due_at=next_try(m.now, attempts, m.dice, m.timing, at_least=retry_at),
+        due_at=next_try(m.now, attempts, m.dice, m.timing.backoff, at_least=retry_at),
     )
 
 

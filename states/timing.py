@@ -7,6 +7,14 @@ from datetime import UTC, date, datetime, time, timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
+class Backoff:
+    """The pauses after tries that failed: they double from the first up to the last."""
+
+    first: timedelta = timedelta(seconds=5)
+    last: timedelta = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """How patient and how polite we are. The defaults suit Workable's limit of 10 calls in 10 seconds."""
 
@@ -22,8 +30,8 @@ class Timing:
     #: How often a linked account is checked.
     health_every: timedelta = timedelta(hours=24)
     #: The pause after the first try without an answer; it doubles up to the longest one.
-    backoff_first: timedelta = timedelta(seconds=5)
-    backoff_last: timedelta = timedelta(hours=1)
+    backoff_first: timedelta = Backoff.first
+    backoff_last: timedelta = Backoff.last
     #: How long before a token's last day the host is told.
     expiry_notice: timedelta = timedelta(days=14)
     #: A refusal ends a working link only after so many in a row (2 or more), spread over at least this time.
@@ -33,6 +41,11 @@ class Timing:
     replacement_tries: int = 5
     #: How long after its deadline a connection still waits for Workable to answer at all.
     overdue_grace: timedelta = timedelta(days=1)
+
+    @property
+    def backoff(self) -> Backoff:
+        """The pauses between two tries without an answer."""
+        return Backoff(first=self.backoff_first, last=self.backoff_last)
 
 
 #: No pause is shorter than this, however the dice fall: nothing may spin.
@@ -49,17 +62,17 @@ def next_poll(now: datetime, age: timedelta, dice: float, timing: Timing) -> dat
     return now + poll_pause(age, timing) * (1.0 - 0.1 * dice)
 
 
-def backoff_ceiling(attempts: int, timing: Timing) -> timedelta:
+def backoff_ceiling(attempts: int, backoff: Backoff) -> timedelta:
     """The longest pause after so many tries in a row (1 for the first)."""
     times = 2 ** min(max(attempts - 1, 0), 62)
-    if times >= timing.backoff_last / timing.backoff_first:
-        return timing.backoff_last
-    ceiling: timedelta = timing.backoff_first * times
+    if times >= backoff.last / backoff.first:
+        return backoff.last
+    ceiling: timedelta = backoff.first * times
     return ceiling
 
 
 def next_try(
-    now: datetime, attempts: int, dice: float, timing: Timing, *, at_least: datetime | None = None
+    now: datetime, attempts: int, dice: float, backoff: Backoff, *, at_least: datetime | None = None
 ) -> datetime:
     """The next try, with full jitter: anywhere between nothing and the ceiling, but after `at_least`.
 
@@ -67,8 +80,8 @@ def next_try(
     otherwise come at that moment.
     """
     if at_least is not None and at_least > now:
-        return at_least + max(timing.backoff_first * dice, SHORTEST)
-    return now + max(backoff_ceiling(attempts, timing) * dice, SHORTEST)
+        return at_least + max(backoff.first * dice, SHORTEST)
+    return now + max(backoff_ceiling(attempts, backoff) * dice, SHORTEST)
 
 
 def next_health(now: datetime, dice: float, timing: Timing) -> datetime:

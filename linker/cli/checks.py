@@ -20,7 +20,7 @@ import httpx
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, or_, select, text
 
-from linker.announcements import LANES, WEBHOOK, SqlOutbox
+from linker.announcements import SqlOutbox
 from linker.cli.endings import OUR_FAULT, TRY_AGAIN
 from linker.cli.human import span
 from linker.cli.schemas import MEANINGS, compared, file_of
@@ -31,6 +31,7 @@ from linker.rows import CONNECTION, OUTBOX, TROUBLED
 from linker.sealing import Sealer
 from linker.settings import Settings, load_settings
 from linker.store import SqlStore
+from linker.ways import WAYS, WEBHOOK
 from linker.webhooks import webhook_of
 from linker.workable import build_http, facts
 from linker.workable.addresses import Addresses
@@ -250,7 +251,7 @@ async def _letters(database: Database, settings: Settings) -> Check:
     if waiting:
         said = f"{waiting} announcements should have been posted more than {span(LAG)} ago"
         return failed("outbox", said, "Nobody posts them: start `linker worker`, or look at its log.", TRY_AGAIN)
-    dead = or_(*(lane.of(OUTBOX, "dead_at").is_not(None) for lane in LANES))
+    dead = or_(*(way.of(OUTBOX, "dead_at").is_not(None) for way in WAYS))
     query = select(func.count()).select_from(OUTBOX).where(dead)
     if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
         said = f"{count} announcements were given up"

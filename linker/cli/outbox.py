@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from linker.announcements import HANDLERS, LANES, Lane
 from linker.cli.archive import settings, with_letters, with_store
 from linker.cli.cards import WIDE, plain_table
 from linker.cli.endings import DONE, TRY_AGAIN
@@ -24,6 +23,7 @@ from linker.letters import Letter, LetterState
 from linker.messages import moment
 from linker.observing import Fact, Note, Unobserved, Work
 from linker.outbox import GIVE_UP_AFTER
+from linker.ways import HANDLERS, WAYS, Way
 
 app = typer.Typer()
 outbox = typer.Typer(help="What the host was told and is still to be told.", no_args_is_help=True)
@@ -63,8 +63,8 @@ def list_(
     Each stands there once for each of its two ways: to the handlers of the host, and to the webhook.
     """
     wanted = _wanted(dead, pending, lapsed)
-    lanes = {lane: wanted & _of_interest(lane, to) for lane in _lanes(to)}
-    found = with_letters(lambda letters: letters.find(lanes, connection_id=connection, limit=limit))
+    ways = {way: wanted & _of_interest(way, to) for way in _ways(to)}
+    found = with_letters(lambda letters: letters.find(ways, connection_id=connection, limit=limit))
     if connection is not None and not found:
         with_store(lambda store: store.get(connection))  # it may be that there is no such connection
     screen = Screen(as_json)
@@ -88,18 +88,18 @@ def _wanted(dead: bool, pending: bool, lapsed: bool) -> frozenset[LetterState]:
     return frozenset(asked or set(LetterState) - {LetterState.LAPSED})
 
 
-def _of_interest(lane: Lane, to: str | None) -> frozenset[LetterState]:
+def _of_interest(way: Way, to: str | None) -> frozenset[LetterState]:
     """Where no webhook is set, what was never posted is no news."""
     every = frozenset(LetterState)
-    if lane is HANDLERS or to is not None or settings().webhook_url is not None:
+    if way is HANDLERS or to is not None or settings().webhook_url is not None:
         return every
     return every - {LetterState.PENDING, LetterState.LAPSED}
 
 
-def _lanes(to: str | None) -> tuple[Lane, ...]:
+def _ways(to: str | None) -> tuple[Way, ...]:
     if to is None:
-        return LANES
-    named = {lane.name: lane for lane in LANES}
+        return WAYS
+    named = {way.name: way for way in WAYS}
     if to not in named:
         raise BadInput("to", "there is no such way.", f"The ways are: {', '.join(named)}.")
     return (named[to],)
@@ -117,12 +117,12 @@ def retry(
     A worker or `linker outbox deliver` does it. What comes after them has been delivered meanwhile: receivers tell by
     `data.version` which one is newer.
     """
-    wanted, lanes, now = _ids(ids, all_dead), _lanes(to), datetime.now(UTC)
+    wanted, ways, now = _ids(ids, all_dead), _ways(to), datetime.now(UTC)
     until = now + GIVE_UP_AFTER
     if all_dead:
-        retried = with_letters(lambda letters: letters.retry_dead(lanes=lanes, now=now, until=until))
+        retried = with_letters(lambda letters: letters.retry_dead(ways=ways, now=now, until=until))
     else:
-        retried = with_letters(lambda letters: letters.retry(wanted, lanes=lanes, now=now, until=until))
+        retried = with_letters(lambda letters: letters.retry(wanted, ways=ways, now=now, until=until))
     screen = Screen(as_json)
     if not retried and not as_json:
         screen.note(Text("None was dead.", style="quiet"))
@@ -140,8 +140,8 @@ def drop(
     as_json: Json = False,
 ) -> int:
     """Take announcements out that are not delivered yet; later ones of their connections go on."""
-    wanted, lanes, why = _ids(ids, False), _lanes(to), f"dropped by {actor}: {text('reason', reason)}"
-    dropped = with_letters(lambda letters: letters.drop(wanted, lanes=lanes, now=datetime.now(UTC), reason=why))
+    wanted, ways, why = _ids(ids, False), _ways(to), f"dropped by {actor}: {text('reason', reason)}"
+    dropped = with_letters(lambda letters: letters.drop(wanted, ways=ways, now=datetime.now(UTC), reason=why))
     _tell(Screen(as_json), dropped)
     return DONE
 
@@ -199,7 +199,7 @@ def _tell(screen: Screen, letters: Sequence[Letter]) -> None:
         error = Text(letter.last_error or "", style="quiet")
         named = [Text(letter.id, style="copy"), Text(letter.type), Text(letter.connection_id), error]
         told = named if wide else [Text("\n").join(each for each in named if each)]
-        table.add_row(letter.to, state, _when(letter, now), *told)
+        table.add_row(letter.way.name, state, _when(letter, now), *told)
     screen.tell([letter_json(each) for each in letters], table)
 
 
@@ -220,7 +220,7 @@ def letter_json(letter: Letter) -> dict[str, Any]:
         "id": letter.id,
         "connection": letter.connection_id,
         "type": letter.type,
-        "to": letter.to,
+        "to": letter.way.name,
         "state": letter.state.value,
         "attempts": letter.attempts,
         "due_at": moment(letter.due_at),

@@ -11,8 +11,7 @@ from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from linker.sandbox import control, delivery, mishaps, seed, spi
-from linker.sandbox.control import Refill
+from linker.sandbox import control, delivery, mishaps, spi
 from linker.sandbox.faults import SPOILING, FaultRule
 from linker.sandbox.records import fingerprint
 from linker.sandbox.spi import Call
@@ -24,10 +23,10 @@ _CONTROL = "_sandbox"
 class Sandbox:
     """A Workable to develop against, as an ASGI app over a world."""
 
-    def __init__(self, world: World, *, refill: Refill = seed.fill) -> None:
-        """Answers from `world`; `refill` puts the first accounts back when somebody resets it on the page."""
+    def __init__(self, world: World) -> None:
+        """Answers from `world`."""
         self.world = world
-        self._control: ASGIApp = control.routes(world, refill)
+        self._control: ASGIApp = control.routes(world)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; all that is not Workable's API goes to the control page's router."""

@@ -16,16 +16,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from linker.sandbox import views
+from linker.sandbox import seed, views
 from linker.sandbox.fields import Fields, count_in, parsed
 from linker.sandbox.limits import Limit
 from linker.sandbox.mishaps import ELSEWHERE_PATH
 from linker.sandbox.records import WorldError, fingerprint
 from linker.sandbox.views import View
 from linker.sandbox.world import World
-
-#: Puts the first accounts into an empty world.
-Refill = Callable[[World], None]
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 _Change = Callable[[dict[str, object]], View]
@@ -40,9 +37,9 @@ _PAGE_HEADERS = {
 }
 
 
-def routes(world: World, refill: Refill) -> Starlette:
-    """Returns the router of the control page over `world`; `refill` is used by reset."""
-    panel = _Panel(world, refill)
+def routes(world: World) -> Starlette:
+    """Returns the router of the control page over `world`."""
+    panel = _Panel(world)
     changes: dict[str, _Change] = {
         "account": panel.account,
         "token": panel.token,
@@ -74,9 +71,8 @@ def routes(world: World, refill: Refill) -> Starlette:
 class _Panel:
     """What the control API does to one world; each method takes a JSON object and returns one."""
 
-    def __init__(self, world: World, refill: Refill) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._refill = refill
 
     async def world_now(self, _: Request) -> Response:
         return JSONResponse(views.world_view(self._world))
@@ -190,7 +186,7 @@ class _Panel:
     def reset(self, values: dict[str, object]) -> View:
         Fields(values)
         self._world.clear()
-        self._refill(self._world)
+        seed.fill(self._world)
         return views.world_view(self._world)
 
 

@@ -60,7 +60,7 @@ def answer(world: World, call: Call) -> Answer:
     """
     token = world.token(call.token) if call.token else None
     if token is None or token.revoked:
-        return answers.UNAUTHORIZED_DOCUMENTED if world.documented_refusals else answers.UNAUTHORIZED
+        return answers.UNAUTHORIZED
     allowance = world.spend(token, partner=call.partner)
     if allowance is not None and not allowance.granted:
         return answers.throttled(answers.rate_headers(allowance))

@@ -52,18 +52,14 @@ class World:
         *,
         clock: UnixClock = time.time,
         limit: Limit | None = None,
-        documented_refusals: bool = False,
         log_length: int = LENGTH,
     ) -> None:
         """Starts empty.
 
         `clock` returns Unix seconds and rules the rate-limit windows and the times in the log. `limit` is
-        what Workable documents unless given. `documented_refusals` chooses the short 401 body of Workable's
-        documentation over the nested one that the real service was seen to send. `log_length` is how many
-        requests are remembered.
+        what Workable documents unless given. `log_length` is how many requests are remembered.
         """
         self.clock = clock
-        self.documented_refusals = documented_refusals
         self._lock = threading.RLock()
         self._faults = FaultBoard()
         self._journal = Journal(log_length)

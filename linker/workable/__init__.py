@@ -1,7 +1,6 @@
 """Workable: what is asked of it, how its answers are read, and how it is reached."""
 
-from linker.workable.budget import Budget
 from linker.workable.client import Timeouts, WorkableClient
 from linker.workable.transport import build_http
 
-__all__ = ["Budget", "Timeouts", "WorkableClient", "build_http"]
+__all__ = ["Timeouts", "WorkableClient", "build_http"]

@@ -22,6 +22,7 @@ from linker.inputs.subdomain import is_label
 from linker.workable import facts
 from linker.workable.budget import number
 from states.connection import Account
+from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
     AccountReadable,
     CredentialRefused,
@@ -178,19 +179,19 @@ def account_in(page: Page, subdomain: str) -> Verdict:
     """The account, if it is the one that was asked for."""
     account_id, theirs = _id(page.body.get("id")), page.body.get("subdomain")
     if not account_id or not isinstance(theirs, str) or not is_label(theirs.lower()):
-        return _shape(facts.ACCOUNT)
+        return _shape(ACCOUNT)
     if theirs.lower() != subdomain:
         return WrongAccount((theirs.lower(),))
     name = page.body.get("name")
     if not isinstance(name, str):
-        return _shape(facts.ACCOUNT)
+        return _shape(ACCOUNT)
     return AccountReadable(Account(id=account_id, name=_shown(name) or subdomain, subdomain=subdomain))
 
 
 def recruiters_in(page: Page) -> list[Entry] | Verdict:
     """The external recruiters. Odd entries are passed over: a stranger's odd entry must not stop ours."""
     found = page.body.get("recruiters")
-    return entries(found) if isinstance(found, list) else _shape(facts.RECRUITERS)
+    return entries(found) if isinstance(found, list) else _shape(RECRUITERS)
 
 
 def entries(found: list[Any]) -> list[Entry]:

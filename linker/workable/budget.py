@@ -18,21 +18,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
+from linker.ports import Clock
 from linker.workable import facts
 
 ACCOUNTS_KEPT = 10_000
 #: A window that would end later than this, in seconds, is a clock that goes wrong.
 LONGEST_WINDOW = 60.0
-
-
-class Now(Protocol):
-    """Where the time comes from."""
-
-    def now(self) -> datetime:
-        """The time now: aware, in UTC."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ class _Account:
 class Budget:
     """Counts the calls to each account and says when the next may be made."""
 
-    def __init__(self, clock: Now, *, partner: bool = False, kept: int = ACCOUNTS_KEPT) -> None:
+    def __init__(self, clock: Clock, *, partner: bool = False, kept: int = ACCOUNTS_KEPT) -> None:
         self._clock = clock
         self._limit = facts.PARTNER_LIMIT if partner else facts.ACCOUNT_LIMIT
         self._kept = kept

@@ -25,6 +25,7 @@ from linker.workable.answers import Entry, Judged, ObjectMissing, Page
 from linker.workable.budget import LOOK, VERIFICATION, Allowance, Budget
 from linker.workable.transport import TRANSPORT_TROUBLE, trouble_name
 from states.connection import Recruiter
+from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
     AccountReadable,
     NotUnderstood,
@@ -77,8 +78,7 @@ class _Question:
 class WorkableClient:
     """Asks Workable over `http`, which stays its owner's to close. Redirects and cookies are never followed or sent.
 
-    `url_template` holds `{subdomain}`. With a partner's `client_id` Workable allows five times as much. `budget` may
-    be shared by several clients of one process.
+    `url_template` holds `{subdomain}`. With a partner's `client_id` Workable allows five times as much.
     """
 
     def __init__(
@@ -87,10 +87,8 @@ class WorkableClient:
         *,
         url_template: str = facts.URL_TEMPLATE,
         clock: Clock | None = None,
-        user_agent: str = facts.USER_AGENT,
         client_id: SecretStr | str | None = None,
         timeouts: Timeouts | None = None,
-        budget: Budget | None = None,
     ) -> None:
         self._http = http
         self._addresses = Addresses(url_template)
@@ -101,9 +99,9 @@ class WorkableClient:
         self._headers = [
             (b"Accept", b"application/json"),
             (b"Accept-Encoding", b"identity"),  # a packed answer could unpack to anything
-            (b"User-Agent", user_agent.encode("ascii")),
+            (b"User-Agent", facts.USER_AGENT.encode("ascii")),
         ]
-        self._budget = Budget(self._clock, partner=client_id is not None) if budget is None else budget
+        self._budget = Budget(self._clock, partner=client_id is not None)
 
     # ── the two questions ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -148,7 +146,7 @@ class WorkableClient:
     # ── verification ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _verify(self, question: _Question) -> Verdict:
-        found = await self._ask_again(question, facts.ACCOUNT, facts.ACCOUNT_PATH)
+        found = await self._ask_again(question, ACCOUNT, facts.ACCOUNT_PATH)
         if isinstance(found, ObjectMissing):
             found = WrongAccount()  # as good as 422 on this call
         verdict = answers.account_in(found, question.subdomain) if isinstance(found, Page) else found
@@ -183,7 +181,7 @@ class WorkableClient:
         return question.certain
 
     async def _recruiters(self, question: _Question) -> list[Entry] | Verdict:
-        found = await self._ask_again(question, facts.RECRUITERS, facts.RECRUITERS_PATH)
+        found = await self._ask_again(question, RECRUITERS, facts.RECRUITERS_PATH)
         if isinstance(found, ObjectMissing):
             return NotUnderstood("Workable says twice that there is no list of recruiters (404).")
         return answers.recruiters_in(found) if isinstance(found, Page) else found

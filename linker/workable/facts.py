@@ -24,9 +24,7 @@ MEMBERS_PATH = "/spi/v3/members?status=all&limit=100"
 #: The permission that all four calls need (documented).
 SCOPE = "r_jobs"
 
-#: How each call is named in the evidence. The first two are the names that the law's table uses.
-ACCOUNT = "GET /accounts/{subdomain}"
-RECRUITERS = "GET /recruiters"
+#: How the calls are named in the evidence that the law's table has no name for.
 ACCOUNTS = "GET /accounts"
 MEMBERS = "GET /members"
 

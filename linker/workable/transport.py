@@ -11,6 +11,8 @@ from httpx_aiohttp import AiohttpTransport
 
 Kind = Literal["aiohttp", "httpx", "httpx-no-keepalive"]
 
+#: How long an idle connection is kept, in seconds: there is one host per customer, so most are used once.
+KEPT_IDLE = 15.0
 #: What means that Workable could not be reached or broke off. `httpx-aiohttp` 0.2 lets some errors of aiohttp through
 #: as they are (an answer that is no HTTP), and the TLS and socket errors of the system are `OSError`.
 TRANSPORT_TROUBLE = (httpx.TransportError, aiohttp.ClientError, OSError)
@@ -28,20 +30,19 @@ def build_http(
     kind: Kind = "aiohttp",
     *,
     connections: int = 100,
-    keepalive: float = 15.0,
     verify: ssl.SSLContext | bool = True,
 ) -> httpx.AsyncClient:
     """Build the process's client. It opens nothing before its first request, and is its owner's to close.
 
-    `connections`: the most at one time. `keepalive`: seconds that an idle one is kept; there is one host per customer,
-    so most are used once. Proxies named in the environment are not used, cookies not kept, redirects not followed.
+    `connections`: the most at one time. Proxies named in the environment are not used, cookies not kept, redirects not
+    followed.
     """
     # SSL_CERT_FILE and SSL_CERT_DIR are honoured: they say whom to believe, not whom to talk to.
     context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify=verify)
     transport = (
-        _aiohttp(context, connections, keepalive)
+        _aiohttp(context, connections)
         if kind == "aiohttp"
-        else _httpx(context, connections, keepalive, idle=min(connections, 20) if kind == "httpx" else 0)
+        else _httpx(context, connections, idle=min(connections, 20) if kind == "httpx" else 0)
     )
     return _Client(transport=transport, follow_redirects=False, trust_env=False)
 
@@ -69,12 +70,12 @@ class _Client(httpx.AsyncClient):
         """Passed over."""
 
 
-def _httpx(context: ssl.SSLContext, connections: int, keepalive: float, *, idle: int) -> httpx.AsyncBaseTransport:
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=idle, keepalive_expiry=keepalive)
+def _httpx(context: ssl.SSLContext, connections: int, *, idle: int) -> httpx.AsyncBaseTransport:
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=idle, keepalive_expiry=KEPT_IDLE)
     return httpx.AsyncHTTPTransport(verify=context, limits=limits, trust_env=False)
 
 
-def _aiohttp(context: ssl.SSLContext, connections: int, keepalive: float) -> httpx.AsyncBaseTransport:
+def _aiohttp(context: ssl.SSLContext, connections: int) -> httpx.AsyncBaseTransport:
     """A transport over a bare session, which is made in the event loop that asks first.
 
     `httpx` and our client do the time-outs, the redirects and the unpacking.
@@ -82,7 +83,7 @@ def _aiohttp(context: ssl.SSLContext, connections: int, keepalive: float) -> htt
 
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=keepalive),
+            connector=aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=KEPT_IDLE),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,

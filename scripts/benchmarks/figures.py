@@ -14,11 +14,11 @@ from scripts.benchmarks.machine import machine
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """One rate over another, round by round; `goal` is the least, or with `at_most` the most, that we want."""
+    """A rate over another one or a number, round by round; `goal` is the least, or with `at_most` the most, wanted."""
 
-    #: The names of the two rates.
+    #: The name of the rate, and what it is compared with: the name of another one, or a number.
     of: str
-    to: str
+    to: str | float
     rounds: list[float]
     goal: float | None = None
     at_most: bool = False
@@ -56,9 +56,11 @@ class Figures:
         """Add one round of a rate."""
         self.rates.setdefault(name, []).append(rate)
 
-    def ratio(self, name: str, of: str, to: str, *, goal: float | None = None, at_most: bool = False) -> None:
-        """Add the ratio between two rates that were measured in turns."""
-        rounds = [one / other for one, other in zip(self.rates[of], self.rates[to], strict=True)]
+    def ratio(self, name: str, of: str, to: str | float, *, goal: float | None = None, at_most: bool = False) -> None:
+        """Add the ratio of a rate to another one that was measured in turns with it, or to a number."""
+        rates = self.rates[of]
+        others = self.rates[to] if isinstance(to, str) else [to] * len(rates)
+        rounds = [one / other for one, other in zip(rates, others, strict=True)]
         self.ratios[name] = Ratio(of=of, to=to, rounds=rounds, goal=goal, at_most=at_most)
 
     def miss(self, name: str, reason: str) -> None:

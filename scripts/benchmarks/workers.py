@@ -52,9 +52,8 @@ def measure(figures: Figures, folder: Path, rounds: int) -> None:
             figures.fact("the sandbox's share of a core with two workers", f"{median(shares[1::2]):.2f}")
         for _ in range(rounds):
             figures.add(WOKEN, asyncio.run(woken(database_url)))
-            figures.add("wake-ups wanted, ms", 50.0)
     figures.ratio("two_workers_over_one", TWO, ONE, goal=1.6)
-    figures.ratio("wake_up_over_50_ms", WOKEN, "wake-ups wanted, ms", goal=1.0, at_most=True)
+    figures.ratio("wake_up_over_50_ms", WOKEN, 50, goal=1.0, at_most=True)
 
 
 def passes(url: str, database_url: str, workers: int) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from linker import errors
 from linker.cli.app import VERBS
 from linker.cli.lawbook import rules
 from linker.letters import LetterState
-from linker.messages import message
+from linker.messages import payload
 from linker.metrics import NUMBERS
 from linker.ports import Settlement
 from linker.settings import PREFIX, Settings
@@ -217,9 +217,7 @@ def example() -> dict[str, Any]:
         version=9,
     )
     step = Step(event="recruiter_found", source=linked.state, target=linked.state, at=at, actor="heartbeat")
-    told = message(Settlement(before=linked, after=linked, step=step, announcement="connection.linked"))
-    payload: dict[str, Any] = told["payload"]
-    return payload
+    return payload(Settlement(before=linked, after=linked, step=step, announcement="connection.linked"))
 
 
 def _errors() -> Iterator[str]:

@@ -24,7 +24,7 @@ CONNECTIONS = 7
 
 
 def some_figures() -> Figures:
-    """Ratios that reach their goal, that do not, with a most, without a goal, and one that is missing."""
+    """Ratios that reach their goal, that do not, with a most, without a goal, to a number, and one that is missing."""
     figures = Figures(facts={"CPU": "a fast one"})
     for name, rounds in {"ours, 1/s": (30.0, 60.0, 45.0), "theirs, 1/s": (10.0, 10.0, 10.0)}.items():
         for rate in rounds:
@@ -32,6 +32,7 @@ def some_figures() -> Figures:
     figures.ratio("far_over", "ours, 1/s", "theirs, 1/s", goal=1)
     figures.ratio("not_over", "ours, 1/s", "theirs, 1/s", goal=9)
     figures.ratio("at_most", "theirs, 1/s", "ours, 1/s", goal=1.5, at_most=True)
+    figures.ratio("to_a_number", "theirs, 1/s", 8)
     figures.ratio("without_goal", "theirs, 1/s", "ours, 1/s")
     figures.miss("over_a_peer", "a peer is not installed: no network")
     return figures
@@ -49,6 +50,7 @@ def test_the_page_says_what_was_measured() -> None:
     assert said(text, "far_over")[2:] == ["4.50", "3.00 to 6.00", "≥ 1", "reached"]
     assert said(text, "not_over")[2:] == ["4.50", "3.00 to 6.00", "≥ 9", "**not reached**"]
     assert said(text, "at_most")[2:] == ["0.22", "0.17 to 0.33", "≤ 1.5", "reached"]
+    assert said(text, "to_a_number")[1:4] == ["theirs, 1/s / 8", "1.25", "1.25 to 1.25"]
     assert said(text, "without_goal")[4:] == ["", ""]
     assert said(text, "over_a_peer")[1:] == ["a peer is not installed: no network", "", "", "", "**not measured**"]
     assert "`./scripts/bench --write --rounds 3` on 2026-03-02" in text

@@ -14,12 +14,13 @@ import pytest
 import sqlalchemy as sa
 
 from linker import schema
-from linker.announcements import LANES, WEBHOOK, Lane, SqlOutbox
+from linker.announcements import SqlOutbox
 from linker.database import Database
 from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock
 from linker.turns import Turns
+from linker.ways import WAYS, WEBHOOK, Way
 from states.history import ANNOUNCEMENTS
 from tests.integration.storehouse import MINUTE, NOW, House, a_lease
 
@@ -140,7 +141,7 @@ async def check_states(house: House) -> Any:
 
 async def read_account(house: House) -> Any:
     """Whether the owner has the account already."""
-    assert await house.store.open_with_accounts({("owner_1", "nobody's"), ("owner_2", "nobody's")}) == {}
+    assert await house.store.connections_with_accounts({("owner_1", "nobody's"), ("owner_2", "nobody's")}) == {}
 
 
 async def claim_one(house: House) -> Any:
@@ -342,8 +343,8 @@ FILL_BACKLOG = (
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("lane", LANES, ids=lambda lane: lane.name)
-async def test_a_backlog_is_delivered_from_its_front(postgres_house: House, lane: Lane) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+async def test_a_backlog_is_delivered_from_its_front(postgres_house: House, way: Way) -> None:
     """A claim reads what it takes, and not all that waits for a receiver that was away."""
     fill(postgres_house, MANY)
     typed = [sa.bindparam(name, type_=sa.DateTime(timezone=True)) for name in ("now", "past")]
@@ -360,7 +361,7 @@ async def test_a_backlog_is_delivered_from_its_front(postgres_house: House, lane
 
     async def claim(house: House) -> Any:
         """Claim ten."""
-        outbox = SqlOutbox(house.database, lane)
+        outbox = SqlOutbox(house.database, way)
         assert len(await outbox.claim_announcements(ANNOUNCEMENTS, now=NOW, limit=10, lease=a_lease())) == 10
 
     [statement] = await statements(postgres_house, claim)

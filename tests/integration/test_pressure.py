@@ -16,7 +16,7 @@ from sqlalchemy import Connection as Transaction
 from linker import Announcement, Connection, ConnectionState, Linker, Settings, new_key
 from linker.database import Database
 from linker.errors import StoreUnavailable
-from linker.ports import Answer
+from linker.ports import Answer, Lease
 from linker.sweep import Sweep
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Recruiter
@@ -134,7 +134,7 @@ async def held_ahead(
     """
     given = {"concurrency": 5, "batch_size": 5, "lease_seconds": 2}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("linker.sweep.SOON", soon)
+        patched.setattr("linker.prefetch.SOON", soon)
         async with linker_in_memory(clock=clock, workable=workable, **given) as linker:
             await thirty_due(linker, clock)
             workable.hold_from = 10
@@ -203,9 +203,33 @@ async def test_what_is_held_ahead_is_given_back_when_answers_become_slow() -> No
         assert (await sweep).lost == 5
 
 
+async def test_what_could_not_be_given_back_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lease ends by itself while the pass goes on: nobody waits for what nothing comes of."""
+    workable, failed, renewals = SlowWorkable(), asyncio.Event(), asyncio.Queue[list[str]]()
+    async with held_ahead(workable, SettableClock(), soon=2.0) as (linker, sweep):
+        renew = linker._sql.renew
+
+        async def away(*_: object) -> None:
+            failed.set()
+            raise StoreUnavailable("The database is away.")
+
+        async def noted(ids: list[str], lease: Lease) -> list[str]:
+            renewals.put_nowait(ids)
+            return await renew(ids, lease)
+
+        monkeypatch.setattr(linker._sql, "release", away)
+        async with asyncio.timeout(10):
+            await failed.wait()
+            monkeypatch.setattr(linker._sql, "renew", noted)
+            _, *later = [await renewals.get() for _ in range(3)]  # the first may have begun before it failed
+        assert len(set().union(*later)) == len(workable.waiting) == 5
+        workable.go.set()
+        assert (await sweep).lost == 5
+
+
 async def test_nothing_is_claimed_ahead_while_answers_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch takes longer than anybody may be kept waiting: only what is begun at once is held."""
-    monkeypatch.setattr("linker.sweep.SOON", 0.05)
+    monkeypatch.setattr("linker.prefetch.SOON", 0.05)
     workable = SlowWorkable()
     workable.pause = 0.02
     async with linker_in_memory(clock=(clock := SettableClock()), workable=workable, concurrency=5) as linker:

@@ -143,19 +143,19 @@ def test_reading_takes_a_hundredth_of_the_time(stopwatch: Stopwatch) -> None:
         stopwatch.seconds += takes
         return "read"
 
-    def is_over(*, after: float) -> bool:
+    def is_due(*, after: float) -> bool:
         stopwatch.seconds += after
-        return paced.is_over
+        return paced.is_due
 
-    assert is_over(after=0)
+    assert is_due(after=0)
     paced.read(slowly)
     assert paced.value == "read"
-    assert [is_over(after=299), is_over(after=1)] == [False, True]
+    assert [is_due(after=299), is_due(after=1)] == [False, True]
     paced.read(lambda: "again")
-    assert [is_over(after=59), is_over(after=1)] == [False, True]
+    assert [is_due(after=59), is_due(after=1)] == [False, True]
     takes = 100
     paced.read(slowly)
-    assert [is_over(after=599), is_over(after=1)] == [False, True]
+    assert [is_due(after=599), is_due(after=1)] == [False, True]
 
 
 async def test_a_beat_between_two_readings_asks_nothing(sqlite_house: House, stopwatch: Stopwatch) -> None:

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from linker.announcements import LANES, Lane, SqlOutbox
+from linker.announcements import LAPSE_AFTER, SqlOutbox
 from linker.ports import Announcement, Delivery
+from linker.ways import WAYS, Way
 from states.connection import Connection
 from tests.integration.storehouse import MINUTE, NOW, SECOND, House, a_lease, change, kept
 
@@ -102,18 +103,18 @@ async def test_one_that_was_given_up_makes_room(house: House) -> None:
     assert (row[0] is not None, row[1], row[2]) == (True, None, "handler: ValueError")
 
 
-@pytest.mark.parametrize("lane", LANES, ids=lambda lane: lane.name)
-async def test_what_waited_behind_one_that_was_given_up_is_due_from_then_on(house: House, lane: Lane) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+async def test_what_waited_behind_one_that_was_given_up_is_due_from_then_on(house: House, way: Way) -> None:
     """On either way it lapses as long after the giving up as any other one after it was written."""
     connection = await kept(house)
     await announced(house, connection, OPENED, ACCEPTED, LINKED)
-    outbox, given_up_at = SqlOutbox(house.database, lane), NOW + 3 * DAY
+    outbox, given_up_at = SqlOutbox(house.database, way), NOW + 3 * DAY
     [first] = await outbox.claim_announcements(ALL, now=NOW, limit=10, lease=a_lease("host"))
     dead = Delivery(announcement=first, delivered_to=frozenset(), error="handler: ValueError")
     await outbox.settle_deliveries([dead], now=given_up_at, lease=a_lease("host"))
-    assert await outbox.lapse(before=given_up_at - SECOND, now=given_up_at + DAY, limit=10) == 0
+    assert await outbox.lapse(now=given_up_at + LAPSE_AFTER - SECOND) == 0
     assert await outbox.forgotten(before=given_up_at, now=given_up_at + DAY) == 2
-    assert await outbox.lapse(before=given_up_at, now=given_up_at + DAY, limit=10) == 2
+    assert await outbox.lapse(now=given_up_at + LAPSE_AFTER) == 2
 
 
 async def test_who_lost_its_lease_cannot_settle(house: House) -> None:

@@ -274,8 +274,8 @@ async def test_the_owners_open_connection_to_an_account_is_found(house: House) -
     await kept(house, owner="acme", account=an_account("workable-2"), closed_at=NOW)
     two = await kept(house, owner="bolt", account=an_account("workable-3"))
     wanted = {("acme", "workable-1"), ("bolt", "workable-1"), ("acme", "workable-2"), ("acme", "workable-3")}
-    assert await house.store.open_with_accounts(wanted) == {("acme", "workable-1"): one.id}
-    assert await house.store.open_with_accounts({("bolt", "workable-3")}) == {("bolt", "workable-3"): two.id}
+    assert await house.store.connections_with_accounts(wanted) == {("acme", "workable-1"): one.id}
+    assert await house.store.connections_with_accounts({("bolt", "workable-3")}) == {("bolt", "workable-3"): two.id}
 
 
 async def test_the_keys_in_use_are_known(house: House) -> None:

@@ -12,12 +12,13 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
-from linker.announcements import LANES, Lane, SqlOutbox
+from linker.announcements import SqlOutbox
 from linker.database import Database
 from linker.ports import Announcement, Delivery
 from linker.rations import PARTNER, Rations
 from linker.rows import CONNECTION, OUTBOX
 from linker.store import SqlStore
+from linker.ways import WAYS, Way
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
     MINUTE,
@@ -154,38 +155,38 @@ async def test_connections_are_locked_in_the_order_of_their_ids(
         await meets_one_that_locks_in_order(postgres_house, CONNECTION, backwards, deed(unordered.store, held))
 
 
-async def claimed_announcements(house: House, lane: Lane, *stories: int) -> list[Announcement]:
+async def claimed_announcements(house: House, way: Way, *stories: int) -> list[Announcement]:
     """Announce stories of so many announcements, and claim the first of each."""
     for length in stories:
         connection = await kept(house)
         for _ in range(length):
             settlement = change(await house.store.get(connection.id), announcement=LINKED)
             assert await house.store.settle([settlement], now=NOW, release=True) == [True]
-    outbox = SqlOutbox(house.database, lane)
+    outbox = SqlOutbox(house.database, way)
     return await outbox.claim_announcements([LINKED], now=NOW, limit=100, lease=a_lease("me"))
 
 
-async def settle(house: House, lane: Lane, *deliveries: Delivery) -> None:
+async def settle(house: House, way: Way, *deliveries: Delivery) -> None:
     """Write down how deliveries ended."""
-    await SqlOutbox(house.database, lane).settle_deliveries(deliveries, now=NOW + SECOND, lease=a_lease("me"))
+    await SqlOutbox(house.database, way).settle_deliveries(deliveries, now=NOW + SECOND, lease=a_lease("me"))
 
 
-@pytest.mark.parametrize("lane", LANES, ids=lambda lane: lane.name)
-async def test_deliveries_are_locked_in_the_order_of_their_announcements(postgres_house: House, lane: Lane) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+async def test_deliveries_are_locked_in_the_order_of_their_announcements(postgres_house: House, way: Way) -> None:
     """They end in whatever order, and the other way writes the same rows."""
-    claimed = await claimed_announcements(postgres_house, lane, 1, 1, 1)
+    claimed = await claimed_announcements(postgres_house, way, 1, 1, 1)
     ended = [Delivery(announcement=each, delivered_to=frozenset()) for each in reversed(claimed)]
     await meets_one_that_locks_in_order(
-        postgres_house, OUTBOX, [each.id for each in claimed], settle(postgres_house, lane, *ended)
+        postgres_house, OUTBOX, [each.id for each in claimed], settle(postgres_house, way, *ended)
     )
-    outbox = SqlOutbox(postgres_house.database, lane)
+    outbox = SqlOutbox(postgres_house.database, way)
     assert await outbox.claim_announcements([LINKED], now=NOW + DAY, limit=100, lease=a_lease()) == []
 
 
-@pytest.mark.parametrize("lane", LANES, ids=lambda lane: lane.name)
-async def test_what_waits_behind_a_dead_letter_is_locked_in_the_same_order(postgres_house: House, lane: Lane) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+async def test_what_waits_behind_a_dead_letter_is_locked_in_the_same_order(postgres_house: House, way: Way) -> None:
     """Giving one up writes those behind it too: they have their place among the others that are written."""
-    dead, other = await claimed_announcements(postgres_house, lane, 2, 1)
+    dead, other = await claimed_announcements(postgres_house, way, 2, 1)
     [(behind,)] = await postgres_house.sql(
         "SELECT id FROM outbox WHERE id NOT IN (:one, :two)", one=dead.id, two=other.id
     )
@@ -194,9 +195,7 @@ async def test_what_waits_behind_a_dead_letter_is_locked_in_the_same_order(postg
         Delivery(announcement=other, delivered_to=frozenset()),
         Delivery(announcement=dead, delivered_to=frozenset(), error="handler: ValueError"),
     ]
-    await meets_one_that_locks_in_order(
-        postgres_house, OUTBOX, [behind, other.id], settle(postgres_house, lane, *ended)
-    )
-    outbox = SqlOutbox(postgres_house.database, lane)
+    await meets_one_that_locks_in_order(postgres_house, OUTBOX, [behind, other.id], settle(postgres_house, way, *ended))
+    outbox = SqlOutbox(postgres_house.database, way)
     [next_one] = await outbox.claim_announcements([LINKED], now=NOW + SECOND, limit=100, lease=a_lease())
     assert next_one.id == behind

@@ -13,10 +13,11 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook as Verifier
 
 from linker import Announcement, ConnectionState, Linker, Settings, new_key
-from linker.announcements import LANES, LAPSE_AFTER, WEBHOOK
+from linker.announcements import LAPSE_AFTER
 from linker.letters import Letter, Letters, LetterState
 from linker.outbox import GIVE_UP_AFTER
 from linker.testing import ScriptedWorkable, SettableClock
+from linker.ways import WAYS, WEBHOOK
 from linker.webhooks import GONE_FOR, TOO_MUCH_FOR, new_webhook_secret
 from tests.integration.storehouse import House
 from tests.receiver import Answer, Receiver, hang, huge, nonsense, receiving, reset, status, trickle
@@ -277,7 +278,7 @@ async def test_a_dead_letter_that_is_tried_again_has_three_more_days(post: Post)
         await linker.deliver()
         [dead] = await post.letters(LetterState.DEAD)
         now = post.clock.now()
-        await Letters(post.house.database).retry([dead.id], lanes=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
+        await Letters(post.house.database).retry([dead.id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
         await linker.deliver()
         [letter] = await post.letters(LetterState.RETRYING)
         assert letter.attempts == 1
@@ -300,7 +301,7 @@ async def test_a_webhook_that_is_set_late_is_not_told_of_years_ago(post: Post) -
         assert [came.owner for came in post.receiver.came] == ["lately"]
         [lapsed] = await post.letters(LetterState.LAPSED)
         now = post.clock.now()
-        await Letters(post.house.database).retry([lapsed.id], lanes=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
+        await Letters(post.house.database).retry([lapsed.id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
         assert await linker.deliver() == 1
 
 
@@ -431,7 +432,7 @@ async def test_what_is_dropped_is_not_delivered(post: Post) -> None:
         await until(lambda: len(post.receiver.came) == 1)
         letters = Letters(post.house.database)
         dropped = await letters.drop([post.receiver.came[0].id], now=post.clock.now(), reason="dropped by a test")
-        assert [(letter.to, letter.state) for letter in dropped] == [(lane.name, "dropped") for lane in LANES]
+        assert [(letter.way, letter.state) for letter in dropped] == [(way, "dropped") for way in WAYS]
         await until(lambda: len(post.receiver.came) == 3)
         post.receiver.let_go.set()
         assert await delivering == 2
@@ -446,7 +447,7 @@ async def test_a_retry_is_not_undone_by_the_try_that_was_under_way(post: Post) -
         delivering = asyncio.create_task(linker.deliver())
         await until(lambda: len(post.receiver.came) == 1)
         letters, now = Letters(post.house.database), post.clock.now()
-        await letters.retry([post.receiver.came[0].id], lanes=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
+        await letters.retry([post.receiver.came[0].id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
         post.receiver.otherwise = status(200)
         post.receiver.let_go.set()
         await delivering

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from linker.messages import connection_json, message, moment, problem_json, step_json
+from linker.mapping import announcement_columns
+from linker.messages import connection_json, moment, problem_json, step_json
 from linker.ports import Announcement, Settlement
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Connection, ConnectionState
@@ -139,9 +140,9 @@ def test_an_announcement_is_due_when_it_is_written() -> None:
     """It has a number of its own, belongs to its step, and is new to everybody."""
     step = Step(event="recruiter_found", source=None, target=ConnectionState.LINKED, at=LATER, actor="heartbeat")
     one = Settlement(before=FULL, after=FULL, step=step, announcement="connection.linked")
-    told = message(one)
+    told = announcement_columns(one)
     assert told["message_id"].startswith("msg_")
-    assert told["message_id"] != message(one)["message_id"]
+    assert told["message_id"] != announcement_columns(one)["message_id"]
     assert (told["connection_id"], told["seq"], told["type"]) == ("con_1", 4, "connection.linked")
     assert (told["created_at"], told["due_at"], told["attempts"], told["delivered_to"]) == (LATER, LATER, 0, [])
     assert told["payload"]["timestamp"] == moment(LATER)

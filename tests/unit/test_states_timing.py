@@ -1,6 +1,5 @@
 """When we look again: bounds that hold for every age, every number of tries and every dice."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from states.timing import (
     SHORTEST,
+    Backoff,
     Timing,
     backoff_ceiling,
     next_doubt,
@@ -23,6 +23,7 @@ DICE = st.floats(0, 1, exclude_max=True)
 AGES = st.timedeltas(timedelta(0), timedelta(days=400))
 ATTEMPTS = st.integers(1, 10**6)
 SPANS = st.timedeltas(timedelta(seconds=1), timedelta(days=3650))
+BACKOFF = Backoff()
 #: A microsecond may be lost in rounding.
 GRAIN = timedelta(microseconds=1)
 
@@ -86,24 +87,24 @@ def test_looks_spread_out(age: timedelta, dice: float) -> None:
 @given(attempts=ATTEMPTS, first=SPANS, last=SPANS)
 def test_the_ceiling_doubles_up_to_the_longest_pause(attempts: int, first: timedelta, last: timedelta) -> None:
     """Whatever is configured and however long it lasts: doubling, within its bounds, without overflow."""
-    timing = replace(TIMING, backoff_first=first, backoff_last=last)
-    ceiling, following = backoff_ceiling(attempts, timing), backoff_ceiling(attempts + 1, timing)
+    backoff = Backoff(first=first, last=last)
+    ceiling, following = backoff_ceiling(attempts, backoff), backoff_ceiling(attempts + 1, backoff)
     assert min(first, last) <= ceiling <= following <= last
     assert following in {ceiling * 2, last}
 
 
 def test_the_first_ceilings() -> None:
     """5 s, 10 s, 20 s, … up to an hour."""
-    seconds = [backoff_ceiling(attempts, TIMING).total_seconds() for attempts in (1, 2, 3, 4, 10, 11, 1000)]
+    seconds = [backoff_ceiling(attempts, BACKOFF).total_seconds() for attempts in (1, 2, 3, 4, 10, 11, 1000)]
     assert seconds == [5, 10, 20, 40, 2560, 3600, 3600]
 
 
 @given(attempts=ATTEMPTS, dice=DICE)
 def test_full_jitter(attempts: int, dice: float) -> None:
     """The next try is anywhere between nothing and the ceiling, but never at once."""
-    pause = next_try(NOW, attempts, dice, TIMING) - NOW
-    assert SHORTEST <= pause <= backoff_ceiling(attempts, TIMING)
-    assert pause >= backoff_ceiling(attempts, TIMING) * dice - GRAIN
+    pause = next_try(NOW, attempts, dice, BACKOFF) - NOW
+    assert SHORTEST <= pause <= backoff_ceiling(attempts, BACKOFF)
+    assert pause >= backoff_ceiling(attempts, BACKOFF) * dice - GRAIN
 
 
 @example(attempts=9, dice=0.5, named=timedelta(0))
@@ -111,11 +112,11 @@ def test_full_jitter(attempts: int, dice: float) -> None:
 def test_workables_own_time_comes_first(attempts: int, dice: float, named: timedelta) -> None:
     """Nothing is tried before the time that Workable named, nor all at that moment; a time gone by means nothing."""
     at_least = NOW + named
-    at = next_try(NOW, attempts, dice, TIMING, at_least=at_least)
+    at = next_try(NOW, attempts, dice, BACKOFF, at_least=at_least)
     if at_least > NOW:
-        assert at_least + SHORTEST <= at <= at_least + max(TIMING.backoff_first, SHORTEST)
+        assert at_least + SHORTEST <= at <= at_least + max(BACKOFF.first, SHORTEST)
     else:
-        assert at == next_try(NOW, attempts, dice, TIMING)
+        assert at == next_try(NOW, attempts, dice, BACKOFF)
 
 
 @given(dice=DICE)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from linker.attending import HINT_CALLS
 from linker.ports import Answer
-from linker.workable import Budget
 from linker.workable.answers import judge_body, judge_head
 from linker.workable.facts import MAX_ANSWER
 from states.connection import Account
@@ -389,15 +388,6 @@ async def test_over_budget_no_call_is_made() -> None:
     assert len(workable.asked) == 4
     workable.clock.go_on(10)
     assert isinstance((await client.look("acme", TOKEN, OURS)).verdict, RecruiterSeen)
-
-
-async def test_a_budget_can_be_shared() -> None:
-    """Two clients with one budget count together."""
-    workable = FakeWorkable(recruiters=recruiters(recruiter(OURS.email)))
-    budget = Budget(workable.clock)
-    clients = [workable.client(budget=budget), workable.client(budget=budget)]
-    verdicts = [(await client.look("acme", TOKEN, OURS)).verdict for client in clients * 3]
-    assert [type(verdict) for verdict in verdicts] == [RecruiterSeen] * 4 + [OverLimit] * 2
 
 
 async def test_after_a_429_nothing_is_asked_before_its_time() -> None:

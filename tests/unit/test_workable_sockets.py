@@ -18,9 +18,10 @@ from pydantic import SecretStr
 
 from linker.errors import OurFault
 from linker.workable import Timeouts, WorkableClient, build_http
-from linker.workable.facts import ACCOUNT, ACCOUNTS
+from linker.workable.facts import ACCOUNTS
 from linker.workable.transport import Kind
 from states.connection import Recruiter
+from states.table import ACCOUNT
 from states.verdicts import (
     NotUnderstood,
     OverLimit,
