@@ -376,4 +376,15 @@ def _metadata(given: Mapping[str, str]) -> dict[str, str]:
                 f"a key is empty, or an entry is longer than {LONGEST_TEXT} characters.",
                 "Shorten it, or keep it on your side.",
             )
+        if not _is_whole(key + value):
+            raise BadInput(
+                "metadata",
+                "a key or an entry holds half a character, as of an emoji that was cut in two.",
+                "Cut texts between characters, not between code units.",
+            )
     return dict(given)
+
+
+def _is_whole(text: str) -> bool:
+    """True if no character was cut in two: half of a surrogate pair cannot be written in UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

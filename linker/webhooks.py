@@ -151,7 +151,7 @@ class Webhook:
 
     async def receive(self, announcement: Announcement, *, within: float) -> Received:
         """Post an announcement."""
-        body = json.dumps(announcement.payload, ensure_ascii=False, separators=(",", ":"))
+        body = json.dumps(announcement.payload, separators=(",", ":"))
         headers = self._headers(announcement.message_id, body)
         try:
             async with asyncio.timeout(within):

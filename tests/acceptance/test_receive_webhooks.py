@@ -78,9 +78,15 @@ async def test_what_is_not_ours_is_refused(
         (SECRET, {"webhook-id": "msg_other"}, came.body),
         (SECRET, {"webhook-timestamp": str(int(NOW.timestamp()) + 1)}, came.body),
         (SECRET, {"webhook-signature": "v1,"}, came.body),
+        (SECRET, {"webhook-signature": "v1,é"}, came.body),
+        (SECRET, {"webhook-signature": ""}, came.body),
+        (SECRET, {"webhook-timestamp": "yesterday"}, came.body),
     ):
         with pytest.raises(ValueError, match="not signed"):
             verified(secret, dict(came.headers) | headers, body)
     monkeypatch.setattr(time, "time", lambda: NOW.timestamp() + 3600)
     with pytest.raises(ValueError, match="too long ago"):
         verified(SECRET, came.headers, came.body)
+    for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):
+        with pytest.raises(ValueError, match="not signed"):
+            verified(SECRET, {key: value for key, value in came.headers.items() if key.lower() != name}, came.body)

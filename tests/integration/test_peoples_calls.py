@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from linker import Announcement, Connection, ConnectionState, Linker, Settings, StoreUnavailable, new_key
+from linker import Announcement, BadInput, Connection, ConnectionState, Linker, Settings, StoreUnavailable, new_key
 from linker.ports import Answer, Lease
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.verdicts import Unavailable
@@ -152,3 +152,26 @@ async def test_trouble_is_not_tried_again_within_a_call() -> None:
         connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)
         assert (connection.state, connection.attempts) == (ConnectionState.AWAITING_TOKEN, 1)
         assert len(workable.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {f"key-{number}": "" for number in range(51)},
+        {" ": "a value without a name"},
+        {"key": "x" * 501},
+        {"k" * 501: ""},
+        {"half": "an emoji that was cut in two: \ud83d"},
+    ],
+)
+async def test_metadata_that_cannot_be_kept_is_refused(metadata: dict[str, str]) -> None:
+    """The field, the cause and the next step are named, and no connection is opened."""
+    async with linker_in_memory() as linker:
+        with pytest.raises(BadInput) as refused:
+            await linker.create(owner="customer-1", metadata=metadata)
+        assert (refused.value.field, bool(refused.value.cause), bool(refused.value.next_step)) == (
+            "metadata",
+            True,
+            True,
+        )
+        assert await linker.find() == []
