@@ -55,9 +55,27 @@ async def until(fulfilled: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until_idle(worker: Linker) -> None:
-    """Wait until the worker does nothing, and plans nothing before a test gives up: only a word can wake it then."""
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set whenever a worker heard a word; a listener that begins to listen takes that for one."""
+    heard, wake = asyncio.Event(), Linker._woken
+
+    def hear(linker: Linker) -> None:
+        wake(linker)
+        heard.set()
+
+    monkeypatch.setattr(Linker, "_woken", hear)
+    return heard
+
+
+async def until_idle(worker: Linker, woken: asyncio.Event) -> None:
+    """Wait until the worker listens, does nothing and plans nothing for as long as a test waits.
+
+    Nothing was written since it began to listen: only the next word can wake it.
+    """
     [heartbeat] = worker._heartbeats
+    async with asyncio.timeout(SOON):
+        await woken.wait()
 
     async def idle() -> bool:
         far = datetime.now(UTC) + timedelta(seconds=2 * SOON)
@@ -73,96 +91,85 @@ async def waiting(linker: Linker, subdomain: str = "acme") -> Connection:
     return await linker.submit_token(connection.id, subdomain=subdomain, token="a-token-of-acme")
 
 
-async def test_an_operators_word_wakes_an_idle_worker(url: str) -> None:
+async def paused(linker: Linker, workable: ScriptedWorkable) -> str:
+    """The id of a connection that is linked as soon as somebody looks, once it is resumed."""
+    connection = await waiting(linker)
+    assert connection.recruiter is not None
+    await linker.record(connection.id, lambda _: happened.Paused(), actor="operator")
+    workable.add_recruiter(connection.recruiter.email)
+    return connection.id
+
+
+async def resumed_and_linked(linker: Linker, connection_id: str) -> None:
+    """Resume it; then it has to be linked soon."""
+    await linker.record(connection_id, lambda _: happened.Resumed(), actor="operator")
+
+    async def linked() -> bool:
+        return (await linker.get(connection_id)).state is ConnectionState.LINKED
+
+    await until(linked)
+
+
+async def test_an_operators_word_wakes_an_idle_worker(url: str, woken: asyncio.Event) -> None:
     """What is due at once by somebody's doing elsewhere is attended long before the next heartbeat."""
     workable = ScriptedWorkable()
-    async with a_linker(url, workable) as web, a_linker(url, workable) as worker, worker.heartbeat():
-        connection = await waiting(web)
-        assert connection.recruiter is not None
-        await web.record(connection.id, lambda _: happened.Paused(), actor="operator")
-        workable.add_recruiter(connection.recruiter.email)
-        await until_idle(worker)
-        await web.record(connection.id, lambda _: happened.Resumed(), actor="operator")
-
-        async def linked() -> bool:
-            return (await web.get(connection.id)).state is ConnectionState.LINKED
-
-        await until(linked)
+    async with a_linker(url, workable) as web, a_linker(url, workable) as worker:
+        connection_id = await paused(web, workable)
+        async with worker.heartbeat():
+            await until_idle(worker, woken)
+            await resumed_and_linked(web, connection_id)
 
 
-async def test_what_falls_due_soon_is_planned(url: str) -> None:
+async def test_what_falls_due_soon_is_planned(url: str, woken: asyncio.Event) -> None:
     """A person meets a Workable that is down: the worker tries again when its second is over, not in an hour."""
     workable = ScriptedWorkable()
-    async with a_linker(url, workable) as web, a_linker(url, workable) as worker, worker.heartbeat():
+    workable.will_say(Unavailable())
+    async with a_linker(url, workable) as web, a_linker(url, workable) as worker:
         connection = await web.create(owner="acme")
-        workable.will_say(Unavailable())
-        await until_idle(worker)
-        await web.submit_token(connection.id, subdomain="acme", token="a-token-of-acme")
+        async with worker.heartbeat():
+            await until_idle(worker, woken)
+            await web.submit_token(connection.id, subdomain="acme", token="a-token-of-acme")
 
-        async def accepted() -> bool:
-            return (await web.get(connection.id)).account is not None
+            async def accepted() -> bool:
+                return (await web.get(connection.id)).account is not None
 
-        await until(accepted)
+            await until(accepted)
 
 
-@pytest.mark.parametrize("name", ["opened", "awaiting_recruiter"])
-async def test_an_announcement_wakes_who_delivers_it(url: str, name: str) -> None:
+@pytest.mark.parametrize("name", ["opened", "token.accepted"])
+async def test_an_announcement_wakes_who_delivers_it(url: str, woken: asyncio.Event, name: str) -> None:
     """The process that has the handlers hears of what another one wrote, from the first announcement on."""
-    told: list[str] = []
+    told = asyncio.Event()
     workable = ScriptedWorkable()
     async with a_linker(url, workable) as web, a_linker(url, workable) as worker:
+        connection = await web.create(owner="acme")
+        submit = partial(web.submit_token, connection.id, subdomain="acme", token="a-token-of-acme")
 
         @worker.on(name)
         async def tell(announcement: object) -> None:
-            told.append(str(announcement))
+            told.set()
 
         async with worker.heartbeat():
-            connection = await web.create(owner="acme")
-            await until_idle(worker)
+            await until_idle(worker, woken)
             told.clear()
-            submit = partial(web.submit_token, connection.id, subdomain="acme", token="a-token-of-acme")
             await (web.create(owner="globex") if name == "opened" else submit())
-
-            async def heard() -> bool:
-                return bool(told)
-
-            await until(heard)
+            async with asyncio.timeout(SOON):
+                await told.wait()
 
 
 @pytest.mark.parametrize("url", ["postgres"], indirect=True)
-async def test_a_listener_that_lost_its_server_listens_again(url: str) -> None:
+async def test_a_listener_that_lost_its_server_listens_again(url: str, woken: asyncio.Event) -> None:
     """A cut connection costs the words that were said meanwhile; the next ones are heard."""
     workable = ScriptedWorkable()
-    async with a_linker(url, workable) as web, a_linker(url, workable) as worker, worker.heartbeat():
-        connection = await waiting(web)
-        assert connection.recruiter is not None
-        workable.add_recruiter(connection.recruiter.email)
-        await web.record(connection.id, lambda _: happened.Paused(), actor="operator")
-        cut: set[int] = set()
-
-        async def was_cut() -> bool:
-            cut.update(await listeners(web, "pg_terminate_backend(pid)"))
-            return bool(cut)
-
-        async def listens_again() -> bool:
-            return bool(await listeners(web) - cut)
-
-        await until(was_cut)
-        await until(listens_again)
-        await until_idle(worker)
-        await web.record(connection.id, lambda _: happened.Resumed(), actor="operator")
-
-        async def linked() -> bool:
-            return (await web.get(connection.id)).state is ConnectionState.LINKED
-
-        await until(linked)
-
-
-async def listeners(linker: Linker, *deeds: str) -> set[int]:
-    """The server's processes that listen for a worker, after something was done to each."""
-    query = f"SELECT {', '.join(('pid', *deeds))} FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"  # noqa: S608
-    found = await linker._database.write(lambda transaction: transaction.execute(text(query)).all())
-    return {row.pid for row in found}
+    cut = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+    async with a_linker(url, workable) as web, a_linker(url, workable) as worker:
+        connection_id = await paused(web, workable)
+        async with worker.heartbeat():
+            await until_idle(worker, woken)
+            woken.clear()
+            assert await web._database.write(lambda transaction: transaction.execute(cut).all())
+            await until_idle(worker, woken)
+            await resumed_and_linked(web, connection_id)
 
 
 async def test_the_servers_time_is_everybodys(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
