@@ -85,7 +85,7 @@ class Attendant:
         try:
             found = await self._fulfil(held, actor)
             return Found(held, *found) if found else None
-        except KeyMissing as missing:  # while keys are rolled out other processes have it: no try is counted
+        except KeyMissing as missing:  # while keys are rolled out other processes have it: nothing is given up for it
             log.error("attention.failed", connection_id=held.id, reason=str(missing))
             return Found(held, happened.AttentionFailed(str(missing)), {"reason": str(missing)})
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others

@@ -4,7 +4,7 @@ LinkerError
 ├── BadInput            the caller gave something unusable: names the field, the cause and the next step
 │   └── BadSettings     the same, for settings and keys
 ├── NotFound            no such connection or announcement
-├── Refused             the law or Workable says no
+├── Refused             what was asked for is not possible now: the law says no
 ├── TryAgain            nothing is wrong with the request: the same call may work later
 │   ├── Busy            somebody else is at this connection
 │   └── StoreUnavailable  the database cannot be reached, is full, or cannot be written
@@ -62,7 +62,7 @@ class NotFound(LinkerError):
 
 
 class Refused(LinkerError):
-    """The law does not allow this in the connection's state. Nothing was changed."""
+    """What was asked for is not possible as things stand. Nothing was changed."""
 
     code = "refused"
     exit_code = 4

@@ -1,7 +1,7 @@
 """The heartbeat: APScheduler calls, at intervals, what is due. Nothing is decided here.
 
-The schedule itself is `due_at` in the rows. So one job sweeps and one delivers, both kept in memory, and no job exists
-for a connection: a process that dies takes no schedule with it.
+The schedule itself is `due_at` in the rows. So there is a job for each beat, kept in memory, and none for a connection:
+a process that dies takes no schedule with it.
 """
 
 from __future__ import annotations
@@ -108,6 +108,10 @@ class Heartbeat:
         async with self._beating[name]:
             try:
                 await self._beats[name]()
+            except asyncio.CancelledError:
+                if self._jobs:
+                    raise
+                # cut off by `stop`, which tells of it; APScheduler would tell a host's log of a job that failed
             except LinkerError as error:
                 log.warning("heartbeat.failed", beat=name, code=error.code, reason=str(error))
             except Exception as error:  # noqa: BLE001 - a fault in one beat must not end the heartbeat

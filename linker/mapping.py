@@ -66,7 +66,7 @@ def _recruiter(recruiter: Recruiter | None) -> Columns:
     }
 
 
-#: The facts that are spread over several columns; every other fact is a column of its own name.
+#: The facts that are not kept as they are, most of them in several columns; every other is a column of its own name.
 _SPREAD: dict[str, Callable[[Any], Columns]] = {
     "state": lambda state: {"state": state.value},
     "metadata": lambda metadata: {"metadata": dict(metadata)},

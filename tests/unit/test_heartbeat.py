@@ -198,8 +198,8 @@ async def test_stopping_waits_for_what_is_under_way() -> None:
     assert beat.count == 1
 
 
-async def test_stopping_does_not_wait_for_ever() -> None:
-    """What does not come to its end in time is given up, and the caller is told."""
+async def test_stopping_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    """What does not come to its end in time is given up, and the caller is told: not the log of a job that failed."""
     never = asyncio.Event()
     beat = Beat(never.wait)
     heartbeat = Heartbeat({"sweep": beat}, seconds=OFTEN)
@@ -207,6 +207,8 @@ async def test_stopping_does_not_wait_for_ever() -> None:
     await beat.came(1)
     async with asyncio.timeout(PATIENCE):
         assert not await heartbeat.stop(0.01)
+        await a_few_turns()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_stopping_at_once() -> None:
