@@ -70,25 +70,26 @@ class Prefetch:
         self._begun += 1
         return self._waiting.popleft()
 
-    def stop(self) -> None:
-        """Claim no more, and begin nothing of what is held."""
+    def stop(self) -> list[Connection]:
+        """Claim no more, and begin nothing of what is held; gives what is not begun any more."""
         self._all_claimed = True
-        self._waiting.clear()
+        return self._put_back()
 
     async def left_idle(self) -> list[Connection]:
         """What is held and not begun, if nothing was begun for a while: it is not begun any more."""
         begun = self._begun
         await asyncio.sleep(SOON)
-        if self._begun != begun:
-            return []
-        idle = list(self._waiting)
-        self._waiting.clear()
-        return idle
+        return self._put_back() if self._begun == begun else []
 
     async def ended(self) -> None:
         """Wait for a claim that nobody waits for any more: its thread goes on."""
         if self._claim_under_way is not None:
             await asyncio.gather(self._claim_under_way, return_exceptions=True)
+
+    def _put_back(self) -> list[Connection]:
+        unbegun = list(self._waiting)
+        self._waiting.clear()
+        return unbegun
 
     def _is_short(self) -> bool:
         """True if it is time to claim more."""

@@ -138,7 +138,7 @@ class _Pass:
                 await self._holding.renew_all()
             except LinkerError as error:
                 log.warning("lease.not_renewed", code=error.code, reason=str(error), held=len(self._holding))
-                self._prefetch.stop()
+                await self._holding.let_go(self._prefetch.stop())
 
     async def _let_go(self) -> None:
         """Give back what is held and not begun, once nothing was begun for a while: a person may want it."""

@@ -227,6 +227,31 @@ async def test_what_could_not_be_given_back_is_not_renewed(monkeypatch: pytest.M
         assert (await sweep).lost == 5
 
 
+async def test_what_is_not_begun_any_more_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal that failed ends the pass for what it has not begun: that is somebody else's as soon as can be."""
+    workable, failed, renewals = SlowWorkable(), asyncio.Event(), asyncio.Queue[list[str]]()
+    async with held_ahead(workable, SettableClock(), soon=60.0) as (linker, sweep):
+        renew = linker._sql.renew
+
+        async def away(*_: object) -> list[str]:
+            failed.set()
+            raise StoreUnavailable("The database is away.")
+
+        async def noted(ids: list[str], lease: Lease) -> list[str]:
+            renewals.put_nowait(ids)
+            return await renew(ids, lease)
+
+        monkeypatch.setattr(linker._sql, "renew", away)
+        async with asyncio.timeout(10):
+            await failed.wait()
+            monkeypatch.setattr(linker._sql, "renew", noted)
+            renewed = [await renewals.get() for _ in range(2)]
+        assert len(set().union(*renewed)) == len(workable.waiting) == 5
+        assert await linker._database.read(_held) == 5
+        workable.go.set()
+        assert (await sweep).lost == 5
+
+
 async def test_nothing_is_claimed_ahead_while_answers_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch takes longer than anybody may be kept waiting: only what is begun at once is held."""
     monkeypatch.setattr("linker.prefetch.SOON", 0.05)
