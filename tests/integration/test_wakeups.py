@@ -78,6 +78,8 @@ async def until_idle(worker: Linker, woken: asyncio.Event) -> None:
         await woken.wait()
 
     async def idle() -> bool:
+        for _ in range(10):
+            await asyncio.sleep(0)  # a beat that is planned for now begins
         far = datetime.now(UTC) + timedelta(seconds=2 * SOON)
         planned = all(job.next_run_time > far for job in heartbeat._jobs.values())
         return planned and not any(lock.locked() for lock in heartbeat._beating.values())
