@@ -28,6 +28,8 @@ Beat = Callable[[], Awaitable[object]]
 
 #: Beats of many workers shall not fall together: each comes up to this share of the interval earlier or later.
 JITTER = 0.1
+#: How soon a beat comes again that was woken while it was under way, in seconds.
+AGAIN = 0.05
 #: How many runs of a beat APScheduler may begin: those that find one under way end at once. With one only it would warn
 #: of each of them.
 ENOUGH = 10
@@ -44,6 +46,8 @@ class Heartbeat:
         self._scheduler = scheduler or AsyncIOScheduler(timezone=UTC)
         self._beating = {name: asyncio.Lock() for name in beats}
         self._jobs: dict[str, Any] = {}
+        #: The beats that were woken while they were under way: they may have looked already.
+        self._wanted_again: set[str] = set()
         self._alias = f"linker-{id(self):x}"
 
     def start(self) -> None:
@@ -73,9 +77,13 @@ class Heartbeat:
             self._scheduler.start()
 
     def wake(self, name: str, after: float = 0.0) -> None:
-        """Let a beat come so many seconds from now, if its time is later. One that is under way is not disturbed."""
+        """Let a beat come so many seconds from now, if its time is later. After one that is under way comes another."""
+        if name not in self._jobs:
+            return
         at = datetime.now(UTC) + timedelta(seconds=after)
-        if name in self._jobs and (after or not self._beating[name].locked()):
+        if self._beating[name].locked() and not after:
+            self._wanted_again.add(name)
+        else:
             with suppress(JobLookupError):  # the host has ended its scheduler already
                 planned = self._jobs[name].next_run_time
                 if planned is None or planned > at:
@@ -116,3 +124,6 @@ class Heartbeat:
                 log.warning("heartbeat.failed", beat=name, code=error.code, reason=str(error))
             except Exception as error:  # noqa: BLE001 - a fault in one beat must not end the heartbeat
                 log.error("heartbeat.failed", beat=name, code="our_fault", reason=type(error).__name__)
+        if name in self._wanted_again:
+            self._wanted_again.discard(name)
+            self.wake(name, after=AGAIN)

@@ -51,6 +51,8 @@ SPARE = 20
 SHORTEST_PAUSE = 1.0
 #: How long a heartbeat and its linker that stop wait for what is under way, in seconds, in all.
 DRAIN = 7.0
+#: How long a linker waits at least: for what was cut off, which gives its leases back.
+GIVING_BACK = 1.0
 #: How long a call of `deliver` begins deliveries, in seconds.
 BEGIN_FOR = 5.0
 
@@ -309,7 +311,7 @@ class Linker(Service):
             self._stock.interrupt()
             began = time.monotonic()
             drained = await heartbeat.stop(DRAIN)
-            self._patience = max(0.0, DRAIN - (time.monotonic() - began))
+            self._patience = max(GIVING_BACK, DRAIN - (time.monotonic() - began))
             for each in self._stoppable:
                 each.clear()
             log.info("heartbeat.stopped", drained=drained)

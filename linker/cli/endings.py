@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import Any
 
@@ -75,8 +76,12 @@ def _named(error: LinkerError) -> dict[str, Any]:
     return named
 
 
+#: A word that was given and that is too long for a name of ours: it could be a token in the wrong place.
+_LONG_WORD = re.compile(r"'[^'\s/]{17,}'")
+
+
 def _usage(error: Any) -> dict[str, Any]:
-    message = " ".join(str(error.format_message()).split())
+    message = _LONG_WORD.sub("'…'", " ".join(str(error.format_message()).split()))
     if "unexpected extra argument" in message:
         # It is not repeated: it could be a token.
         message = "There are more arguments than this command takes. A token is never an argument: pipe it in, or wait "

@@ -221,3 +221,12 @@ def test_help_does_not_wait_for_libraries() -> None:
     root = Path(__file__).parents[2]
     ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False, cwd=root)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["outbox"], ["db"], ["keys"], ["states", "--format"], ["list", "--limit"]])
+def test_a_token_in_the_place_of_something_else_is_not_repeated(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever it was taken for: a command, a choice or a number."""
+    assert main([*words, "canary-in-the-wrong-place"]) == 2
+    assert "canary" not in "".join(capsys.readouterr())

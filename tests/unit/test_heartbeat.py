@@ -174,6 +174,24 @@ async def test_waking() -> None:
     heartbeat.wake("sweep")
 
 
+async def test_what_is_woken_while_it_beats_comes_again() -> None:
+    """It may have looked already when something was written; however often it was woken, it comes once more."""
+    go_on = asyncio.Event()
+    beat = Beat(go_on.wait)
+    heartbeat = Heartbeat({"sweep": beat}, seconds=RARELY)
+    heartbeat.start()
+    await beat.came(1)
+    for _ in range(3):
+        heartbeat.wake("sweep")
+    await a_few_turns()
+    assert beat.count == 1
+    go_on.set()
+    await beat.came(2)
+    await asyncio.sleep(0.2)
+    assert beat.count == 2
+    assert await heartbeat.stop(PATIENCE)
+
+
 # stopping
 
 
