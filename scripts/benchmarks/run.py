@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import structlog
 from rich.console import Console
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,8 @@ def main(given: Sequence[str] | None = None) -> int:
     """Run the parts that were asked for, and print what they found; 1 if something could not be measured."""
     asked = arguments(given)
     progress = Console(stderr=True)
+    quiet = structlog.make_filtering_bound_logger(logging.WARNING)  # stdout is for the result
+    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     figures = Figures()
     with TemporaryDirectory(prefix="linker-bench-") as folder, progress.status("") as status:
         for name in asked.parts or PARTS:

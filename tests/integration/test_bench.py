@@ -6,13 +6,15 @@ import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
+import structlog
 
 from scripts.benchmarks import local, page, persisted, run, scale, stored
 from scripts.benchmarks.figures import Figures
@@ -78,6 +80,34 @@ def test_a_page_of_some_parts_is_refused() -> None:
     with pytest.raises(SystemExit) as refused:
         run.arguments(["peers", "--write"])
     assert refused.value.code == 2
+
+
+def test_the_result_is_alone_on_stdout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the library logs while it is measured is not mixed into the JSON, nor into the table."""
+
+    class Part:
+        @staticmethod
+        def measure(figures: Figures, folder: Path, rounds: int) -> None:
+            structlog.get_logger("linker").info("step.written")
+            structlog.get_logger("linker").warning("lease.not_renewed")
+            figures.add("a rate, 1/s", 1.0)
+
+    monkeypatch.setattr(run, "PARTS", {"sweep": Part})
+    with configured_as_before():
+        assert run.main(["--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)
+    assert "lease.not_renewed" in err
+    assert "step.written" not in err
+
+
+@contextmanager
+def configured_as_before() -> Iterator[None]:
+    """Put structlog's configuration back."""
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("name", run.PARTS)
