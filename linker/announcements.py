@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, literal_column, or_, select, union_all, update
+from sqlalchemy import ColumnElement, and_, exists, func, literal_column, or_, select, update
 from sqlalchemy import Connection as Transaction
 
 from linker.database import Database, chosen_once
@@ -37,21 +37,20 @@ class SqlOutbox:
     def _is_next(self, types: Collection[str]) -> ColumnElement[bool]:
         """That no earlier announcement of the same connection is due or will be.
 
-        Asked for each row by itself: PostgreSQL would put together all that waits, to find the first ten of it.
+        Where the index gives them in their order it is asked for each row by itself: PostgreSQL would put together all
+        that waits, to find the first ten of it.
         """
         earlier = OUTBOX.alias("earlier")
-        waiting: Any = (
-            select(literal_column("1"))
-            .where(
-                earlier.c.connection_id == OUTBOX.c.connection_id,
-                earlier.c.id < OUTBOX.c.id,
-                self._way.of(earlier, "due_at").is_not(None),
-                earlier.c.type.in_(types),
-            )
-            .limit(1)
+        waiting: Any = select(literal_column("1")).where(
+            earlier.c.connection_id == OUTBOX.c.connection_id,
+            earlier.c.id < OUTBOX.c.id,
+            self._way.of(earlier, "due_at").is_not(None),
+            earlier.c.type.in_(types),
         )
-        first: ColumnElement[bool] = waiting.scalar_subquery().is_(None)
-        return first
+        is_next: ColumnElement[bool] = (
+            waiting.limit(1).scalar_subquery().is_(None) if self._way.in_order else ~waiting.exists()
+        )
+        return is_next
 
     async def claim_announcements(
         self, types: Collection[str], *, now: datetime, limit: int, lease: Lease
@@ -72,10 +71,9 @@ class SqlOutbox:
         Those others may be at the same announcements on the other way only: so a claim that found nothing waits for
         them and looks again. Whoever waits for locks takes them in the order of the ids, so that nobody deadlocks.
         """
-        first = [self._first(group, types, now, limit) for group in self._way.groups(types)]
         due = (
             select(OUTBOX.c.id)
-            .where(OUTBOX.c.id.in_(union_all(*first)), self._at("due_at") <= now, _is_free(self._way, now))
+            .where(self._at("due_at") <= now, OUTBOX.c.type.in_(types), _is_free(self._way, now), self._is_next(types))
             .order_by(*((self._at("due_at"), OUTBOX.c.id) if skip_locked else (OUTBOX.c.id,)))
             .limit(limit)
             .with_for_update(skip_locked=skip_locked, of=OUTBOX)
@@ -87,16 +85,13 @@ class SqlOutbox:
             .returning(OUTBOX)
         )
 
-    def _first(self, group: Collection[str], types: Collection[str], now: datetime, limit: int) -> Any:
-        """The ids of the first of a group that can be delivered, read in the order of their index."""
-        due = (self._at("due_at") <= now, OUTBOX.c.type.in_(group), _is_free(self._way, now), self._is_next(types))
-        first = select(OUTBOX.c.id).where(*due).order_by(self._at("due_at"), OUTBOX.c.id).limit(limit).subquery()
-        return select(first.c.id)
-
-    async def settle_deliveries(self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease) -> None:
+    async def settle_deliveries(
+        self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease, types: Collection[str] = ANNOUNCEMENTS
+    ) -> None:
         """Write down how deliveries ended, as far as they are still held under this lease.
 
         What waits behind one that failed is due when that is: so it is neither looked at in each claim nor forgotten.
+        Of these types only: those of others, who have handlers of their own, do not wait for it.
         """
 
         def work(transaction: Transaction) -> None:
@@ -106,7 +101,8 @@ class SqlOutbox:
                 transaction.execute(update(OUTBOX).where(*held).values(self._columns(delivery, now)))
                 if delivery.held_others_up:
                     one = delivery.announcement
-                    let_follow(transaction, self._way, one.connection_id, one.id, delivery.due_at or now)
+                    kinds = types if delivery.due_at else ANNOUNCEMENTS  # what has ended holds nobody up any more
+                    let_follow(transaction, self._way, one.connection_id, one.id, kinds, delivery.due_at or now)
 
         await self._database.write(work)
 
@@ -165,15 +161,24 @@ def _is_free(way: Way, now: datetime) -> ColumnElement[bool]:
 
 
 def is_forgotten(way: Way, before: datetime, now: datetime) -> ColumnElement[bool]:
-    """That an announcement was due on a way before a time, and nobody tried."""
+    """That an announcement was due on a way before a time, and nobody tried: not it, nor one that it waits for."""
     due, untried = way.of(OUTBOX, "due_at") <= before, way.of(OUTBOX, "attempts") == 0
-    return and_(due, OUTBOX.c.type.in_(ANNOUNCEMENTS), untried, _is_free(way, now))
+    earlier = OUTBOX.alias("earlier")
+    waits = exists().where(
+        earlier.c.connection_id == OUTBOX.c.connection_id,
+        earlier.c.id < OUTBOX.c.id,
+        way.of(earlier, "due_at").is_not(None),
+        way.of(earlier, "attempts") > 0,
+    )
+    return and_(due, OUTBOX.c.type.in_(ANNOUNCEMENTS), untried, _is_free(way, now), ~waits)
 
 
-def let_follow(transaction: Transaction, way: Way, connection_id: str, announcement_id: int, at: datetime) -> None:
-    """Let those that wait behind an announcement on a way be due from a time on, not since they were written."""
-    behind = (OUTBOX.c.connection_id == connection_id, OUTBOX.c.id > announcement_id)
-    untried = (way.of(OUTBOX, "due_at") < at, way.of(OUTBOX, "attempts") == 0)
+def let_follow(
+    transaction: Transaction, way: Way, connection_id: str, announcement: int, types: Collection[str], at: datetime
+) -> None:
+    """Let what waits behind an announcement on a way be due at a time: when that is tried again, or has ended."""
+    behind = (OUTBOX.c.connection_id == connection_id, OUTBOX.c.id > announcement, OUTBOX.c.type.in_(types))
+    untried = (way.of(OUTBOX, "due_at").is_not(None), way.of(OUTBOX, "attempts") == 0)
     transaction.execute(update(OUTBOX).where(*behind, *untried).values(way.values(due_at=at)))
 
 

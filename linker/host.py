@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -53,6 +54,8 @@ SHORTEST_PAUSE = 1.0
 DRAIN = 7.0
 #: How long a linker waits at least: for what was cut off, which gives its leases back.
 GIVING_BACK = 1.0
+#: A linker that closes so soon after its heartbeat stopped is closed with it, in seconds.
+AT_ONCE = 1.0
 #: How long a call of `deliver` begins deliveries, in seconds.
 BEGIN_FOR = 5.0
 
@@ -139,7 +142,8 @@ class Linker(Service):
             scarce=self.settings.workable_client_id is not None,
         )
         super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing, observer=watching)
-        self._patience = DRAIN
+        #: When the last heartbeat stopped, and what it left of the time to wait.
+        self._drained = (-math.inf, DRAIN)
         self._calling = self._deliverer(SqlOutbox(self._database), self._handlers, chance)
         self._posting = self._deliverer(SqlOutbox(self._database, WEBHOOK), self._webhook or Nobody(), chance)
         self._stoppable = (self._sweeper.stopping, self._calling.stopping, self._posting.stopping)
@@ -194,16 +198,30 @@ class Linker(Service):
         await self._close()
 
     async def _close(self) -> None:
-        """Wait for what is under way, then close: a call that is cut off would leave its lease behind."""
+        """Wait for what is under way, then close: a call that is cut off would leave its lease behind.
+
+        Comes to its end also when nobody waits for it any more.
+        """
+        self._is_closed = True
+        await asyncio.shield(asyncio.create_task(self._close_all()))
+
+    async def _close_all(self) -> None:
         for each in self._stoppable:
             each.set()
-        await self._under_way.ended(self._patience)
-        self._is_closed = True
-        if self._http is not None:
-            await self._http.aclose()
-        if self._webhook is not None:
-            await self._webhook.http.aclose()
-        await to_thread.run_sync(self._database.close)
+        try:
+            await self._under_way.ended(self._patience)
+        finally:
+            if self._http is not None:
+                await self._http.aclose()
+            if self._webhook is not None:
+                await self._webhook.http.aclose()
+            await to_thread.run_sync(self._database.close)
+
+    @property
+    def _patience(self) -> float:
+        """How long to wait for what is under way, in seconds: what a heartbeat that has just stopped left of it."""
+        stopped_at, left = self._drained
+        return left if time.monotonic() - stopped_at < AT_ONCE else DRAIN
 
     async def _refuse_missing_keys(self) -> None:
         missing = await self._sql.key_ids() - self._attendant.sealer.key_ids
@@ -304,17 +322,22 @@ class Linker(Service):
         try:
             yield heartbeat
         finally:
-            await to_thread.run_sync(wakeups.stop)
             self._heartbeats.remove(heartbeat)
-            for each in self._stoppable:
-                each.set()
-            self._stock.interrupt()
-            began = time.monotonic()
-            drained = await heartbeat.stop(DRAIN)
-            self._patience = max(GIVING_BACK, DRAIN - (time.monotonic() - began))
+            await asyncio.shield(asyncio.create_task(self._end(heartbeat, wakeups)))
+
+    async def _end(self, heartbeat: Heartbeat, wakeups: Wakeups) -> None:
+        """End a heartbeat: nothing more is begun, what is under way is waited for. Also if nobody waits for that."""
+        for each in self._stoppable:
+            each.set()
+        self._stock.interrupt()
+        began = time.monotonic()
+        drained = await heartbeat.stop(DRAIN)
+        self._drained = (time.monotonic(), max(GIVING_BACK, DRAIN - (time.monotonic() - began)))
+        await to_thread.run_sync(wakeups.stop)
+        if not self._is_closed:
             for each in self._stoppable:
                 each.clear()
-            log.info("heartbeat.stopped", drained=drained)
+        log.info("heartbeat.stopped", drained=drained)
 
     async def _sweep(self) -> None:
         """A pass over what is due; its announcements do not wait for the next beat, nor what falls due before it."""

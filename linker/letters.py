@@ -20,6 +20,7 @@ from linker.database import Database
 from linker.errors import NotFound, Refused
 from linker.rows import OUTBOX
 from linker.ways import WAYS, Way
+from states.history import ANNOUNCEMENTS
 
 
 class LetterState(StrEnum):
@@ -99,7 +100,7 @@ class Letters:
             for row in _rows(transaction, ids):
                 open_ones = _undelivered(row, ways)
                 meant += [letter for letter in open_ones if letter.state in TRIED] or open_ones
-            return _written(transaction, meant, _again(now, until))
+            return _written(transaction, meant, _again(now, until), now)
 
         return await self._database.write(work)
 
@@ -108,10 +109,10 @@ class Letters:
 
         def work(transaction: Transaction) -> list[Letter]:
             dead = or_(*(_state(way) == LetterState.DEAD for way in ways))
-            query = select(*ROW).where(dead).order_by(OUTBOX.c.id).with_for_update()
-            every = [_letter(row, way) for row in transaction.execute(query).mappings() for way in ways]
+            ids = transaction.execute(select(OUTBOX.c.message_id).where(dead)).scalars().all()
+            every = [_letter(row, way) for row in _rows(transaction, ids) for way in ways]
             meant = [letter for letter in every if letter.state is LetterState.DEAD]
-            return _written(transaction, meant, _again(now, until))
+            return _written(transaction, meant, _again(now, until), now)
 
         return await self._database.write(work)
 
@@ -127,13 +128,8 @@ class Letters:
         out = {"due_at": None, "dead_at": None, "dropped_at": now, "last_error": reason} | _OUT_OF_HAND
 
         def work(transaction: Transaction) -> list[Letter]:
-            _lock_all_of_their_connections(transaction, ids)
-            meant = []
-            for row in _rows(transaction, ids):
-                for letter in _undelivered(row, ways):
-                    meant.append(letter)
-                    let_follow(transaction, letter.way, letter.connection_id, row["id"], now)
-            return _written(transaction, meant, out)
+            meant = [letter for row in _rows(transaction, ids) for letter in _undelivered(row, ways)]
+            return _written(transaction, meant, out, now)
 
         return await self._database.write(work)
 
@@ -181,7 +177,8 @@ def _letter(row: Mapping[Any, Any], way: Way) -> Letter:
 
 def _rows(transaction: Transaction, ids: Sequence[str]) -> list[Mapping[Any, Any]]:
     """The rows of announcements, in the order in which they were written. Raises NotFound."""
-    query = select(*ROW).where(OUTBOX.c.message_id.in_(ids)).order_by(OUTBOX.c.id).with_for_update()
+    _lock_all_of_their_connections(transaction, ids)
+    query = select(*ROW).where(OUTBOX.c.message_id.in_(ids)).order_by(OUTBOX.c.id)
     found: list[Mapping[Any, Any]] = list(transaction.execute(query).mappings())
     missing = set(ids) - {row["message_id"] for row in found}
     if missing:
@@ -205,11 +202,15 @@ def _undelivered(row: Mapping[Any, Any], ways: Collection[Way]) -> list[Letter]:
     return undelivered
 
 
-def _written(transaction: Transaction, letters: Sequence[Letter], values: Mapping[str, Any]) -> list[Letter]:
-    """Write the same into letters; gives them as they are then."""
+def _written(
+    transaction: Transaction, letters: Sequence[Letter], values: Mapping[str, Any], now: datetime
+) -> list[Letter]:
+    """Write the same into letters; gives them as they are then. What waits behind them may go on now."""
     written = []
     for letter in letters:
         this = OUTBOX.c.message_id == letter.id
         transaction.execute(update(OUTBOX).where(this).values(letter.way.values(**values)))
-        written.append(_letter(transaction.execute(select(*ROW).where(this)).mappings().one(), letter.way))
+        row = transaction.execute(select(*ROW).where(this)).mappings().one()
+        let_follow(transaction, letter.way, letter.connection_id, row["id"], ANNOUNCEMENTS, now)
+        written.append(_letter(row, letter.way))
     return written

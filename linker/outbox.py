@@ -155,7 +155,9 @@ class Deliverer:
         for task, lease in ended.items():
             by_lease[lease].append(task.result())
         for lease, deliveries in by_lease.items():
-            await self.outbox.settle_deliveries(deliveries, now=self.now(), lease=lease)
+            await self.outbox.settle_deliveries(
+                deliveries, now=self.now(), lease=lease, types=list(self.receiver.types)
+            )
         every = [delivery for deliveries in by_lease.values() for delivery in deliveries]
         for delivery in every:
             _log_failure(delivery)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pydantic import SecretStr
 
 from states.connection import Connection, ConnectionState, Recruiter
-from states.history import Step
+from states.history import ANNOUNCEMENTS, Step
 from states.verdicts import Verdict
 
 
@@ -183,8 +183,13 @@ class Outbox(Protocol):
         """Lease announcements that are due, at most the oldest undelivered one of each connection."""
         ...
 
-    async def settle_deliveries(self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease) -> None:
-        """Write down how deliveries ended, as far as they are still held under this lease."""
+    async def settle_deliveries(
+        self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease, types: Collection[str] = ANNOUNCEMENTS
+    ) -> None:
+        """Write down how deliveries ended, as far as they are still held under this lease.
+
+        `types`: those that the deliverer takes; of them what comes behind a failure waits for it.
+        """
         ...
 
     async def give_back(self, lease: Lease) -> None:

@@ -220,7 +220,7 @@ class OutboxRow(Table, table=True):
 
     __tablename__: ClassVar[str] = "outbox"
     __table_args__: ClassVar[Any] = (
-        Index("outbox_due", "type", "due_at", "id", **_where("due_at IS NOT NULL")),
+        Index("outbox_due", "type", "due_at", **_where("due_at IS NOT NULL")),
         Index("outbox_order", "connection_id", "id"),
         Index("outbox_hook_due", "hook_due_at", "id", **_where("hook_due_at IS NOT NULL")),
         Index("outbox_over", "created_at", **_where(OVER)),

@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 
 from pydantic import SecretStr
 
 from linker.attending import Attendant, log_written
-from linker.errors import BadInput, Busy, Refused
+from linker.errors import BadInput, Busy, LinkerError, Refused
 from linker.inputs import parse_subdomain, parse_token
 from linker.leasing import Leasing
 from linker.observing import UNOBSERVED, Observer, Work
 from linker.ports import Lease, Settlement, Store
 from linker.sealing import fingerprint
 from linker.sweep import Sweep, Sweeper, is_race
-from linker.underway import UnderWay
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential
 from states.duties import Duty, owed
@@ -62,7 +62,7 @@ class Service:
         self._sweeper = sweeper
         self._leasing = leasing
         self._observer = observer
-        self._under_way = UnderWay()
+        self._under_way = sweeper.under_way
 
     # the story
 
@@ -255,7 +255,7 @@ class Service:
                     self._observer.leases_lost(1)
             finally:
                 if not written:
-                    await asyncio.shield(self._store.release([connection_id], lease))
+                    await asyncio.shield(self._give_back(connection_id, lease))
             look = look and owed(held) is Duty.VERIFY_TOKEN
         return await self._store.get(connection_id)
 
@@ -276,17 +276,21 @@ class Service:
             try:
                 held = await asyncio.shield(claiming)
             except asyncio.CancelledError:
-                await asyncio.shield(self._give_back(connection_id, lease, claiming))
+                with suppress(LinkerError):  # the lease ends by itself
+                    await asyncio.shield(self._give_back(connection_id, lease, after=claiming))
                 raise
             if held is not None:
                 return held, lease
             await asyncio.sleep(PAUSE)
         raise Busy(f"{connection_id} is being attended by somebody else. Try again in a moment.")
 
-    async def _give_back(self, connection_id: str, lease: Lease, claiming: asyncio.Future[Connection | None]) -> None:
-        """Give back what is claimed for somebody who does not wait for it any more: its thread goes on."""
+    async def _give_back(
+        self, connection_id: str, lease: Lease, *, after: asyncio.Future[Connection | None] | None = None
+    ) -> None:
+        """Give a lease back; `after` the claim whose thread goes on, though nobody waits for it any more."""
         with self._under_way:
-            await asyncio.wait([claiming])
+            if after is not None:
+                await asyncio.wait([after])
             await self._store.release([connection_id], lease)
 
     def _decide(

@@ -24,6 +24,7 @@ from linker.ports import Clock, Settlement, Store
 from linker.prefetch import Prefetch
 from linker.tray import Tray
 from linker.turns import Turns
+from linker.underway import UnderWay
 from states.connection import Connection, ConnectionState
 from states.problems import TRANSIENT
 
@@ -81,6 +82,8 @@ class Sweeper:
     observer: Observer = UNOBSERVED
     #: True if all calls come out of one ration: a partner's.
     scarce: bool = False
+    #: What has to come to its end before the store is closed.
+    under_way: UnderWay = field(default_factory=UnderWay)
     #: Once set, nothing more is claimed; what is under way is finished.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -126,9 +129,10 @@ class _Pass:
         return self._sweep
 
     async def _end(self) -> None:
-        """Give back what is left, also of a claim that is still under way."""
-        await self._prefetch.ended()
-        await self._holding.give_back_all()
+        """Give back what is left, also of a claim that is still under way, and also when nobody waits for it."""
+        with self._by.under_way:
+            await self._prefetch.ended()
+            await self._holding.give_back_all()
 
     async def _keep(self) -> None:
         """Renew what is held in time. A worker that cannot claims no more, and begins nothing new."""

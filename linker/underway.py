@@ -31,4 +31,5 @@ class UnderWay:
         """Wait until nothing is under way any more, for so many seconds at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                await self._ended.wait()
+                while self._number:
+                    await self._ended.wait()

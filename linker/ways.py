@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,22 +14,19 @@ class Way:
 
     name: str
     prefix: str
-    #: True if its index of what is due is kept by type: a host listens to some, and the others wait for nobody.
-    by_type: bool
+    #: True if its index gives what is due in its order. The other's is by type: a host listens to some, and the others
+    #: wait for nobody.
+    in_order: bool
 
     def of(self, table: FromClause, column: str) -> ColumnElement[Any]:
         """A column of this way in the outbox, or in an alias of it."""
         return table.c[self.prefix + column]
-
-    def groups(self, types: Collection[str]) -> list[Collection[str]]:
-        """The types as they stand together in the index of what is due."""
-        return [[each] for each in types] if self.by_type else [types]
 
     def values(self, **columns: Any) -> dict[str, Any]:
         """Columns to write."""
         return {self.prefix + column: value for column, value in columns.items()}
 
 
-HANDLERS = Way("handlers", "", by_type=True)
-WEBHOOK = Way("webhook", "hook_", by_type=False)
+HANDLERS = Way("handlers", "", in_order=False)
+WEBHOOK = Way("webhook", "hook_", in_order=True)
 WAYS = (HANDLERS, WEBHOOK)

@@ -141,8 +141,8 @@ def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: Moment)
 
 
 def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: Moment) -> Connection:
-    if not event.looked:
-        return _ended(c, ProblemCode.RECRUITER_OVERDUE, m)
+    if not event.looked:  # and a time that Workable named holds
+        return altered(c, problem=_named(c, ProblemCode.RECRUITER_OVERDUE, m), candidate=None)
     named = _named(c, ProblemCode.RECRUITER_OVERDUE, m, event.near_miss)
     return _answered(c, m, problem=named, checks=c.checks + 1, candidate=None)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeVar
 
 from linker.cli import logs
+from linker.clocks import shared_clock
 from linker.database import Database
 from linker.letters import Letters
 from linker.reading import open_database
@@ -38,6 +40,10 @@ def with_store(work: Callable[[SqlStore], Awaitable[T]]) -> T:
     return with_database(lambda database: work(SqlStore(database)))
 
 
-def with_letters(work: Callable[[Letters], Awaitable[T]]) -> T:
-    """Do something with the letters of the outbox, as `with_database` does."""
-    return with_database(lambda database: work(Letters(database)))
+def with_letters(work: Callable[[Letters, datetime], Awaitable[T]]) -> T:
+    """Do something with the letters of the outbox, as `with_database` does; by the time that all workers share."""
+
+    async def timed(database: Database) -> T:
+        return await work(Letters(database), (await shared_clock(database)).now())
+
+    return with_database(timed)

@@ -19,7 +19,7 @@ from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
 from linker.cli.screen import Screen
 from linker.errors import BadInput
 from linker.host import Linker
-from linker.letters import Letter, LetterState
+from linker.letters import Letter, Letters, LetterState
 from linker.messages import moment
 from linker.observing import Fact, Note, Unobserved, Work
 from linker.outbox import GIVE_UP_AFTER
@@ -64,7 +64,7 @@ def list_(
     """
     wanted = _wanted(dead, pending, lapsed)
     ways = {way: wanted & _of_interest(way, to) for way in _ways(to)}
-    found = with_letters(lambda letters: letters.find(ways, connection_id=connection, limit=limit))
+    found = with_letters(lambda letters, _: letters.find(ways, connection_id=connection, limit=limit))
     if connection is not None and not found:
         with_store(lambda store: store.get(connection))  # it may be that there is no such connection
     screen = Screen(as_json)
@@ -117,12 +117,15 @@ def retry(
     A worker or `linker outbox deliver` does it. What comes after them has been delivered meanwhile: receivers tell by
     `data.version` which one is newer.
     """
-    wanted, ways, now = _ids(ids, all_dead), _ways(to), datetime.now(UTC)
-    until = now + GIVE_UP_AFTER
-    if all_dead:
-        retried = with_letters(lambda letters: letters.retry_dead(ways=ways, now=now, until=until))
-    else:
-        retried = with_letters(lambda letters: letters.retry(wanted, ways=ways, now=now, until=until))
+    wanted, ways = _ids(ids, all_dead), _ways(to)
+
+    async def again(letters: Letters, now: datetime) -> list[Letter]:
+        until = now + GIVE_UP_AFTER
+        if all_dead:
+            return await letters.retry_dead(ways=ways, now=now, until=until)
+        return await letters.retry(wanted, ways=ways, now=now, until=until)
+
+    retried = with_letters(again)
     screen = Screen(as_json)
     if not retried and not as_json:
         screen.note(Text("None was dead.", style="quiet"))
@@ -141,16 +144,17 @@ def drop(
 ) -> int:
     """Take announcements out that are not delivered yet; later ones of their connections go on."""
     wanted, ways, why = _ids(ids, False), _ways(to), f"dropped by {actor}: {text('reason', reason)}"
-    dropped = with_letters(lambda letters: letters.drop(wanted, ways=ways, now=datetime.now(UTC), reason=why))
+    dropped = with_letters(lambda letters, now: letters.drop(wanted, ways=ways, now=now, reason=why))
     _tell(Screen(as_json), dropped)
     return DONE
 
 
 @outbox.command()
 def deliver(as_json: Json = False) -> int:
-    """Deliver to the webhook what is due, once; a worker does it all the time.
+    """Deliver to the webhook what is due; a worker does it all the time.
 
-    Ends with 5 if something could not be delivered: it is tried again, for three days.
+    Begins for five seconds, and leaves the rest to the next time. Ends with 5 if something could not be delivered: that
+    is tried again, for three days.
     """
     screen = Screen(as_json)
     given = settings()

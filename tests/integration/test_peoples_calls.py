@@ -1,11 +1,13 @@
 """What people call: cancelled, cut off by closing, and never put off."""
 
 import asyncio
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import move_on_after
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -91,6 +93,39 @@ async def test_closing_waits_for_what_people_asked_for(tmp_path: Path) -> None:
     await closing
     with pytest.raises(StoreUnavailable, match="it was closed here"):
         await linker.get(connection.id)
+
+
+async def test_closing_that_is_cancelled_comes_to_its_end(tmp_path: Path) -> None:
+    """A host that does not wait any more has a linker that is closed, and that opens anew and works."""
+    workable = HeldUp()
+    linker = await opened(tmp_path, workable)
+    connection = await linker.create(owner="customer-1")
+    submitting = asyncio.create_task(linker.submit_token(connection.id, subdomain="acme", token=TOKEN))
+    await workable.asked_for.wait()
+    closing = asyncio.create_task(linker.__aexit__(None, None, None))
+    await asyncio.sleep(0.05)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    workable.may_answer.set()
+    assert (await submitting).state is ConnectionState.AWAITING_RECRUITER
+    async with linker:
+        other = await linker.create(owner="customer-2")
+        assert (await linker.submit_token(other.id, subdomain="globex", token=TOKEN)).recruiter is not None
+        assert (await linker.attend_due()).lost == 0
+
+
+async def test_a_heartbeat_in_a_cancelled_scope_ends(tmp_path: Path) -> None:
+    """A host that ends by cancelling its tasks leaves nobody behind who sweeps."""
+    linker = await opened(tmp_path, ScriptedWorkable())
+    with move_on_after(0.2):
+        async with linker.heartbeat():
+            await asyncio.sleep(60)
+    async with asyncio.timeout(10):
+        while any(thread.name == "linker-wakeups" for thread in threading.enumerate()):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    assert not linker._heartbeats
+    await linker.__aexit__(None, None, None)
 
 
 async def test_a_linker_can_be_opened_again(tmp_path: Path) -> None:

@@ -275,6 +275,44 @@ async def test_what_waits_behind_a_failure_does_not_lapse(linker: Linker, clock:
     assert ears.types == [name for name in STORY for _ in range(3)], "each had its three days"
 
 
+@pytest.mark.parametrize("what", ["drop", "retry"])
+async def test_an_operator_lets_what_waits_go_on_at_once(linker: Linker, clock: SettableClock, what: str) -> None:
+    """Dropped, or tried again with success: what waited behind it does not wait for the time of the next try."""
+    ears = Ears(RuntimeError("not now"))
+    hear_all(linker, ears)
+    await accepted(linker)
+    for _ in range(9):
+        await linker.deliver()
+        clock.advance(hours=1)
+    await linker.deliver()
+    ears.raises, [message_id, *_] = None, [one.message_id for one in ears.heard]
+    ears.heard, letters, now = [], Letters(linker._database), clock.now()
+    if what == "drop":
+        await letters.drop([message_id], now=now, reason="a bad one")
+    else:
+        await letters.retry([message_id], now=now, until=now + GIVE_UP_AFTER)
+    await linker.deliver()
+    assert ears.types == (STORY[1:] if what == "drop" else STORY)
+
+
+async def test_a_failing_handler_keeps_nothing_from_another_process(sqlite_url: str) -> None:
+    """Each process waits for what its own handlers failed with, and not for what it has no handlers for."""
+    clock, bad, good = SettableClock(), Ears(RuntimeError("never")), Ears()
+    settings = Settings(database_url=sqlite_url, secret_keys=(new_key(),))
+    async with (
+        Linker(settings, clock=clock, workable=ScriptedWorkable()) as one,
+        Linker(settings, clock=clock, workable=ScriptedWorkable()) as other,
+    ):
+        one.on("opened")(bad.listen)
+        other.on("token.accepted")(good.listen)
+        await accepted(one)
+        for _ in range(3):
+            await one.deliver()
+            clock.advance(seconds=1)
+        await other.deliver()
+    assert (bad.types[:1], good.types) == (STORY[:1], STORY[1:2])
+
+
 @pytest.mark.parametrize("ended_by", ["drop", "success"])
 async def test_what_waited_behind_a_failure_that_ended_is_told(
     linker: Linker, clock: SettableClock, ended_by: str

@@ -1,6 +1,6 @@
-"""What is due in the outbox is read in the order of its indexes, so that a claim costs the same however much waits.
+"""What is to be posted is read in the order of its index, so that a claim costs the same however much waits.
 
-Revision: 0005, after 0004. No row is written. The indexes hold only what is still to be delivered: little, as a rule.
+Revision: 0005, after 0004. No row is written. The index holds only what is still to be posted: little, as a rule.
 """
 
 from __future__ import annotations
@@ -13,25 +13,19 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-#: Each index with its columns before and its condition; from now on the id comes last in it.
-INDEXES = (
-    ("outbox_due", ["type", "due_at"], "due_at IS NOT NULL"),
-    ("outbox_hook_due", ["hook_due_at"], "hook_due_at IS NOT NULL"),
-)
+DUE = sa.text("hook_due_at IS NOT NULL")
 
 
 def upgrade() -> None:
-    """Put the id at the end of both indexes."""
-    _replace(["id"])
+    """Put the id at the end of the index."""
+    _replace(["hook_due_at", "id"])
 
 
 def downgrade() -> None:
-    """Go back to the indexes without it."""
-    _replace([])
+    """Go back to the index without it."""
+    _replace(["hook_due_at"])
 
 
-def _replace(last: list[str]) -> None:
-    for name, columns, condition in INDEXES:
-        where = sa.text(condition)
-        op.drop_index(name, table_name="outbox")
-        op.create_index(name, "outbox", columns + last, sqlite_where=where, postgresql_where=where)
+def _replace(columns: list[str]) -> None:
+    op.drop_index("outbox_hook_due", table_name="outbox")
+    op.create_index("outbox_hook_due", "outbox", columns, sqlite_where=DUE, postgresql_where=DUE)
