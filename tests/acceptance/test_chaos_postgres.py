@@ -9,7 +9,15 @@ import pytest
 import sqlalchemy as sa
 
 from linker.sandbox import EVERYWHERE, Fault
-from tests.acceptance.chaos import Arena, arena, assert_all_arrived, assert_leases_kept, assert_nobody_met
+from tests.acceptance.chaos import (
+    Arena,
+    Outage,
+    arena,
+    assert_all_arrived,
+    assert_leases_kept,
+    assert_nobody_met,
+    outage,
+)
 from tests.acceptance.commands import until
 from tests.postgres import PostgresServer, running_postgres
 
@@ -45,17 +53,20 @@ def write_much(url: str) -> None:
 def test_a_server_that_goes_down_twice_in_a_sweep(server: PostgresServer, tmp_path: Path) -> None:
     """Once it is stopped at once, once it is killed and killed again in recovery; the workers live through both."""
     with server.database() as url, arena(url, tmp_path, lease_seconds=str(LEASE)) as stage, stage.workable():
+        outages: list[Outage] = []
         stage.fill(CONNECTIONS)
         stage.world.fail(EVERYWHERE, Fault.SLOW, seconds=LATE)
         workers = [stage.start() for _ in range(WORKERS)]
         until(lambda: verified(stage) > CONNECTIONS / 4)
-        server.restart(kill=True)
+        with outage(outages):
+            server.restart(kill=True)
         before = verified(stage)
         assert before < CONNECTIONS, "the sweep was over before the server went"
         until(lambda: verified(stage) > before)
         write_much(url)
         assert stage.owed(), "the sweep was over before the server was killed"
-        server.crash_in_recovery()
+        with outage(outages):
+            server.crash_in_recovery()
         assert verified(stage) >= before, "what was committed is lost"
         until(lambda: not stage.owed(), within=120)
         for worker in workers:
@@ -63,4 +74,4 @@ def test_a_server_that_goes_down_twice_in_a_sweep(server: PostgresServer, tmp_pa
             worker.stop()
         assert_all_arrived(stage, CONNECTIONS)
         assert_nobody_met(stage.requests())
-        assert_leases_kept(stage.requests(), LEASE)
+        assert_leases_kept(stage.requests(), LEASE, outages)
