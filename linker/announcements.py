@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, func, literal_column, or_, select, update
 from sqlalchemy import Connection as Transaction
 
 from linker.database import Database, chosen_once
@@ -41,16 +41,8 @@ class SqlOutbox:
         that waits, to find the first ten of it.
         """
         earlier = OUTBOX.alias("earlier")
-        waiting: Any = select(literal_column("1")).where(
-            earlier.c.connection_id == OUTBOX.c.connection_id,
-            earlier.c.id < OUTBOX.c.id,
-            self._way.of(earlier, "due_at").is_not(None),
-            earlier.c.type.in_(types),
-        )
-        is_next: ColumnElement[bool] = (
-            waiting.limit(1).scalar_subquery().is_(None) if self._way.in_order else ~waiting.exists()
-        )
-        return is_next
+        waiting = _undelivered(self._way, earlier).where(earlier.c.type.in_(types))
+        return waiting.limit(1).scalar_subquery().is_(None) if self._way.in_order else ~waiting.exists()
 
     async def claim_announcements(
         self, types: Collection[str], *, now: datetime, limit: int, lease: Lease
@@ -164,13 +156,17 @@ def is_forgotten(way: Way, before: datetime, now: datetime) -> ColumnElement[boo
     """That an announcement was due on a way before a time, and nobody tried: not it, nor one that it waits for."""
     due, untried = way.of(OUTBOX, "due_at") <= before, way.of(OUTBOX, "attempts") == 0
     earlier = OUTBOX.alias("earlier")
-    waits = exists().where(
+    waits = _undelivered(way, earlier).where(way.of(earlier, "attempts") > 0).exists()
+    return and_(due, OUTBOX.c.type.in_(ANNOUNCEMENTS), untried, _is_free(way, now), ~waits)
+
+
+def _undelivered(way: Way, earlier: FromClause) -> Select[int]:
+    """What is earlier of the same connection and not delivered yet."""
+    return select(literal_column("1", Integer)).where(
         earlier.c.connection_id == OUTBOX.c.connection_id,
         earlier.c.id < OUTBOX.c.id,
         way.of(earlier, "due_at").is_not(None),
-        way.of(earlier, "attempts") > 0,
     )
-    return and_(due, OUTBOX.c.type.in_(ANNOUNCEMENTS), untried, _is_free(way, now), ~waits)
 
 
 def let_follow(

@@ -19,7 +19,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from linker import mapping
 from linker.database import chosen_once
 from linker.errors import RowUnreadable
-from linker.prepared import Prepared, Reading
+from linker.prepared import Prepared
 from linker.rations import Rations
 from linker.rows import CONNECTION
 from states.connection import Connection
@@ -57,7 +57,7 @@ class Claiming:
         """Take the rations that all workers share."""
         self._rations = rations
         self._prepared: dict[str, Prepared] = {}
-        self._reading: Reading | None = None
+        self._reader: mapping.Reader | None = None
 
     def one(self, transaction: Transaction, terms: Terms) -> Connection | None:
         """Lease the connection `this`, unless somebody else holds it. Raises RowUnreadable.
@@ -117,13 +117,9 @@ class Claiming:
         return self._prepared[name].returned(transaction, terms)
 
     def _read(self, transaction: Transaction, values: tuple[Any, ...]) -> Connection:
-        if self._reading is None:
-            self._reading = Reading(CONNECTION, transaction.dialect)
-        try:
-            return mapping.connection(self._reading.row(values[:-1]))
-        except mapping.UNREADABLE as error:
-            unreadable = mapping.unreadable(values[0], error)
-        raise unreadable
+        if self._reader is None:
+            self._reader = mapping.Reader(transaction.dialect)
+        return self._reader.connection(values[:-1])
 
 
 def in_turns(now: datetime, limit: int) -> Select[Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
+
+from sqlalchemy import Dialect
 
 from linker.errors import RowUnreadable
 from linker.messages import payload
 from linker.ports import Settlement
+from linker.rows import CONNECTION
 from linker.sealing import key_id_of
 from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter
 from states.history import Step
@@ -100,10 +103,29 @@ def changed_columns(before: Connection | None, after: Connection) -> Columns:
 UNREADABLE = (ValueError, TypeError)
 
 
-def unreadable(connection_id: str, error: BaseException) -> RowUnreadable:
-    """What is said of a row that cannot be read; its values are not quoted."""
-    cause = type(error).__name__
-    return RowUnreadable(f"The row of {connection_id} cannot be read ({cause}). Restore it from a backup.")
+class Reader:
+    """Reads connections out of what the driver gives for the columns of the table, in their order."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        """Look up once how this engine's values are read."""
+        self._names = tuple(CONNECTION.c.keys())
+        read = [
+            (name, column.type.dialect_impl(dialect).result_processor(dialect, None))
+            for name, column in CONNECTION.c.items()
+        ]
+        self._read = [(name, take) for name, take in read if take is not None]
+
+    def connection(self, values: Sequence[Any]) -> Connection:
+        """The connection that a row holds. Raises RowUnreadable, which quotes none of its values."""
+        row = dict(zip(self._names, values, strict=True))
+        try:
+            for name, take in self._read:
+                if row[name] is not None:
+                    row[name] = take(row[name])
+            return connection(row)
+        except UNREADABLE as error:
+            cause = type(error).__name__
+        raise RowUnreadable(f"The row of {row['id']} cannot be read ({cause}). Restore it from a backup.")
 
 
 def connection(row: Mapping[Any, Any]) -> Connection:

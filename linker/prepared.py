@@ -12,7 +12,7 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, Dialect, Table, Text, bindparam, cast, column, func
+from sqlalchemy import JSON, ColumnElement, Connection, Dialect, Select, Text, bindparam, cast, column, func
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.types import TypeEngine
@@ -23,10 +23,12 @@ Row = Mapping[str, Any]
 class Prepared:
     """A statement as one engine takes it, with the values that it needs, in their order."""
 
-    def __init__(self, statement: UpdateBase, dialect: Dialect, columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, statement: UpdateBase | Select[Any], dialect: Dialect, columns: Sequence[str] | None = None
+    ) -> None:
         """Compile the statement. `columns`: those that an INSERT gives values for."""
         compiled = statement.compile(dialect=dialect, column_keys=columns)
-        assert isinstance(compiled, SQLCompiler), "statements that write are SQL"
+        assert isinstance(compiled, SQLCompiler), "statements that read and write rows are SQL"
         self._sql = str(compiled)
         #: What SQLAlchemy adds itself, such as an OFFSET.
         self._added = {name: value for name, value in compiled.params.items() if value is not None}
@@ -87,26 +89,6 @@ def _as_text(value: datetime | date) -> str:
     if isinstance(value, datetime) and value.tzinfo is None:
         raise ValueError("a time without a time zone cannot be stored")
     return value.isoformat()
-
-
-class Reading:
-    """Whole rows of a table, of what the driver gives."""
-
-    def __init__(self, table: Table, dialect: Dialect) -> None:
-        self._names = tuple(table.c.keys())
-        read = [
-            (name, column.type.dialect_impl(dialect).result_processor(dialect, None))
-            for name, column in table.c.items()
-        ]
-        self._read = [(name, take) for name, take in read if take is not None]
-
-    def row(self, values: Sequence[Any]) -> dict[str, Any]:
-        """A row by the names of its columns."""
-        row = dict(zip(self._names, values, strict=True))
-        for name, take in self._read:
-            if row[name] is not None:
-                row[name] = take(row[name])
-        return row
 
 
 def _onto_the_wire(compiled: SQLCompiler, dialect: Dialect, name: str) -> Callable[[Any], Any] | None:

@@ -257,6 +257,8 @@ class Service:
                 if not written:
                     await asyncio.shield(self._give_back(connection_id, lease))
             look = look and owed(held) is Duty.VERIFY_TOKEN
+            if written and not self._owed_now(settlement.after, look):
+                break
         return await self._store.get(connection_id)
 
     def _owed_now(self, held: Connection, look: bool) -> bool:

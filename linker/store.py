@@ -6,19 +6,20 @@ written with statements rather than with an ORM session: a batch of a thousand i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Select, case, func, insert, or_, select, text, update
+from sqlalchemy import bindparam, case, func, insert, or_, select, text, update
 
 from linker import mapping, schema
 from linker.claiming import Claiming, in_turns
 from linker.database import Database
 from linker.errors import NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
+from linker.prepared import Prepared
 from linker.rations import Rations
 from linker.rows import CONNECTION, STEP, TROUBLED
 from linker.settling import NO_LEASE, NotAllWritten, Settling, lock_in_order, tell
@@ -34,6 +35,8 @@ WAITING_FOR_PEOPLE = [
     code.value for code, advice in PROBLEMS.items() if advice.owner in {ProblemOwner.CUSTOMER, ProblemOwner.OPERATOR}
 ]
 
+_BY_ID = select(CONNECTION).where(CONNECTION.c.id == bindparam("this"))
+
 
 class SqlStore:
     """The memory of all connections, in one database."""
@@ -41,6 +44,7 @@ class SqlStore:
     def __init__(self, database: Database, rations: Rations | None = None) -> None:
         """Take the database, and the rations that its workers share; nothing is opened yet."""
         self._database = database
+        self._lookup = _Lookup()
         self._settling = Settling()
         self._claiming = Claiming(rations or Rations())
 
@@ -67,7 +71,7 @@ class SqlStore:
 
     async def get(self, connection_id: str) -> Connection:
         """Read one connection. Raises NotFound."""
-        found = await self._database.read(lambda transaction: _one(transaction, connection_id))
+        found = await self._database.read(lambda transaction: self._lookup.one(transaction, connection_id))
         if found is None:
             raise NotFound(connection_id)
         return found
@@ -88,7 +92,15 @@ class SqlStore:
             query = query.where(CONNECTION.c.owner == owner)
         if stuck:
             query = query.where(text(TROUBLED), _needs_a_person())
-        return await self._database.read(lambda transaction: _all(transaction, query))
+
+        def work(transaction: Transaction) -> list[Connection]:
+            try:
+                return [mapping.connection(row) for row in transaction.execute(query).mappings()]
+            except mapping.UNREADABLE:
+                ids = transaction.execute(query.with_only_columns(CONNECTION.c.id)).scalars().all()
+                return self._lookup.readable(transaction, ids)
+
+        return await self._database.read(work)
 
     async def connections_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """The ids of the open connections among these, which are named by owner and Workable account id."""
@@ -199,28 +211,26 @@ def _needs_a_person() -> Any:
     )
 
 
-def _one(transaction: Transaction, connection_id: str) -> Connection | None:
-    """Read one connection. Raises RowUnreadable."""
-    try:
-        row = transaction.execute(select(CONNECTION).where(CONNECTION.c.id == connection_id)).mappings().first()
-        return mapping.connection(row) if row else None
-    except mapping.UNREADABLE as error:
-        unreadable = mapping.unreadable(connection_id, error)
-    raise unreadable
+class _Lookup:
+    """Reads connections by their ids, with a statement that is compiled once: nothing is read as often."""
 
+    def __init__(self) -> None:
+        self._prepared: tuple[Prepared, mapping.Reader] | None = None
 
-def _all(transaction: Transaction, query: Select[Any]) -> list[Connection]:
-    """Read connections; if one of them cannot be read, all others, one by one."""
-    try:
-        return [mapping.connection(row) for row in transaction.execute(query).mappings()]
-    except mapping.UNREADABLE:
-        ids = transaction.execute(query.with_only_columns(CONNECTION.c.id)).scalars().all()
-    return [found for connection_id in ids if (found := _one_if_readable(transaction, connection_id)) is not None]
+    def one(self, transaction: Transaction, connection_id: str) -> Connection | None:
+        """Read one connection. Raises RowUnreadable."""
+        if self._prepared is None:
+            self._prepared = Prepared(_BY_ID, transaction.dialect), mapping.Reader(transaction.dialect)
+        statement, reader = self._prepared
+        rows = statement.returned(transaction, {"this": connection_id})
+        return reader.connection(rows[0]) if rows else None
 
-
-def _one_if_readable(transaction: Transaction, connection_id: str) -> Connection | None:
-    try:
-        return _one(transaction, connection_id)
-    except RowUnreadable as error:
-        log.error("row.unreadable", connection_id=connection_id, reason=str(error))
-        return None
+    def readable(self, transaction: Transaction, connection_ids: Iterable[str]) -> list[Connection]:
+        """Read those of these connections that can be read."""
+        found = []
+        for connection_id in connection_ids:
+            try:
+                found.append(self.one(transaction, connection_id))
+            except RowUnreadable as error:
+                log.error("row.unreadable", connection_id=connection_id, reason=str(error))
+        return [one for one in found if one is not None]

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,22 @@ def before_each_claim(linker: Linker, monkeypatch: pytest.MonkeyPatch, happens: 
     monkeypatch.setattr(linker._store, "claim", claimed)
 
 
+async def test_people_claim_as_often_as_something_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether more is owed is known from what was written: nobody claims only to give it back."""
+    async with linker_in_memory() as linker:
+        connection = await linker.create(owner="customer-1")
+        claims: list[str] = []
+
+        async def noted(connection_id: str) -> None:
+            claims.append(connection_id)
+
+        before_each_claim(linker, monkeypatch, noted)
+        connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)
+        assert (connection.state, len(claims)) == (ConnectionState.AWAITING_RECRUITER, 2)  # verify, prepare
+        assert (await linker.confirm_recruiter(connection.id)).checks == 1
+        assert len(claims) == 3
+
+
 async def test_a_call_that_is_cancelled_while_it_claims_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A web framework cancels what its client left: the claim, whose thread goes on, is given back."""
     monkeypatch.setattr("linker.service.PATIENCE", 0.2)
@@ -78,38 +95,52 @@ async def opened(path: Path, workable: ScriptedWorkable) -> Linker:
     return await Linker(settings, workable=workable).__aenter__()
 
 
-async def test_closing_waits_for_what_people_asked_for(tmp_path: Path) -> None:
-    """A call that is under way when its linker closes comes to its end; then the linker says that it is closed."""
+@dataclass(frozen=True)
+class Closing:
+    """A linker that closes while Workable is asked about a connection that somebody waits for."""
+
+    linker: Linker
+    workable: HeldUp
+    submitting: asyncio.Task[Connection]
+    closing: asyncio.Task[None]
+
+    async def answered(self) -> Connection:
+        """What the one who waits is given, once Workable answers."""
+        self.workable.may_answer.set()
+        return await self.submitting
+
+
+async def closing_under(path: Path) -> Closing:
+    """Let a linker with a file close while a token is verified."""
     workable = HeldUp()
-    linker = await opened(tmp_path, workable)
+    linker = await opened(path, workable)
     connection = await linker.create(owner="customer-1")
     submitting = asyncio.create_task(linker.submit_token(connection.id, subdomain="acme", token=TOKEN))
     await workable.asked_for.wait()
     closing = asyncio.create_task(linker.__aexit__(None, None, None))
     await asyncio.sleep(0.1)
     assert not closing.done()
-    workable.may_answer.set()
-    assert (await submitting).state is ConnectionState.AWAITING_RECRUITER
-    await closing
+    return Closing(linker, workable, submitting, closing)
+
+
+async def test_closing_waits_for_what_people_asked_for(tmp_path: Path) -> None:
+    """A call that is under way when its linker closes comes to its end; then the linker says that it is closed."""
+    under = await closing_under(tmp_path)
+    connection = await under.answered()
+    assert connection.state is ConnectionState.AWAITING_RECRUITER
+    await under.closing
     with pytest.raises(StoreUnavailable, match="it was closed here"):
-        await linker.get(connection.id)
+        await under.linker.get(connection.id)
 
 
 async def test_closing_that_is_cancelled_comes_to_its_end(tmp_path: Path) -> None:
     """A host that does not wait any more has a linker that is closed, and that opens anew and works."""
-    workable = HeldUp()
-    linker = await opened(tmp_path, workable)
-    connection = await linker.create(owner="customer-1")
-    submitting = asyncio.create_task(linker.submit_token(connection.id, subdomain="acme", token=TOKEN))
-    await workable.asked_for.wait()
-    closing = asyncio.create_task(linker.__aexit__(None, None, None))
-    await asyncio.sleep(0.05)
-    closing.cancel()
+    under = await closing_under(tmp_path)
+    under.closing.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await closing
-    workable.may_answer.set()
-    assert (await submitting).state is ConnectionState.AWAITING_RECRUITER
-    async with linker:
+        await under.closing
+    assert (await under.answered()).state is ConnectionState.AWAITING_RECRUITER
+    async with under.linker as linker:
         other = await linker.create(owner="customer-2")
         assert (await linker.submit_token(other.id, subdomain="globex", token=TOKEN)).recruiter is not None
         assert (await linker.attend_due()).lost == 0

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,18 +177,41 @@ async def test_nothing_is_begun_on_a_lease_that_ran_out() -> None:
         assert unbegun.isdisjoint(workable.began)
 
 
+class Failing:
+    """A method of the store that fails from now on, while renewals are written down once it is well again."""
+
+    def __init__(self, linker: Linker, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+        self._renew, self._renewals = linker._sql.renew, asyncio.Queue[list[str]]()
+        self._failed = asyncio.Event()
+        self._patch = partial(monkeypatch.setattr, linker._sql)
+        self._patch(method, self._away)
+
+    async def _away(self, *_: object) -> list[str]:
+        self._failed.set()
+        raise StoreUnavailable("The database is away.")
+
+    async def _noted(self, ids: list[str], lease: Lease) -> list[str]:
+        self._renewals.put_nowait(ids)
+        return await self._renew(ids, lease)
+
+    async def failed(self) -> None:
+        """Wait until it has failed; from then on renewals work."""
+        async with asyncio.timeout(10):
+            await self._failed.wait()
+        self._patch("renew", self._noted)
+
+    async def renewed_later(self) -> set[str]:
+        """What the next two renewals renew, but for one that may have begun before it failed."""
+        async with asyncio.timeout(10):
+            _, *later = [await self._renewals.get() for _ in range(3)]
+        return set().union(*later)
+
+
 async def test_a_failed_renewal_drops_what_is_held_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be somebody else's before it is begun."""
-    workable, failed = SlowWorkable(), asyncio.Event()
+    workable = SlowWorkable()
     async with held_ahead(workable, SettableClock()) as (linker, sweep):
-
-        async def away(*_: object) -> list[str]:
-            failed.set()
-            raise StoreUnavailable("The database is away.")
-
-        monkeypatch.setattr(linker._sql, "renew", away)
-        async with asyncio.timeout(10):
-            await failed.wait()
+        await Failing(linker, monkeypatch, "renew").failed()
         workable.go.set()
         assert (await sweep).waiting == 15
 
@@ -205,48 +229,22 @@ async def test_what_is_held_ahead_is_given_back_when_answers_become_slow() -> No
 
 async def test_what_could_not_be_given_back_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lease ends by itself while the pass goes on: nobody waits for what nothing comes of."""
-    workable, failed, renewals = SlowWorkable(), asyncio.Event(), asyncio.Queue[list[str]]()
+    workable = SlowWorkable()
     async with held_ahead(workable, SettableClock(), soon=2.0) as (linker, sweep):
-        renew = linker._sql.renew
-
-        async def away(*_: object) -> None:
-            failed.set()
-            raise StoreUnavailable("The database is away.")
-
-        async def noted(ids: list[str], lease: Lease) -> list[str]:
-            renewals.put_nowait(ids)
-            return await renew(ids, lease)
-
-        monkeypatch.setattr(linker._sql, "release", away)
-        async with asyncio.timeout(10):
-            await failed.wait()
-            monkeypatch.setattr(linker._sql, "renew", noted)
-            _, *later = [await renewals.get() for _ in range(3)]  # the first may have begun before it failed
-        assert len(set().union(*later)) == len(workable.waiting) == 5
+        giving_back = Failing(linker, monkeypatch, "release")
+        await giving_back.failed()
+        assert len(await giving_back.renewed_later()) == len(workable.waiting) == 5
         workable.go.set()
         assert (await sweep).lost == 5
 
 
 async def test_what_is_not_begun_any_more_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A renewal that failed ends the pass for what it has not begun: that is somebody else's as soon as can be."""
-    workable, failed, renewals = SlowWorkable(), asyncio.Event(), asyncio.Queue[list[str]]()
+    workable = SlowWorkable()
     async with held_ahead(workable, SettableClock(), soon=60.0) as (linker, sweep):
-        renew = linker._sql.renew
-
-        async def away(*_: object) -> list[str]:
-            failed.set()
-            raise StoreUnavailable("The database is away.")
-
-        async def noted(ids: list[str], lease: Lease) -> list[str]:
-            renewals.put_nowait(ids)
-            return await renew(ids, lease)
-
-        monkeypatch.setattr(linker._sql, "renew", away)
-        async with asyncio.timeout(10):
-            await failed.wait()
-            monkeypatch.setattr(linker._sql, "renew", noted)
-            renewed = [await renewals.get() for _ in range(2)]
-        assert len(set().union(*renewed)) == len(workable.waiting) == 5
+        renewing = Failing(linker, monkeypatch, "renew")
+        await renewing.failed()
+        assert len(await renewing.renewed_later()) == len(workable.waiting) == 5
         assert await linker._database.read(_held) == 5
         workable.go.set()
         assert (await sweep).lost == 5
