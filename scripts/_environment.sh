@@ -32,6 +32,15 @@ apt_install() {
     DEBIAN_FRONTEND=noninteractive retry apt-get -qq install --yes --no-install-recommends "$@" >&2
 }
 
+# unpack_debian PACKAGE: puts a package of Debian's into .venv/debian, so that nothing of it is set up or started; needs can_apt.
+unpack_debian() {
+    local folder=$venv/debian
+    say "unpacking Debian's $1 into .venv/debian"
+    mkdir -p "$folder"
+    retry apt-get -qq update >&2
+    (cd "$folder" && retry apt-get -qq -o APT::Sandbox::User=root download "$1" >&2 && dpkg -x "$1"_*.deb . && rm "$1"_*.deb)
+}
+
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 makes_environments() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -86,9 +88,20 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def chromium() -> str:
     """The path of the system's Chromium or Chrome; without one the test is skipped, in CI it fails."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        reason = f"no browser on PATH (looked for {', '.join(BROWSERS)}); on Debian: apt-get install chromium"
-        if IN_CI:
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return found or _missing(
+        f"no browser on PATH (looked for {', '.join(BROWSERS)}); on Debian: apt-get install chromium"
+    )
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """The folder of `prometheus` and `promtool`; without them the test is skipped, in CI it fails."""
+    unpacked = Path(sys.prefix, "debian", "usr", "bin")  # by scripts/test
+    found = shutil.which("promtool", path=f"{unpacked}{os.pathsep}{os.environ['PATH']}")
+    return Path(found or _missing("no promtool on PATH; on Debian: apt-get install prometheus")).parent
+
+
+def _missing(reason: str) -> NoReturn:
+    if IN_CI:
+        pytest.fail(reason)
+    pytest.skip(reason)
