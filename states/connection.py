@@ -89,23 +89,33 @@ class Doubt:
 class Connection:
     """One customer's link to Workable, as the law sees it. All times are aware, in UTC."""
 
+    #: `con_` and twenty characters.
     id: str
+    #: The host's own name for the customer.
     owner: str
+    #: When it was opened.
     created_at: datetime
+    #: Where it stands.
     state: ConnectionState = ConnectionState.AWAITING_TOKEN
+    #: When it came into this state.
     state_since: datetime
+    #: Texts of the host's, to find again with the connection.
     metadata: dict[str, str] = field(default_factory=dict, hash=False)
     #: The accepted subdomain, or the last one that a person gave.
     subdomain: str | None = None
+    #: The account that the token belongs to, as Workable names it; None until a token was accepted.
     account: Account | None = None
+    #: What the customer has to add in Workable; None until it is issued.
     recruiter: Recruiter | None = None
     #: The token in use.
     token: Credential | None = None
     #: A token that a person gave and that is not verified yet.
     candidate: Credential | None = None
+    #: Why it is not moving; None: nothing is wrong.
     problem: Problem | None = None
     #: Why the last replacement token was turned down; the token in use was left alone.
     replacement_problem: Problem | None = None
+    #: A refusal that is not believed yet; it is asked again soon.
     doubt: Doubt | None = None
     #: Tries in a row that ended without an answer to go by.
     attempts: int = 0
@@ -117,9 +127,13 @@ class Connection:
     not_before: datetime | None = None
     #: When waiting ends: for the token (abandoned) or for the recruiter (overdue).
     deadline: datetime | None = None
+    #: When it was linked for the first time.
     linked_at: datetime | None = None
+    #: When Workable last gave an answer that is as it should be.
     last_ok_at: datetime | None = None
+    #: Since when an operator keeps it at rest.
     paused_at: datetime | None = None
+    #: When it was given up for good.
     closed_at: datetime | None = None
     #: The last day of a token that the host was told will expire soon.
     expiry_told: date | None = None
@@ -127,6 +141,7 @@ class Connection:
     version: int = 0
     #: The number of the last step.
     last_seq: int = 0
+    #: When its row was last written.
     updated_at: datetime | None = None
 
     @property

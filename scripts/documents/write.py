@@ -1,4 +1,4 @@
-"""Write the parts of the docs that are made from the program: docs/reference.md and the README's diagram."""
+"""Write what is made from the program: docs/reference.md, docs/api.md and the README's diagram."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from linker.cli.lawbook import mermaid  # noqa: E402 - the folder has to be known first
+from scripts.documents.api import api  # noqa: E402
 from scripts.documents.reference import reference  # noqa: E402
 
 DIAGRAM = re.compile(r"```mermaid\n.*?```", re.DOTALL)
@@ -21,7 +22,8 @@ def with_diagram(readme: str) -> str:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all three files."""
+    (ROOT / "docs" / "api.md").write_text(api(), encoding="utf-8")
     (ROOT / "docs" / "reference.md").write_text(reference(), encoding="utf-8")
     readme = ROOT / "README.md"
     readme.write_text(with_diagram(readme.read_text(encoding="utf-8")), encoding="utf-8")

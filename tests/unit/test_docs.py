@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 
+import linker
+from linker import testing
 from linker.cli.app import VERBS
 from linker.cli.lawbook import mermaid
+from scripts.documents.api import api
 from scripts.documents.reference import ANNOUNCED, LOG_EVENTS, ROOT, logged, reference
 from scripts.documents.write import with_diagram
 from states.history import ANNOUNCEMENTS
@@ -15,6 +18,19 @@ DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("scrip
 def test_the_reference_is_what_the_program_says() -> None:
     """docs/reference.md is what ./scripts/document would write today."""
     assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == reference(), "run ./scripts/document"
+
+
+def test_the_python_api_is_what_the_docstrings_say() -> None:
+    """docs/api.md is what ./scripts/document would write today, and has a heading for each name of the front door."""
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert page == api(), "run ./scripts/document"
+    errors = {
+        name
+        for name in linker.__all__
+        if isinstance(kind := getattr(linker, name), type) and issubclass(kind, Exception)
+    }
+    told = set(re.findall(r"^### (\w+)$", page, re.MULTILINE))
+    assert {*linker.__all__, *testing.__all__} - errors - told == {"Settings"}, "in the reference"
 
 
 def test_the_diagram_of_the_readme_is_the_law() -> None:
