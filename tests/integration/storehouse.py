@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from linker.announcements import SqlOutbox
@@ -182,3 +183,18 @@ def raised_by(action: Callable[[], object], kind: type[LinkerError]) -> LinkerEr
     except kind as error:
         return error
     raise AssertionError(f"{kind.__name__} was not raised")
+
+
+async def caught(awaitable: Any, kind: type[LinkerError]) -> LinkerError:
+    """The error that something awaited raises, which has to be exactly of this kind."""
+    with pytest.raises(LinkerError) as raised:
+        await awaitable
+    assert type(raised.value) is kind, raised.value
+    return raised.value
+
+
+async def assert_as_before(house: House, before: Connection) -> None:
+    """The connection is as it was, its history too, and nothing is announced."""
+    assert await house.store.get(before.id) == before
+    assert [step.seq for step in await house.store.history(before.id)] == list(range(1, before.last_seq + 1))
+    assert await house.sql("SELECT count(*) FROM outbox") == [(0,)]

@@ -1,0 +1,49 @@
+"""The URL of a database: what is taken, what it means, and what is said of one that is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from linker.database import Database
+from linker.errors import BadSettings
+from linker.store import SqlStore
+
+
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [
+        ("sqlite:///linker.db", "sqlite"),
+        ("sqlite+aiosqlite:///linker.db", "sqlite"),
+        ("postgresql://u:p@h/n", "postgresql+psycopg"),
+        ("postgresql+psycopg://u:p@h/n", "postgresql+psycopg"),
+        ("postgresql+asyncpg://u:p@h/n", "postgresql+psycopg"),
+        ("postgresql+psycopg2://u:p@h/n", "postgresql+psycopg"),
+    ],
+)
+def test_the_url_of_a_hosts_own_driver_means_the_same(given: str, driver: str) -> None:
+    """A host may hand over the URL that it uses itself: we reach the database by our driver."""
+    database = Database(given)
+    assert database.url.drivername == driver
+    assert ":p@" not in database.name
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "given", ["", "linker.db", "mysql://u:canary@h/n", "postgresql://u:canary@h:port/n", "http://x"]
+)
+def test_a_url_that_is_none_is_refused_without_showing_it(given: str) -> None:
+    """Only SQLite and PostgreSQL; the error names the setting and what it takes."""
+    with pytest.raises(BadSettings, match="LINKER_DATABASE_URL") as raised:
+        Database(given)
+    assert "canary" not in str(raised.value)
+    assert raised.value.__context__ is None
+
+
+def test_a_store_opens_nothing_by_itself(tmp_path: Path) -> None:
+    """Making a database object touches no file."""
+    database = Database(f"sqlite:///{tmp_path / 'linker.db'}")
+    SqlStore(database)
+    database.close()
+    assert list(tmp_path.iterdir()) == []
