@@ -29,6 +29,7 @@ from linker.leasing import FOR_A_QUESTION, Leasing
 from linker.observing import Observer, together
 from linker.outbox import Deliverer, Receiver
 from linker.ports import Clock, SystemClock, Workable
+from linker.prefetch import Pace
 from linker.pruning import Pruned, Pruning
 from linker.rations import Rations
 from linker.sealing import Sealer
@@ -136,8 +137,7 @@ class Linker(Service):
             attendant=attendant,
             leasing=leasing,
             clock=self.clock,
-            concurrency=self.settings.concurrency,
-            batch_size=self.settings.batch_size,
+            pace=Pace(self.settings.concurrency, self.settings.batch_size),
             observer=watching,
             scarce=self.settings.workable_client_id is not None,
         )

@@ -21,7 +21,7 @@ from linker.holding import Holding
 from linker.leasing import Leasing
 from linker.observing import UNOBSERVED, Observer
 from linker.ports import Clock, Settlement, Store
-from linker.prefetch import Prefetch
+from linker.prefetch import Pace, Prefetch
 from linker.tray import Tray
 from linker.turns import Turns
 from linker.underway import UnderWay
@@ -71,14 +71,13 @@ def _outcome(before: Connection, after: Connection) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweeper:
-    """Passes over what is due: `concurrency` connections at a time, `batch_size` claimed in one transaction."""
+    """Passes over what is due, several connections at a time."""
 
     store: Store
     attendant: Attendant
     leasing: Leasing
     clock: Clock
-    concurrency: int
-    batch_size: int
+    pace: Pace
     observer: Observer = UNOBSERVED
     #: True if all calls come out of one ration: a partner's.
     scarce: bool = False
@@ -108,12 +107,11 @@ class _Pass:
             Turns(by.store, by.clock, scarce=by.scarce),
             by.leasing,
             self._holding,
-            concurrency=by.concurrency,
-            batch_size=by.batch_size,
+            pace=by.pace,
             stopping=by.stopping,
         )
         #: Asked, and not decided yet; decided, and not written yet.
-        self._found = Tray[Found]()
+        self._found = Tray[Found](gathering=by.pace.concurrency)
         self._decided = Tray[Settlement]()
         self._sweep = Sweep()
 
@@ -151,7 +149,7 @@ class _Pass:
 
     async def _attend(self) -> None:
         """Attend several at a time."""
-        await _together(*(self._attend_one_after_another() for _ in range(self._by.concurrency)))
+        await _together(*(self._attend_one_after_another() for _ in range(self._by.pace.concurrency)))
         self._found.end()
 
     async def _attend_one_after_another(self) -> None:
@@ -165,7 +163,7 @@ class _Pass:
 
     async def _decide(self) -> None:
         """Decide on whatever was found in the meantime, until everything is done."""
-        while batch := await self._found.take(gathering=self._by.concurrency):
+        while batch := await self._found.take():
             self._decided.put(await self._by.attendant.conclude(batch))
         self._decided.end()
 

@@ -14,27 +14,41 @@ GATHER = 0.02
 class Tray(Generic[T]):
     """One part puts things here, and the next one takes all that are there at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, gathering: int = 0) -> None:
+        """Take from how many things on nobody waits for more of them."""
+        self._gathering = gathering
         self._things: list[T] = []
-        self._changed = asyncio.Event()
+        self._some = asyncio.Event()
+        self._enough = asyncio.Event()
         self._ended = False
 
     def put(self, things: list[T]) -> None:
         """Hand things on."""
         self._things += things
-        self._changed.set()
+        self._some.set()
+        if len(self._things) >= self._gathering:
+            self._enough.set()
 
     def end(self) -> None:
         """Say that nothing more comes."""
         self._ended = True
-        self._changed.set()
+        self._some.set()
+        self._enough.set()
 
-    async def take(self, *, gathering: int = 0) -> list[T]:
+    async def take(self) -> list[T]:
         """Wait for things and take them all; none once nothing more comes. As long as they are few, wait for more."""
-        await self._changed.wait()
-        if len(self._things) < gathering and not self._ended:
-            await asyncio.sleep(GATHER)
+        await self._some.wait()
+        if not self._enough.is_set():
+            await self._gathered()
         if not self._ended:
-            self._changed.clear()
+            self._some.clear()
+            self._enough.clear()
         taken, self._things = self._things, []
         return taken
+
+    async def _gathered(self) -> None:
+        try:
+            async with asyncio.timeout(GATHER):
+                await self._enough.wait()
+        except TimeoutError:
+            pass

@@ -41,30 +41,58 @@ VERIFICATION = Allowance("verification", own=8, left=2)
 
 
 class _Account:
-    """What is known of one account's limit. Times are Unix seconds."""
+    """What is known of one account's limit. Times are Unix seconds.
 
-    __slots__ = ("blocked", "calls", "limit", "remaining", "resets")
+    What lies so far ahead that the clock must have been set back since counts as unknown.
+    """
+
+    __slots__ = ("_blocked", "_made", "_remaining", "_resets", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.calls: dict[str, list[float]] = {}
         self.limit = limit
-        self.remaining: int | None = None
-        self.resets = 0.0
-        self.blocked = 0.0
+        self._made: dict[str, list[float]] = {}
+        self._remaining = 0
+        self._resets = 0.0
+        self._blocked = 0.0
 
-    def forget(self, now: float) -> None:
-        """Drop what the window has left behind, and what lies so far ahead that the clock was set back since."""
-        if not now < self.resets <= now + LONGEST_WINDOW:
-            self.remaining, self.resets = None, 0.0
-        if self.blocked > now + facts.MAX_WAIT:
-            self.blocked = 0.0
-        for name, made in self.calls.items():
-            self.calls[name] = [at for at in made if now - facts.WINDOW < at <= now + facts.WINDOW]
+    def remaining(self, now: float) -> int | None:
+        """How many calls are left in Workable's window, as far as we know."""
+        return self._remaining if now < self._resets <= now + LONGEST_WINDOW else None
+
+    def blocked(self, now: float) -> float:
+        """Until when Workable asked not to be called."""
+        return self._blocked if self._blocked <= now + facts.MAX_WAIT else 0.0
+
+    def free_at(self, allowance: Allowance, most: int, now: float) -> float:
+        """When the next call may be made, of which there are `most` in a window."""
+        made = self._made.get(allowance.name)
+        own = made[0] + facts.WINDOW if made and len(made) == most and made[0] <= now + facts.WINDOW else 0.0
+        remaining = self.remaining(now)
+        short = remaining is not None and remaining * 10 < allowance.left * self.limit
+        return max(self.blocked(now), own, self._resets if short else 0.0)
+
+    def count(self, allowance: Allowance, most: int, now: float) -> None:
+        """Count a call. Of each kind the last `most` are remembered: only the first of them matters."""
+        made = self._made.setdefault(allowance.name, [])
+        made.append(now)
+        del made[:-most]
+        self._remaining -= 1
+
+    def learn(self, remaining: int, resets: float, now: float) -> None:
+        """Answers may overtake one another: within one window the smaller number is the later one."""
+        known = self.remaining(now)
+        same = known is not None and resets <= self._resets
+        self._remaining = min(remaining, known) if same and known is not None else remaining
+        self._resets = max(self._resets, resets) if known is not None else resets
+
+    def block(self, until: float, now: float) -> None:
+        """Make no call before `until`."""
+        self._blocked = max(self.blocked(now), until)
 
     def at_rest(self, now: float) -> bool:
         """True if nothing is known that still matters."""
-        self.forget(now)
-        return self.remaining is None and self.blocked <= now and not any(self.calls.values())
+        busy = any(now - facts.WINDOW < made[-1] <= now + facts.WINDOW for made in self._made.values())
+        return not busy and self.remaining(now) is None and self.blocked(now) <= now
 
 
 class Budget:
@@ -84,23 +112,12 @@ class Budget:
         """Count one call; or, when none may be made, the time from which on one may."""
         now = self._clock.now().timestamp()
         account = self._account(subdomain, now)
-        made = account.calls.setdefault(allowance.name, [])
-        until = max(account.blocked, self._own(made, allowance), self._left(account, allowance))
+        most = allowance.own * self._limit // 10
+        until = account.free_at(allowance, most, now)
         if until > now:
             return datetime.fromtimestamp(until, UTC)
-        made.append(now)
-        if account.remaining is not None:
-            account.remaining -= 1
+        account.count(allowance, most, now)
         return None
-
-    def _own(self, made: list[float], allowance: Allowance) -> float:
-        most = allowance.own * self._limit // 10
-        return made[-most] + facts.WINDOW if len(made) >= most else 0.0
-
-    def _left(self, account: _Account, allowance: Allowance) -> float:
-        if account.remaining is None or account.remaining * 10 >= allowance.left * account.limit:
-            return 0.0
-        return account.resets
 
     def learn(self, subdomain: str, headers: Mapping[bytes, bytes], at: datetime) -> None:
         """Remember what is left, as Workable said `at` this time. Headers that make no sense are passed over."""
@@ -108,34 +125,31 @@ class Budget:
         if remaining is None:
             return
         now = at.timestamp()
-        account = self._account(subdomain, now)
         resets = number(headers.get(facts.RESET_HEADER))
         if resets is None or not now < resets <= now + LONGEST_WINDOW:
             resets = int(now + facts.WINDOW)
-        same = account.remaining is not None and resets <= account.resets
-        # Answers may overtake one another: within one window the smaller number is the later one.
-        account.remaining = min(remaining, account.remaining) if same and account.remaining is not None else remaining
-        account.resets = max(account.resets, float(resets))
+        account = self._account(subdomain, now)
+        account.learn(remaining, float(resets), now)
         account.limit = number(headers.get(facts.LIMIT_HEADER)) or self._limit
 
     def block(self, subdomain: str, until: datetime) -> None:
         """Workable refused a call (429): make none before `until`."""
-        account = self._account(subdomain, self._clock.now().timestamp())
-        account.blocked = max(account.blocked, until.timestamp())
+        now = self._clock.now().timestamp()
+        self._account(subdomain, now).block(until.timestamp(), now)
 
     def is_roomy(self, subdomain: str) -> bool:
         """True if at least half of Workable's limit is left, as far as we know: room for a call that is not needed."""
         account = self._accounts.get(subdomain)
-        return account is None or account.remaining is None or account.remaining * 2 >= account.limit
+        remaining = account.remaining(self._clock.now().timestamp()) if account else None
+        return account is None or remaining is None or remaining * 2 >= account.limit
 
     def _account(self, subdomain: str, now: float) -> _Account:
         account = self._accounts.get(subdomain)
         if account is None:
             self._make_room(now)
             account = self._accounts[subdomain] = _Account(self._limit)
-            return account
-        self._accounts.move_to_end(subdomain)
-        account.forget(now)
+        else:
+            self._accounts.move_to_end(subdomain)
         return account
 
     def _make_room(self, now: float) -> None:

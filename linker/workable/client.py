@@ -23,7 +23,7 @@ from linker.workable import answers, facts, nearness
 from linker.workable.addresses import Addresses
 from linker.workable.answers import Entry, Judged, ObjectMissing, Page
 from linker.workable.budget import LOOK, VERIFICATION, Allowance, Budget
-from linker.workable.transport import TRANSPORT_TROUBLE, trouble_name
+from linker.workable.transport import TRANSPORT_TROUBLE, sender, trouble_name
 from states.connection import Recruiter
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
@@ -58,8 +58,8 @@ class Timeouts:
         return cls(connect=min(usual.connect, total), read=min(usual.read, total), total=total, pause=usual.pause)
 
     def for_request(self) -> dict[str, Any]:
-        """The time-outs as `httpx` takes them with a single request."""
-        timeout = httpx.Timeout(self.read, connect=self.connect, pool=self.total)
+        """The time-outs as `httpx` takes them with a single request; `total` ends the wait for a connection."""
+        timeout = httpx.Timeout(self.read, connect=self.connect, pool=None)
         return {"timeout": timeout.as_dict()}
 
 
@@ -90,7 +90,7 @@ class WorkableClient:
         client_id: SecretStr | str | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        self._http = http
+        self._send = sender(http)
         self._addresses = Addresses(url_template)
         self._clock = clock or SystemClock()
         self._timeouts = timeouts or Timeouts()
@@ -176,7 +176,7 @@ class WorkableClient:
         if near is not None:
             return RecruiterNotSeen(near)
         question.certain = RecruiterNotSeen(nearness.not_there(len(listed)))
-        if await self._is_member(question, recruiter.email, extra_calls):
+        if extra_calls and await self._is_member(question, recruiter.email, extra_calls):
             return RecruiterNotSeen(nearness.as_member(recruiter))
         return question.certain
 
@@ -235,9 +235,7 @@ class WorkableClient:
 
     async def _exchange(self, question: _Question, url: httpx.URL, made: dict[str, Any]) -> Judged:
         """Send the request and judge the answer, reading no more of it than is needed."""
-        response = await self._http.send(
-            self._request(url, question.token), stream=True, auth=None, follow_redirects=False
-        )
+        response = await self._send(self._request(url, question.token))
         try:
             made["status"] = response.status_code
             headers = {key.lower(): value for key, value in response.headers.raw}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import aiohttp
@@ -10,6 +11,8 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 Kind = Literal["aiohttp", "httpx", "httpx-no-keepalive"]
+#: Sends one request, and gives the answer with its body unread.
+Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 #: How long an idle connection is kept, in seconds: there is one host per customer, so most are used once.
 KEPT_IDLE = 15.0
@@ -44,7 +47,7 @@ def build_http(
         if kind == "aiohttp"
         else _httpx(context, connections, idle=min(connections, 20) if kind == "httpx" else 0)
     )
-    return _Client(transport=transport, follow_redirects=False, trust_env=False)
+    return _Client(transport)
 
 
 class _NoCookies(httpx.Cookies):
@@ -60,6 +63,10 @@ NO_COOKIES = _NoCookies()
 class _Client(httpx.AsyncClient):
     """A client without a memory."""
 
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        super().__init__(transport=transport, follow_redirects=False, trust_env=False)
+        self._straight = transport.handle_async_request
+
     @property
     def cookies(self) -> httpx.Cookies:
         """None, always."""
@@ -68,6 +75,23 @@ class _Client(httpx.AsyncClient):
     @cookies.setter
     def cookies(self, cookies: object) -> None:
         """Passed over."""
+
+    async def straight(self, request: httpx.Request) -> httpx.Response:
+        """Hand a request to the transport as it is: what `httpx` does around it is switched off here, and not free."""
+        if self.is_closed:
+            raise RuntimeError("Cannot send a request, as the client has been closed.")
+        return await self._straight(request)
+
+
+def sender(http: httpx.AsyncClient) -> Send:
+    """How requests are sent over a client, a host's own one too: neither signed in nor redirected."""
+    if isinstance(http, _Client):
+        return http.straight
+
+    async def send(request: httpx.Request) -> httpx.Response:
+        return await http.send(request, stream=True, auth=None, follow_redirects=False)
+
+    return send
 
 
 def _httpx(context: ssl.SSLContext, connections: int, *, idle: int) -> httpx.AsyncBaseTransport:

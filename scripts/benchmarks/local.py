@@ -95,6 +95,7 @@ def fill(database_url: str, of: Settings, count: int, make: Callable[[int, Seale
     database = Database(database_url)
     upgrade(database)
     database.write_here(lambda transaction: transaction.execute(delete(CONNECTION)))
-    database.write_here(lambda transaction: transaction.execute(insert(CONNECTION), rows))
+    if rows:
+        database.write_here(lambda transaction: transaction.execute(insert(CONNECTION), rows))
     database.close()
     return [connection.id for connection in connections]

@@ -50,7 +50,9 @@ async def naive(url: str, path: Path) -> float:
 async def ours(url: str, path: Path) -> float:
     """Connections per second of our sweep."""
     async with build_http() as http:
-        return await sweep.sweep(http, url, f"sqlite:///{path}")
+        worker = sweep.Worker(http, url, f"sqlite:///{path}")
+        async with worker.linker:
+            return await worker.rate()
 
 
 def measure(figures: Figures, folder: Path, rounds: int) -> None:

@@ -156,6 +156,25 @@ async def test_the_next_batch_is_claimed_a_little_early_while_answers_come_quick
         assert (await sweep).waiting == 30
 
 
+async def test_how_quickly_answers_come_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's first pass claims only what it begins at once; the next one begins with a whole batch."""
+    clock, claimed = SettableClock(), list[int]()
+    async with linker_in_memory(clock=clock, workable=ScriptedWorkable(), concurrency=5, batch_size=20) as linker:
+        await thirty_due(linker, clock)
+        claim_due = linker._store.claim_due
+
+        async def seen(*, now: datetime, limit: int, lease: Lease) -> list[Connection]:
+            claimed.append(limit)
+            return await claim_due(now=now, limit=limit, lease=lease)
+
+        monkeypatch.setattr(linker._store, "claim_due", seen)
+        await linker.attend_due()
+        await linker.attend_due()
+        clock.advance(hours=1)
+        await linker.attend_due()
+    assert claimed == [5, 20, 20]
+
+
 async def test_a_drain_begins_nothing_of_what_is_held_ahead() -> None:
     """Who is asked to stop finishes what is under way, and gives the rest back."""
     workable = SlowWorkable()
