@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, select
+from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event, select
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -81,6 +81,11 @@ class Database:
         self._threads = _threads(1 if self.is_sqlite else POSTGRES_POOL)
         # a file has threads for reading too, so that nobody who reads waits for somebody else's write lock
         self._readers = _threads(SQLITE_READERS) if self.is_sqlite and not _in_memory(self.url) else self._threads
+
+    @property
+    def dialect(self) -> Dialect:
+        """What statements are made for, before the database is reached."""
+        return self._engine.dialect
 
     @property
     def name(self) -> str:

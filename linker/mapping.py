@@ -117,15 +117,15 @@ class Reader:
 
     def connection(self, values: Sequence[Any]) -> Connection:
         """The connection that a row holds. Raises RowUnreadable, which quotes none of its values."""
-        row = dict(zip(self._names, values, strict=True))
         try:
+            row = dict(zip(self._names, values, strict=True))
             for name, take in self._read:
                 if row[name] is not None:
                     row[name] = take(row[name])
             return connection(row)
         except UNREADABLE as error:
             cause = type(error).__name__
-        raise RowUnreadable(f"The row of {row['id']} cannot be read ({cause}). Restore it from a backup.")
+        raise RowUnreadable(f"The row of {values[0]} cannot be read ({cause}). Restore it from a backup.")
 
 
 def connection(row: Mapping[Any, Any]) -> Connection:

@@ -64,6 +64,10 @@ class Rations:
         #: The id is a credential of the host's: the row is named after a hash of it.
         self._partner = f"partner:{hashlib.sha256(given.encode()).hexdigest()[:16]}" if given else None
 
+    def concern(self, *, shares: bool) -> bool:
+        """True if there is something to count. `shares`: there are connections whose account has others too."""
+        return shares or self._partner is not None
+
     def count(self, transaction: Transaction, claimed: Connection, now: datetime, *, shares: bool) -> None:
         """Count the calls for a connection that a person asks for. `shares`: others share its account."""
         self._spend(transaction, self._wanted([claimed], {claimed.id} if shares else set(), now), now, people=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,7 +33,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from linker import mapping
 from linker.ports import Settlement
-from linker.prepared import Given, InOne, Prepared, Row
+from linker.prepared import Given, InOne, Row
 from linker.rows import CONNECTION, OUTBOX, STEP
 from linker.wakeups import CHANNEL
 from states.table import LAW
@@ -60,94 +61,120 @@ class NotAllWritten(Exception):
     """One of a batch was not at its version any more, or was refused: the transaction is to be undone."""
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A batch as it is going to be written: its statements, each with all of its rows as text."""
+
+    ids: list[str]
+    #: With how many rows have to be written.
+    updates: list[tuple[InOne, str, int]]
+    notes: Notes
+    #: True if there is something to do soon, or the host is to be told.
+    is_urgent: bool
+
+
+#: Steps and announcements to be added.
+Notes = list[tuple[InOne, str]]
+
+
 class Settling:
-    """Writes decisions. A statement is made once for each set of columns that decisions change together."""
+    """Drafts what is written. A statement is made once for each set of columns that decisions change together."""
 
-    def __init__(self) -> None:
-        self._updates: dict[tuple[Any, ...], Prepared | InOne] = {}
-        self._inserts: dict[str, Prepared | InOne] = {}
+    def __init__(self, dialect: Dialect) -> None:
+        """Take the engine that statements are made for."""
+        self._dialect = dialect
+        self._updates: dict[tuple[Any, ...], InOne] = {}
+        self._inserts: dict[str, InOne] = {}
 
-    def write_all(
-        self, transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
-    ) -> None:
-        """Write a batch whole. Raises NotAllWritten; the transaction may then hold a part of it."""
-        lock_in_order(transaction, [one.after.id for one in settlements])
-        try:
-            for columns, rows in _alike(settlements, now).items():
-                if self._update(transaction, columns, release).run(transaction, rows) != len(rows):
-                    raise NotAllWritten
-            self.write_down(transaction, settlements)
-            if any(_is_urgent(one, now) for one in settlements):
-                tell(transaction)
-        except REFUSED as error:
-            if len(settlements) == 1 and not _is_taken(error):
-                raise
-            raise NotAllWritten from None
+    def draft(self, settlements: Sequence[Settlement], now: datetime, release: bool) -> Draft:
+        """How to write a batch."""
+        groups = [(self._update(columns, release), rows) for columns, rows in _alike(settlements, now).items()]
+        return Draft(
+            [one.after.id for one in settlements],
+            [(update, update.text(rows), len(rows)) for update, rows in groups],
+            self.notes(settlements),
+            any(_is_urgent(one, now) for one in settlements),
+        )
 
-    def write_each(
-        self, transaction: Transaction, settlements: Sequence[Settlement], now: datetime, release: bool
-    ) -> list[bool]:
-        """Write those of a batch that can be written; says which."""
-        lock_in_order(transaction, [one.after.id for one in settlements])
-        return [self._written_alone(transaction, one, now, release) for one in settlements]
-
-    def _written_alone(self, transaction: Transaction, one: Settlement, now: datetime, release: bool) -> bool:
-        """Write one of several; one that the database does not take must not stop the others."""
-        try:
-            with transaction.begin_nested():
-                self.write_all(transaction, [one], now, release)
-                return True
-        except NotAllWritten:
-            return False
-        except REFUSED as error:
-            log.error("settlement.refused", connection_id=one.after.id, reason=type(error.orig).__name__)
-            return False
-
-    def write_down(self, transaction: Transaction, settlements: Sequence[Settlement]) -> None:
-        """Add the steps and the announcements of what was written."""
-        told = [
+    def notes(self, settlements: Sequence[Settlement]) -> Notes:
+        """How to add the steps and the announcements of what is written."""
+        steps = [
             mapping.step_columns(one.after.id, one.before.last_seq + 1, one.step) for one in settlements if one.step
         ]
-        if told:
-            self._insert(transaction, STEP, told[0]).run(transaction, told)
         announced = [mapping.announcement_columns(one) for one in settlements if one.announcement]
-        if announced:
-            self._insert(transaction, OUTBOX, announced[0]).run(transaction, announced)
+        inserts = [(self._insert(table, rows[0]), rows) for table, rows in ((STEP, steps), (OUTBOX, announced)) if rows]
+        return [(insert, insert.text(rows)) for insert, rows in inserts]
 
-    def _insert(self, transaction: Transaction, table: Table, row: Row) -> Prepared | InOne:
+    def _insert(self, table: Table, row: Row) -> InOne:
         if table.name not in self._inserts:
-            self._inserts[table.name] = _insert(table, tuple(row), transaction.dialect)
+            self._inserts[table.name] = _insert(table, tuple(row), self._dialect)
         return self._inserts[table.name]
 
-    def _update(self, transaction: Transaction, columns: tuple[str, ...], release: bool) -> Prepared | InOne:
+    def _update(self, columns: tuple[str, ...], release: bool) -> InOne:
         key = (columns, release)
         if key not in self._updates:
-            self._updates[key] = _update(columns, release, transaction.dialect)
+            self._updates[key] = _update(columns, release, self._dialect)
         return self._updates[key]
 
 
-def _insert(table: Table, columns: tuple[str, ...], dialect: Dialect) -> Prepared | InOne:
+def write_all(transaction: Transaction, draft: Draft) -> None:
+    """Write a batch whole. Raises NotAllWritten; the transaction may then hold a part of it."""
+    lock_in_order(transaction, draft.ids)
+    try:
+        for update_these, rows, count in draft.updates:
+            if update_these.run(transaction, rows) != count:
+                raise NotAllWritten
+        note(transaction, draft.notes)
+        if draft.is_urgent:
+            tell(transaction)
+    except REFUSED as error:
+        if len(draft.ids) == 1 and not _is_taken(error):
+            raise
+        raise NotAllWritten from None
+
+
+def write_each(transaction: Transaction, drafts: Sequence[Draft]) -> list[bool]:
+    """Write those that can be written, each of them drafted by itself; says which."""
+    lock_in_order(transaction, [draft.ids[0] for draft in drafts])
+    return [_written_alone(transaction, draft) for draft in drafts]
+
+
+def _written_alone(transaction: Transaction, draft: Draft) -> bool:
+    """Write one of several; one that the database does not take must not stop the others."""
+    try:
+        with transaction.begin_nested():
+            write_all(transaction, draft)
+            return True
+    except NotAllWritten:
+        return False
+    except REFUSED as error:
+        log.error("settlement.refused", connection_id=draft.ids[0], reason=type(error.orig).__name__)
+        return False
+
+
+def note(transaction: Transaction, notes: Notes) -> None:
+    """Add steps and announcements."""
+    for insert_these, rows in notes:
+        insert_these.run(transaction, rows)
+
+
+def _insert(table: Table, columns: tuple[str, ...], dialect: Dialect) -> InOne:
     """The INSERT of rows with these columns."""
-    if dialect.name == "sqlite":
-        return Prepared(insert(table), dialect, columns)
-    given = Given({name: table.c[name].type for name in columns})
+    given = Given({name: table.c[name].type for name in columns}, dialect)
     rows = select(*(given.value(name) for name in columns))
     return InOne(insert(table).from_select(columns, rows), dialect, given)
 
 
-def _update(columns: tuple[str, ...], release: bool, dialect: Dialect) -> Prepared | InOne:
+def _update(columns: tuple[str, ...], release: bool, dialect: Dialect) -> InOne:
     """The UPDATE that writes these columns of connections that are still at their versions."""
-    if dialect.name == "sqlite":
-        return Prepared(_written(columns, release, bindparam), dialect)
     types = {"at_id": CONNECTION.c.id.type, "at_version": CONNECTION.c.version.type}
-    given = Given(types | {f"new_{name}": CONNECTION.c[name].type for name in columns})
-    return InOne(_written(columns, release, given.value), dialect, given)
+    given = Given(types | {f"new_{name}": CONNECTION.c[name].type for name in columns}, dialect)
+    return InOne(_written(columns, release, given), dialect, given)
 
 
-def _written(columns: Sequence[str], release: bool, value: Callable[[str], Any]) -> Update:
-    """`value`: where a value of this name comes from."""
-    read_at = (CONNECTION.c.id == value("at_id"), CONNECTION.c.version == value("at_version"))
-    values: dict[str, Any] = {name: value(f"new_{name}") for name in columns}
+def _written(columns: Sequence[str], release: bool, given: Given) -> Update:
+    read_at = (CONNECTION.c.id == given.value("at_id"), CONNECTION.c.version == given.value("at_version"))
+    values: dict[str, Any] = {name: given.value(f"new_{name}") for name in columns}
     values |= {"version": CONNECTION.c.version + literal_column("1"), "law": literal_column(f"'{LAW}'")}
     return update(CONNECTION).where(*read_at).values(values | (NO_LEASE if release else {}))
 

@@ -6,7 +6,7 @@ written with statements rather than with an ORM session: a batch of a thousand i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,14 +15,14 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, case, func, insert, or_, select, text, update
 
 from linker import mapping, schema
-from linker.claiming import Claiming, in_turns
+from linker.claiming import Claiming, Taken, in_turns, put_aside
 from linker.database import Database
 from linker.errors import NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
 from linker.prepared import Prepared
 from linker.rations import Rations
 from linker.rows import CONNECTION, STEP, TROUBLED
-from linker.settling import NO_LEASE, NotAllWritten, Settling, lock_in_order, tell
+from linker.settling import NO_LEASE, NotAllWritten, Settling, lock_in_order, note, tell, write_all, write_each
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemOwner
@@ -45,8 +45,8 @@ class SqlStore:
         """Take the database, and the rations that its workers share; nothing is opened yet."""
         self._database = database
         self._lookup = _Lookup()
-        self._settling = Settling()
-        self._claiming = Claiming(rations or Rations())
+        self._settling = Settling(database.dialect)
+        self._claiming = Claiming(rations or Rations(), database.dialect)
 
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
@@ -63,9 +63,10 @@ class SqlStore:
                 "law": LAW,
             }
             transaction.execute(insert(CONNECTION), mapping.changed_columns(None, opened.after) | kept)
-            self._settling.write_down(transaction, [opened])
+            note(transaction, notes)
             tell(transaction)
 
+        notes = self._settling.notes([opened])
         await self._database.write(work)
         return await self.get(opened.after.id)
 
@@ -138,7 +139,7 @@ class SqlStore:
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
         """Lease up to `limit` connections that are due, longest due first."""
         terms = {"now": now, "most": limit, "holder": lease.holder, "until": lease.until}
-        return await self._database.write_passing(lambda transaction: self._claiming.due(transaction, terms))
+        return await self._claimed(lambda transaction: self._claiming.due(transaction, terms), now)
 
     async def turns(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
         """The ids and states of up to `limit` connections that are due, taking turns among their owners."""
@@ -156,7 +157,15 @@ class SqlStore:
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
         """Lease those of these connections that are due and that nobody else holds, in the order given."""
         terms = {"now": now, "holder": lease.holder, "until": lease.until}
-        return await self._database.write_passing(lambda transaction: self._claiming.these(transaction, ids, terms))
+        return await self._claimed(lambda transaction: self._claiming.these(transaction, ids, terms), now)
+
+    async def _claimed(self, take: Callable[[Transaction], Taken], now: datetime) -> list[Connection]:
+        """Take leases, and read what was leased. A row that cannot be read must not stop the others."""
+        taken = await self._database.write_passing(take)
+        claimed, unreadable = self._claiming.read(taken)
+        if unreadable:
+            await self._database.write_passing(lambda transaction: put_aside(transaction, unreadable, now))
+        return claimed
 
     async def renew(self, ids: Sequence[str], lease: Lease) -> list[str]:
         """Let this lease of these connections last until its new end; gives those that are still held under it."""
@@ -175,11 +184,12 @@ class SqlStore:
         Gives True for each one written and False for each one that lost its race or broke a uniqueness.
         `release`: give the leases back with it.
         """
-        how = (settlements, now, release)
+        draft = self._settling.draft(settlements, now, release)
         try:
-            await self._database.write(lambda transaction: self._settling.write_all(transaction, *how))
+            await self._database.write(lambda transaction: write_all(transaction, draft))
         except NotAllWritten:
-            return await self._database.write(lambda transaction: self._settling.write_each(transaction, *how))
+            drafts = [self._settling.draft([one], now, release) for one in settlements]
+            return await self._database.write(lambda transaction: write_each(transaction, drafts))
         return [True] * len(settlements)
 
     async def key_ids(self) -> frozenset[str]:

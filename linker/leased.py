@@ -1,0 +1,127 @@
+"""How leases are taken on each engine, and how what was leased comes back.
+
+On PostgreSQL one statement does both. SQLite gives row by row what a statement returns, and for each of them the
+database's thread would wait for Python's lock, which the event loop hardly lets go of during a sweep. So there the rows
+come as one text of JSON, which is taken apart by whoever reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Dialect, Select, Text, bindparam, func, literal_column, select, update
+from sqlalchemy import Connection as Transaction
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from linker.database import chosen_once
+from linker.prepared import Prepared
+from linker.rows import CONNECTION
+
+Terms = Mapping[str, Any]
+Values = Sequence[Any]
+
+_LEASED = {
+    "lease_holder": bindparam("holder"),
+    "lease_until": bindparam("until"),
+    "version": CONNECTION.c.version + literal_column("1"),
+}
+#: Written by hand, because SQLAlchemy leaves the names of tables out of what SQLite returns.
+_SHARES_ITS_ACCOUNT: ColumnElement[bool] = literal_column(
+    "EXISTS (SELECT 1 FROM connection AS other WHERE other.subdomain = connection.subdomain "
+    "AND other.id <> connection.id AND other.closed_at IS NULL)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """What was leased, still as the database gave it."""
+
+    #: The rows, or all of them in one text of JSON; behind the columns of each: whether others share its account.
+    given: str | list[tuple[Any, ...]]
+    #: True if there is one that shares its account.
+    shares: bool
+
+    def __iter__(self) -> Iterator[Values]:
+        """The rows."""
+        return iter(json.loads(self.given) if isinstance(self.given, str) else self.given)
+
+
+class Leases(Protocol):
+    """Takes leases on one engine."""
+
+    def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
+        """Lease what is chosen, by a statement that has this `name` and is compiled once."""
+        ...
+
+
+class PostgresLeases:
+    """Takes leases with one statement."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._prepared: dict[str, Prepared] = {}
+
+    def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
+        """Lease what is chosen, and return it."""
+        if name not in self._prepared:
+            self._prepared[name] = Prepared(_lease(chosen), self._dialect)
+        rows = self._prepared[name].returned(transaction, terms)
+        return Leased(rows, any(row[-1] for row in rows))
+
+
+class SqliteLeases:
+    """Takes leases with three statements: which ones, lease them, read them. Nobody writes between them."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._choosing: dict[str, Prepared] = {}
+        these = CONNECTION.c.id.in_(listed("chosen"))
+        columns = (*CONNECTION.c, _SHARES_ITS_ACCOUNT)
+        in_one = (func.json_group_array(func.json_array(*columns)), func.max(_SHARES_ITS_ACCOUNT))
+        self._lease = Prepared(update(CONNECTION).where(these).values(_LEASED), dialect)
+        self._read = Prepared(select(*in_one).select_from(CONNECTION).where(these), dialect)
+        self._read_one = Prepared(select(*columns).where(CONNECTION.c.id == bindparam("this")), dialect)
+
+    def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
+        """Lease what is chosen, and read it."""
+        if name not in self._choosing:
+            ids = func.json_group_array(chosen.subquery("chosen").c.id)
+            self._choosing[name] = Prepared(select(ids), self._dialect)
+        [(found,)] = self._choosing[name].returned(transaction, terms)
+        these = {**terms, "chosen": found}
+        if not self._lease.run(transaction, these):
+            return Leased([], shares=False)
+        try:
+            [(rows, shares)] = self._read.returned(transaction, these)
+            return Leased(rows, bool(shares))
+        except OperationalError:
+            return self._one_by_one(transaction, json.loads(found))
+
+    def _one_by_one(self, transaction: Transaction, ids: Sequence[str]) -> Leased:
+        """Where something was written by hand that JSON cannot hold. What no text can hold comes as its id alone."""
+        rows: list[tuple[Any, ...]] = []
+        for connection_id in ids:
+            try:
+                rows += self._read_one.returned(transaction, {"this": connection_id})
+            except OperationalError:
+                rows.append((connection_id, False))
+        return Leased(rows, any(row[-1] for row in rows))
+
+
+def leases_of(dialect: Dialect) -> Leases:
+    """How leases are taken on this engine."""
+    return SqliteLeases(dialect) if dialect.name == "sqlite" else PostgresLeases(dialect)
+
+
+def listed(name: str) -> Select[Any]:
+    """The ids in a list that SQLite takes as a text of JSON."""
+    return select(func.json_each(bindparam(name, type_=Text)).table_valued("value").c.value)
+
+
+def _lease(chosen: Select[Any]) -> ReturningUpdate[Any]:
+    these = CONNECTION.c.id.in_(chosen_once(chosen))
+    return update(CONNECTION).where(these).values(_LEASED).returning(CONNECTION, _SHARES_ITS_ACCOUNT)
