@@ -14,7 +14,7 @@ from linker.messages import payload
 from linker.ports import Settlement
 from linker.rows import CONNECTION
 from linker.sealing import key_id_of
-from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter
+from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter, remembered
 from states.history import Step
 from states.problems import ProblemCode
 
@@ -130,7 +130,7 @@ class Reader:
 
 def connection(row: Mapping[Any, Any]) -> Connection:
     """The connection that a row of the table holds."""
-    return Connection(
+    return remembered(
         id=row["id"],
         owner=row["owner"],
         created_at=row["created_at"],

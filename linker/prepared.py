@@ -1,7 +1,7 @@
 """Statements that are compiled once: what every transition reads and writes passes through here.
 
-SQLAlchemy writes the statement and knows how each value is kept. A batch of rows goes to the database as one text of
-JSON, which is written outside of the transaction: the database's thread hands it over and does nothing else.
+SQLAlchemy writes the statement and knows how each value is kept. A batch of rows is made ready for the driver outside
+of the transaction: the database's thread hands it over and does nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
     JSON,
@@ -23,14 +23,10 @@ from sqlalchemy import (
     cast,
     column,
     func,
-    literal_column,
-    select,
 )
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.types import TypeEngine
-
-from linker.rows import UtcTime
 
 Row = Mapping[str, Any]
 
@@ -61,74 +57,83 @@ class Prepared:
         return tuple([put(row[name]) if put else row[name] for name, put in self._wire])
 
 
-class Given:
-    """The rows that an `InOne` takes, as a table of columns with these names and types.
+#: What gives the value of a name in the rows that a statement takes.
+Value = Callable[[str], ColumnElement[Any]]
+#: The columns of such rows, by their names.
+Columns = Mapping[str, TypeEngine[Any]]
 
-    What is kept as JSON travels as its text: PostgreSQL would look into it, and stumble over what JSON may hold.
+
+class ForAll(Protocol):
+    """A statement that takes many rows at once."""
+
+    def pack(self, rows: Sequence[Row]) -> Any:
+        """The rows, as the statement takes them: to be made outside of the transaction."""
+        ...
+
+    def run(self, transaction: Connection, packed: Any) -> int:
+        """Run it with all rows; gives how many rows of the table were written."""
+        ...
+
+
+def for_all(statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect) -> ForAll:
+    """The statement that takes rows of these columns. `statement` is handed what gives their values."""
+    return InTurn(statement, columns, dialect) if dialect.name == "sqlite" else InJson(statement, columns, dialect)
+
+
+class InTurn:
+    """On SQLite: row by row, in one call of the driver. Tables of values and JSON take longer there."""
+
+    def __init__(self, statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect) -> None:
+        """Compile the statement."""
+        compiled = statement(lambda name: bindparam(name, type_=columns[name])).compile(dialect=dialect)
+        assert isinstance(compiled, SQLCompiler), "statements that write rows are SQL"
+        self._sql = str(compiled)
+        self._wire = [(name, _onto_the_wire(compiled, dialect, name)) for name in compiled.positiontup or ()]
+
+    def pack(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        """The values of each row."""
+        return [tuple([put(row[name]) if put else row[name] for name, put in self._wire]) for row in rows]
+
+    def run(self, transaction: Connection, packed: Sequence[tuple[Any, ...]]) -> int:
+        """Run it with all rows; gives how many rows of the table were written."""
+        return transaction.exec_driver_sql(self._sql, list(packed)).rowcount
+
+
+class InJson:
+    """On PostgreSQL: in one text of JSON, as one statement. The driver would send each row by itself.
+
+    What is kept as JSON travels as a text in it: PostgreSQL would look into it, and stumble over what JSON may hold.
     """
 
-    def __init__(self, columns: Mapping[str, TypeEngine[Any]], dialect: Dialect) -> None:
-        self.nested = [name for name, kept_as in columns.items() if isinstance(kept_as, JSON)]
-        types = {name: Text() if name in self.nested else kept_as for name, kept_as in columns.items()}
-        is_sqlite = dialect.name == "sqlite"
-        self._table = _of_sqlite(types) if is_sqlite else _of_postgres(types)
-        self._kept_as = Text() if is_sqlite else JSON()
+    def __init__(self, statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect) -> None:
+        """Compile the statement."""
+        self._nested = [name for name, kept_as in columns.items() if isinstance(kept_as, JSON)]
+        named = [column(name, Text() if name in self._nested else kept_as) for name, kept_as in columns.items()]
+        rows = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
+        given = rows.table_valued(*named, name="given").render_derived(with_types=True)
 
-    def value(self, name: str) -> ColumnElement[Any]:
-        """The value of this name."""
-        told: ColumnElement[Any] = self._table.c[name]
-        return cast(told, self._kept_as) if name in self.nested else told
+        def value(name: str) -> ColumnElement[Any]:
+            told: ColumnElement[Any] = given.c[name]
+            return cast(told, JSON) if name in self._nested else told
 
+        self._sql = str(statement(value).compile(dialect=dialect))
 
-def _of_postgres(types: Mapping[str, TypeEngine[Any]]) -> Any:
-    rows = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
-    named = [column(name, kept_as) for name, kept_as in types.items()]
-    return rows.table_valued(*named, name="given").render_derived(with_types=True)
-
-
-def _of_sqlite(types: Mapping[str, TypeEngine[Any]]) -> Any:
-    each = func.json_each(bindparam("rows", type_=Text)).table_valued("value")
-    named = [
-        func.json_extract(each.c.value, literal_column(f"'$.{name}'"), type_=kept_as).label(name)
-        for name, kept_as in types.items()
-    ]
-    return select(*named).subquery("given")
-
-
-class InOne:
-    """A statement that takes all rows at once, as one text of JSON: one statement, however many they are.
-
-    A driver would send each row by itself, and a thread would wait for Python's lock each time.
-    """
-
-    def __init__(self, statement: UpdateBase, dialect: Dialect, given: Given) -> None:
-        """Compile the statement, which takes its values from what is given."""
-        self._sql = str(statement.compile(dialect=dialect))
-        self._nested = given.nested
-        self._write = json.JSONEncoder(
-            ensure_ascii=dialect.name != "sqlite",  # half a character is refused, not kept: there the driver does so
-            default=lru_cache(maxsize=1024)(_as_text(dialect)),
-        ).encode
-
-    def text(self, rows: Sequence[Row]) -> str:
-        """The rows, as the statement takes them."""
+    def pack(self, rows: Sequence[Row]) -> str:
+        """The rows in one text."""
         if self._nested:
             rows = [{**row, **{name: json.dumps(row[name]) for name in self._nested}} for row in rows]
-        return self._write(rows)
+        return json.dumps(rows, default=_as_text)
 
-    def run(self, transaction: Connection, text: str) -> int:
+    def run(self, transaction: Connection, packed: str) -> int:
         """Run it with all rows; gives how many rows of the table were written."""
-        return transaction.exec_driver_sql(self._sql, (text,)).rowcount
+        return transaction.exec_driver_sql(self._sql, (packed,)).rowcount
 
 
-def _as_text(dialect: Dialect) -> Callable[[datetime | date], str]:
-    kept = UtcTime().bind_processor(dialect)
-
-    def as_text(value: datetime | date) -> str:
-        found: Any = kept(value) if isinstance(value, datetime) else value
-        return found if isinstance(found, str) else str(found.isoformat())
-
-    return as_text
+@lru_cache(maxsize=1024)
+def _as_text(value: datetime | date) -> str:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise ValueError("a time without a time zone cannot be stored")
+    return value.isoformat()
 
 
 def _onto_the_wire(compiled: SQLCompiler, dialect: Dialect, name: str) -> Callable[[Any], Any] | None:

@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import (
     ARRAY,
     Dialect,
+    Insert,
     Table,
     Text,
     Update,
@@ -33,7 +34,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from linker import mapping
 from linker.ports import Settlement
-from linker.prepared import Given, InOne, Row
+from linker.prepared import ForAll, Row, Value, for_all
 from linker.rows import CONNECTION, OUTBOX, STEP
 from linker.wakeups import CHANNEL
 from states.table import LAW
@@ -63,18 +64,18 @@ class NotAllWritten(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A batch as it is going to be written: its statements, each with all of its rows as text."""
+    """A batch as it is going to be written: its statements, each with all of its rows as the driver takes them."""
 
     ids: list[str]
     #: With how many rows have to be written.
-    updates: list[tuple[InOne, str, int]]
+    updates: list[tuple[ForAll, Any, int]]
     notes: Notes
     #: True if there is something to do soon, or the host is to be told.
     is_urgent: bool
 
 
 #: Steps and announcements to be added.
-Notes = list[tuple[InOne, str]]
+Notes = list[tuple[ForAll, Any]]
 
 
 class Settling:
@@ -83,15 +84,15 @@ class Settling:
     def __init__(self, dialect: Dialect) -> None:
         """Take the engine that statements are made for."""
         self._dialect = dialect
-        self._updates: dict[tuple[Any, ...], InOne] = {}
-        self._inserts: dict[str, InOne] = {}
+        self._updates: dict[tuple[Any, ...], ForAll] = {}
+        self._inserts: dict[str, ForAll] = {}
 
     def draft(self, settlements: Sequence[Settlement], now: datetime, release: bool) -> Draft:
         """How to write a batch."""
         groups = [(self._update(columns, release), rows) for columns, rows in _alike(settlements, now).items()]
         return Draft(
             [one.after.id for one in settlements],
-            [(update, update.text(rows), len(rows)) for update, rows in groups],
+            [(update, update.pack(rows), len(rows)) for update, rows in groups],
             self.notes(settlements),
             any(_is_urgent(one, now) for one in settlements),
         )
@@ -103,14 +104,14 @@ class Settling:
         ]
         announced = [mapping.announcement_columns(one) for one in settlements if one.announcement]
         inserts = [(self._insert(table, rows[0]), rows) for table, rows in ((STEP, steps), (OUTBOX, announced)) if rows]
-        return [(insert, insert.text(rows)) for insert, rows in inserts]
+        return [(insert, insert.pack(rows)) for insert, rows in inserts]
 
-    def _insert(self, table: Table, row: Row) -> InOne:
+    def _insert(self, table: Table, row: Row) -> ForAll:
         if table.name not in self._inserts:
             self._inserts[table.name] = _insert(table, tuple(row), self._dialect)
         return self._inserts[table.name]
 
-    def _update(self, columns: tuple[str, ...], release: bool) -> InOne:
+    def _update(self, columns: tuple[str, ...], release: bool) -> ForAll:
         key = (columns, release)
         if key not in self._updates:
             self._updates[key] = _update(columns, release, self._dialect)
@@ -158,25 +159,26 @@ def note(transaction: Transaction, notes: Notes) -> None:
         insert_these.run(transaction, rows)
 
 
-def _insert(table: Table, columns: tuple[str, ...], dialect: Dialect) -> InOne:
+def _insert(table: Table, columns: tuple[str, ...], dialect: Dialect) -> ForAll:
     """The INSERT of rows with these columns."""
-    given = Given({name: table.c[name].type for name in columns}, dialect)
-    rows = select(*(given.value(name) for name in columns))
-    return InOne(insert(table).from_select(columns, rows), dialect, given)
+
+    def statement(value: Value) -> Insert:
+        return insert(table).from_select(columns, select(*(value(name) for name in columns)))
+
+    return for_all(statement, {name: table.c[name].type for name in columns}, dialect)
 
 
-def _update(columns: tuple[str, ...], release: bool, dialect: Dialect) -> InOne:
+def _update(columns: tuple[str, ...], release: bool, dialect: Dialect) -> ForAll:
     """The UPDATE that writes these columns of connections that are still at their versions."""
+
+    def statement(value: Value) -> Update:
+        read_at = (CONNECTION.c.id == value("at_id"), CONNECTION.c.version == value("at_version"))
+        values: dict[str, Any] = {name: value(f"new_{name}") for name in columns}
+        values |= {"version": CONNECTION.c.version + literal_column("1"), "law": literal_column(f"'{LAW}'")}
+        return update(CONNECTION).where(*read_at).values(values | (NO_LEASE if release else {}))
+
     types = {"at_id": CONNECTION.c.id.type, "at_version": CONNECTION.c.version.type}
-    given = Given(types | {f"new_{name}": CONNECTION.c[name].type for name in columns}, dialect)
-    return InOne(_written(columns, release, given), dialect, given)
-
-
-def _written(columns: Sequence[str], release: bool, given: Given) -> Update:
-    read_at = (CONNECTION.c.id == given.value("at_id"), CONNECTION.c.version == given.value("at_version"))
-    values: dict[str, Any] = {name: given.value(f"new_{name}") for name in columns}
-    values |= {"version": CONNECTION.c.version + literal_column("1"), "law": literal_column(f"'{LAW}'")}
-    return update(CONNECTION).where(*read_at).values(values | (NO_LEASE if release else {}))
+    return for_all(statement, types | {f"new_{name}": CONNECTION.c[name].type for name in columns}, dialect)
 
 
 def _alike(settlements: Sequence[Settlement], now: datetime) -> dict[tuple[str, ...], list[Row]]:

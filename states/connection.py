@@ -159,6 +159,14 @@ class Connection:
 _FACTS = frozenset(field.name for field in fields(Connection))
 
 
+def remembered(**facts: Any) -> Connection:
+    """The connection with these facts, which are all of them: as `Connection(…)`, but at the cost of a copy."""
+    assert facts.keys() == _FACTS, f"these are not all facts of a connection: {facts.keys() ^ _FACTS}"
+    connection = object.__new__(Connection)
+    connection.__dict__.update(facts)
+    return connection
+
+
 def altered(connection: Connection, **facts: Any) -> Connection:
     """The connection with some facts changed: `dataclasses.replace`, but at the cost of a copy.
 

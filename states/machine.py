@@ -56,7 +56,7 @@ _MACHINE = Machine(
         {
             "trigger": row.event.name,
             "source": row.source,
-            "dest": row.target,
+            "dest": None if row.target is row.source else row.target,  # stays: nothing is left and entered again
             "conditions": [_asks(row.guard)] if row.guard else None,
         }
         for row in TRANSITIONS
