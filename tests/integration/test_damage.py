@@ -44,6 +44,19 @@ async def test_an_unreadable_row_stops_nobody_else(house: House) -> None:
     assert bad.id in {found.id for found in mended}
 
 
+@pytest.mark.parametrize("damage", ["x'00ff'", "CAST(x'61ff62' AS TEXT)"], ids=["bytes", "half a character"])
+async def test_what_no_text_can_hold_stops_nobody_else(house: House, damage: str) -> None:
+    """Rows come out of SQLite as one text: what does not fit into it is put aside like any other damage."""
+    good, bad = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
+    await house.sql(f"UPDATE connection SET state_since={damage} WHERE id=:id", id=bad.id)
+    with capture_logs() as logs:
+        claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
+    assert [found.id for found in claimed] == [good.id]
+    assert [(line["event"], line["connection_id"]) for line in logs] == [("row.unreadable", bad.id)]
+    again = await house.store.claim_due(now=NOW + MINUTE, limit=10, lease=a_lease("me", until=NOW + 2 * MINUTE))
+    assert bad.id not in {found.id for found in again}
+
+
 async def test_a_deleted_file_is_not_written_on(house: House, sqlite_url: str) -> None:
     """Nothing is written into a file without a name, and no empty one takes its place."""
     path = Path(sqlite_url.removeprefix("sqlite:///"))

@@ -270,6 +270,22 @@ async def test_a_clients_own_habits_do_not_matter() -> None:
     assert "x-own" not in request.headers
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_closed_client_sends_nothing(kind: Kind) -> None:
+    """Once the client is closed, asking is a fault of ours: no connection is opened behind its owner's back."""
+
+    async def speak(writer: asyncio.StreamWriter) -> None:
+        writer.write(good(b'{"recruiters": []}'))
+
+    async with speaking(speak) as (url, heard):
+        http = build_http(kind)
+        client = WorkableClient(http, url_template=url, clock=SettableClock())
+        await http.aclose()
+        with pytest.raises(OurFault, match="RuntimeError"):
+            await client.look("acme", TOKEN, OURS)
+    assert heard == []
+
+
 # ── cancelled, broken, and still silent about the token ───────────────────────────────────────────────────────────────
 
 
