@@ -65,7 +65,6 @@ class _Client(httpx.AsyncClient):
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         super().__init__(transport=transport, follow_redirects=False, trust_env=False)
-        self._straight = transport.handle_async_request
 
     @property
     def cookies(self) -> httpx.Cookies:
@@ -80,7 +79,7 @@ class _Client(httpx.AsyncClient):
         """Hand a request to the transport as it is: what `httpx` does around it is switched off here, and not free."""
         if self.is_closed:
             raise RuntimeError("Cannot send a request, as the client has been closed.")
-        return await self._straight(request)
+        return await self._transport.handle_async_request(request)
 
 
 def sender(http: httpx.AsyncClient) -> Send:

@@ -248,12 +248,17 @@ async def test_nothing_shows_while_a_call_is_under_way(stage: Stage, watch: Watc
 # everything that can go wrong on our side
 
 
+#: What exploded in this test.
+BANGS: list[str] = []
+
+
 class Exploded(Exception):
     """What no code expects."""
 
 
 def explode(*args: Any, **given: Any) -> Any:
     """Go wrong as talkatively as can be: the error and its frame hold everything that was given."""
+    BANGS.append("bang")
     told = [repr(getattr(each, "headers", each)) for each in (*args, *given.values())]
     raw = [getattr(getattr(each, "headers", None), "raw", None) for each in args]
     raise Exploded(f"exploded with {told} {raw}")
@@ -267,7 +272,7 @@ async def explode_later(*args: Any, **given: Any) -> Any:
 EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
     "the transport": (httpx_aiohttp.AiohttpTransport, "handle_async_request", explode_later),
     "aiohttp": (aiohttp.ClientSession, "_request", explode_later),
-    "httpx": (httpx.AsyncClient, "send", explode_later),
+    "a host's own client": (httpx.AsyncClient, "send", explode_later),
     "reading the answer": (httpx.Response, "aclose", explode_later),
     "the client": (WorkableClient, "verify", explode_later),
     "judging the answer": ("linker.workable.answers.judge_body", "", explode),
@@ -292,7 +297,9 @@ async def test_faults_of_our_own(
     stage: Stage, watch: Watch, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, bomb: Any
 ) -> None:
     """A fault deep inside, shown with the locals of all frames, shows the token nowhere."""
-    async with watch.linker() as linker:
+    BANGS.clear()
+    hosts_own = httpx.AsyncClient(verify=TRUST, trust_env=False) if where is httpx.AsyncClient else None
+    async with watch.linker(http=hosts_own) as linker:
         opened = await awaiting_token(stage, linker)
         with monkeypatch.context() as patch:
             if name:
@@ -303,6 +310,7 @@ async def test_faults_of_our_own(
             await watch.attempt(linker.attend_due())
         stage.clock.advance(hours=2)
         await watch.attempt(give(linker, opened))
+    assert BANGS, "it exploded"
     watch.assert_clean()
 
 

@@ -22,6 +22,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
+from httpx_aiohttp import AiohttpTransport
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine.default import DefaultDialect
@@ -104,16 +105,16 @@ def watch_transactions(points: Points) -> None:
 
 
 def watch_calls(points: Points) -> None:
-    """Wrap every call to Workable."""
-    send = httpx.AsyncClient.send
+    """Wrap every call to Workable, where it leaves the process."""
+    send = AiohttpTransport.handle_async_request
 
-    async def watched(self: httpx.AsyncClient, request: httpx.Request, **given: Any) -> httpx.Response:
+    async def watched(self: AiohttpTransport, request: httpx.Request) -> httpx.Response:
         points.reached("before a call")
-        response = await send(self, request, **given)
+        response = await send(self, request)
         points.reached("after a call")
         return response
 
-    httpx.AsyncClient.send = watched  # type: ignore[method-assign]
+    AiohttpTransport.handle_async_request = watched  # type: ignore[method-assign]
 
 
 def listen(linker: Linker, points: Points) -> None:

@@ -44,11 +44,17 @@ async def test_an_unreadable_row_stops_nobody_else(house: House) -> None:
     assert bad.id in {found.id for found in mended}
 
 
-@pytest.mark.parametrize("damage", ["x'00ff'", "CAST(x'61ff62' AS TEXT)"], ids=["bytes", "half a character"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("UPDATE connection SET state_since=x'00ff' WHERE id=:id", id="bytes"),
+        pytest.param("UPDATE connection SET state_since=CAST(x'61ff62' AS TEXT) WHERE id=:id", id="half a character"),
+    ],
+)
 async def test_what_no_text_can_hold_stops_nobody_else(house: House, damage: str) -> None:
     """Rows come out of SQLite as one text: what does not fit into it is put aside like any other damage."""
     good, bad = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
-    await house.sql(f"UPDATE connection SET state_since={damage} WHERE id=:id", id=bad.id)
+    await house.sql(damage, id=bad.id)
     with capture_logs() as logs:
         claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
     assert [found.id for found in claimed] == [good.id]
