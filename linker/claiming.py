@@ -7,7 +7,7 @@ connections share, and partners' client ids, have a ration of calls that all wor
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import Connection as Transaction
 from linker import mapping
 from linker.errors import RowUnreadable
 from linker.leased import Leased, Terms, leases_of, listed
+from linker.ports import Lease
 from linker.rations import Rations
 from linker.rows import CONNECTION
 from states.connection import Connection
@@ -99,7 +100,7 @@ class Claiming:
         claimed, _ = self.read(Taken(leased, order))
         put_off = self._rations.share_out(transaction, claimed, sharing, terms["now"])
         for connection_id, until in put_off.items():
-            _put_off(transaction, connection_id, until)
+            _put_off(transaction, connection_id, terms["holder"], until)
         return Taken(leased, order, put_off.keys())
 
     def read(self, taken: Taken) -> tuple[list[Connection], Unreadable]:
@@ -122,14 +123,13 @@ def in_turns(now: datetime, limit: int) -> Select[Any]:
     return select(due.c.id, due.c.state).order_by(due.c.turn, due.c.due_at).limit(limit).params(now=now)
 
 
-def put_aside(transaction: Transaction, unreadable: Unreadable, now: datetime) -> None:
-    """Leave alone for a while what cannot be read, and say so."""
-    for connection_id, error in unreadable.items():
-        log.error("row.unreadable", connection_id=connection_id, reason=str(error))
-        _put_off(transaction, connection_id, now + ASIDE)
+def put_aside(transaction: Transaction, unreadable: Iterable[str], lease: Lease, now: datetime) -> None:
+    """Leave alone for a while what cannot be read, if it is still held under this lease."""
+    for connection_id in unreadable:
+        _put_off(transaction, connection_id, lease.holder, now + ASIDE)
 
 
-def _put_off(transaction: Transaction, connection_id: str, until: datetime) -> None:
+def _put_off(transaction: Transaction, connection_id: str, holder: str, until: datetime) -> None:
     """Give a lease back and look again later."""
-    these = update(CONNECTION).where(CONNECTION.c.id == connection_id)
+    these = update(CONNECTION).where(CONNECTION.c.id == connection_id, CONNECTION.c.lease_holder == holder)
     transaction.execute(these.values(due_at=until, lease_holder=None, lease_until=None))

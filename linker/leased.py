@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Dialect, Select, Text, bindparam, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Dialect, Integer, Select, Text, bindparam, func, literal_column, select, update
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -29,6 +29,10 @@ _LEASED = {
     "lease_until": bindparam("until"),
     "version": CONNECTION.c.version + literal_column("1"),
 }
+#: How SQLite and Python's driver say that a value was not written by us; they have no code for it.
+DAMAGED = ("JSON cannot hold BLOB", "Could not decode to UTF-8")
+#: SQLite's own number of a row: it is sound also where an id is not.
+_ROW: ColumnElement[int] = literal_column("connection.rowid", Integer())
 #: Written by hand, because SQLAlchemy leaves the names of tables out of what SQLite returns.
 _SHARES_ITS_ACCOUNT: ColumnElement[bool] = literal_column(
     "EXISTS (SELECT 1 FROM connection AS other WHERE other.subdomain = connection.subdomain "
@@ -79,37 +83,48 @@ class SqliteLeases:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._choosing: dict[str, Prepared] = {}
-        these = CONNECTION.c.id.in_(listed("chosen"))
+        these = _ROW.in_(listed("chosen"))
         columns = (*CONNECTION.c, _SHARES_ITS_ACCOUNT)
-        in_one = (func.json_group_array(func.json_array(*columns)), func.max(_SHARES_ITS_ACCOUNT))
+        in_one = func.json_group_array(func.json_array(*columns))
+        read = select(in_one, func.max(_SHARES_ITS_ACCOUNT), func.json_valid(in_one))
         self._lease = Prepared(update(CONNECTION).where(these).values(_LEASED), dialect)
-        self._read = Prepared(select(*in_one).select_from(CONNECTION).where(these), dialect)
-        self._read_one = Prepared(select(*columns).where(CONNECTION.c.id == bindparam("this")), dialect)
+        self._read = Prepared(read.select_from(CONNECTION).where(these), dialect)
+        self._read_one = Prepared(select(*columns).where(bindparam("this") == _ROW), dialect)
+        self._name_one = Prepared(select(CONNECTION.c.id).where(bindparam("this") == _ROW), dialect)
 
     def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
         """Lease what is chosen, and read it."""
         if name not in self._choosing:
-            ids = func.json_group_array(chosen.subquery("chosen").c.id)
-            self._choosing[name] = Prepared(select(ids), self._dialect)
+            rows = chosen.with_only_columns(_ROW.label("row")).subquery("chosen")
+            self._choosing[name] = Prepared(select(func.json_group_array(rows.c.row)), self._dialect)
         [(found,)] = self._choosing[name].returned(transaction, terms)
         these = {**terms, "chosen": found}
         if not self._lease.run(transaction, these):
             return Leased([], shares=False)
-        try:
-            [(rows, shares)] = self._read.returned(transaction, these)
+        found_all = _undamaged(self._read, transaction, these)
+        if found_all and found_all[0][-1]:
+            [(rows, shares, _)] = found_all
             return Leased(rows, bool(shares))
-        except OperationalError:
-            return self._one_by_one(transaction, json.loads(found))
+        return self._one_by_one(transaction, json.loads(found))
 
-    def _one_by_one(self, transaction: Transaction, ids: Sequence[str]) -> Leased:
+    def _one_by_one(self, transaction: Transaction, chosen: Sequence[int]) -> Leased:
         """Where something was written by hand that JSON cannot hold. What no text can hold comes as its id alone."""
         rows: list[tuple[Any, ...]] = []
-        for connection_id in ids:
-            try:
-                rows += self._read_one.returned(transaction, {"this": connection_id})
-            except OperationalError:
-                rows.append((connection_id, False))
+        for row in chosen:
+            whole = _undamaged(self._read_one, transaction, {"this": row})
+            name = _undamaged(self._name_one, transaction, {"this": row}) if whole is None else None
+            rows += whole or [(connection_id, False) for (connection_id,) in name or ()]
         return Leased(rows, any(row[-1] for row in rows))
+
+
+def _undamaged(statement: Prepared, transaction: Transaction, terms: Terms) -> list[tuple[Any, ...]] | None:
+    """What a statement returns; None if it meets what no text can hold."""
+    try:
+        return statement.returned(transaction, terms)
+    except OperationalError as error:
+        if str(error.orig).startswith(DAMAGED):
+            return None
+        raise
 
 
 def leases_of(dialect: Dialect) -> Leases:
@@ -118,7 +133,7 @@ def leases_of(dialect: Dialect) -> Leases:
 
 
 def listed(name: str) -> Select[Any]:
-    """The ids in a list that SQLite takes as a text of JSON."""
+    """What is in a list that SQLite takes as a text of JSON."""
     return select(func.json_each(bindparam(name, type_=Text)).table_valued("value").c.value)
 
 

@@ -100,7 +100,7 @@ def changed_columns(before: Connection | None, after: Connection) -> Columns:
 
 
 #: What reading a row raises that somebody wrote by other means.
-UNREADABLE = (ValueError, TypeError)
+UNREADABLE = (ValueError, TypeError, ArithmeticError, RecursionError)
 
 
 class Reader:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from linker.holding import Holding
@@ -18,36 +19,46 @@ from states.connection import Connection
 #: The next batch is claimed when so few are left, as a share of those that are attended at a time: as many as that are
 #: begun while the last one is written and the next one read.
 AHEAD = 2.0
-#: How long a connection may be held and not begun, in seconds: a person may want it. Where a whole batch would take
-#: longer, only as many are claimed as are begun at once, and none ahead.
+#: How long a connection may be held and not begun, in seconds: a person may want it.
 SOON = 1.0
+#: How often is looked for what is held for longer, as a share of that time.
+LOOKS = 4
+#: How much of what is known of Workable's pace comes from the last answer.
+NEWS = 0.1
 
 
 @dataclass
 class Pace:
-    """How many are claimed, and how early: as many as are surely begun soon. What a pass learnt holds for the next one.
+    """How many are claimed, and how early: those that are surely begun soon. What a pass learnt holds for the next one.
 
     `concurrency`: how many are attended at a time. `batch_size`: how many are claimed in one transaction at most.
     """
 
     concurrency: int
     batch_size: int
-    #: True while a whole batch would be begun soon.
-    is_quick: bool = False
+    #: How long an answer takes, in seconds, as the last ones showed. None until one came.
+    latency: float | None = None
 
-    @property
-    def next_batch(self) -> int:
-        """How many to claim now: a whole batch if the last one was used up quickly."""
-        return self.batch_size if self.is_quick else min(self.batch_size, self.concurrency)
+    def next_batch(self, free: int) -> int:
+        """How many to claim now: as many as are begun at once, because so many wait for one, or at least soon."""
+        return max(1, min(self.batch_size, max(free, self._soon)))
 
     def is_early_enough(self, left: int) -> bool:
-        """True if so few are left that the next batch is claimed ahead."""
-        return self.is_quick and left <= self.concurrency * AHEAD
+        """True if so few are left that the next batch is claimed ahead: only where a whole one would be begun soon."""
+        return left <= self.concurrency * AHEAD and self._soon >= self.batch_size
 
-    def used_up(self, number: int, seconds: float) -> None:
-        """Learn how long a batch of so many lasted; an empty one tells nothing."""
-        if number:
-            self.is_quick = seconds * self.batch_size < number * SOON
+    def took(self, seconds: float) -> None:
+        """Learn that an answer took so long."""
+        self.latency = seconds if self.latency is None else self.latency + (seconds - self.latency) * NEWS
+
+    def slowed_down(self) -> None:
+        """Learn that what was to be begun soon was not."""
+        self.latency = max(self.latency or 0.0, SOON)
+
+    @property
+    def _soon(self) -> int:
+        """How many are begun soon if they wait in line."""
+        return 0 if self.latency is None else int(self.concurrency * SOON / max(self.latency, 1e-6))
 
 
 class Prefetch:
@@ -75,55 +86,62 @@ class Prefetch:
         self._leasing = leasing
         self._holding = holding
         self._pace = pace
-        #: The last batch that was claimed: when, and how many.
-        self._last: tuple[float, int] | None = None
         self._stopping = stopping
-        #: Claimed, and not begun yet.
-        self._waiting: deque[Connection] = deque()
+        #: Claimed at these times, and not begun yet.
+        self._waiting: deque[tuple[float, Connection]] = deque()
         self._claim_under_way: asyncio.Task[None] | None = None
-        self._all_claimed = False
-        self._begun = 0
+        #: How many wait for something to begin.
+        self._free = 0
+        self._ended = False
         #: How many were claimed.
         self.claimed = 0
 
     async def next(self) -> Connection | None:
         """The next one to attend; None once nothing more is to be done. Raises what claiming raised."""
-        while not self._waiting and self._claims():
-            await asyncio.shield(self._under_way())  # to its end: leases that it takes after us would be nobody's
+        self._free += 1
+        try:
+            while not self._waiting and self._claims():
+                await asyncio.shield(self._under_way())  # to its end: leases that it takes after us would be nobody's
+        finally:
+            self._free -= 1
         if not self._waiting or self._stopping.is_set():
             return None
-        self._begun += 1
-        connection = self._waiting.popleft()
+        _, connection = self._waiting.popleft()
         if self._pace.is_early_enough(len(self._waiting)) and self._claims():
             self._under_way()
         return connection
 
     def stop(self) -> list[Connection]:
         """Claim no more, and begin nothing of what is held; gives what is not begun any more."""
-        self._all_claimed = True
-        return self._put_back()
+        self._ended = True
+        return self._put_back(len(self._waiting))
 
-    async def left_idle(self) -> list[Connection]:
-        """What is held and not begun, if nothing was begun for a while: it is not begun any more."""
-        begun = self._begun
-        await asyncio.sleep(SOON)
-        return self._put_back() if self._begun == begun else []
+    async def overdue(self) -> list[Connection]:
+        """What was held for too long and not begun, once there is some: it is not begun any more."""
+        while True:
+            await asyncio.sleep(SOON / LOOKS)
+            now = time.monotonic()
+            if too_long := sum(claimed_at + SOON <= now for claimed_at, _ in self._waiting):
+                self._pace.slowed_down()
+                return self._put_back(too_long)
+
+    def again(self, connections: Sequence[Connection]) -> None:
+        """Claim once more what was given back."""
+        self._turns.again(connections)
 
     async def ended(self) -> None:
         """Wait for a claim that nobody waits for any more: its thread goes on."""
         if self._claim_under_way is not None:
             await asyncio.gather(self._claim_under_way, return_exceptions=True)
 
-    def _put_back(self) -> list[Connection]:
-        unbegun = list(self._waiting)
-        self._waiting.clear()
-        return unbegun
+    def _put_back(self, count: int) -> list[Connection]:
+        return [self._waiting.popleft()[1] for _ in range(count)]
 
     def _claims(self) -> bool:
         """True if there may be more to claim. Raises what claiming raised."""
         if self._claim_under_way is not None and self._claim_under_way.done():
             self._claim_under_way.result()
-        return not (self._all_claimed or self._stopping.is_set())
+        return not (self._ended or self._turns.over or self._stopping.is_set())
 
     def _under_way(self) -> asyncio.Task[None]:
         """The claim that is under way, or a new one."""
@@ -132,13 +150,9 @@ class Prefetch:
         return self._claim_under_way
 
     async def _claim_batch(self) -> None:
-        if self._last is not None:
-            claimed_at, claimed = self._last
-            self._pace.used_up(claimed, time.monotonic() - claimed_at)
         lease = self._leasing.new()
-        batch = await self._turns.claim(lease, self._pace.next_batch)
-        self._last = (time.monotonic(), len(batch))
-        self._all_claimed = self._all_claimed or self._turns.over
+        batch = await self._turns.claim(lease, self._pace.next_batch(self._free))
         self.claimed += len(batch)
         self._holding.took(batch, lease)
-        self._waiting += batch
+        now = time.monotonic()
+        self._waiting += [(now, connection) for connection in batch]

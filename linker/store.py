@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, case, func, insert, or_, select, text, update
 from linker import mapping, schema
 from linker.claiming import Claiming, Taken, in_turns, put_aside
 from linker.database import Database
-from linker.errors import NotFound, RowUnreadable
+from linker.errors import LinkerError, NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
 from linker.prepared import Prepared
 from linker.rations import Rations
@@ -139,13 +139,13 @@ class SqlStore:
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
         """Lease up to `limit` connections that are due, longest due first."""
         terms = {"now": now, "most": limit, "holder": lease.holder, "until": lease.until}
-        return await self._claimed(lambda transaction: self._claiming.due(transaction, terms), now)
+        return await self._claimed(lambda transaction: self._claiming.due(transaction, terms), lease, now)
 
     async def turns(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
         """The ids and states of up to `limit` connections that are due, taking turns among their owners."""
         query = in_turns(now, limit)
         due = await self._database.read(lambda transaction: transaction.execute(query).all())
-        return [(connection_id, state) for connection_id, state in due]
+        return [(connection_id, state) for connection_id, state in due if isinstance(connection_id, str)]
 
     async def next_due(self, *, before: datetime) -> datetime | None:
         """When something can be claimed next, if that is before a time: what is held by others when its lease ends."""
@@ -157,15 +157,24 @@ class SqlStore:
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
         """Lease those of these connections that are due and that nobody else holds, in the order given."""
         terms = {"now": now, "holder": lease.holder, "until": lease.until}
-        return await self._claimed(lambda transaction: self._claiming.these(transaction, ids, terms), now)
+        return await self._claimed(lambda transaction: self._claiming.these(transaction, ids, terms), lease, now)
 
-    async def _claimed(self, take: Callable[[Transaction], Taken], now: datetime) -> list[Connection]:
+    async def _claimed(self, take: Callable[[Transaction], Taken], lease: Lease, now: datetime) -> list[Connection]:
         """Take leases, and read what was leased. A row that cannot be read must not stop the others."""
         taken = await self._database.write_passing(take)
         claimed, unreadable = self._claiming.read(taken)
+        for connection_id, error in unreadable.items():
+            log.error("row.unreadable", connection_id=connection_id, reason=str(error))
         if unreadable:
-            await self._database.write_passing(lambda transaction: put_aside(transaction, unreadable, now))
+            await self._put_aside(unreadable, lease, now)
         return claimed
+
+    async def _put_aside(self, unreadable: Iterable[str], lease: Lease, now: datetime) -> None:
+        """Leave alone for a while what cannot be read. Where that fails it is met again when its lease ends."""
+        try:
+            await self._database.write_passing(lambda transaction: put_aside(transaction, unreadable, lease, now))
+        except LinkerError as error:
+            log.warning("row.not_put_aside", code=error.code, reason=str(error))
 
     async def renew(self, ids: Sequence[str], lease: Lease) -> list[str]:
         """Let this lease of these connections last until its new end; gives those that are still held under it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -143,9 +144,11 @@ class _Pass:
                 await self._holding.let_go(self._prefetch.stop())
 
     async def _let_go(self) -> None:
-        """Give back what is held and not begun, once nothing was begun for a while: a person may want it."""
+        """Give back what is held and not begun for too long: a person may want it. It has another turn later."""
         while True:
-            await self._holding.let_go(await self._prefetch.left_idle())
+            overdue = await self._prefetch.overdue()
+            await self._holding.let_go(overdue)
+            self._prefetch.again(overdue)
 
     async def _attend(self) -> None:
         """Attend several at a time."""
@@ -154,12 +157,17 @@ class _Pass:
 
     async def _attend_one_after_another(self) -> None:
         while (held := await self._prefetch.next()) is not None:
-            ready = self._holding.allows_a_call(held)
-            found = await self._by.attendant.ask(held) if ready else None
+            found = await self._ask(held) if self._holding.allows_a_call(held) else None
             if found is not None:
                 self._found.put([found])
             else:
                 await self._holding.give_back([held])
+
+    async def _ask(self, held: Connection) -> Found | None:
+        began = time.monotonic()
+        found = await self._by.attendant.ask(held)
+        self._by.pace.took(time.monotonic() - began)
+        return found
 
     async def _decide(self) -> None:
         """Decide on whatever was found in the meantime, until everything is done."""

@@ -41,10 +41,7 @@ VERIFICATION = Allowance("verification", own=8, left=2)
 
 
 class _Account:
-    """What is known of one account's limit. Times are Unix seconds.
-
-    What lies so far ahead that the clock must have been set back since counts as unknown.
-    """
+    """What is known of one account's limit. Times are Unix seconds."""
 
     __slots__ = ("_blocked", "_made", "_remaining", "_resets", "limit")
 
@@ -57,19 +54,25 @@ class _Account:
 
     def remaining(self, now: float) -> int | None:
         """How many calls are left in Workable's window, as far as we know."""
-        return self._remaining if now < self._resets <= now + LONGEST_WINDOW else None
+        return self._remaining if now < self._resets else None
 
-    def blocked(self, now: float) -> float:
-        """Until when Workable asked not to be called."""
-        return self._blocked if self._blocked <= now + facts.MAX_WAIT else 0.0
+    def forget_what_lies_ahead(self, now: float) -> None:
+        """Forget what is so far ahead that the clock must have been set back since."""
+        if self._blocked > now + facts.MAX_WAIT:
+            self._blocked = 0.0
+        if self._resets > now + LONGEST_WINDOW:
+            self._resets = 0.0
+        for made in self._made.values():
+            if made and made[-1] > now + facts.WINDOW:
+                made.clear()
 
     def free_at(self, allowance: Allowance, most: int, now: float) -> float:
         """When the next call may be made, of which there are `most` in a window."""
         made = self._made.get(allowance.name)
-        own = made[0] + facts.WINDOW if made and len(made) == most and made[0] <= now + facts.WINDOW else 0.0
+        own = made[0] + facts.WINDOW if made and len(made) == most else 0.0
         remaining = self.remaining(now)
         short = remaining is not None and remaining * 10 < allowance.left * self.limit
-        return max(self.blocked(now), own, self._resets if short else 0.0)
+        return max(self._blocked, own, self._resets if short else 0.0)
 
     def count(self, allowance: Allowance, most: int, now: float) -> None:
         """Count a call. Of each kind the last `most` are remembered: only the first of them matters."""
@@ -85,14 +88,14 @@ class _Account:
         self._remaining = min(remaining, known) if same and known is not None else remaining
         self._resets = max(self._resets, resets) if known is not None else resets
 
-    def block(self, until: float, now: float) -> None:
+    def block(self, until: float) -> None:
         """Make no call before `until`."""
-        self._blocked = max(self.blocked(now), until)
+        self._blocked = max(self._blocked, until)
 
     def at_rest(self, now: float) -> bool:
         """True if nothing is known that still matters."""
-        busy = any(now - facts.WINDOW < made[-1] <= now + facts.WINDOW for made in self._made.values())
-        return not busy and self.remaining(now) is None and self.blocked(now) <= now
+        busy = any(made and now - facts.WINDOW < made[-1] for made in self._made.values())
+        return not busy and self.remaining(now) is None and self._blocked <= now
 
 
 class Budget:
@@ -112,6 +115,7 @@ class Budget:
         """Count one call; or, when none may be made, the time from which on one may."""
         now = self._clock.now().timestamp()
         account = self._account(subdomain, now)
+        account.forget_what_lies_ahead(now)
         most = allowance.own * self._limit // 10
         until = account.free_at(allowance, most, now)
         if until > now:
@@ -135,7 +139,7 @@ class Budget:
     def block(self, subdomain: str, until: datetime) -> None:
         """Workable refused a call (429): make none before `until`."""
         now = self._clock.now().timestamp()
-        self._account(subdomain, now).block(until.timestamp(), now)
+        self._account(subdomain, now).block(until.timestamp())
 
     def is_roomy(self, subdomain: str) -> bool:
         """True if at least half of Workable's limit is left, as far as we know: room for a call that is not needed."""
@@ -156,7 +160,10 @@ class Budget:
         """Forget the accounts that were not asked for longest: two that are at rest, or one that is not if full."""
         for _ in range(2):
             oldest = next(iter(self._accounts), None)
-            if oldest is not None and self._accounts[oldest].at_rest(now):
+            if oldest is None:
+                break
+            self._accounts[oldest].forget_what_lies_ahead(now)
+            if self._accounts[oldest].at_rest(now):
                 del self._accounts[oldest]
         while len(self._accounts) >= self._kept:
             self._accounts.popitem(last=False)

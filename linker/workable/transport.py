@@ -47,7 +47,7 @@ def build_http(
         if kind == "aiohttp"
         else _httpx(context, connections, idle=min(connections, 20) if kind == "httpx" else 0)
     )
-    return _Client(transport)
+    return PlainClient(transport)
 
 
 class _NoCookies(httpx.Cookies):
@@ -60,8 +60,8 @@ class _NoCookies(httpx.Cookies):
 NO_COOKIES = _NoCookies()
 
 
-class _Client(httpx.AsyncClient):
-    """A client without a memory."""
+class PlainClient(httpx.AsyncClient):
+    """A client without a memory: what it is asked for goes straight to its transport."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         super().__init__(transport=transport, follow_redirects=False, trust_env=False)
@@ -84,8 +84,8 @@ class _Client(httpx.AsyncClient):
 
 def sender(http: httpx.AsyncClient) -> Send:
     """How requests are sent over a client, a host's own one too: neither signed in nor redirected."""
-    if isinstance(http, _Client):
-        return http.straight
+    if isinstance(http, PlainClient) and not any(http.event_hooks.values()):
+        return http.straight  # hooks of a host's are httpx's to call
 
     async def send(request: httpx.Request) -> httpx.Response:
         return await http.send(request, stream=True, auth=None, follow_redirects=False)

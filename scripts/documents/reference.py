@@ -34,6 +34,7 @@ LOG_EVENTS = {
     "wakeups.deaf": "The database does not tell of what others write; heartbeats find it, a little later.",
     "lease.not_renewed": "The database was away when leases were to be renewed: nothing more is claimed or begun.",
     "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it aside for an hour.",
+    "row.not_put_aside": "A row that cannot be read could not be put aside: it is met again when its lease ends.",
     "announcement.failed": "A handler of the host raised, or the webhook failed; it is tried again later.",
     "announcement.dead": "An announcement was given up: see `linker outbox list --dead`.",
     "announcements.lapsed": "So many announcements had nobody to take them for a week: they are not told any more.",

@@ -22,6 +22,7 @@ from linker.attending import Chance
 from linker.database import BEGIN, SYNCHRONOUS, Database
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock
+from linker.workable.transport import PlainClient
 from tests.integration.stateful_time import Inline
 
 T = TypeVar("T")
@@ -210,7 +211,7 @@ class Office:
         database.mortal = mortal = Mortal(wire.clock)
         database.wire = wire
         line = _Line(mortal, wire)
-        http = httpx.AsyncClient(transport=line)
+        http = PlainClient(line)
         with patch("linker.host.Database", lambda _: database):
             linker = Linker(settings, http=http, clock=wire.clock, chance=chance)
         line.name = linker._leasing.worker_id

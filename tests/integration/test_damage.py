@@ -1,16 +1,25 @@
 """Damage from outside: rows that somebody wrote by hand, and files that were taken away under a running program."""
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import closing
+from datetime import UTC, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from linker import Linker, Settings, new_key, schema
+from linker.claiming import put_aside
 from linker.errors import RowUnreadable, StoreUnavailable
+from linker.prepared import Prepared, Row
+from linker.rows import CONNECTION
 from linker.testing import ScriptedWorkable, SettableClock
 from states.verdicts import Unavailable
 from tests.integration.storehouse import MINUTE, NOW, House, a_connection, a_lease, kept, opened, opening
@@ -22,6 +31,12 @@ def house(sqlite_url: str) -> Iterator[House]:
     with opened(sqlite_url) as one:
         schema.upgrade(one.database)
         yield one
+
+
+def by_hand(sqlite_url: str, statement: str, **values: str) -> None:
+    """Write as somebody does who opens the file with another program, which watches over no foreign keys."""
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as file, file:
+        file.execute(statement, values)
 
 
 async def test_an_unreadable_row_stops_nobody_else(house: House) -> None:
@@ -61,6 +76,87 @@ async def test_what_no_text_can_hold_stops_nobody_else(house: House, damage: str
     assert [(line["event"], line["connection_id"]) for line in logs] == [("row.unreadable", bad.id)]
     again = await house.store.claim_due(now=NOW + MINUTE, limit=10, lease=a_lease("me", until=NOW + 2 * MINUTE))
     assert bad.id not in {found.id for found in again}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("UPDATE connection SET due_at='2020-01-01' WHERE id=:id", id="a day"),
+        pytest.param("UPDATE connection SET due_at='2020-01-01T00:00:00Z' WHERE id=:id", id="another notation"),
+        pytest.param("UPDATE connection SET attempts=9e999 WHERE id=:id", id="infinity, which is no JSON"),
+        pytest.param("UPDATE connection SET id='con_' || char(0) WHERE id=:id", id="a zero in its id"),
+        pytest.param("UPDATE connection SET id=x'00ff' WHERE id=:id", id="an id of bytes"),
+    ],
+)
+async def test_what_a_hand_wrote_otherwise_is_taken_as_it_is(house: House, sqlite_url: str, damage: str) -> None:
+    """It makes sense, or is for the law to judge: a claim gives it with the others."""
+    good, odd = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
+    by_hand(sqlite_url, damage, id=odd.id)
+    claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
+    assert good.id in {found.id for found in claimed}
+    assert len(claimed) == 2
+    for one in claimed:
+        assert one.due_at is not None
+        assert one.due_at.tzinfo is UTC
+
+
+async def test_an_id_of_bytes_has_no_turn(house: House, sqlite_url: str) -> None:
+    """Whoever takes turns among owners passes over it, and all others have theirs."""
+    good, odd = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
+    by_hand(sqlite_url, "UPDATE connection SET id=x'00ff' WHERE id=:id", id=odd.id)
+    assert [connection_id for connection_id, _ in await house.store.turns(now=NOW, limit=10)] == [good.id]
+
+
+@pytest.mark.parametrize("metadata", ["{half", "[" * 100_000], ids=["half", "endlessly deep"])
+async def test_what_cannot_be_put_aside_stops_nobody_else(
+    house: House, metadata: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim stands; what cannot be read is met again when its lease has ended."""
+    good, bad = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
+    await house.sql("UPDATE connection SET metadata=:metadata WHERE id=:id", metadata=metadata, id=bad.id)
+
+    def away(*_: object) -> None:
+        raise StoreUnavailable("The database is away.")
+
+    monkeypatch.setattr("linker.store.put_aside", away)
+    with capture_logs() as logs:
+        claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
+    assert [found.id for found in claimed] == [good.id]
+    assert [line["event"] for line in logs] == ["row.unreadable", "row.not_put_aside"]
+
+
+async def test_what_somebody_else_holds_by_now_is_not_put_aside(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that was mended and claimed by another worker in the meantime is that worker's."""
+    bad = await kept(house, due_at=NOW)
+    await house.sql("UPDATE connection SET metadata='{half' WHERE id=:id", id=bad.id)
+
+    def late(transaction: Transaction, *given: Any) -> None:
+        transaction.exec_driver_sql("UPDATE connection SET lease_holder='another'")
+        put_aside(transaction, *given)
+
+    monkeypatch.setattr("linker.store.put_aside", late)
+    await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
+    holders = await house.database.read(
+        lambda transaction: transaction.execute(select(CONNECTION.c.lease_holder, CONNECTION.c.due_at)).all()
+    )
+    assert [tuple(each) for each in holders] == [("another", NOW)]
+
+
+async def test_a_broken_disk_is_no_damaged_row(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk fails once a lease is taken, nothing is leased, and nobody is told to restore a row."""
+    await kept(house, due_at=NOW)
+    returned = Prepared.returned
+
+    def broken(self: Prepared, transaction: Transaction, row: Row) -> list[tuple[Any, ...]]:
+        if "json_valid" in self._sql:
+            raise OperationalError("SELECT", {}, sqlite3.OperationalError("disk I/O error"))
+        return returned(self, transaction, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Prepared, "returned", broken)
+        with pytest.raises(StoreUnavailable):
+            await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
+    assert len(await house.store.claim_due(now=NOW, limit=10, lease=a_lease("you"))) == 1
 
 
 async def test_a_deleted_file_is_not_written_on(house: House, sqlite_url: str) -> None:

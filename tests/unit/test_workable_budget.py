@@ -48,6 +48,8 @@ def test_a_clock_that_is_set_back_stops_nobody(budget: Budget, clock: SettableCl
     budget.block("acme", clock.now() + timedelta(minutes=1))
     clock.go_on(-24 * 3600)
     assert spend(budget, LOOK, 5) == [True] * 4 + [False]
+    clock.go_on(24 * 3600)
+    assert spend(budget, LOOK, 1) == [True], "nor is it remembered when its time comes"
 
 
 def test_a_clock_that_is_set_back_a_little_forgets_nothing(budget: Budget, clock: SettableClock) -> None:

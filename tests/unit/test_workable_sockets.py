@@ -10,6 +10,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import get_args
 
 import httpx
@@ -37,6 +38,7 @@ CANARY = TOKEN.get_secret_value()
 QUICK = Timeouts(connect=0.4, read=0.4, total=1.0, pause=0.0)
 Speak = Callable[[asyncio.StreamWriter], Awaitable[None]]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+CLIENTS = [*KINDS, "a host's own"]
 
 
 def good(body: bytes, *more: bytes) -> bytes:
@@ -270,6 +272,22 @@ async def test_a_clients_own_habits_do_not_matter() -> None:
     assert "x-own" not in request.headers
 
 
+async def test_hooks_of_a_hosts_are_called() -> None:
+    """A host that watches the calls of the client that it hands over sees each of them, of our own client too."""
+    seen: list[str] = []
+
+    async def hook(request: httpx.Request) -> None:
+        seen.append(request.url.path)
+
+    async def speak(writer: asyncio.StreamWriter) -> None:
+        await say(writer, good(b'{"recruiters": []}'))
+
+    async with speaking(speak) as (url, _), build_http() as http:
+        http.event_hooks = {"request": [hook]}
+        await WorkableClient(http, url_template=url, clock=SettableClock()).look("acme", TOKEN, OURS)
+    assert seen == ["/acme/spi/v3/recruiters"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_closed_client_sends_nothing(kind: Kind) -> None:
     """Once the client is closed, asking is a fault of ours: no connection is opened behind its owner's back."""
@@ -347,13 +365,15 @@ async def test_a_subdomain_that_was_not_parsed_is_our_fault() -> None:
     assert not workable.asked
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("build", [*(partial(build_http, kind) for kind in KINDS), httpx.AsyncClient], ids=CLIENTS)
 @pytest.mark.parametrize("speak", [silent, cut_the_body, gibberish, bomb, packed])
-async def test_the_token_is_nowhere(kind: Kind, speak: Speak, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_token_is_nowhere(
+    build: Callable[[], httpx.AsyncClient], speak: Speak, caplog: pytest.LogCaptureFixture
+) -> None:
     """With every library at DEBUG, no log, evidence or verdict shows the token, whatever happens on the wire."""
     for name in ("", "httpx", "httpcore", "aiohttp", "asyncio"):
         caplog.set_level(logging.DEBUG, logger=name)
-    async with speaking(speak) as (template, heard), build_http(kind) as http:
+    async with speaking(speak) as (template, heard), build() as http:
         client = WorkableClient(http, url_template=template, timeouts=QUICK)
         answers = [await client.verify("acme", TOKEN), await client.look("acme", TOKEN, OURS)]
         assert CANARY.encode() in heard[0]

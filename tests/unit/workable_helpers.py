@@ -9,6 +9,7 @@ import httpx
 from pydantic import SecretStr
 
 from linker.workable import Timeouts, WorkableClient
+from linker.workable.transport import PlainClient
 from states.connection import Recruiter
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -97,6 +98,6 @@ class FakeWorkable:
 
     def client(self, **given: Any) -> WorkableClient:
         """A client that asks this Workable."""
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self))
+        http = PlainClient(httpx.MockTransport(self))
         given = {"clock": self.clock, "timeouts": Timeouts(pause=0.0), **given}
         return WorkableClient(http, **given)

@@ -1,0 +1,152 @@
+"""How many are claimed ahead, at each pace of Workable's, and what becomes of those that are not begun soon."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import count
+from typing import cast
+
+import pytest
+
+from linker import prefetch
+from linker.holding import Holding
+from linker.leasing import Leasing
+from linker.ports import Lease, Store, SystemClock
+from linker.prefetch import AHEAD, Pace, Prefetch
+from linker.testing import SettableClock
+from linker.turns import Turns
+from states.connection import Connection
+from tests.builders import a_connection
+
+CONCURRENCY, BATCH = 5, 10
+
+
+class EndlessTurns(Turns):
+    """There is always more that is due."""
+
+    def __init__(self) -> None:
+        self.claims: list[int] = []
+        self.over = False
+        self._numbers = count()
+
+    async def claim(self, lease: Lease, most: int) -> list[Connection]:
+        """A whole batch."""
+        self.claims.append(most)
+        await asyncio.sleep(0)
+        return [a_connection(id=f"con_{next(self._numbers)}") for _ in range(most)]
+
+
+class Leases(Holding):
+    """Leases that are held, and nothing else."""
+
+    def __init__(self) -> None:
+        self.held: list[str] = []
+
+    def took(self, batch: object, lease: Lease) -> None:
+        """Hold a batch."""
+        assert isinstance(batch, list)
+        self.held += [one.id for one in batch]
+
+
+class Scene:
+    """A prefetch that takes from endless turns."""
+
+    def __init__(self, *, latency: float | None) -> None:
+        self.turns, self.leases = EndlessTurns(), Leases()
+        self.pace = Pace(CONCURRENCY, BATCH, latency)
+        leasing = Leasing(SystemClock(), timedelta(minutes=1))
+        self.prefetch = Prefetch(self.turns, leasing, self.leases, pace=self.pace, stopping=asyncio.Event())
+
+    async def begin(self, number: int) -> None:
+        """Begin so many, one after another, while claims go on."""
+        for _ in range(number):
+            assert await self.prefetch.next() is not None
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("latency", "most"),
+    [
+        pytest.param(None, CONCURRENCY, id="not known yet"),
+        pytest.param(0.001, BATCH, id="quick"),
+        pytest.param(0.6, 8, id="some more than are free are begun within a second"),
+        pytest.param(30.0, CONCURRENCY, id="slow: as many as are free"),
+    ],
+)
+async def test_as_many_are_claimed_as_are_begun_soon(latency: float | None, most: int) -> None:
+    """At the start of a pass all are free."""
+    scene = Scene(latency=latency)
+    await asyncio.gather(*(scene.prefetch.next() for _ in range(CONCURRENCY)))
+    assert scene.turns.claims[0] == most
+
+
+async def test_a_slow_workable_gets_one_after_another() -> None:
+    """Whoever is free again claims for himself, when even the next one would wait for too long."""
+    scene = Scene(latency=30.0)
+    await scene.begin(3)
+    assert scene.turns.claims == [1, 1, 1]
+
+
+async def test_little_more_is_held_than_is_begun_while_a_claim_takes() -> None:
+    """At each begin the next batch may be claimed, but no more than a few are ever held and not begun."""
+    scene, most = Scene(latency=0.001), 0
+    for begun in range(1, 200):
+        await scene.begin(1)
+        most = max(most, len(scene.leases.held) - begun)
+    assert most <= CONCURRENCY * AHEAD + BATCH
+    assert most > CONCURRENCY * AHEAD, "but nobody waits for a claim either"
+
+
+async def test_what_is_not_begun_soon_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while others are begun; and from then on no more is claimed than is begun at once."""
+    monkeypatch.setattr(prefetch, "SOON", 0.2)
+    scene = Scene(latency=0.001)
+    await scene.begin(1)
+    giving_back = asyncio.create_task(scene.prefetch.overdue())
+    while not giving_back.done():
+        assert await scene.prefetch.next() is not None
+        await asyncio.sleep(0.05)
+    overdue = await giving_back
+    assert len(overdue) > 0
+    assert scene.pace.next_batch(free=1) == CONCURRENCY
+    assert not scene.pace.is_early_enough(0)
+
+
+def test_a_few_slow_answers_do_not_make_a_slow_workable() -> None:
+    """The pace follows the answers, one tenth at a time."""
+    pace = Pace(CONCURRENCY, BATCH)
+    for _ in range(50):
+        pace.took(0.01)
+    pace.took(1.0)
+    assert pace.next_batch(free=1) == BATCH
+    for _ in range(50):
+        pace.took(10.0)
+    assert pace.next_batch(free=1) == 1
+
+
+class OneDue:
+    """A store in which one connection is due for ever."""
+
+    async def claim_due(self, *, now: object, limit: int, lease: Lease) -> list[Connection]:
+        """The connection."""
+        return [a_connection()]
+
+    async def claim_these(self, ids: Sequence[str], *, now: object, lease: Lease) -> list[Connection]:
+        """The same one, if it is among these."""
+        return [a_connection()] if ids == ["con_1"] else []
+
+    async def turns(self, *, now: object, limit: int) -> list[tuple[str, str]]:
+        """Its turn."""
+        return [("con_1", a_connection().state.value)]
+
+
+async def test_what_is_given_back_has_another_turn() -> None:
+    """Otherwise it comes once in a pass, and a pass that was over goes on for it."""
+    turns, lease = Turns(cast(Store, OneDue()), SettableClock()), Lease(holder="me", until=SettableClock().now())
+    [held] = await turns.claim(lease, 5)
+    assert await turns.claim(lease, 5) == []
+    was_over = turns.over
+    turns.again([held])
+    assert (was_over, turns.over) == (True, False)
+    assert await turns.claim(lease, 5) == [held]
