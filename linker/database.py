@@ -289,9 +289,12 @@ def _prepare_sqlite(raw: Any, _record: object) -> None:
 
 def _begin(connection: Connection) -> None:
     """Writers take the lock at once, and their commits survive a power cut; readers take no lock."""
-    options = connection.get_execution_options()
-    raw: Any = connection.connection.driver_connection
-    raw.execute(f"PRAGMA synchronous={options.get(SYNCHRONOUS, 'FULL')}").close()
+    options, pooled = connection.get_execution_options(), connection.connection
+    raw: Any = pooled.driver_connection
+    synchronous = options.get(SYNCHRONOUS, "FULL")
+    if pooled.info.get(SYNCHRONOUS) != synchronous:
+        raw.execute(f"PRAGMA synchronous={synchronous}").close()
+        pooled.info[SYNCHRONOUS] = synchronous
     raw.execute(options.get(BEGIN, "BEGIN IMMEDIATE")).close()
 
 

@@ -32,7 +32,7 @@ _LEASED = {
 #: How SQLite and Python's driver say that a value was not written by us; they have no code for it.
 DAMAGED = ("JSON cannot hold BLOB", "Could not decode to UTF-8")
 #: SQLite's own number of a row: it is sound also where an id is not.
-_ROW: ColumnElement[int] = literal_column("connection.rowid", Integer())
+_row: ColumnElement[int] = literal_column("connection.rowid", Integer())
 #: Written by hand, because SQLAlchemy leaves the names of tables out of what SQLite returns.
 _SHARES_ITS_ACCOUNT: ColumnElement[bool] = literal_column(
     "EXISTS (SELECT 1 FROM connection AS other WHERE other.subdomain = connection.subdomain "
@@ -83,19 +83,19 @@ class SqliteLeases:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._choosing: dict[str, Prepared] = {}
-        these = _ROW.in_(listed("chosen"))
+        these = _row.in_(listed("chosen"))
         columns = (*CONNECTION.c, _SHARES_ITS_ACCOUNT)
         in_one = func.json_group_array(func.json_array(*columns))
         read = select(in_one, func.max(_SHARES_ITS_ACCOUNT), func.json_valid(in_one))
         self._lease = Prepared(update(CONNECTION).where(these).values(_LEASED), dialect)
         self._read = Prepared(read.select_from(CONNECTION).where(these), dialect)
-        self._read_one = Prepared(select(*columns).where(bindparam("this") == _ROW), dialect)
-        self._name_one = Prepared(select(CONNECTION.c.id).where(bindparam("this") == _ROW), dialect)
+        self._read_one = Prepared(select(*columns).where(_row == bindparam("this")), dialect)
+        self._name_one = Prepared(select(CONNECTION.c.id).where(_row == bindparam("this")), dialect)
 
     def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
         """Lease what is chosen, and read it."""
         if name not in self._choosing:
-            rows = chosen.with_only_columns(_ROW.label("row")).subquery("chosen")
+            rows = chosen.with_only_columns(_row.label("row")).subquery("chosen")
             self._choosing[name] = Prepared(select(func.json_group_array(rows.c.row)), self._dialect)
         [(found,)] = self._choosing[name].returned(transaction, terms)
         these = {**terms, "chosen": found}

@@ -30,7 +30,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import Connection as Transaction
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from linker import mapping
 from linker.ports import Settlement
@@ -55,7 +55,7 @@ NO_LEASE = {"lease_holder": null(), "lease_until": null()}
 #: What falls due within this time wakes idle workers, who may otherwise look for it too late.
 SOON = timedelta(seconds=15)
 #: What the drivers raise when a row cannot be stored as it is.
-REFUSED = (IntegrityError, DataError)
+REFUSED = (IntegrityError, DataError, sqlite3.IntegrityError, sqlite3.DataError)
 
 
 class NotAllWritten(Exception):
@@ -149,7 +149,7 @@ def _written_alone(transaction: Transaction, draft: Draft) -> bool:
     except NotAllWritten:
         return False
     except REFUSED as error:
-        log.error("settlement.refused", connection_id=draft.ids[0], reason=type(error.orig).__name__)
+        log.error("settlement.refused", connection_id=draft.ids[0], reason=type(_drivers(error)).__name__)
         return False
 
 
@@ -217,9 +217,15 @@ def tell(transaction: Transaction) -> None:
         transaction.exec_driver_sql(f"NOTIFY {CHANNEL}")
 
 
-def _is_taken(error: IntegrityError | DataError) -> bool:
+def _is_taken(error: Exception) -> bool:
     """True if a unique index said no: another row has the account or the recruiter's e-mail."""
-    if isinstance(error.orig, sqlite3.Error):
-        return error.orig.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE"
-    said: Any = error.orig  # psycopg's: the server's words depend on its language, its codes do not
+    said = _drivers(error)
+    if isinstance(said, sqlite3.Error):
+        return said.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE"
+    # psycopg's: the server's words depend on its language, its codes do not
     return bool(said.sqlstate == "23505" and said.diag.table_name == CONNECTION.name)
+
+
+def _drivers(error: Exception) -> Any:
+    """What the driver raised, with SQLAlchemy around it or without."""
+    return error.orig if isinstance(error, DBAPIError) else error

@@ -31,6 +31,7 @@ from linker import Announcement, Linker, Settings
 from linker.cli import running
 from linker.database import Database
 from linker.ports import SystemClock
+from linker.prepared import InTurn
 from linker.testing import linker_in_memory
 from states.history import ANNOUNCEMENTS
 
@@ -80,12 +81,20 @@ WRITES = ("INSERT", "UPDATE", "DELETE")
 
 def watch_transactions(points: Points) -> None:
     """Wrap every transaction that writes, whoever began it: before its first statement, before and after its commit."""
-    writing, committing = threading.local(), DefaultDialect.do_commit
+    writing, committing, writes = threading.local(), DefaultDialect.do_commit, InTurn.run
 
-    def statement_comes(transaction: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith(WRITES) and not getattr(writing, "now", False):
+    def write_comes() -> None:
+        if not getattr(writing, "now", False):
             points.reached("before a write")
             writing.now = True
+
+    def statement_comes(transaction: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(WRITES):
+            write_comes()
+
+    def written(self: InTurn, *given: Any) -> int:
+        write_comes()
+        return writes(self, *given)
 
     def rolled_back(transaction: Any) -> None:
         writing.now = False
@@ -102,6 +111,7 @@ def watch_transactions(points: Points) -> None:
     event.listen(Engine, "before_cursor_execute", statement_comes)
     event.listen(Engine, "rollback", rolled_back)
     DefaultDialect.do_commit = watched  # type: ignore[method-assign]
+    InTurn.run = written  # type: ignore[method-assign, assignment]
 
 
 def watch_calls(points: Points) -> None:
