@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import secrets
 import sqlite3
@@ -40,7 +39,7 @@ async def ours(database_url: str, batch: int) -> float:
     local.fill(database_url, linker.settings, count)
     async with linker:
         waiting = await linker.find(state=ConnectionState.AWAITING_RECRUITER)
-        _leave_alone()
+        local.leave_alone()
         began = time.perf_counter()
         for start in range(0, count, batch):
             await _settle(linker, waiting[start : start + batch])
@@ -55,13 +54,6 @@ async def _settle(linker: Linker, batch: list[Connection]) -> None:
     assert all(await settle(decided, now=local.NOW, release=True))
 
 
-def _leave_alone() -> None:
-    """Let Python's collector pass over what was read before the clock starts: a worker holds a batch, not all rows."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-
-
 def by_hand(database_url: str, path: Path, batch: int) -> float:
     """Transitions per second of SQL written by hand for this one transition: no law, no checks, the same rows."""
     count = COUNTS[batch]
@@ -70,7 +62,7 @@ def by_hand(database_url: str, path: Path, batch: int) -> float:
     raw.row_factory = sqlite3.Row
     raw.execute("PRAGMA synchronous=FULL")
     waiting = [dict(row) for row in raw.execute("SELECT * FROM connection ORDER BY created_at, id")]
-    _leave_alone()
+    local.leave_alone()
     began = time.perf_counter()
     for start in range(0, count, batch):
         _write_by_hand(raw, waiting[start : start + batch])
