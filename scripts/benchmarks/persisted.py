@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import secrets
 import sqlite3
 import time
@@ -72,13 +73,17 @@ def by_hand(database_url: str, path: Path, batch: int) -> float:
 
 
 def _write_by_hand(raw: sqlite3.Connection, waiting: list[dict[str, Any]]) -> None:
-    now = _moment(datetime.now(UTC))
-    due = _moment(datetime.now(UTC) + timedelta(hours=24))
+    at = datetime.now(UTC)
+    now = _moment(at)
+    due = [_moment(at + timedelta(hours=24) * random.uniform(0.9, 1.1)) for _ in waiting]
     raw.execute("BEGIN IMMEDIATE")
-    updates = [(now, now, now, due, now, LAW, row["id"], row["version"]) for row in waiting]
+    updates = [
+        (now, now, now, next_due, now, LAW, row["id"], row["version"])
+        for row, next_due in zip(waiting, due, strict=True)
+    ]
     assert raw.executemany(UPDATE, updates).rowcount == len(waiting)
     raw.executemany(STEP, [(row["id"], row["last_seq"] + 1, now) for row in waiting])
-    raw.executemany(OUTBOX, [_announcement(row, now, due) for row in waiting])
+    raw.executemany(OUTBOX, [_announcement(*each, now) for each in zip(waiting, due, strict=True)])
     raw.execute("COMMIT")
 
 
@@ -86,7 +91,7 @@ def _moment(at: datetime) -> str:
     return at.isoformat(" ", "microseconds")[:26]
 
 
-def _announcement(row: dict[str, Any], now: str, due: str) -> tuple[Any, ...]:
+def _announcement(row: dict[str, Any], due: str, now: str) -> tuple[Any, ...]:
     """The values of an announcement: its payload is the connection as ours is."""
     data = {
         "id": row["id"],
