@@ -145,7 +145,7 @@ class Database:
                 with engine.begin() as connection:
                     begun = True
                     return work(connection)
-            except (SQLAlchemyError, sqlite3.Error) as error:
+            except (SQLAlchemyError, sqlite3.Error, OverflowError) as error:
                 translated = translate(error, self.name)
             waits = not begun and HELD in str(translated) and not self._closing
             if not waits or time.monotonic() > patience_ends:

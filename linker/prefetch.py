@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from linker.holding import Holding
@@ -31,6 +30,8 @@ NEWS = 0.1
 class Pace:
     """How many are claimed, and how early: those that are surely begun soon. What a pass learnt holds for the next one.
 
+    While answers come quickly that is a whole batch; else as many as are begun at once.
+
     `concurrency`: how many are attended at a time. `batch_size`: how many are claimed in one transaction at most.
     """
 
@@ -40,25 +41,29 @@ class Pace:
     latency: float | None = None
 
     def next_batch(self, free: int) -> int:
-        """How many to claim now: as many as are begun at once, because so many wait for one, or at least soon."""
-        return max(1, min(self.batch_size, max(free, self._soon)))
+        """How many to claim now, while so many wait for one."""
+        return self.batch_size if self._is_quick else max(1, min(self.batch_size, free))
 
     def is_early_enough(self, left: int) -> bool:
-        """True if so few are left that the next batch is claimed ahead: only where a whole one would be begun soon."""
-        return left <= self.concurrency * AHEAD and self._soon >= self.batch_size
+        """True if so few are left that the next batch is claimed ahead."""
+        return left <= self.concurrency * AHEAD and self._is_quick
 
     def took(self, seconds: float) -> None:
         """Learn that an answer took so long."""
         self.latency = seconds if self.latency is None else self.latency + (seconds - self.latency) * NEWS
 
     def slowed_down(self) -> None:
-        """Learn that what was to be begun soon was not."""
-        self.latency = max(self.latency or 0.0, SOON)
+        """Learn that what was to be begun soon was not. The next quick answers may tell otherwise."""
+        self.latency = max(self.latency or 0.0, 2 * self._quick)
 
     @property
-    def _soon(self) -> int:
-        """How many are begun soon if they wait in line."""
-        return 0 if self.latency is None else int(self.concurrency * SOON / max(self.latency, 1e-6))
+    def _is_quick(self) -> bool:
+        return self.latency is not None and self.latency <= self._quick
+
+    @property
+    def _quick(self) -> float:
+        """How long an answer takes at most, in seconds, where a whole batch is begun soon."""
+        return SOON * self.concurrency / self.batch_size
 
 
 class Prefetch:
@@ -124,10 +129,6 @@ class Prefetch:
             if too_long := sum(claimed_at + SOON <= now for claimed_at, _ in self._waiting):
                 self._pace.slowed_down()
                 return self._put_back(too_long)
-
-    def again(self, connections: Sequence[Connection]) -> None:
-        """Claim once more what was given back."""
-        self._turns.again(connections)
 
     async def ended(self) -> None:
         """Wait for a claim that nobody waits for any more: its thread goes on."""

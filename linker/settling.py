@@ -55,7 +55,7 @@ NO_LEASE = {"lease_holder": null(), "lease_until": null()}
 #: What falls due within this time wakes idle workers, who may otherwise look for it too late.
 SOON = timedelta(seconds=15)
 #: What the drivers raise when a row cannot be stored as it is.
-REFUSED = (IntegrityError, DataError, sqlite3.IntegrityError, sqlite3.DataError)
+REFUSED = (IntegrityError, DataError, sqlite3.IntegrityError, sqlite3.DataError, OverflowError)
 
 
 class NotAllWritten(Exception):
@@ -223,7 +223,7 @@ def _is_taken(error: Exception) -> bool:
     if isinstance(said, sqlite3.Error):
         return said.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE"
     # psycopg's: the server's words depend on its language, its codes do not
-    return bool(said.sqlstate == "23505" and said.diag.table_name == CONNECTION.name)
+    return getattr(said, "sqlstate", None) == "23505" and said.diag.table_name == CONNECTION.name
 
 
 def _drivers(error: Exception) -> Any:

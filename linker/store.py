@@ -152,7 +152,14 @@ class SqlStore:
         held_longer = CONNECTION.c.lease_until > CONNECTION.c.due_at
         free_at = case((held_longer, CONNECTION.c.lease_until), else_=CONNECTION.c.due_at)
         query = select(func.min(free_at, type_=CONNECTION.c.due_at.type)).where(CONNECTION.c.due_at < before)
-        return await self._database.read(lambda transaction: transaction.execute(query).scalar())
+
+        def work(transaction: Transaction) -> datetime | None:
+            try:
+                return transaction.execute(query).scalar()
+            except mapping.UNREADABLE:  # somebody wrote it by hand: the claim puts it aside
+                return None
+
+        return await self._database.read(work)
 
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
         """Lease those of these connections that are due and that nobody else holds, in the order given."""

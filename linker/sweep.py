@@ -88,12 +88,13 @@ class Sweeper:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def sweep(self) -> Sweep:
-        """Attend everything that is due, also what becomes due at once by advancing."""
+        """Attend everything that is due, also what becomes due at once by advancing and what was given back."""
         total = Sweep()
         while not self.stopping.is_set():
-            done = await _Pass(self).run()
+            this = _Pass(self)
+            done = await this.run()
             total.add(done)
-            if not done.advanced:
+            if not (done.advanced or this.gave_back):
                 break
         return total
 
@@ -115,6 +116,8 @@ class _Pass:
         self._found = Tray[Found](gathering=by.pace.concurrency)
         self._decided = Tray[Settlement]()
         self._sweep = Sweep()
+        #: True once something was given back because it was not begun for too long.
+        self.gave_back = False
 
     async def run(self) -> Sweep:
         beside = [asyncio.create_task(self._keep()), asyncio.create_task(self._let_go())]
@@ -144,11 +147,11 @@ class _Pass:
                 await self._holding.let_go(self._prefetch.stop())
 
     async def _let_go(self) -> None:
-        """Give back what is held and not begun for too long: a person may want it. It has another turn later."""
+        """Give back what is held and not begun for too long: a person may want it. It is due in the next pass."""
         while True:
             overdue = await self._prefetch.overdue()
+            self.gave_back = True
             await self._holding.let_go(overdue)
-            self._prefetch.again(overdue)
 
     async def _attend(self) -> None:
         """Attend several at a time."""

@@ -8,7 +8,6 @@ cannot be written does not keep the pass going for ever.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from linker.ports import Clock, Lease, Store
 from states.connection import Connection
@@ -47,12 +46,6 @@ class Turns:
             self.over = not batch or (self._scarce and not claimed)
         self._given.update((one.id, one.state.value) for one in claimed)
         return claimed
-
-    def again(self, connections: Sequence[Connection]) -> None:
-        """Give these another turn, behind what is listed: they were given back."""
-        self._given -= {(one.id, one.state.value) for one in connections}
-        self._next += [one.id for one in connections]
-        self.over = self.over and not self._next
 
     async def _next_ids(self, most: int) -> list[str]:
         is_stale = bool(self._next) and time.monotonic() > self._fresh_until

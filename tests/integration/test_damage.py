@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ async def test_what_no_text_can_hold_stops_nobody_else(house: House, damage: str
     "damage",
     [
         pytest.param("UPDATE connection SET due_at='2020-01-01' WHERE id=:id", id="a day"),
-        pytest.param("UPDATE connection SET due_at='2020-01-01T00:00:00Z' WHERE id=:id", id="another notation"),
+        pytest.param("UPDATE connection SET due_at='2020-01-01T00:00:00+02:00' WHERE id=:id", id="another notation"),
         pytest.param("UPDATE connection SET attempts=9e999 WHERE id=:id", id="infinity, which is no JSON"),
         pytest.param("UPDATE connection SET id='con_' || char(0) WHERE id=:id", id="a zero in its id"),
         pytest.param("UPDATE connection SET id=x'00ff' WHERE id=:id", id="an id of bytes"),
@@ -98,6 +98,36 @@ async def test_what_a_hand_wrote_otherwise_is_taken_as_it_is(house: House, sqlit
     for one in claimed:
         assert one.due_at is not None
         assert one.due_at.tzinfo is UTC
+
+
+async def test_a_time_of_another_zone_is_that_time(house: House) -> None:
+    """It is not taken for one in UTC."""
+    odd = await kept(house, due_at=NOW)
+    await house.sql("UPDATE connection SET state_since='2020-01-01T12:00:00+02:00' WHERE id=:id", id=odd.id)
+    assert (await house.store.get(odd.id)).state_since == datetime(2020, 1, 1, 10, tzinfo=UTC)
+
+
+async def test_a_due_time_that_is_none_wakes_nobody(house: House) -> None:
+    """When something is due next is not known then; the claim puts the row aside when its text is reached."""
+    odd = await kept(house, due_at=NOW)
+    await house.sql("UPDATE connection SET due_at='2020-01-01 12:00:5x' WHERE id=:id", id=odd.id)
+    assert await house.store.next_due(before=NOW) is None
+
+
+async def test_a_number_that_the_database_cannot_take_stops_nobody_else(sqlite_url: str) -> None:
+    """All others are written, and it is left alone for a while: nobody is asked about it again and again."""
+    clock = SettableClock()
+    settings = Settings(database_url=sqlite_url, secret_keys=(new_key(),))
+    async with Linker(settings, workable=ScriptedWorkable(), clock=clock) as linker:
+        made = [await linker.create(owner=f"owner-{number}") for number in range(3)]
+        for number, one in enumerate(made):
+            await linker.submit_token(one.id, subdomain=f"acme{number}", token=SecretStr(f"a-token-of-acme-{number}"))
+        by_hand(sqlite_url, "UPDATE connection SET checks=9223372036854775807 WHERE id=:id", id=made[0].id)
+        clock.advance(hours=1)
+        done = await linker.attend_due()
+        again = await linker.attend_due()
+    assert (done.claimed, done.waiting, done.unavailable) == (3, 2, 1)
+    assert again.claimed == 0
 
 
 async def test_an_id_of_bytes_has_no_turn(house: House, sqlite_url: str) -> None:

@@ -246,6 +246,22 @@ async def test_what_is_held_ahead_is_given_back_when_answers_become_slow() -> No
         assert (await sweep).lost == 5
 
 
+async def test_what_was_given_back_is_attended_in_the_next_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who calls it once has everything that is due attended, also when Workable turns slow in between."""
+    monkeypatch.setattr("linker.prefetch.SOON", 0.2)
+    workable, clock = SlowWorkable(), SettableClock()
+    workable.hold_from = 1_000
+    async with linker_in_memory(clock=clock, workable=workable, concurrency=5, batch_size=20) as linker:
+        await thirty_due(linker, clock)
+        assert (await linker.attend_due()).waiting == 30
+        clock.advance(hours=1)
+        workable.pause = 0.3
+        done = await linker.attend_due()
+    assert done.waiting == 30
+    assert done.claimed == 30 + done.lost
+    assert 0 < done.lost <= 20, "only what was claimed before it was known"
+
+
 async def test_what_could_not_be_given_back_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lease ends by itself while the pass goes on: nobody waits for what nothing comes of."""
     workable = SlowWorkable()

@@ -273,7 +273,7 @@ async def test_a_clients_own_habits_do_not_matter() -> None:
 
 
 async def test_hooks_of_a_hosts_are_called() -> None:
-    """A host that watches the calls of the client that it hands over sees each of them, of our own client too."""
+    """A host that watches the calls of the client that it hands over sees them from then on, of our own client too."""
     seen: list[str] = []
 
     async def hook(request: httpx.Request) -> None:
@@ -283,8 +283,10 @@ async def test_hooks_of_a_hosts_are_called() -> None:
         await say(writer, good(b'{"recruiters": []}'))
 
     async with speaking(speak) as (url, _), build_http() as http:
+        client = WorkableClient(http, url_template=url, clock=SettableClock())
+        await client.look("acme", TOKEN, OURS)
         http.event_hooks = {"request": [hook]}
-        await WorkableClient(http, url_template=url, clock=SettableClock()).look("acme", TOKEN, OURS)
+        await client.look("acme", TOKEN, OURS)
     assert seen == ["/acme/spi/v3/recruiters"]
 
 
