@@ -36,8 +36,8 @@ SYNCHRONOUS = "linker_synchronous"
 #: From how many written pages on SQLite puts them into the file: 16 MiB. A page is often written again soon, when what
 #: was claimed is settled, and then has to be put there once only; and many rows are scattered over many pages.
 SQLITE_CHECKPOINT = 4_000
-#: The engines that we know, with the driver that we reach them by.
-DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+#: The engines that we know, with the driver that we reach them by. Hosting companies hand out `postgres://`.
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 #: How many threads read an SQLite file beside the one that writes it.
 SQLITE_READERS = 2
 #: How many connections to PostgreSQL a process keeps.

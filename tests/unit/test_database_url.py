@@ -17,6 +17,7 @@ from linker.store import SqlStore
         ("sqlite:///linker.db", "sqlite"),
         ("sqlite+aiosqlite:///linker.db", "sqlite"),
         ("postgresql://u:p@h/n", "postgresql+psycopg"),
+        ("postgres://u:p@h/n", "postgresql+psycopg"),
         ("postgresql+psycopg://u:p@h/n", "postgresql+psycopg"),
         ("postgresql+asyncpg://u:p@h/n", "postgresql+psycopg"),
         ("postgresql+psycopg2://u:p@h/n", "postgresql+psycopg"),
