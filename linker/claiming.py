@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
 from sqlalchemy import ARRAY, ColumnElement, Dialect, Select, Text, bindparam, func, literal_column, or_, select, update
 from sqlalchemy import Connection as Transaction
 
@@ -23,8 +22,6 @@ from linker.ports import Lease
 from linker.rations import Rations
 from linker.rows import CONNECTION
 from states.connection import Connection
-
-log = structlog.get_logger("linker")
 
 Order = Callable[[Connection], Any]
 #: Rows that cannot be read, by the ids of their connections.

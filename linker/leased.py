@@ -12,7 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Dialect, Integer, Select, Text, bindparam, func, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Dialect,
+    Integer,
+    LargeBinary,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -90,7 +103,7 @@ class SqliteLeases:
         self._lease = Prepared(update(CONNECTION).where(these).values(_LEASED), dialect)
         self._read = Prepared(read.select_from(CONNECTION).where(these), dialect)
         self._read_one = Prepared(select(*columns).where(_row == bindparam("this")), dialect)
-        self._name_one = Prepared(select(CONNECTION.c.id).where(_row == bindparam("this")), dialect)
+        self._name_one = Prepared(select(cast(CONNECTION.c.id, LargeBinary)).where(_row == bindparam("this")), dialect)
 
     def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
         """Lease what is chosen, and read it."""
@@ -112,9 +125,13 @@ class SqliteLeases:
         rows: list[tuple[Any, ...]] = []
         for row in chosen:
             whole = _undamaged(self._read_one, transaction, {"this": row})
-            name = _undamaged(self._name_one, transaction, {"this": row}) if whole is None else None
-            rows += whole or [(connection_id, False) for (connection_id,) in name or ()]
+            rows += [(self._name(transaction, row), False)] if whole is None else whole
         return Leased(rows, any(row[-1] for row in rows))
+
+    def _name(self, transaction: Transaction, row: int) -> str:
+        """The id of a row; of one that is damaged too, what can be shown of it."""
+        [(name,)] = self._name_one.returned(transaction, {"this": row})
+        return str(name, errors="replace")
 
 
 def _undamaged(statement: Prepared, transaction: Transaction, terms: Terms) -> list[tuple[Any, ...]] | None:

@@ -20,8 +20,8 @@ from states.connection import Connection
 AHEAD = 2.0
 #: How long a connection may be held and not begun, in seconds: a person may want it.
 SOON = 1.0
-#: How often is looked for what is held for longer, as a share of that time.
-LOOKS = 4
+#: After which share of that time is watched again for what is held for longer.
+WATCH = 0.25
 #: How much of what is known of Workable's pace comes from the last answer.
 NEWS = 0.1
 
@@ -124,7 +124,7 @@ class Prefetch:
     async def overdue(self) -> list[Connection]:
         """What was held for too long and not begun, once there is some: it is not begun any more."""
         while True:
-            await asyncio.sleep(SOON / LOOKS)
+            await asyncio.sleep(SOON * WATCH)
             now = time.monotonic()
             if too_long := sum(claimed_at + SOON <= now for claimed_at, _ in self._waiting):
                 self._pace.slowed_down()

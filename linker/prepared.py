@@ -82,7 +82,7 @@ def for_all(statement: Callable[[Value], UpdateBase], columns: Columns, dialect:
 
 
 class InTurn:
-    """On SQLite: row by row, in one call of the driver, to which SQLAlchemy's way is longer than the writing itself.
+    """On SQLite: row by row, in one call of the driver, without SQLAlchemy's care for each statement between.
 
     So its errors are the driver's own, here and nowhere else. Tables of values and JSON take longer.
     """

@@ -62,9 +62,9 @@ class _Account:
             self._blocked = 0.0
         if self._resets > now + LONGEST_WINDOW:
             self._resets = 0.0
-        for made in self._made.values():
-            if made and made[-1] > now + facts.WINDOW:
-                made.clear()
+        for name, made in list(self._made.items()):
+            if made[-1] > now + facts.WINDOW:
+                del self._made[name]
 
     def free_at(self, allowance: Allowance, most: int, now: float) -> float:
         """When the next call may be made, of which there are `most` in a window."""
@@ -94,7 +94,7 @@ class _Account:
 
     def at_rest(self, now: float) -> bool:
         """True if nothing is known that still matters."""
-        busy = any(made and now - facts.WINDOW < made[-1] for made in self._made.values())
+        busy = any(now - facts.WINDOW < made[-1] for made in self._made.values())
         return not busy and self.remaining(now) is None and self._blocked <= now
 
 

@@ -77,8 +77,6 @@ class PlainClient(httpx.AsyncClient):
 
     async def straight(self, request: httpx.Request) -> httpx.Response:
         """Hand a request to the transport as it is: what `httpx` does around it is switched off here, and not free."""
-        if any(self.event_hooks.values()):  # a host's, who watches its calls
-            return await self.send(request, stream=True)
         if self.is_closed:
             raise RuntimeError("Cannot send a request, as the client has been closed.")
         return await self._transport.handle_async_request(request)
@@ -86,10 +84,10 @@ class PlainClient(httpx.AsyncClient):
 
 def sender(http: httpx.AsyncClient) -> Send:
     """How requests are sent over a client, a host's own one too: neither signed in nor redirected."""
-    if type(http) is PlainClient:
-        return http.straight
 
     async def send(request: httpx.Request) -> httpx.Response:
+        if type(http) is PlainClient and not any(http.event_hooks.values()):  # who watches its calls has hooks
+            return await http.straight(request)
         return await http.send(request, stream=True, auth=None, follow_redirects=False)
 
     return send

@@ -92,7 +92,7 @@ def test_killed_once(cast: Scene, undisturbed: dict[str, dict[str, Any]], tmp_pa
         assert issued.items() <= found.emails().items(), "what was issued is never changed"
         reached.update(point.split()[-1] for point in ended.points[-1:])
         killed, die_at = ended.killed, die_at + SHARES
-    assert reached >= {"commit", "call", "handler"}, "commits, calls and handlers were all died at"
+    assert reached >= {"write", "commit", "call", "handler"}, "all of them were died at"
 
 
 def test_killed_again_and_again(cast: Scene, undisturbed: dict[str, dict[str, Any]], tmp_path: Path) -> None:

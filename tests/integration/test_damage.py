@@ -130,6 +130,16 @@ async def test_a_number_that_the_database_cannot_take_stops_nobody_else(sqlite_u
     assert again.claimed == 0
 
 
+async def test_a_damaged_id_is_told_of(house: House, sqlite_url: str) -> None:
+    """What can be shown of it is in the log, and the others are claimed."""
+    good, odd = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
+    by_hand(sqlite_url, "UPDATE connection SET id=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
+    with capture_logs() as logs:
+        claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
+    assert [found.id for found in claimed] == [good.id]
+    assert [(line["event"], line["connection_id"]) for line in logs] == [("row.unreadable", "odd\ufffd")]
+
+
 async def test_an_id_of_bytes_has_no_turn(house: House, sqlite_url: str) -> None:
     """Whoever takes turns among owners passes over it, and all others have theirs."""
     good, odd = await kept(house, due_at=NOW), await kept(house, due_at=NOW)

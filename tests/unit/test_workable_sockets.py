@@ -272,6 +272,19 @@ async def test_a_clients_own_habits_do_not_matter() -> None:
     assert "x-own" not in request.headers
 
 
+async def test_a_call_leaves_no_line_in_a_hosts_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the clients that we make: a host that hands over its own has asked for httpx's lines."""
+    caplog.set_level(logging.INFO)
+
+    async def speak(writer: asyncio.StreamWriter) -> None:
+        await say(writer, good(b'{"recruiters": []}'))
+
+    async with speaking(speak) as (url, heard), build_http() as http:
+        await WorkableClient(http, url_template=url, clock=SettableClock()).look("acme", TOKEN, OURS)
+    assert heard != []
+    assert caplog.records == []
+
+
 async def test_hooks_of_a_hosts_are_called() -> None:
     """A host that watches the calls of the client that it hands over sees them from then on, of our own client too."""
     seen: list[str] = []
