@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -27,6 +28,10 @@ from states.verdicts import OverLimit, failed_attention, judge
 
 T = TypeVar("T")
 Evidence = Mapping[str, Any]
+#: An event, and the evidence for it.
+Known = tuple[happened.Event, Evidence]
+#: Finds out what happened; None: nothing new.
+Call = Callable[[], Awaitable[Known | None]]
 
 log = structlog.get_logger("linker")
 
@@ -54,8 +59,16 @@ class Chance:
 
 
 @dataclass(frozen=True, slots=True)
+class Errand:
+    """What is to be done for a connection that is held; the call ends with what it found out, or None: nothing new."""
+
+    held: Connection
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """What asking found out about a connection that is held: the event, and the evidence for the history."""
+    """What was found out about a connection that is held: the event, and the evidence for the history."""
 
     held: Connection
     event: happened.Event
@@ -77,19 +90,28 @@ class Attendant:
 
     async def attend(self, held: Connection, *, actor: str = HEARTBEAT) -> Settlement | None:
         """Do what is owed to a connection that is held; None if nothing is owed to it now."""
-        found = await self.ask(held, actor=actor)
+        errand = self.prepare(held, actor=actor)
+        found = await self.run(errand) if errand else None
         return (await self.conclude([found], actor=actor))[0] if found else None
 
-    async def ask(self, held: Connection, *, actor: str = HEARTBEAT) -> Found | None:
-        """Ask Workable what is owed to a connection that is held; None if nothing is owed to it now."""
+    def prepare(self, held: Connection, *, actor: str = HEARTBEAT) -> Errand | None:
+        """What is owed to a connection that is held, with its token opened; None if nothing is owed to it now."""
         try:
-            found = await self._fulfil(held, actor)
-            return Found(held, *found) if found else None
+            call = self._owed(held, actor)
         except KeyMissing as missing:  # while keys are rolled out other processes have it: nothing is given up for it
             log.error("attention.failed", connection_id=held.id, reason=str(missing))
-            return Found(held, happened.AttentionFailed(str(missing)), {"reason": str(missing)})
+            call = _known(happened.AttentionFailed(str(missing)), {"reason": str(missing)})
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
-            return Found(held, *self._failed(held, _in_short(error)))
+            call = _known(*self._failed(held, _in_short(error)))
+        return Errand(held, call) if call else None
+
+    async def run(self, errand: Errand) -> Found | None:
+        """Ask Workable what is to be asked; None if nothing is to be written."""
+        try:
+            known = await errand.call()
+        except Exception as error:  # noqa: BLE001 - as above
+            known = self._failed(errand.held, _in_short(error))
+        return Found(errand.held, *known) if known else None
 
     async def conclude(self, batch: Sequence[Found], *, actor: str = HEARTBEAT) -> list[Settlement]:
         """What the law makes of what was found, ready to be written."""
@@ -111,42 +133,46 @@ class Attendant:
         event = failed_attention(held, reason, self.timing)
         return self.decide(held, event, actor=HEARTBEAT, evidence={"reason": reason})
 
-    def _failed(self, held: Connection, reason: str) -> tuple[happened.Event, Evidence]:
+    def _failed(self, held: Connection, reason: str) -> Known:
         log.error("attention.failed", connection_id=held.id, reason=reason)
         return failed_attention(held, reason, self.timing), {"reason": reason}
 
-    async def _fulfil(self, held: Connection, actor: str) -> tuple[happened.Event, Evidence] | None:
+    def _owed(self, held: Connection, actor: str) -> Call | None:
         match owed(held):
             case Duty.VERIFY_TOKEN:
-                return await self._verify(held)
+                return partial(self._verify, held, *self._opened(held.candidate, held))
             case Duty.PREPARE_RECRUITER if held.recruiter is None:
-                return happened.RecruiterPrepared(self._new_recruiter()), {}
+                return _known(happened.RecruiterPrepared(self._new_recruiter()))
             case Duty.FIND_RECRUITER | Duty.CHECK_HEALTH if owes_notice(held, self.clock.now(), self.timing):
-                return happened.TokenExpiring(), {}
+                return _known(happened.TokenExpiring())
             case Duty.PREPARE_RECRUITER | Duty.FIND_RECRUITER | Duty.CHECK_HEALTH:
-                return await self._look(held, actor)
+                look = self._look if actor == HEARTBEAT else self._look_for_a_person
+                return partial(look, held, *self._opened(held.token, held), _present(held.recruiter))
             case Duty.PUT_ASIDE if held.deadline is not None and held.deadline <= self.clock.now():
-                return happened.Abandoned(), {}
+                return _known(happened.Abandoned())
         return None
 
-    async def _verify(self, held: Connection) -> tuple[happened.Event, Evidence]:
-        credential = _present(held.candidate)
-        answer = await self.workable.verify(credential.subdomain, self._open(held, credential))
+    async def _verify(self, held: Connection, subdomain: str, token: SecretStr) -> Known:
+        answer = await self.workable.verify(subdomain, token)
         return self._judge(held, answer), answer.evidence
 
-    async def _look(self, held: Connection, actor: str) -> tuple[happened.Event, Evidence] | None:
-        pressed = actor != HEARTBEAT
-        credential = _present(held.token)
-        token = self._open(held, credential)
-        recruiter = _present(held.recruiter)
-        extra_calls = HINT_CALLS if pressed else extra_calls_for(held, self.clock.now())
-        answer = await self.workable.look(credential.subdomain, token, recruiter, extra_calls=extra_calls)
-        if pressed and isinstance(answer.verdict, OverLimit) and answer.verdict.unasked:
-            return None  # whoever presses again and again is told what the last look found
+    async def _look(self, held: Connection, subdomain: str, token: SecretStr, recruiter: Recruiter) -> Known:
+        extra_calls = extra_calls_for(held, self.clock.now())
+        answer = await self.workable.look(subdomain, token, recruiter, extra_calls=extra_calls)
         return self._judge(held, answer), answer.evidence
 
-    def _open(self, held: Connection, credential: Credential) -> SecretStr:
-        return self.sealer.open(credential.sealed, bound_to=held.id)
+    async def _look_for_a_person(
+        self, held: Connection, subdomain: str, token: SecretStr, recruiter: Recruiter
+    ) -> Known | None:
+        """Whoever presses again and again is told what the last look found."""
+        answer = await self.workable.look(subdomain, token, recruiter, extra_calls=HINT_CALLS)
+        too_often = isinstance(answer.verdict, OverLimit) and answer.verdict.unasked
+        return None if too_often else (self._judge(held, answer), answer.evidence)
+
+    def _opened(self, credential: Credential | None, held: Connection) -> tuple[str, SecretStr]:
+        """The subdomain that a token is for, and the token."""
+        credential = _present(credential)
+        return credential.subdomain, self.sealer.open(credential.sealed, bound_to=held.id)
 
     def _judge(self, held: Connection, answer: Answer) -> happened.Event:
         return judge(held, answer.verdict, now=self.clock.now(), timing=self.timing)
@@ -180,6 +206,15 @@ class Attendant:
             evidence=dict(evidence or {}),
         )
         return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
+
+
+def _known(event: happened.Event, evidence: Evidence | None = None) -> Call:
+    """The call that need not be made."""
+
+    async def call() -> Known:
+        return event, evidence or {}
+
+    return call
 
 
 def _unless_taken(found: Found, taken: Mapping[tuple[str, str], str]) -> Found:

@@ -8,20 +8,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from linker.attending import Errand
 from linker.holding import Holding
 from linker.leasing import Leasing
 from linker.turns import Turns
 from states.connection import Connection
 
-#: The next batch is claimed when so few are left, as a share of those that are attended at a time: as many as that are
-#: begun while the last one is written and the next one read.
-AHEAD = 2.0
+#: The next batch is claimed when fewer are left, as a share of those that are attended at a time: so many are begun
+#: while the last one is written and the next one read.
+AHEAD = 4
 #: How long a connection may be held and not begun, in seconds: a person may want it.
 SOON = 1.0
-#: After which share of that time is watched again for what is held for longer.
+#: How many are claimed at once, and of how many fewer must be left when that is done early: of those that are begun
+#: within these shares of that time.
+AT_ONCE = 0.5
+EARLY = 0.25
+#: After which share of it is watched again for what is held for longer.
 WATCH = 0.25
+#: No answer is quicker, in seconds.
+QUICKEST = 0.0001
 #: How much of what is known of Workable's pace comes from the last answer.
 NEWS = 0.1
 
@@ -29,8 +37,6 @@ NEWS = 0.1
 @dataclass
 class Pace:
     """How many are claimed, and how early: those that are surely begun soon. What a pass learnt holds for the next one.
-
-    While answers come quickly that is a whole batch; else as many as are begun at once.
 
     `concurrency`: how many are attended at a time. `batch_size`: how many are claimed in one transaction at most.
     """
@@ -41,12 +47,13 @@ class Pace:
     latency: float | None = None
 
     def next_batch(self, free: int) -> int:
-        """How many to claim now, while so many wait for one."""
-        return self.batch_size if self._is_quick else max(1, min(self.batch_size, free))
+        """How many to claim now, while so many wait for one: few while all wait, or while answers are slow."""
+        most = self.concurrency * AHEAD if free >= self.concurrency else self.batch_size
+        return max(1, min(self.batch_size, max(free, min(self._begun_within(AT_ONCE), most))))
 
     def is_early_enough(self, left: int) -> bool:
         """True if so few are left that the next batch is claimed ahead."""
-        return left <= self.concurrency * AHEAD and self._is_quick
+        return left < min(self.concurrency * AHEAD, self._begun_within(EARLY))
 
     def took(self, seconds: float) -> None:
         """Learn that an answer took so long."""
@@ -54,16 +61,13 @@ class Pace:
 
     def slowed_down(self) -> None:
         """Learn that what was to be begun soon was not. The next quick answers may tell otherwise."""
-        self.latency = max(self.latency or 0.0, 2 * self._quick)
+        self.latency = max(self.latency or 0.0, 2 * SOON * AT_ONCE)
 
-    @property
-    def _is_quick(self) -> bool:
-        return self.latency is not None and self.latency <= self._quick
-
-    @property
-    def _quick(self) -> float:
-        """How long an answer takes at most, in seconds, where a whole batch is begun soon."""
-        return SOON * self.concurrency / self.batch_size
+    def _begun_within(self, share: float) -> int:
+        """How many are begun within a share of `SOON`; none where answers are slow, or nobody knows."""
+        if self.latency is None or self.latency > SOON * AT_ONCE:
+            return 0
+        return int(self.concurrency * SOON * share / max(self.latency, QUICKEST))
 
 
 class Prefetch:
@@ -75,6 +79,7 @@ class Prefetch:
         leasing: Leasing,
         holding: Holding,
         *,
+        prepare: Callable[[Connection], Errand | None],
         pace: Pace,
         stopping: asyncio.Event,
     ) -> None:
@@ -84,16 +89,18 @@ class Prefetch:
             turns: whose turn it is.
             leasing: makes the leases.
             holding: holds them.
+            prepare: says what is to be done for a connection; a batch is prepared in one go.
             pace: how many are claimed, and how early.
             stopping: once set, nothing more is claimed or given.
         """
         self._turns = turns
         self._leasing = leasing
         self._holding = holding
+        self._prepare = prepare
         self._pace = pace
         self._stopping = stopping
         #: Claimed at these times, and not begun yet.
-        self._waiting: deque[tuple[float, Connection]] = deque()
+        self._waiting: deque[tuple[float, Errand]] = deque()
         self._claim_under_way: asyncio.Task[None] | None = None
         #: How many wait for something to begin.
         self._free = 0
@@ -101,8 +108,8 @@ class Prefetch:
         #: How many were claimed.
         self.claimed = 0
 
-    async def next(self) -> Connection | None:
-        """The next one to attend; None once nothing more is to be done. Raises what claiming raised."""
+    async def next(self) -> Errand | None:
+        """What to do next; None once nothing more is to be done. Raises what claiming raised."""
         self._free += 1
         try:
             while not self._waiting and self._claims():
@@ -111,10 +118,10 @@ class Prefetch:
             self._free -= 1
         if not self._waiting or self._stopping.is_set():
             return None
-        _, connection = self._waiting.popleft()
+        _, errand = self._waiting.popleft()
         if self._pace.is_early_enough(len(self._waiting)) and self._claims():
             self._under_way()
-        return connection
+        return errand
 
     def stop(self) -> list[Connection]:
         """Claim no more, and begin nothing of what is held; gives what is not begun any more."""
@@ -136,7 +143,7 @@ class Prefetch:
             await asyncio.gather(self._claim_under_way, return_exceptions=True)
 
     def _put_back(self, count: int) -> list[Connection]:
-        return [self._waiting.popleft()[1] for _ in range(count)]
+        return [self._waiting.popleft()[1].held for _ in range(count)]
 
     def _claims(self) -> bool:
         """True if there may be more to claim. Raises what claiming raised."""
@@ -155,5 +162,9 @@ class Prefetch:
         batch = await self._turns.claim(lease, self._pace.next_batch(self._free))
         self.claimed += len(batch)
         self._holding.took(batch, lease)
+        errands = [errand for held in batch if (errand := self._prepare(held))]
         now = time.monotonic()
-        self._waiting += [(now, connection) for connection in batch]
+        self._waiting += [(now, errand) for errand in errands]
+        if len(errands) < len(batch):
+            owed = {errand.held.id for errand in errands}
+            await self._holding.give_back(held for held in batch if held.id not in owed)

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     #: How many connections are attended at the same time.
     concurrency: int = Field(default=50, ge=1, le=1000)
     #: How many due connections are claimed in one transaction.
-    batch_size: int = Field(default=200, ge=1, le=5000)
+    batch_size: int = Field(default=500, ge=1, le=5000)
     #: The least serious log event that is shown.
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"
     #: Where the connection dialog is reached from outside; for a later version, not used yet.

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from linker.attending import Attendant, Found, log_written
+from linker.attending import Attendant, Errand, Found, log_written
 from linker.errors import LinkerError, OurFault
 from linker.holding import Holding
 from linker.leasing import Leasing
@@ -30,6 +30,9 @@ from states.connection import Connection, ConnectionState
 from states.problems import TRANSIENT
 
 log = structlog.get_logger("linker")
+
+#: How many answers are decided and written together, as a share of those that are attended at a time.
+TOGETHER = 4
 
 
 @dataclass(kw_only=True)
@@ -109,11 +112,12 @@ class _Pass:
             Turns(by.store, by.clock, scarce=by.scarce),
             by.leasing,
             self._holding,
+            prepare=by.attendant.prepare,
             pace=by.pace,
             stopping=by.stopping,
         )
         #: Asked, and not decided yet; decided, and not written yet.
-        self._found = Tray[Found](gathering=by.pace.concurrency)
+        self._found = Tray[Found](gathering=TOGETHER * by.pace.concurrency)
         self._decided = Tray[Settlement]()
         self._sweep = Sweep()
         #: True once something was given back because it was not begun for too long.
@@ -159,16 +163,16 @@ class _Pass:
         self._found.end()
 
     async def _attend_one_after_another(self) -> None:
-        while (held := await self._prefetch.next()) is not None:
-            found = await self._ask(held) if self._holding.allows_a_call(held) else None
+        while (errand := await self._prefetch.next()) is not None:
+            found = await self._run(errand) if self._holding.allows_a_call(errand.held) else None
             if found is not None:
                 self._found.put([found])
             else:
-                await self._holding.give_back([held])
+                await self._holding.give_back([errand.held])
 
-    async def _ask(self, held: Connection) -> Found | None:
+    async def _run(self, errand: Errand) -> Found | None:
         began = time.monotonic()
-        found = await self._by.attendant.ask(held)
+        found = await self._by.attendant.run(errand)
         self._by.pace.took(time.monotonic() - began)
         return found
 

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -59,7 +59,7 @@ class GoingOn(SystemClock):
 
     def now(self) -> datetime:
         """The time now: aware, in UTC."""
-        return super().now() + self._ahead
+        return datetime.now(UTC) + self._ahead
 
     def go_on(self) -> None:
         """Let Workable's window pass."""

@@ -1,21 +1,23 @@
 """How many are claimed ahead, at each pace of Workable's, and what becomes of those that are not begun soon."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
 from itertools import count
 
 import pytest
 
 from linker import prefetch
+from linker.attending import Errand
 from linker.holding import Holding
 from linker.leasing import Leasing
 from linker.ports import Lease, SystemClock
 from linker.prefetch import AHEAD, Pace, Prefetch
 from linker.turns import Turns
 from states.connection import Connection
-from tests.builders import a_connection
+from tests.builders import NOW, a_connection
 
-CONCURRENCY, BATCH = 5, 10
+CONCURRENCY, BATCH = 5, 40
 
 
 class EndlessTurns(Turns):
@@ -24,13 +26,19 @@ class EndlessTurns(Turns):
     def __init__(self) -> None:
         self.claims: list[int] = []
         self.over = False
+        #: The ids of those that nothing is owed to.
+        self.at_rest: set[str] = set()
         self._numbers = count()
 
     async def claim(self, lease: Lease, most: int) -> list[Connection]:
         """A whole batch."""
         self.claims.append(most)
         await asyncio.sleep(0)
-        return [a_connection(id=f"con_{next(self._numbers)}") for _ in range(most)]
+        return [self._another() for _ in range(most)]
+
+    def _another(self) -> Connection:
+        name = f"con_{next(self._numbers)}"
+        return a_connection(id=name, paused_at=NOW if name in self.at_rest else None)
 
 
 class Leases(Holding):
@@ -44,6 +52,20 @@ class Leases(Holding):
         assert isinstance(batch, list)
         self.held += [one.id for one in batch]
 
+    async def give_back(self, connections: Iterable[Connection]) -> None:
+        """Hold these no longer."""
+        for one in connections:
+            self.held.remove(one.id)
+
+
+async def nothing() -> None:
+    """Found out nothing."""
+
+
+def prepare(held: Connection) -> Errand | None:
+    """Something is owed to all but those that are at rest."""
+    return None if held.at_rest else Errand(held, nothing)
+
 
 class Scene:
     """A prefetch that takes from endless turns."""
@@ -52,7 +74,8 @@ class Scene:
         self.turns, self.leases = EndlessTurns(), Leases()
         self.pace = Pace(CONCURRENCY, BATCH, latency)
         leasing = Leasing(SystemClock(), timedelta(minutes=1))
-        self.prefetch = Prefetch(self.turns, leasing, self.leases, pace=self.pace, stopping=asyncio.Event())
+        stopping = asyncio.Event()
+        self.prefetch = Prefetch(self.turns, leasing, self.leases, prepare=prepare, pace=self.pace, stopping=stopping)
 
     async def begin(self, number: int) -> None:
         """Begin so many, one after another, while claims go on."""
@@ -63,19 +86,29 @@ class Scene:
 
 
 @pytest.mark.parametrize(
-    ("latency", "most"),
+    ("latency", "first", "then"),
     [
-        pytest.param(None, CONCURRENCY, id="not known yet"),
-        pytest.param(0.001, BATCH, id="quick"),
-        pytest.param(0.5, BATCH, id="quick enough for a whole batch within a second"),
-        pytest.param(0.6, CONCURRENCY, id="slow: as many as are free"),
+        pytest.param(None, CONCURRENCY, 1, id="not known yet"),
+        pytest.param(0.001, CONCURRENCY * AHEAD, BATCH, id="quick: a whole batch"),
+        pytest.param(0.1, CONCURRENCY * AHEAD, 25, id="those that are begun within half a second"),
+        pytest.param(0.25, 10, 10, id="less quick"),
+        pytest.param(0.6, CONCURRENCY, 1, id="slow: as many as are free"),
     ],
 )
-async def test_as_many_are_claimed_as_are_begun_soon(latency: float | None, most: int) -> None:
-    """At the start of a pass all are free."""
+async def test_as_many_are_claimed_as_are_begun_soon(latency: float | None, first: int, then: int) -> None:
+    """At the start of a pass all are free, and are not kept waiting for a whole batch."""
     scene = Scene(latency=latency)
     await asyncio.gather(*(scene.prefetch.next() for _ in range(CONCURRENCY)))
-    assert scene.turns.claims[0] == most
+    await scene.begin(first - CONCURRENCY + 1)
+    assert scene.turns.claims[:2] == [first, then]
+
+
+async def test_what_nothing_is_owed_to_is_given_back_at_once() -> None:
+    """It was due all the same, and nobody waits for it."""
+    scene = Scene(latency=None)
+    scene.turns.at_rest = {"con_0", "con_2"}
+    await scene.begin(2)
+    assert scene.leases.held == ["con_1", "con_3"]
 
 
 async def test_a_slow_workable_gets_one_after_another() -> None:
@@ -117,7 +150,7 @@ def test_a_few_slow_answers_do_not_make_a_slow_workable() -> None:
     for _ in range(50):
         pace.took(0.01)
     pace.took(1.0)
-    assert pace.next_batch(free=1) == BATCH
+    assert pace.next_batch(free=1) > CONCURRENCY
     for _ in range(50):
         pace.took(10.0)
     assert pace.next_batch(free=1) == 1

@@ -31,7 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "sweep_seconds": 5.0,
     "lease_seconds": 60.0,
     "concurrency": 50,
-    "batch_size": 200,
+    "batch_size": 500,
     "log_level": "info",
     "public_url": None,
     "webhook_url": None,
