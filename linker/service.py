@@ -338,6 +338,8 @@ def _refuse_same(subdomain: str, token: SecretStr) -> None:
         )
 
 
+#: What a text is for.
+SAYS = {"owner": "which of your customers it is", "actor": "who does this", "reason": "why"}
 #: What follows upon a person's deed without a pause.
 _AT_ONCE = {Duty.VERIFY_TOKEN, Duty.PREPARE_RECRUITER}
 _CONFIRMABLE = {Duty.VERIFY_TOKEN, Duty.PREPARE_RECRUITER, Duty.FIND_RECRUITER}
@@ -350,19 +352,25 @@ def _why_not_confirm(connection: Connection) -> str:
         return f"{connection.id} is paused by an operator. It has to be resumed first."
     if connection.state is ConnectionState.FAILED:
         return f"{connection.id} has failed. Restart it, or give it a new token."
-    return f"{connection.id} has no working token yet. Give the subdomain and a token first."
+    return (
+        f"{connection.id} has no working token yet. Give the subdomain and a token first: `linker submit` takes them."
+    )
 
 
 def _why_not(illegal: IllegalTransition) -> str:
     connection = illegal.connection
-    possible = ", ".join(illegal.allowed) or "nothing; open a new connection"
-    return f"{connection.id}: {illegal}. Possible now: {possible}."
+    if connection.closed_at is not None:
+        return f"{connection.id} is closed. Open a new connection."
+    if isinstance(illegal.event, happened.Restarted):
+        where = f"{connection.id} is in {connection.state}, and only a failed connection can be restarted."
+        return f"{where} `linker show` says what it waits for."
+    return f"{connection.id}: {illegal}. Possible now: {', '.join(illegal.allowed)}."
 
 
 def _text(field: str, given: str) -> str:
     text = given.strip()
     if not text:
-        raise BadInput(field, "it is empty.", "Give a text that says who or why.")
+        raise BadInput(field, "it is empty.", f"Give a text that says {SAYS.get(field, 'what it is')}.")
     if len(text) > LONGEST_TEXT or not text.isprintable():
         raise BadInput(
             field,

@@ -200,7 +200,13 @@ def _bad(where: Sequence[int | str], cause: str) -> BadSettings:
     if "Extra inputs" in cause:
         return BadSettings(name, "there is no such setting.", f"The settings are: {', '.join(Settings.model_fields)}.")
     variable = PREFIX + name.upper()
-    return BadSettings(variable, f"{cause.removeprefix('Value error, ')}.", "See config/linker.toml for what it takes.")
+    return BadSettings(variable, f"{_in_our_words(cause)}.", "See config/linker.toml for what it takes.")
+
+
+def _in_our_words(cause: str) -> str:
+    """What pydantic says of a value, without its words for its own parts."""
+    said = cause.removeprefix("Value error, ").partition(", unable to parse")[0]
+    return re.sub(r"^(Input|String) should", "it must", said)
 
 
 def _from_environment() -> dict[str, str]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
+
+from sqlalchemy.engine import URL
 
 from linker.cli import logs
 from linker.clocks import shared_clock
-from linker.database import Database
+from linker.database import Database, parse_url, shown
+from linker.errors import NotFound
 from linker.letters import Letters
 from linker.reading import open_database
 from linker.settings import Settings, load_settings
@@ -25,12 +30,36 @@ def settings() -> Settings:
     return loaded
 
 
+@contextmanager
+def naming_the_database(used: Settings) -> Iterator[None]:
+    """Say in which database something was not found: it may be another one than people think."""
+    try:
+        yield
+    except NotFound as missing:
+        missing.add_note(f"The database is {place(used)}.")
+        raise
+
+
+def place(used: Settings) -> str:
+    """Where the database is, without its password; a file by its whole path."""
+    url = parse_url(used.database_url)
+    return str(file.absolute()) if (file := file_of(url)) else shown(url)
+
+
+def file_of(url: URL) -> Path | None:
+    """The file of an SQLite database; None on a server or in memory."""
+    name = url.database if url.get_backend_name() == "sqlite" else None
+    return Path(name) if name and name != ":memory:" else None
+
+
 def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """Do something with the open database, and close it. Raises BadSettings, StoreUnavailable, SchemaMismatch."""
 
     async def opened() -> T:
-        async with open_database(settings()) as database:
-            return await work(database)
+        used = settings()
+        with naming_the_database(used):
+            async with open_database(used) as database:
+                return await work(database)
 
     return asyncio.run(opened())
 

@@ -21,9 +21,10 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, or_, select, text
 
 from linker.announcements import SqlOutbox
+from linker.cli.archive import file_of
 from linker.cli.endings import OUR_FAULT, TRY_AGAIN
 from linker.cli.human import span
-from linker.cli.schemas import MEANINGS, compared, file_of
+from linker.cli.schemas import MEANINGS, compared
 from linker.cli.version import version
 from linker.database import Database
 from linker.errors import BadSettings, LinkerError
@@ -138,7 +139,7 @@ async def _stored(settings: Settings) -> AsyncIterator[Check]:
     try:
         for check in _file(database):
             yield check
-        if (file := file_of(database)) is None or file.exists():
+        if (file := file_of(database.url)) is None or file.exists():
             async for check in _contents(database, sealer, settings):
                 yield check
     except LinkerError as error:
@@ -149,7 +150,7 @@ async def _stored(settings: Settings) -> AsyncIterator[Check]:
 
 def _file(database: Database) -> Iterator[Check]:
     """The file of an SQLite database and the disk that it is on."""
-    file = file_of(database)
+    file = file_of(database.url)
     if file is None:
         return
     folder = file.absolute().parent

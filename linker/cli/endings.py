@@ -70,7 +70,7 @@ def with_error(error: Exception, *, as_json: bool) -> int:
 
 
 def _named(error: LinkerError) -> dict[str, Any]:
-    named: dict[str, Any] = {"code": error.code, "message": str(error)}
+    named: dict[str, Any] = {"code": error.code, "message": " ".join([str(error), *getattr(error, "__notes__", ())])}
     if isinstance(error, BadInput):
         named |= {"field": error.field, "cause": error.cause, "next_step": error.next_step}
     return named

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from linker.cli.archive import settings
+from linker.cli.archive import naming_the_database, settings
 from linker.cli.endings import Terminated
 from linker.host import Linker
 
@@ -21,7 +21,8 @@ def with_linker(work: Callable[[Linker], Awaitable[T]], linker: Linker | None = 
     async def opened() -> T:
         with _cancelled_by_sigterm():
             async with linker or Linker(settings()) as entered:
-                return await work(entered)
+                with naming_the_database(entered.settings):
+                    return await work(entered)
 
     return asyncio.run(opened())
 

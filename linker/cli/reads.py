@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from linker.cli.archive import with_store
+from linker.cli.archive import place, with_store
 from linker.cli.cards import connections_table, history_table, tell_connection
 from linker.cli.endings import DONE
 from linker.cli.options import Id, Json, text
 from linker.cli.screen import Screen
 from linker.errors import BadInput
 from linker.messages import connection_json, step_json
+from linker.settings import load_settings
 from states.connection import ConnectionState
 
 app = typer.Typer()
@@ -45,8 +46,15 @@ def list_(
         table = connections_table(found, datetime.now(UTC), screen.width)
         screen.tell([connection_json(each) for each in found], table)
     else:
-        screen.note(Text("There is no such connection. `linker open --owner …` creates one.", style="quiet"))
+        screen.note(Text(_nothing(chosen=bool(state or owner or stuck)), style="quiet"))
     return DONE
+
+
+def _nothing(*, chosen: bool) -> str:
+    """Why the list is empty. It may be another database than people think."""
+    if chosen:
+        return "No connection is like that. `linker list` shows all."
+    return f"There are no connections in {place(load_settings())} yet. `linker open --owner …` creates one."
 
 
 def _state(given: str | None) -> ConnectionState | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -10,7 +9,7 @@ from alembic.script import ScriptDirectory
 from rich.text import Text
 
 from linker import schema
-from linker.cli.archive import settings
+from linker.cli.archive import file_of, settings
 from linker.cli.endings import DONE
 from linker.cli.housekeeping import prune
 from linker.cli.options import Json
@@ -68,15 +67,9 @@ def _database() -> Database:
     return Database(settings().database_url)
 
 
-def file_of(database: Database) -> Path | None:
-    """The file of an SQLite database; None on a server or in memory."""
-    name = database.url.database if database.is_sqlite else None
-    return Path(name) if name and name != ":memory:" else None
-
-
 def revision(database: Database) -> str | None:
     """The revision; None if the database is empty. An SQLite file that does not exist is not made."""
-    file = file_of(database)
+    file = file_of(database.url)
     return None if file is not None and not file.exists() else database.read_here(schema.current)
 
 

@@ -161,3 +161,34 @@ def test_operators_verbs_are_written_down_with_who_and_why(linker: Terminal) -> 
     assert told[1] == ("paused", "jo", "call with customer")
     assert told[2][:2] == ("resumed", "nightly-script")
     assert told[3][2] == "contract ended"
+
+
+def test_what_cannot_be_done_says_why_and_what_to_do_instead(linker: Terminal) -> None:
+    """No names of events: the state, the rule, and the command that helps."""
+    connection_id = linker.opened()
+    restarted = linker("restart", connection_id)
+    assert (restarted.code, restarted.out) == (4, "")
+    assert "is in awaiting_token, and only a failed connection can be restarted" in restarted.err
+    assert "`linker show` says what it waits for" in restarted.err
+    confirmed = linker("confirm", connection_id)
+    assert confirmed.code == 4
+    assert "`linker submit` takes them" in confirmed.err
+    assert linker("unlink", connection_id).code == 0
+    for verb in ("restart", "pause", "unlink"):
+        refused = linker(verb, connection_id)
+        assert refused.code == 4
+        assert f"{connection_id} is closed. Open a new connection." in refused.err
+
+
+def test_what_is_not_found_says_in_which_database(linker: Terminal, tmp_path: Path) -> None:
+    """Most often it is another database than people think."""
+    empty = linker("list")
+    assert (empty.code, empty.out) == (0, "")
+    assert str(tmp_path) in empty.err
+    assert "`linker open --owner …` creates one" in empty.err
+    for verb in ("show", "history", "confirm", "pause"):
+        missing = linker(verb, "con_aaaaaaaaaaaaaaaaaaaa", "--json")
+        assert missing.code == 3
+        assert str(tmp_path) in missing.error["message"]
+    linker.opened()
+    assert "No connection is like that" in linker("list", "--state", "linked").err
