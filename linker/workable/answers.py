@@ -18,6 +18,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
+from pydantic_core import from_json
+
 from linker.inputs.subdomain import is_label
 from linker.workable import facts
 from linker.workable.budget import number
@@ -157,11 +159,19 @@ def unpacked(headers: Headers, raw: bytes) -> bytes | None:
 
 
 def _object(body: bytes) -> dict[str, Any] | None:
+    """The object, read in a tenth of the time that Python takes; Python reads what only it does (half a character)."""
     try:
-        found = json.loads(body)
+        found = from_json(body)
+    except ValueError:
+        found = _by_python(body)
+    return found if isinstance(found, dict) else None
+
+
+def _by_python(body: bytes) -> Any:
+    try:
+        return json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
 
 
 # ── what good answers hold ────────────────────────────────────────────────────────────────────────────────────────────

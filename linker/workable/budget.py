@@ -57,7 +57,7 @@ class _Account:
         return self._remaining if now < self._resets else None
 
     def forget_what_lies_ahead(self, now: float) -> None:
-        """Forget what is so far ahead that the clock must have been set back since."""
+        """The clock was set back: forget what is so far ahead that it would be waited for too long."""
         if self._blocked > now + facts.MAX_WAIT:
             self._blocked = 0.0
         if self._resets > now + LONGEST_WINDOW:
@@ -106,6 +106,8 @@ class Budget:
         self._limit = facts.PARTNER_LIMIT if partner else facts.ACCOUNT_LIMIT
         self._kept = kept
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        #: The latest time that was seen, in Unix seconds: an earlier one means that the clock was set back.
+        self._latest = 0.0
 
     def __len__(self) -> int:
         """How many accounts are remembered."""
@@ -115,7 +117,6 @@ class Budget:
         """Count one call; or, when none may be made, the time from which on one may."""
         now = self._clock.now().timestamp()
         account = self._account(subdomain, now)
-        account.forget_what_lies_ahead(now)
         most = allowance.own * self._limit // 10
         until = account.free_at(allowance, most, now)
         if until > now:
@@ -148,6 +149,10 @@ class Budget:
         return account is None or remaining is None or remaining * 2 >= account.limit
 
     def _account(self, subdomain: str, now: float) -> _Account:
+        if now < self._latest:
+            for known in self._accounts.values():
+                known.forget_what_lies_ahead(now)
+        self._latest = now
         account = self._accounts.get(subdomain)
         if account is None:
             self._make_room(now)
@@ -162,7 +167,6 @@ class Budget:
             oldest = next(iter(self._accounts), None)
             if oldest is None:
                 break
-            self._accounts[oldest].forget_what_lies_ahead(now)
             if self._accounts[oldest].at_rest(now):
                 del self._accounts[oldest]
         while len(self._accounts) >= self._kept:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from linker.attending import HINT_CALLS
 from linker.ports import Answer
-from linker.workable.answers import judge_body, judge_head
+from linker.workable.answers import Page, judge_body, judge_head
 from linker.workable.facts import MAX_ANSWER
 from states.connection import Account
 from states.verdicts import (
@@ -416,6 +416,23 @@ def test_a_packed_body_is_unpacked_within_the_limit(encoding: str, content: byte
     """We ask for no packing; gzip is unpacked all the same, never beyond 1 MiB, and nothing else is."""
     headers = {b"content-type": b"application/json", b"content-encoding": encoding.encode()}
     assert isinstance(judge_body(200, headers, content).outcome, NotUnderstood) is not understood
+
+
+@pytest.mark.parametrize(
+    ("content", "understood"),
+    [
+        pytest.param(b'{"recruiters": [{"name": "\\ud83d"}]}', True, id="half a character in a stranger's name"),
+        pytest.param('{"recruiters": [{"name": "Zoë"}]}'.encode("utf-16"), True, id="UTF-16"),
+        pytest.param(b'\xef\xbb\xbf{"recruiters": []}', True, id="a byte order mark"),
+        pytest.param(b'{"recruiters": [' + b"9" * 5_000 + b"]}", False, id="an endless number"),
+        pytest.param(b'{"recruiters": ' + b"[" * 100_000, False, id="endless brackets"),
+        pytest.param(b'{"recruiters": []} and more', False, id="more behind it"),
+    ],
+)
+def test_json_is_read_as_python_reads_it(content: bytes, understood: bool) -> None:
+    """The quick reader is stricter in some things; nobody waits because of a stranger's odd entry."""
+    headers = {b"content-type": b"application/json"}
+    assert isinstance(judge_body(200, headers, content).outcome, Page) is understood
 
 
 @given(
