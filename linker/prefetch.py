@@ -17,15 +17,14 @@ from linker.leasing import Leasing
 from linker.turns import Turns
 from states.connection import Connection
 
-#: The next batch is claimed when fewer are left, as a share of those that are attended at a time: so many are begun
-#: while the last one is written and the next one read.
-AHEAD = 4
 #: How long a connection may be held and not begun, in seconds: a person may want it.
 SOON = 1.0
-#: How many are claimed at once, and of how many fewer must be left when that is done early: of those that are begun
-#: within these shares of that time.
+#: How many are claimed at once: those that are begun within this share of that time.
 AT_ONCE = 0.5
-EARLY = 0.25
+#: The next batch is claimed when fewer are left than are begun within this share of that time; and never when more are
+#: left than this multiple of those that are attended at a time.
+EARLY = 0.1
+AHEAD = 4
 #: After which share of it is watched again for what is held for longer.
 WATCH = 0.25
 #: No answer is quicker, in seconds.
@@ -48,12 +47,12 @@ class Pace:
 
     def next_batch(self, free: int) -> int:
         """How many to claim now, while so many wait for one: few while all wait, or while answers are slow."""
-        most = self.concurrency * AHEAD if free >= self.concurrency else self.batch_size
-        return max(1, min(self.batch_size, max(free, min(self._begun_within(AT_ONCE), most))))
+        soon = self._few if free >= self.concurrency else self._begun_within(AT_ONCE)
+        return max(1, min(self.batch_size, max(free, soon)))
 
     def is_early_enough(self, left: int) -> bool:
         """True if so few are left that the next batch is claimed ahead."""
-        return left < min(self.concurrency * AHEAD, self._begun_within(EARLY))
+        return left < self._few
 
     def took(self, seconds: float) -> None:
         """Learn that an answer took so long."""
@@ -62,6 +61,11 @@ class Pace:
     def slowed_down(self) -> None:
         """Learn that what was to be begun soon was not. The next quick answers may tell otherwise."""
         self.latency = max(self.latency or 0.0, 2 * SOON * AT_ONCE)
+
+    @property
+    def _few(self) -> int:
+        """How many are begun while a batch is claimed."""
+        return min(self.concurrency * AHEAD, self._begun_within(EARLY))
 
     def _begun_within(self, share: float) -> int:
         """How many are begun within a share of `SOON`; none where answers are slow, or nobody knows."""

@@ -31,9 +31,6 @@ from states.problems import TRANSIENT
 
 log = structlog.get_logger("linker")
 
-#: How many answers are decided and written together, as a share of those that are attended at a time.
-TOGETHER = 4
-
 
 @dataclass(kw_only=True)
 class Sweep:
@@ -117,7 +114,7 @@ class _Pass:
             stopping=by.stopping,
         )
         #: Asked, and not decided yet; decided, and not written yet.
-        self._found = Tray[Found](gathering=TOGETHER * by.pace.concurrency)
+        self._found = Tray[Found](gathering=by.pace.concurrency)
         self._decided = Tray[Settlement]()
         self._sweep = Sweep()
         #: True once something was given back because it was not begun for too long.

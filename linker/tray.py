@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 #: How long things are gathered before they are taken, in seconds.
-GATHER = 0.1
+GATHER = 0.02
 
 
 class Tray(Generic[T]):

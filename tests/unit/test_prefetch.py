@@ -90,8 +90,8 @@ class Scene:
     [
         pytest.param(None, CONCURRENCY, 1, id="not known yet"),
         pytest.param(0.001, CONCURRENCY * AHEAD, BATCH, id="quick: a whole batch"),
-        pytest.param(0.1, CONCURRENCY * AHEAD, 25, id="those that are begun within half a second"),
-        pytest.param(0.25, 10, 10, id="less quick"),
+        pytest.param(0.1, CONCURRENCY, 25, id="those that are begun within half a second"),
+        pytest.param(0.25, CONCURRENCY, 10, id="less quick"),
         pytest.param(0.6, CONCURRENCY, 1, id="slow: as many as are free"),
     ],
 )
