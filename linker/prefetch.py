@@ -19,13 +19,13 @@ from states.connection import Connection
 
 #: How long a connection may be held and not begun, in seconds: a person may want it.
 SOON = 1.0
-#: How many are claimed at once: those that are begun within this share of that time.
+#: How many are claimed at once: those that are begun within this share of `SOON`.
 AT_ONCE = 0.5
-#: The next batch is claimed when fewer are left than are begun within this share of that time; and never when more are
+#: The next batch is claimed when fewer are left than are begun within this share of `SOON`, and never while more are
 #: left than this multiple of those that are attended at a time.
 EARLY = 0.1
 AHEAD = 4
-#: After which share of it is watched again for what is held for longer.
+#: After which share of `SOON` is watched again for what is held for longer.
 WATCH = 0.25
 #: No answer is quicker, in seconds.
 QUICKEST = 0.0001
