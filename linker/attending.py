@@ -60,10 +60,10 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What is to be done for a connection that is held; the call ends with what it found out, or None: nothing new."""
+    """What is to be done for a connection that is held. Without a call nothing is owed to it now."""
 
     held: Connection
-    call: Call
+    call: Call | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +90,22 @@ class Attendant:
 
     async def attend(self, held: Connection, *, actor: str = HEARTBEAT) -> Settlement | None:
         """Do what is owed to a connection that is held; None if nothing is owed to it now."""
-        errand = self.prepare(held, actor=actor)
-        found = await self.run(errand) if errand else None
+        found = await self.run(self.prepare(held, actor=actor))
         return (await self.conclude([found], actor=actor))[0] if found else None
 
-    def prepare(self, held: Connection, *, actor: str = HEARTBEAT) -> Errand | None:
-        """What is owed to a connection that is held, with its token opened; None if nothing is owed to it now."""
+    def prepare(self, held: Connection, *, actor: str = HEARTBEAT) -> Errand:
+        """What is owed to a connection that is held, with its token opened. Nothing is told before it is run."""
         try:
-            call = self._owed(held, actor)
+            return Errand(held, self._owed(held, actor))
         except KeyMissing as missing:  # while keys are rolled out other processes have it: nothing is given up for it
-            log.error("attention.failed", connection_id=held.id, reason=str(missing))
-            call = _known(happened.AttentionFailed(str(missing)), {"reason": str(missing)})
+            return Errand(held, partial(self._without_key, held, str(missing)))
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
-            call = _known(*self._failed(held, _in_short(error)))
-        return Errand(held, call) if call else None
+            return Errand(held, partial(self._broken, held, _in_short(error)))
 
     async def run(self, errand: Errand) -> Found | None:
-        """Ask Workable what is to be asked; None if nothing is to be written."""
+        """Find out what is to be found out; None if nothing is to be written."""
         try:
-            known = await errand.call()
+            known = await errand.call() if errand.call else None
         except Exception as error:  # noqa: BLE001 - as above
             known = self._failed(errand.held, _in_short(error))
         return Found(errand.held, *known) if known else None
@@ -132,6 +129,13 @@ class Attendant:
         reason = "The database did not take what was decided; the log says why."
         event = failed_attention(held, reason, self.timing)
         return self.decide(held, event, actor=HEARTBEAT, evidence={"reason": reason})
+
+    async def _without_key(self, held: Connection, reason: str) -> Known:
+        log.error("attention.failed", connection_id=held.id, reason=reason)
+        return happened.AttentionFailed(reason), {"reason": reason}
+
+    async def _broken(self, held: Connection, reason: str) -> Known:
+        return self._failed(held, reason)
 
     def _failed(self, held: Connection, reason: str) -> Known:
         log.error("attention.failed", connection_id=held.id, reason=reason)
@@ -208,11 +212,11 @@ class Attendant:
         return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
 
 
-def _known(event: happened.Event, evidence: Evidence | None = None) -> Call:
+def _known(event: happened.Event) -> Call:
     """The call that need not be made."""
 
     async def call() -> Known:
-        return event, evidence or {}
+        return event, {}
 
     return call
 

@@ -64,7 +64,7 @@ class Pace:
 
     @property
     def _few(self) -> int:
-        """How many are begun while a batch is claimed."""
+        """How many are begun within a moment: about as long as a claim takes."""
         return min(self.concurrency * AHEAD, self._begun_within(EARLY))
 
     def _begun_within(self, share: float) -> int:
@@ -83,7 +83,7 @@ class Prefetch:
         leasing: Leasing,
         holding: Holding,
         *,
-        prepare: Callable[[Connection], Errand | None],
+        prepare: Callable[[Connection], Errand],
         pace: Pace,
         stopping: asyncio.Event,
     ) -> None:
@@ -166,9 +166,5 @@ class Prefetch:
         batch = await self._turns.claim(lease, self._pace.next_batch(self._free))
         self.claimed += len(batch)
         self._holding.took(batch, lease)
-        errands = [errand for held in batch if (errand := self._prepare(held))]
         now = time.monotonic()
-        self._waiting += [(now, errand) for errand in errands]
-        if len(errands) < len(batch):
-            owed = {errand.held.id for errand in errands}
-            await self._holding.give_back(held for held in batch if held.id not in owed)
+        self._waiting += [(now, self._prepare(held)) for held in batch]

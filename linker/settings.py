@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=60.0, ge=2, le=3600)
     #: How many connections are attended at the same time.
     concurrency: int = Field(default=50, ge=1, le=1000)
-    #: How many due connections are claimed in one transaction.
+    #: How many due connections are claimed in one transaction at most.
     batch_size: int = Field(default=500, ge=1, le=5000)
     #: The least serious log event that is shown.
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"

@@ -1,7 +1,6 @@
 """How many are claimed ahead, at each pace of Workable's, and what becomes of those that are not begun soon."""
 
 import asyncio
-from collections.abc import Iterable
 from datetime import timedelta
 from itertools import count
 
@@ -15,7 +14,7 @@ from linker.ports import Lease, SystemClock
 from linker.prefetch import AHEAD, Pace, Prefetch
 from linker.turns import Turns
 from states.connection import Connection
-from tests.builders import NOW, a_connection
+from tests.builders import a_connection
 
 CONCURRENCY, BATCH = 5, 40
 
@@ -26,19 +25,13 @@ class EndlessTurns(Turns):
     def __init__(self) -> None:
         self.claims: list[int] = []
         self.over = False
-        #: The ids of those that nothing is owed to.
-        self.at_rest: set[str] = set()
         self._numbers = count()
 
     async def claim(self, lease: Lease, most: int) -> list[Connection]:
         """A whole batch."""
         self.claims.append(most)
         await asyncio.sleep(0)
-        return [self._another() for _ in range(most)]
-
-    def _another(self) -> Connection:
-        name = f"con_{next(self._numbers)}"
-        return a_connection(id=name, paused_at=NOW if name in self.at_rest else None)
+        return [a_connection(id=f"con_{next(self._numbers)}") for _ in range(most)]
 
 
 class Leases(Holding):
@@ -52,19 +45,10 @@ class Leases(Holding):
         assert isinstance(batch, list)
         self.held += [one.id for one in batch]
 
-    async def give_back(self, connections: Iterable[Connection]) -> None:
-        """Hold these no longer."""
-        for one in connections:
-            self.held.remove(one.id)
 
-
-async def nothing() -> None:
-    """Found out nothing."""
-
-
-def prepare(held: Connection) -> Errand | None:
-    """Something is owed to all but those that are at rest."""
-    return None if held.at_rest else Errand(held, nothing)
+def prepare(held: Connection) -> Errand:
+    """Nothing is done."""
+    return Errand(held, None)
 
 
 class Scene:
@@ -101,14 +85,6 @@ async def test_as_many_are_claimed_as_are_begun_soon(latency: float | None, firs
     await asyncio.gather(*(scene.prefetch.next() for _ in range(CONCURRENCY)))
     await scene.begin(first - CONCURRENCY + 1)
     assert scene.turns.claims[:2] == [first, then]
-
-
-async def test_what_nothing_is_owed_to_is_given_back_at_once() -> None:
-    """It was due all the same, and nobody waits for it."""
-    scene = Scene(latency=None)
-    scene.turns.at_rest = {"con_0", "con_2"}
-    await scene.begin(2)
-    assert scene.leases.held == ["con_1", "con_3"]
 
 
 async def test_a_slow_workable_gets_one_after_another() -> None:
