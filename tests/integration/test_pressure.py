@@ -13,12 +13,14 @@ import pytest
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from pydantic import SecretStr
 from sqlalchemy import Connection as Transaction
+from sqlalchemy import update
 
 from linker import Announcement, Connection, ConnectionState, Linker, Settings, new_key
 from linker.database import Database
 from linker.errors import StoreUnavailable
 from linker.ports import Answer, Lease
 from linker.prefetch import AHEAD
+from linker.rows import CONNECTION
 from linker.sweep import Sweep
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Recruiter
@@ -261,6 +263,27 @@ async def test_what_was_given_back_is_attended_in_the_next_pass(monkeypatch: pyt
     assert done.waiting == 30
     assert done.claimed == 30 + done.lost
     assert 0 < done.lost < 2 * AHEAD + 10, "only what was claimed before it was known"
+
+
+async def test_one_that_nothing_is_owed_to_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made due by hand, and the database is slow to take it back: the others are attended meanwhile."""
+    monkeypatch.setattr("linker.prefetch.SOON", 0.2)
+    workable, clock = ScriptedWorkable(), SettableClock()
+    async with linker_in_memory(clock=clock, workable=workable, concurrency=5) as linker:
+        await thirty_due(linker, clock)
+        idle = await linker.create(owner="idle")
+        due = update(CONNECTION).where(CONNECTION.c.id == idle.id).values(due_at=clock.now())
+        await linker._database.write(lambda transaction: transaction.execute(due))
+        release = linker._store.release
+
+        async def slow(ids: list[str], lease: Lease) -> None:
+            await asyncio.sleep(0.5)
+            await release(ids, lease)
+
+        monkeypatch.setattr(linker._store, "release", slow)
+        async with asyncio.timeout(20):
+            done = await linker.attend_due()
+    assert (done.waiting, done.lost) == (30, 1)
 
 
 async def test_what_could_not_be_given_back_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
