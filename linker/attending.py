@@ -28,11 +28,6 @@ from states.verdicts import OverLimit, failed_attention, judge
 
 T = TypeVar("T")
 Evidence = Mapping[str, Any]
-#: An event, and the evidence for it.
-Known = tuple[happened.Event, Evidence]
-#: Finds out what happened; None: nothing new.
-Call = Callable[[], Awaitable[Known | None]]
-
 log = structlog.get_logger("linker")
 
 #: Who acts when nobody asked.
@@ -59,20 +54,26 @@ class Chance:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What is to be done for a connection that is held. Without a call nothing is owed to it now."""
-
-    held: Connection
-    call: Call | None
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """What was found out about a connection that is held: the event, and the evidence for the history."""
 
     held: Connection
     event: happened.Event
-    evidence: Evidence
+    evidence: Evidence = field(default_factory=dict)
+    #: True if Workable was asked for it.
+    asked: bool = False
+
+
+#: Finds out what happened; None: nothing new.
+Call = Callable[[], Awaitable[Found | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What is to be done for a connection that is held. Without a call nothing is owed to it now."""
+
+    held: Connection
+    call: Call | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,18 +98,18 @@ class Attendant:
         """What is owed to a connection that is held, with its token opened. Nothing is told before it is run."""
         try:
             return Errand(held, self._owed(held, actor))
-        except KeyMissing as missing:  # while keys are rolled out other processes have it: nothing is given up for it
-            return Errand(held, partial(self._without_key, held, str(missing)))
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
-            return Errand(held, partial(self._broken, held, _in_short(error)))
+            return Errand(held, partial(_raise, error))
 
     async def run(self, errand: Errand) -> Found | None:
         """Find out what is to be found out; None if nothing is to be written."""
         try:
-            known = await errand.call() if errand.call else None
+            return await errand.call() if errand.call else None
+        except KeyMissing as missing:  # while keys are rolled out other processes have it: nothing is given up for it
+            log.error("attention.failed", connection_id=errand.held.id, reason=str(missing))
+            return Found(errand.held, happened.AttentionFailed(str(missing)), {"reason": str(missing)})
         except Exception as error:  # noqa: BLE001 - as above
-            known = self._failed(errand.held, _in_short(error))
-        return Found(errand.held, *known) if known else None
+            return self._failed(errand.held, _in_short(error))
 
     async def conclude(self, batch: Sequence[Found], *, actor: str = HEARTBEAT) -> list[Settlement]:
         """What the law makes of what was found, ready to be written."""
@@ -121,8 +122,8 @@ class Attendant:
         try:
             return self.decide(found.held, found.event, actor=actor, evidence=found.evidence)
         except Exception as error:  # noqa: BLE001 - as above
-            event, evidence = self._failed(found.held, _in_short(error))
-        return self.decide(found.held, event, actor=actor, evidence=evidence)
+            failed = self._failed(found.held, _in_short(error))
+        return self.decide(found.held, failed.event, actor=actor, evidence=failed.evidence)
 
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""
@@ -130,56 +131,47 @@ class Attendant:
         event = failed_attention(held, reason, self.timing)
         return self.decide(held, event, actor=HEARTBEAT, evidence={"reason": reason})
 
-    async def _without_key(self, held: Connection, reason: str) -> Known:
+    def _failed(self, held: Connection, reason: str) -> Found:
         log.error("attention.failed", connection_id=held.id, reason=reason)
-        return happened.AttentionFailed(reason), {"reason": reason}
-
-    async def _broken(self, held: Connection, reason: str) -> Known:
-        return self._failed(held, reason)
-
-    def _failed(self, held: Connection, reason: str) -> Known:
-        log.error("attention.failed", connection_id=held.id, reason=reason)
-        return failed_attention(held, reason, self.timing), {"reason": reason}
+        return Found(held, failed_attention(held, reason, self.timing), {"reason": reason})
 
     def _owed(self, held: Connection, actor: str) -> Call | None:
         match owed(held):
             case Duty.VERIFY_TOKEN:
                 return partial(self._verify, held, *self._opened(held.candidate, held))
             case Duty.PREPARE_RECRUITER if held.recruiter is None:
-                return _known(happened.RecruiterPrepared(self._new_recruiter()))
+                return partial(_certain, held, happened.RecruiterPrepared(self._new_recruiter()))
             case Duty.FIND_RECRUITER | Duty.CHECK_HEALTH if owes_notice(held, self.clock.now(), self.timing):
-                return _known(happened.TokenExpiring())
+                return partial(_certain, held, happened.TokenExpiring())
             case Duty.PREPARE_RECRUITER | Duty.FIND_RECRUITER | Duty.CHECK_HEALTH:
                 look = self._look if actor == HEARTBEAT else self._look_for_a_person
                 return partial(look, held, *self._opened(held.token, held), _present(held.recruiter))
             case Duty.PUT_ASIDE if held.deadline is not None and held.deadline <= self.clock.now():
-                return _known(happened.Abandoned())
+                return partial(_certain, held, happened.Abandoned())
         return None
 
-    async def _verify(self, held: Connection, subdomain: str, token: SecretStr) -> Known:
-        answer = await self.workable.verify(subdomain, token)
-        return self._judge(held, answer), answer.evidence
+    async def _verify(self, held: Connection, subdomain: str, token: SecretStr) -> Found:
+        return self._judged(held, await self.workable.verify(subdomain, token))
 
-    async def _look(self, held: Connection, subdomain: str, token: SecretStr, recruiter: Recruiter) -> Known:
+    async def _look(self, held: Connection, subdomain: str, token: SecretStr, recruiter: Recruiter) -> Found:
         extra_calls = extra_calls_for(held, self.clock.now())
-        answer = await self.workable.look(subdomain, token, recruiter, extra_calls=extra_calls)
-        return self._judge(held, answer), answer.evidence
+        return self._judged(held, await self.workable.look(subdomain, token, recruiter, extra_calls=extra_calls))
 
     async def _look_for_a_person(
         self, held: Connection, subdomain: str, token: SecretStr, recruiter: Recruiter
-    ) -> Known | None:
+    ) -> Found | None:
         """Whoever presses again and again is told what the last look found."""
         answer = await self.workable.look(subdomain, token, recruiter, extra_calls=HINT_CALLS)
-        too_often = isinstance(answer.verdict, OverLimit) and answer.verdict.unasked
-        return None if too_often else (self._judge(held, answer), answer.evidence)
+        return self._judged(held, answer) if _was_asked(answer) else None
 
     def _opened(self, credential: Credential | None, held: Connection) -> tuple[str, SecretStr]:
         """The subdomain that a token is for, and the token."""
         credential = _present(credential)
         return credential.subdomain, self.sealer.open(credential.sealed, bound_to=held.id)
 
-    def _judge(self, held: Connection, answer: Answer) -> happened.Event:
-        return judge(held, answer.verdict, now=self.clock.now(), timing=self.timing)
+    def _judged(self, held: Connection, answer: Answer) -> Found:
+        event = judge(held, answer.verdict, now=self.clock.now(), timing=self.timing)
+        return Found(held, event, answer.evidence, asked=_was_asked(answer))
 
     def _new_recruiter(self) -> Recruiter:
         return Recruiter(name=self.recruiter_name, email=self.recruiter_email.replace("{key}", self.chance.key()))
@@ -212,13 +204,19 @@ class Attendant:
         return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
 
 
-def _known(event: happened.Event) -> Call:
-    """The call that need not be made."""
+async def _certain(held: Connection, event: happened.Event) -> Found:
+    """What is certain without asking."""
+    return Found(held, event)
 
-    async def call() -> Known:
-        return event, {}
 
-    return call
+async def _raise(error: Exception) -> Found:
+    """Let what went wrong while it was prepared be told when its turn comes."""
+    raise error
+
+
+def _was_asked(answer: Answer) -> bool:
+    """False if the budget allowed no call."""
+    return not (isinstance(answer.verdict, OverLimit) and answer.verdict.unasked)
 
 
 def _unless_taken(found: Found, taken: Mapping[tuple[str, str], str]) -> Found:

@@ -64,7 +64,7 @@ class Pace:
 
     @property
     def _few(self) -> int:
-        """How many are begun within a moment: about as long as a claim takes."""
+        """Those that are begun within a moment, in which the next batch can be claimed."""
         return min(self.concurrency * AHEAD, self._begun_within(EARLY))
 
     def _begun_within(self, share: float) -> int:
@@ -120,7 +120,7 @@ class Prefetch:
                 await asyncio.shield(self._under_way())  # to its end: leases that it takes after us would be nobody's
         finally:
             self._free -= 1
-        if not self._waiting or self._stopping.is_set():
+        if not self._waiting or self._ended or self._stopping.is_set():
             return None
         _, errand = self._waiting.popleft()
         if self._pace.is_early_enough(len(self._waiting)) and self._claims():

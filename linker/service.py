@@ -370,7 +370,7 @@ def _why_not(illegal: IllegalTransition) -> str:
 def _text(field: str, given: str) -> str:
     text = given.strip()
     if not text:
-        raise BadInput(field, "it is empty.", f"Give a text that says {SAYS.get(field, 'what it is')}.")
+        raise BadInput(field, "it is empty.", f"Give a text that says {SAYS[field]}.")
     if len(text) > LONGEST_TEXT or not text.isprintable():
         raise BadInput(
             field,

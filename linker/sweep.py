@@ -170,7 +170,8 @@ class _Pass:
     async def _run(self, errand: Errand) -> Found | None:
         began = time.monotonic()
         found = await self._by.attendant.run(errand)
-        self._by.pace.took(time.monotonic() - began)
+        if found is not None and found.asked:
+            self._by.pace.took(time.monotonic() - began)
         return found
 
     async def _decide(self) -> None:

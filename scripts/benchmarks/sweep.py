@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import harmonic_mean
 
@@ -63,7 +63,7 @@ class GoingOn(SystemClock):
 
     def now(self) -> datetime:
         """The time now: aware, in UTC."""
-        return datetime.now(UTC) + self._ahead
+        return super().now() + self._ahead
 
     def go_on(self) -> None:
         """Let Workable's window pass."""
@@ -147,9 +147,9 @@ async def measure_sweep(figures: Figures, url: str, databases: Mapping[str, str]
             worker = Worker(http, url, database_url)
             await open_linkers.enter_async_context(worker.linker)
             await worker.rate()
-            after = await bare(http, url, DUE)
+            await looks.rate()
             for _ in range(turns):
-                before = after
+                before = await bare(http, url, DUE)
                 figures.add(f"sweep on {engine}{label}, connections/s", await worker.rate())
                 after = await bare(http, url, DUE)
                 figures.add(f"bare loop beside {engine}{label}, calls/s", harmonic_mean((before, after)))

@@ -178,6 +178,38 @@ async def test_how_quickly_answers_come_is_remembered(monkeypatch: pytest.Monkey
     assert claimed == [5, 20, 20]
 
 
+async def test_what_asks_nothing_says_nothing_of_the_pace() -> None:
+    """Refusals of the budget are quick, and Workable is slow all the same: what is claimed is begun at once."""
+    workable, clock = SlowWorkable(), SettableClock()
+    async with linker_in_memory(clock=clock, workable=workable, concurrency=5) as linker:
+        await thirty_due(linker, clock)
+        pace = linker._sweeper.pace
+        pace.latency = 2.0
+        workable.hold_from = 1_000
+        workable.will_say(*[OverLimit(clock.now() + timedelta(minutes=1), unasked=True)] * 30)
+        assert (await linker.attend_due()).unavailable == 30
+        assert pace.latency == 2.0
+        clock.advance(hours=1)
+        await linker.attend_due()
+        assert pace.latency < 2.0, "but answers do"
+
+
+async def test_a_quick_answer_is_written_while_a_slow_one_is_waited_for() -> None:
+    """Answers are gathered for a moment only."""
+    workable, clock = SlowWorkable(), SettableClock()
+    workable.hold_from = 1
+    async with linker_in_memory(clock=clock, workable=workable, concurrency=2) as linker:
+        await waiting(linker, "customer-1")
+        await waiting(linker, "customer-2")
+        clock.advance(minutes=1)
+        sweep = asyncio.create_task(linker.attend_due())
+        async with asyncio.timeout(2):
+            while not workable.waiting or await linker._database.read(_held) != 1:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+        workable.go.set()
+        assert (await sweep).waiting == 2
+
+
 async def test_a_drain_begins_nothing_of_what_is_held_ahead() -> None:
     """Who is asked to stop finishes what is under way, and gives the rest back."""
     workable = SlowWorkable()

@@ -104,6 +104,25 @@ async def test_little_more_is_held_than_is_begun_while_a_claim_takes() -> None:
     assert most > CONCURRENCY * AHEAD, "but nobody waits for a claim either"
 
 
+async def test_what_is_claimed_while_it_is_stopped_is_not_begun() -> None:
+    """A pass that cannot renew its leases begins nothing more, whatever is still on its way."""
+    scene = Scene(latency=None)
+    waiting = asyncio.create_task(scene.prefetch.next())
+    await asyncio.sleep(0)
+    assert scene.prefetch.stop() == []
+    assert await waiting is None
+    assert scene.leases.held, "it was claimed all the same, and goes back at the end of the pass"
+
+
+@pytest.mark.parametrize(("latency", "few"), [(0.0, 200), (0.025, 200), (0.05, 100), (0.5, 10), (0.6, 0), (None, 0)])
+def test_the_next_batch_is_claimed_when_few_are_left(latency: float | None, few: int) -> None:
+    """As many as are begun within a tenth of a second, and never more than four times those that are attended."""
+    pace = Pace(50, 500, latency)
+    assert not few or pace.is_early_enough(few - 1)
+    assert not pace.is_early_enough(few)
+    assert pace.next_batch(free=50) == max(few, 50)
+
+
 async def test_what_is_not_begun_soon_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also while others are begun; and from then on no more is claimed than is begun at once."""
     monkeypatch.setattr(prefetch, "SOON", 0.2)
