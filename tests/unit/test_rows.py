@@ -1,0 +1,58 @@
+"""Times as SQLite keeps them: read as they were written, and as somebody may have written them by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
+
+from linker.rows import UtcTime
+
+WRITE = UtcTime().bind_processor(sqlite.dialect())
+READ = UtcTime().result_processor(sqlite.dialect(), None)
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-8))])
+TIMES = st.timedeltas(timedelta(days=1), timedelta(days=365 * 8000)).flatmap(
+    lambda since_1970: ZONES.map(lambda zone: (datetime(1970, 1, 1, tzinfo=UTC) + since_1970).astimezone(zone))
+)
+
+
+@given(TIMES)
+def test_a_time_is_read_as_it_was_written(time: datetime) -> None:
+    """Whatever zone it was in, it comes back in UTC."""
+    read = READ(WRITE(time))
+    assert read == time
+    assert read.tzinfo is UTC
+
+
+@given(TIMES, TIMES)
+def test_texts_compare_as_their_times_do(one: datetime, other: datetime) -> None:
+    """So what is due is found by an index of texts."""
+    assert (WRITE(one) < WRITE(other)) == (one < other)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "means"),
+    [
+        ("2026-11-26", datetime(2026, 11, 26, tzinfo=UTC)),
+        ("2026-11-26 18:00", datetime(2026, 11, 26, 18, tzinfo=UTC)),
+        ("2026-11-26 18:00:00", datetime(2026, 11, 26, 18, tzinfo=UTC)),
+        ("2026-11-26T18:00:00Z", datetime(2026, 11, 26, 18, tzinfo=UTC)),
+        ("2026-11-26T18:00:00+02:00", datetime(2026, 11, 26, 16, tzinfo=UTC)),
+        ("2026-11-26 18:00:00.000000", datetime(2026, 11, 26, 18, tzinfo=UTC)),
+        ("2026-11-26 18:00:00.000000+00:00", datetime(2026, 11, 26, 18, tzinfo=UTC)),
+    ],
+)
+def test_a_time_that_was_written_by_hand_is_read_in_utc(by_hand: str, means: datetime) -> None:
+    """An operator's hand does not write as we do."""
+    read = READ(by_hand)
+    assert read == means
+    assert read.tzinfo is UTC
+
+
+def test_a_time_without_a_zone_is_not_written() -> None:
+    """Nobody can say what it means."""
+    with pytest.raises(ValueError, match="without a time zone"):
+        WRITE(datetime(2026, 11, 26, tzinfo=UTC).replace(tzinfo=None))
