@@ -286,7 +286,7 @@ def _operators(transaction: Transaction) -> Check:
 # Workable
 
 
-async def _workable(url: httpx.URL) -> AsyncIterator[Check]:
+async def _workable(url: str) -> AsyncIterator[Check]:
     """Ask which accounts no token reaches: Workable refuses that with 401, in JSON, and tells its time."""
     try:
         async with build_http() as http:
@@ -301,7 +301,7 @@ async def _workable(url: httpx.URL) -> AsyncIterator[Check]:
         yield skew
 
 
-def _answered(url: httpx.URL, answer: httpx.Response) -> Check:
+def _answered(url: str, answer: httpx.Response) -> Check:
     kind = answer.headers.get("content-type", "no type").partition(";")[0]
     if answer.status_code == 401 and kind == "application/json":
         return ok("workable", f"{url} is reached, and refuses a call without a token as it should")

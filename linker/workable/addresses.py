@@ -12,7 +12,7 @@ from linker.inputs.subdomain import is_label
 from linker.workable import facts
 
 PLACE = "{subdomain}"
-#: How many URLs are kept made: parsing one costs more than everything else about a request.
+#: How many URLs are kept made: looking at one costs more than sending it.
 KEPT = 8192
 #: Takes the subdomain's place while the template is taken apart.
 STAND_IN = "stand-in"
@@ -42,11 +42,11 @@ class Addresses:
         self._port = parts.port or DEFAULT_PORTS[parts.scheme]
         self._host = str(parts.hostname).replace(STAND_IN, PLACE)
         self._path = parts.path.replace(STAND_IN, PLACE) + "/spi/v3/"
-        #: The URL of a path in an account; see `_of`.
+        #: The URL of a path in an account, as it is sent; see `_of`.
         self.of = lru_cache(maxsize=KEPT)(self._of)
 
-    def _of(self, subdomain: str, path: str) -> httpx.URL:
-        """The URL of a path in an account.
+    def _of(self, subdomain: str, path: str) -> str:
+        """The URL of a path in an account, as it is sent.
 
         Raises:
             OurFault: the subdomain is no strict label, or the URL would lead elsewhere. Nothing was sent.
@@ -56,17 +56,17 @@ class Addresses:
         url = httpx.URL((self._template + path).replace(PLACE, subdomain))
         if not self._belongs(url, subdomain):
             raise OurFault("An address would have led away from the account. Nothing was sent.")
-        return url
+        return str(url)
 
-    def next_page(self, subdomain: str, given: object) -> httpx.URL | None:
-        """The URL of a further page, if it is one of this account's; None for anything else."""
+    def next_page(self, subdomain: str, given: object) -> str | None:
+        """The URL of a further page, as it is sent, if it is one of this account's; None for anything else."""
         if not isinstance(given, str) or len(given) > 2000:
             return None
         try:
             url = httpx.URL(given)
         except httpx.InvalidURL:
             return None
-        return url if self._belongs(url, subdomain) else None
+        return str(url) if self._belongs(url, subdomain) else None
 
     def _belongs(self, url: httpx.URL, subdomain: str) -> bool:
         """True if scheme, host, port and the beginning of the path are those of the account."""

@@ -23,7 +23,8 @@ from linker.workable import answers, facts, nearness
 from linker.workable.addresses import Addresses
 from linker.workable.answers import Entry, Judged, ObjectMissing, Page
 from linker.workable.budget import LOOK, VERIFICATION, Allowance, Budget
-from linker.workable.transport import TRANSPORT_TROUBLE, sender, trouble_name
+from linker.workable.sending import Headers, Reply, Sender
+from linker.workable.transport import TRANSPORT_TROUBLE, trouble_name
 from states.connection import Recruiter
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
@@ -36,8 +37,6 @@ from states.verdicts import (
     Verdict,
     WrongAccount,
 )
-
-NO_BODY = httpx.ByteStream(b"")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +55,6 @@ class Timeouts:
         usual = cls()
         total = min(usual.total, total)
         return cls(connect=min(usual.connect, total), read=min(usual.read, total), total=total, pause=usual.pause)
-
-    def for_request(self) -> dict[str, Any]:
-        """The time-outs as `httpx` takes them with a single request; `total` ends the wait for a connection."""
-        timeout = httpx.Timeout(self.read, connect=self.connect, pool=None)
-        return {"timeout": timeout.as_dict()}
 
 
 @dataclass(slots=True)
@@ -90,17 +84,11 @@ class WorkableClient:
         client_id: SecretStr | str | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        self._send = sender(http)
         self._addresses = Addresses(url_template)
         self._clock = clock or SystemClock()
         self._timeouts = timeouts or Timeouts()
-        self._extensions = self._timeouts.for_request()
+        self._sender = Sender(http, connect=self._timeouts.connect, read=self._timeouts.read)
         self._client_id = SecretStr(client_id) if isinstance(client_id, str) else client_id
-        self._headers = [
-            (b"Accept", b"application/json"),
-            (b"Accept-Encoding", b"identity"),  # a packed answer could unpack to anything
-            (b"User-Agent", facts.USER_AGENT.encode("ascii")),
-        ]
         self._budget = Budget(self._clock, partner=client_id is not None)
 
     # ── the two questions ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -188,7 +176,7 @@ class WorkableClient:
 
     async def _is_member(self, question: _Question, email: str, pages: int) -> bool:
         """True if the members hold this e-mail. Trouble counts as no: this only adds a hint."""
-        url: httpx.URL | None = self._addresses.of(question.subdomain, facts.MEMBERS_PATH)
+        url: str | None = self._addresses.of(question.subdomain, facts.MEMBERS_PATH)
         for _ in range(pages):
             if url is None or not self._budget.is_roomy(question.subdomain):
                 return False
@@ -212,7 +200,7 @@ class WorkableClient:
             found = await self._ask(question, call, url)
         return found
 
-    async def _ask(self, question: _Question, call: str, url: httpx.URL) -> Page | Verdict:
+    async def _ask(self, question: _Question, call: str, url: str) -> Page | Verdict:
         """Make one call, if the budget allows it, and write down what came of it."""
         until = self._budget.spend(question.subdomain, question.allowance)
         if until is not None:
@@ -233,49 +221,42 @@ class WorkableClient:
             made["note"] = judged.note
         return judged.outcome
 
-    async def _exchange(self, question: _Question, url: httpx.URL, made: dict[str, Any]) -> Judged:
+    async def _exchange(self, question: _Question, url: str, made: dict[str, Any]) -> Judged:
         """Send the request and judge the answer, reading no more of it than is needed."""
-        response = await self._send(self._request(url, question.token))
+        reply = await self._sender.get(url, self._headers(question.token))
         try:
-            made["status"] = response.status_code
-            headers = {key.lower(): value for key, value in response.headers.raw}
+            made["status"] = reply.status
+            headers = {key.lower(): value for key, value in reply.headers}
             now = self._clock.now()
             self._budget.learn(question.subdomain, headers, now)
-            judged = answers.judge_head(response.status_code, headers, now)
+            judged = answers.judge_head(reply.status, headers, now)
             if judged is None:
-                judged = answers.judge_body(response.status_code, headers, await _body(response))
+                judged = answers.judge_body(reply.status, headers, await _body(reply))
         finally:
-            await response.aclose()
+            await reply.close()
         if isinstance(judged.outcome, OverLimit):
             self._budget.block(question.subdomain, judged.outcome.retry_at)
         return judged
 
-    def _request(self, url: httpx.URL, token: SecretStr) -> httpx.Request:
-        """The request, made by hand: nothing of the client's own headers, cookies or parameters gets into it."""
-        request = httpx.Request(
-            "GET",
-            url,
-            headers=[
-                (b"Host", url.netloc),
-                *self._headers,
-                *([(facts.CLIENT_ID_HEADER, self._client_id.get_secret_value())] if self._client_id else ()),
-                ("Authorization", "Bearer " + token.get_secret_value()),
-            ],
-            stream=NO_BODY,  # said so, httpx need not work out that there is none
-            extensions=self._extensions,
-        )
-        request.read()
-        return request
+    def _headers(self, token: SecretStr) -> Headers:
+        """All headers of a request. Raises OurFault for a token that was not parsed."""
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # a packed answer could unpack to anything
+            "User-Agent": facts.USER_AGENT,
+            "Authorization": "Bearer " + token.get_secret_value(),
+        }
+        if self._client_id:
+            headers[facts.CLIENT_ID_HEADER] = self._client_id.get_secret_value()
+        if not all(map(str.isascii, headers.values())):
+            raise OurFault("A token reached the Workable client without having been parsed. Nothing was sent.")
+        return headers
 
 
-async def _body(response: httpx.Response) -> bytes | None:
-    """The body as it was sent; None as soon as it is longer than we read.
-
-    Read from the stream itself: `aiter_bytes` would unpack without a limit.
-    """
-    assert isinstance(response.stream, httpx.AsyncByteStream)
+async def _body(reply: Reply) -> bytes | None:
+    """The body as it was sent; None as soon as it is longer than we read."""
     chunks, size = [], 0
-    async for chunk in response.stream:
+    async for chunk in reply.body:
         size += len(chunk)
         if size > facts.MAX_ANSWER:
             return None

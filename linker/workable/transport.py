@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import aiohttp
@@ -11,8 +10,6 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 Kind = Literal["aiohttp", "httpx", "httpx-no-keepalive"]
-#: Sends one request, and gives the answer with its body unread.
-Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 #: How long an idle connection is kept, in seconds: there is one host per customer, so most are used once.
 KEPT_IDLE = 15.0
@@ -61,7 +58,7 @@ NO_COOKIES = _NoCookies()
 
 
 class PlainClient(httpx.AsyncClient):
-    """A client without a memory: what it is asked for goes straight to its transport."""
+    """A client without a memory."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         super().__init__(transport=transport, follow_redirects=False, trust_env=False)
@@ -75,22 +72,16 @@ class PlainClient(httpx.AsyncClient):
     def cookies(self, cookies: object) -> None:
         """Passed over."""
 
-    async def straight(self, request: httpx.Request) -> httpx.Response:
-        """Hand a request to the transport as it is: what `httpx` does around it is switched off here, and not free."""
+    def session(self) -> aiohttp.ClientSession | None:
+        """The session beneath, for this event loop; None over other transports, and for who watches by hooks."""
         if self.is_closed:
             raise RuntimeError("Cannot send a request, as the client has been closed.")
-        return await self._transport.handle_async_request(request)
-
-
-def sender(http: httpx.AsyncClient) -> Send:
-    """How requests are sent over a client, a host's own one too: neither signed in nor redirected."""
-
-    async def send(request: httpx.Request) -> httpx.Response:
-        if type(http) is PlainClient and not any(http.event_hooks.values()):  # who watches its calls has hooks
-            return await http.straight(request)
-        return await http.send(request, stream=True, auth=None, follow_redirects=False)
-
-    return send
+        transport = self._transport
+        if not isinstance(transport, AiohttpTransport) or any(self.event_hooks.values()):
+            return None
+        if not isinstance(transport.client, aiohttp.ClientSession):
+            transport.client = transport.get_client()
+        return transport.client
 
 
 def _httpx(context: ssl.SSLContext, connections: int, *, idle: int) -> httpx.AsyncBaseTransport:

@@ -11,7 +11,6 @@ from typing import Any
 
 import aiohttp
 import httpx
-import httpx_aiohttp
 import pytest
 import structlog
 from pydantic import SecretStr
@@ -24,6 +23,7 @@ from linker.sealing import Sealer
 from linker.store import SqlStore
 from linker.webhooks import new_webhook_secret
 from linker.workable import WorkableClient, build_http
+from linker.workable.sending import Sender
 from states.history import ANNOUNCEMENTS
 from tests.acceptance.leaks import Listener, Places, Secret
 from tests.acceptance.stage import (
@@ -270,10 +270,11 @@ async def explode_later(*args: Any, **given: Any) -> Any:
 
 
 EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
-    "the transport": (httpx_aiohttp.AiohttpTransport, "handle_async_request", explode_later),
+    "sending": (Sender, "_by_session", explode_later),
     "aiohttp": (aiohttp.ClientSession, "_request", explode_later),
     "a host's own client": (httpx.AsyncClient, "send", explode_later),
-    "reading the answer": (httpx.Response, "aclose", explode_later),
+    "reading the answer": (aiohttp.ClientResponse, "release", explode),
+    "reading a host's own answer": (httpx.Response, "aclose", explode_later),
     "the client": (WorkableClient, "verify", explode_later),
     "judging the answer": ("linker.workable.answers.judge_body", "", explode),
     "the law's verdict": ("linker.attending.judge", "", explode),
@@ -292,13 +293,17 @@ EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
 }
 
 
+#: What only a client that a host hands over goes through.
+HOSTS_OWN = (httpx.AsyncClient, httpx.Response)
+
+
 @pytest.mark.parametrize(("where", "name", "bomb"), EXPLOSIONS.values(), ids=EXPLOSIONS)
 async def test_faults_of_our_own(
     stage: Stage, watch: Watch, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, bomb: Any
 ) -> None:
     """A fault deep inside, shown with the locals of all frames, shows the token nowhere."""
     BANGS.clear()
-    hosts_own = httpx.AsyncClient(verify=TRUST, trust_env=False) if where is httpx.AsyncClient else None
+    hosts_own = httpx.AsyncClient(verify=TRUST, trust_env=False) if where in HOSTS_OWN else None
     async with watch.linker(http=hosts_own) as linker:
         opened = await awaiting_token(stage, linker)
         with monkeypatch.context() as patch:

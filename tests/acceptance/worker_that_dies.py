@@ -21,8 +21,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine.default import DefaultDialect
@@ -116,15 +116,15 @@ def watch_transactions(points: Points) -> None:
 
 def watch_calls(points: Points) -> None:
     """Wrap every call to Workable, where it leaves the process."""
-    send = AiohttpTransport.handle_async_request
+    send = aiohttp.ClientSession._request
 
-    async def watched(self: AiohttpTransport, request: httpx.Request) -> httpx.Response:
+    async def watched(self: aiohttp.ClientSession, *given: Any, **named: Any) -> aiohttp.ClientResponse:
         points.reached("before a call")
-        response = await send(self, request)
+        response = await send(self, *given, **named)
         points.reached("after a call")
         return response
 
-    AiohttpTransport.handle_async_request = watched  # type: ignore[method-assign]
+    aiohttp.ClientSession._request = watched  # type: ignore[method-assign]
 
 
 def listen(linker: Linker, points: Points) -> None:
