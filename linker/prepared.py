@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
-from functools import lru_cache
 from typing import Any, Protocol
 
+from pydantic_core import to_json
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -112,33 +111,29 @@ class InJson:
 
     def __init__(self, statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect) -> None:
         """Compile the statement."""
-        self._nested = [name for name, kept_as in columns.items() if isinstance(kept_as, JSON)]
-        named = [column(name, Text() if name in self._nested else kept_as) for name, kept_as in columns.items()]
+        nested = {name for name, kept_as in columns.items() if isinstance(kept_as, JSON)}
+        named = [column(name, Text() if name in nested else kept_as) for name, kept_as in columns.items()]
         rows = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
         given = rows.table_valued(*named, name="given").render_derived(with_types=True)
 
         def value(name: str) -> ColumnElement[Any]:
             told: ColumnElement[Any] = given.c[name]
-            return cast(told, JSON) if name in self._nested else told
+            return cast(told, JSON) if name in nested else told
 
         self._sql = str(statement(value).compile(dialect=dialect))
+        self._wire = [
+            (name, json.dumps if name in nested else kept_as.dialect_impl(dialect).bind_processor(dialect))
+            for name, kept_as in columns.items()
+        ]
 
     def pack(self, rows: Sequence[Row]) -> str:
         """The rows in one text."""
-        if self._nested:
-            rows = [{**row, **{name: json.dumps(row[name]) for name in self._nested}} for row in rows]
-        return json.dumps(rows, default=_as_text)
+        told = [{name: put(row[name]) if put else row[name] for name, put in self._wire} for row in rows]
+        return to_json(told).decode()
 
     def run(self, transaction: Connection, packed: str) -> int:
         """Run it with all rows; gives how many rows of the table were written."""
         return transaction.exec_driver_sql(self._sql, (packed,)).rowcount
-
-
-@lru_cache(maxsize=1024)
-def _as_text(value: datetime | date) -> str:
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise ValueError("a time without a time zone cannot be stored")
-    return value.isoformat()
 
 
 def _onto_the_wire(compiled: SQLCompiler, dialect: Dialect, name: str) -> Callable[[Any], Any] | None:

@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Dialect, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from linker.rows import UtcTime
+from linker.prepared import for_all
+from linker.rows import CONNECTION, UtcTime
 
 WRITE = UtcTime().bind_processor(sqlite.dialect())
 READ = UtcTime().result_processor(sqlite.dialect(), None)
@@ -52,7 +54,16 @@ def test_a_time_that_was_written_by_hand_is_read_in_utc(by_hand: str, means: dat
     assert read.tzinfo is UTC
 
 
-def test_a_time_without_a_zone_is_not_written() -> None:
-    """Nobody can say what it means."""
+@pytest.mark.parametrize("dialect", [sqlite.dialect(), postgresql.dialect()], ids=["SQLite", "PostgreSQL"])
+def test_a_time_without_a_zone_is_not_written(dialect: Dialect) -> None:
+    """Nobody can say what it means: neither in a row by itself nor among many."""
+    update_all = for_all(
+        lambda value: update(CONNECTION).where(CONNECTION.c.id == value("at_id")).values(due_at=value("new_due_at")),
+        {"at_id": CONNECTION.c.id.type, "new_due_at": CONNECTION.c.due_at.type},
+        dialect,
+    )
+    naive = datetime(2026, 11, 26, tzinfo=UTC).replace(tzinfo=None)
     with pytest.raises(ValueError, match="without a time zone"):
-        WRITE(datetime(2026, 11, 26, tzinfo=UTC).replace(tzinfo=None))
+        update_all.pack([{"at_id": "con_1", "new_due_at": naive}])
+    with pytest.raises(ValueError, match="without a time zone"):
+        UtcTime().bind_processor(dialect)(naive)
