@@ -24,7 +24,8 @@ from states.table import LAW
 
 TOKEN = SecretStr("a-token-for-all-accounts-of-the-bench")
 NOW = datetime.now(UTC)
-AGE = timedelta(minutes=30)
+#: Since when connections wait. Not for long: after an hour a look may make a second call, for a hint.
+SINCE = NOW - timedelta(minutes=1)
 
 
 def serve(ready: Pipe, accounts: int, seconds: float) -> None:
@@ -77,9 +78,9 @@ def waiting(number: int, sealer: Sealer) -> Connection:
     return Connection(
         id=connection_id,
         owner=f"owner-{number}",
-        created_at=NOW - AGE,
+        created_at=SINCE,
         state=ConnectionState.AWAITING_RECRUITER,
-        state_since=NOW - AGE,
+        state_since=SINCE,
         subdomain=f"bench{number}",
         account=Account(id=f"{number:x}", name=f"Bench {number}", subdomain=f"bench{number}"),
         recruiter=Recruiter(name="Integration", email=f"ats+{number:010d}@inbound.example.com"),

@@ -1,11 +1,11 @@
 """The sweep, against a bare loop of the same client that makes the same calls and stores nothing.
 
-The bare loop is `client.get` and `answer.json()`, 50 at a time, with the very client that the sweep uses. Our client
-alone makes the same calls with every check of the answer. All of them make a pass before anything is counted, because
-a worker makes many: its connections to Workable are open, its statements and addresses are made. Between two passes
-of a worker all 2,000 connections are written anew, and its clock goes on by ten seconds, because no account is asked
-more often. Each pass is compared with the mean of the two bare loops before and after it, because a machine that is
-shared is quicker in one second than in the next.
+The bare loop is `client.get` and `answer.json()`, 50 at a time, with the very client that the sweep is handed, and
+which it asks at the session beneath. Our client alone makes the same calls with every check of the answer. All of them
+make a pass before anything is counted, because a worker makes many: its connections to Workable are open, its
+statements and addresses are made. Between two passes a worker's clock goes on until all 2,000 connections are due
+again. Each pass is compared with the mean of the two bare loops before and after it, because a machine that is shared
+is quicker in one second than in the next.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from scripts.benchmarks import local
 from scripts.benchmarks.figures import Figures
 from scripts.benchmarks.peers.part import SERVER
 from states.connection import Recruiter
+from states.timing import poll_pause
 from tests.postgres import running_postgres
 
 DUE = 2000
@@ -65,9 +66,9 @@ class GoingOn(SystemClock):
         """The time now: aware, in UTC."""
         return super().now() + self._ahead
 
-    def go_on(self) -> None:
-        """Let Workable's window pass."""
-        self._ahead += timedelta(seconds=facts.WINDOW)
+    def go_on(self, by: timedelta) -> None:
+        """Let time pass."""
+        self._ahead += by
 
 
 class Looks:
@@ -79,7 +80,7 @@ class Looks:
 
     async def rate(self) -> float:
         """Looks per second."""
-        self._clock.go_on()
+        self._clock.go_on(timedelta(seconds=facts.WINDOW))
         return await rate(self._look, DUE)
 
     async def _look(self, number: int) -> None:
@@ -87,18 +88,16 @@ class Looks:
 
 
 class Worker:
-    """A linker that makes one pass after another over a database in which all connections are due."""
+    """A linker that makes one pass after another over the same connections, which are all due each time."""
 
     def __init__(self, http: httpx.AsyncClient, url: str, database_url: str) -> None:
         self._clock = GoingOn()
-        self._database_url = database_url
         self.linker = Linker(local.settings(database_url, url), http=http, clock=self._clock)
-        local.fill(database_url, self.linker.settings, 0)
+        local.fill(database_url, self.linker.settings, DUE)
 
     async def rate(self) -> float:
         """Connections per second of a pass."""
-        local.fill(self._database_url, self.linker.settings, DUE)
-        self._clock.go_on()
+        self._clock.go_on(poll_pause(self._clock.now() - local.SINCE, self.linker.settings.timing))
         local.leave_alone()
         began = time.perf_counter()
         done = await self.linker.attend_due()
