@@ -48,6 +48,7 @@ POSTGRES_CONNECT = 10
 #: time is in milliseconds) nor while we wait for its answer (in seconds).
 POSTGRES_OPTIONS = {
     "connect_timeout": POSTGRES_CONNECT,
+    "client_encoding": "utf8",
     "application_name": "workable-linker",
     "tcp_user_timeout": 20_000,
     "keepalives_idle": 10,
@@ -145,7 +146,7 @@ class Database:
                 with engine.begin() as connection:
                     begun = True
                     return work(connection)
-            except (SQLAlchemyError, sqlite3.Error, OverflowError) as error:
+            except (SQLAlchemyError, sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
                 translated = translate(error, self.name)
             waits = not begun and HELD in str(translated) and not self._closing
             if not waits or time.monotonic() > patience_ends:

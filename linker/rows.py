@@ -63,7 +63,7 @@ def _to_text(time: datetime | None) -> str | None:
 def _from_text(text: str | None) -> datetime | None:
     if text is None:
         return None
-    if len(text) == WRITTEN:
+    if len(text) == WRITTEN and text[-6:].isdigit():
         return datetime.fromisoformat(f"{text}+00:00")
     time = datetime.fromisoformat(text)
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -55,7 +55,7 @@ NO_LEASE = {"lease_holder": null(), "lease_until": null()}
 #: What falls due within this time wakes idle workers, who may otherwise look for it too late.
 SOON = timedelta(seconds=15)
 #: What the drivers raise when a row cannot be stored as it is.
-REFUSED = (IntegrityError, DataError, sqlite3.IntegrityError, sqlite3.DataError, OverflowError)
+REFUSED = (IntegrityError, DataError, sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
 
 
 class NotAllWritten(Exception):

@@ -12,7 +12,7 @@ from linker.inputs.subdomain import is_label
 from linker.workable import facts
 
 PLACE = "{subdomain}"
-#: How many URLs are kept made: looking at one costs more than sending it.
+#: How many URLs are kept made, each with its look at where it leads.
 KEPT = 8192
 #: Takes the subdomain's place while the template is taken apart.
 STAND_IN = "stand-in"
@@ -64,7 +64,7 @@ class Addresses:
             return None
         try:
             url = httpx.URL(given)
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, ValueError):  # half a character, for one
             return None
         return str(url) if self._belongs(url, subdomain) else None
 

@@ -1,6 +1,6 @@
 """The Workable client: the two questions that linking asks, over a client that is handed in.
 
-The token leaves its `SecretStr` in one expression only, where the request is made. No exception of the HTTP library
+The token leaves its `SecretStr` in one place only, where the request is made. No exception of the HTTP library
 leaves this file, because its frames hold the request: trouble becomes a verdict, and a fault of ours becomes an
 `OurFault` that is raised afresh.
 """
@@ -125,10 +125,12 @@ class WorkableClient:
             for unanswered in question.calls[-1:]:
                 unanswered["note"] = f"no whole answer within {self._timeouts.total:g} s"
             found = question.certain or Unavailable()
+        except OurFault as error:
+            fault = str(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, its frames hold the request
-            fault = _place(error)
+            fault = f"Asking Workable went wrong on our side: {_place(error)}."
         if fault is not None:
-            raise OurFault(f"Asking Workable went wrong on our side: {fault}.")
+            raise OurFault(fault)
         return Answer(verdict=found, evidence={"calls": question.calls})
 
     # ── verification ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,17 +241,15 @@ class WorkableClient:
         return judged
 
     def _headers(self, token: SecretStr) -> Headers:
-        """All headers of a request. Raises OurFault for a token that was not parsed."""
+        """All headers of a request. Raises OurFault for a secret that could not have been parsed."""
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a packed answer could unpack to anything
             "User-Agent": facts.USER_AGENT,
-            "Authorization": "Bearer " + token.get_secret_value(),
+            "Authorization": "Bearer " + _visible(token),
         }
         if self._client_id:
-            headers[facts.CLIENT_ID_HEADER] = self._client_id.get_secret_value()
-        if not all(map(str.isascii, headers.values())):
-            raise OurFault("A token reached the Workable client without having been parsed. Nothing was sent.")
+            headers[facts.CLIENT_ID_HEADER] = _visible(self._client_id)
         return headers
 
 
@@ -262,6 +262,14 @@ async def _body(reply: Reply) -> bytes | None:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _visible(secret: SecretStr) -> str:
+    """The secret, if it is visible ASCII without blanks."""
+    opened = secret.get_secret_value()
+    if not (opened.isascii() and opened.isprintable() and opened.split() == [opened]):
+        raise OurFault("A secret reached the Workable client without having been parsed. Nothing was sent.")
+    return opened
 
 
 def _find(listed: list[Entry], email: str) -> Entry | None:

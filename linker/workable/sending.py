@@ -8,7 +8,6 @@ is asked in the usual way, so that its proxies, hooks and transports have their 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache, partial
 from typing import NamedTuple
 
 import aiohttp
@@ -18,8 +17,6 @@ import yarl
 from linker.workable.transport import PlainClient
 
 Headers = Mapping[str, str]
-#: How many URLs are kept made: parsing one costs more than everything else about a request.
-KEPT = 8192
 
 
 class Reply(NamedTuple):
@@ -52,7 +49,7 @@ class Sender:
         return await (self._by_client(url, headers) if session is None else self._by_session(session, url, headers))
 
     async def _by_session(self, session: aiohttp.ClientSession, url: str, headers: Headers) -> Reply:
-        address = _for_aiohttp(url)
+        address = yarl.URL(url, encoded=True)
         response = await session.get(address, headers=headers, timeout=self._for_session, allow_redirects=False)
 
         async def close() -> None:
@@ -62,11 +59,7 @@ class Sender:
 
     async def _by_client(self, url: str, headers: Headers) -> Reply:
         """The request is made by hand: nothing of the client's own headers, cookies or parameters gets into it."""
-        request = httpx.Request("GET", _for_httpx(url), headers=headers, extensions=self._for_client)
+        request = httpx.Request("GET", url, headers=headers, extensions=self._for_client)
         response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
         assert isinstance(response.stream, httpx.AsyncByteStream)
         return Reply(response.status_code, response.headers.raw, response.stream, response.aclose)
-
-
-_for_httpx = lru_cache(maxsize=KEPT)(httpx.URL)
-_for_aiohttp = lru_cache(maxsize=KEPT)(partial(yarl.URL, encoded=True))

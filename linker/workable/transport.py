@@ -21,9 +21,12 @@ TRANSPORT_TROUBLE = (httpx.TransportError, aiohttp.ClientError, OSError)
 def trouble_name(error: BaseException) -> str:
     """The name of the trouble, for the evidence; never the message, which may quote what was sent.
 
-    The cause's name is taken, because `httpx-aiohttp` 0.2 calls every lost connection a `ConnectTimeout`.
+    It is the same in whichever way a client is asked: `httpx-aiohttp` 0.2 calls every lost connection a
+    `ConnectTimeout`, so the error of `aiohttp` behind it is named.
     """
-    return type(error.__cause__ or error).__name__
+    cause = error.__cause__
+    named = cause if isinstance(error, httpx.TransportError) and isinstance(cause, aiohttp.ClientError) else error
+    return type(named).__name__
 
 
 def build_http(
@@ -57,6 +60,10 @@ class _NoCookies(httpx.Cookies):
 NO_COOKIES = _NoCookies()
 
 
+class OverSession(AiohttpTransport):
+    """The transport over the session that we make. It is known by its class: any other may do what ours does not."""
+
+
 class PlainClient(httpx.AsyncClient):
     """A client without a memory."""
 
@@ -73,15 +80,23 @@ class PlainClient(httpx.AsyncClient):
         """Passed over."""
 
     def session(self) -> aiohttp.ClientSession | None:
-        """The session beneath, for this event loop; None over other transports, and for who watches by hooks."""
+        """The session beneath, of the event loop that asked first; None where it would pass somebody over.
+
+        That is another transport than `build_http` makes, or whoever watches what is sent.
+        """
         if self.is_closed:
             raise RuntimeError("Cannot send a request, as the client has been closed.")
         transport = self._transport
-        if not isinstance(transport, AiohttpTransport) or any(self.event_hooks.values()):
+        if type(transport) is not OverSession or self._is_watched:
             return None
         if not isinstance(transport.client, aiohttp.ClientSession):
             transport.client = transport.get_client()
         return transport.client
+
+    @property
+    def _is_watched(self) -> bool:
+        """True if there are hooks, or if somebody wrapped the transport, as instrumentations do."""
+        return any(self.event_hooks.values()) or "handle_async_request" in vars(self._transport)
 
 
 def _httpx(context: ssl.SSLContext, connections: int, *, idle: int) -> httpx.AsyncBaseTransport:
@@ -103,4 +118,4 @@ def _aiohttp(context: ssl.SSLContext, connections: int) -> httpx.AsyncBaseTransp
             trust_env=False,
         )
 
-    return AiohttpTransport(verify=context, client=session)
+    return OverSession(verify=context, client=session)

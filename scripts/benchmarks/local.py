@@ -24,8 +24,8 @@ from states.table import LAW
 
 TOKEN = SecretStr("a-token-for-all-accounts-of-the-bench")
 NOW = datetime.now(UTC)
-#: Since when connections wait. Not for long: after an hour a look may make a second call, for a hint.
-SINCE = NOW - timedelta(minutes=1)
+#: Since when connections wait.
+SINCE = NOW - timedelta(minutes=30)
 
 
 def serve(ready: Pipe, accounts: int, seconds: float) -> None:
@@ -71,16 +71,16 @@ def settings(database_url: str, workable_url: str) -> Settings:
     return Settings(database_url=database_url, workable_url=workable_url, secret_keys=(new_key(),))
 
 
-def waiting(number: int, sealer: Sealer) -> Connection:
+def waiting(number: int, sealer: Sealer, since: datetime = SINCE) -> Connection:
     """A connection that waits for its recruiter, as many do at any time."""
     connection_id = f"con_{secrets.token_hex(10)}"
     token = token_of(number)
     return Connection(
         id=connection_id,
         owner=f"owner-{number}",
-        created_at=SINCE,
+        created_at=since,
         state=ConnectionState.AWAITING_RECRUITER,
-        state_since=SINCE,
+        state_since=since,
         subdomain=f"bench{number}",
         account=Account(id=f"{number:x}", name=f"Bench {number}", subdomain=f"bench{number}"),
         recruiter=Recruiter(name="Integration", email=f"ats+{number:010d}@inbound.example.com"),

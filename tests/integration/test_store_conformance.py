@@ -525,6 +525,16 @@ async def test_a_row_that_the_database_refuses_does_not_stop_the_others(house: H
     assert await house.store.get(bad.id) == bad
 
 
+async def test_half_a_character_does_not_stop_the_others(house: House) -> None:
+    """As of an emoji that was cut in two: no engine holds it, and only its own connection is not written."""
+    bad, good = await kept(house), await kept(house)
+    batch = [change(bad, subdomain="half \ud83d"), change(good, subdomain="fine")]
+    assert await house.store.settle(batch, now=NOW, release=True) == [False, True]
+    assert await house.store.get(bad.id) == bad
+    with pytest.raises(OurFault, match="refused our statement"):
+        await house.store.settle(batch[:1], now=NOW, release=True)
+
+
 async def test_a_text_that_postgresql_cannot_hold_does_not_stop_the_others(postgres_house: House) -> None:
     """A NUL that found its way into a text costs its own connection the write, and nobody else."""
     bad, good = await kept(postgres_house), await kept(postgres_house)

@@ -44,6 +44,9 @@ def test_texts_compare_as_their_times_do(one: datetime, other: datetime) -> None
         ("2026-11-26T18:00:00Z", datetime(2026, 11, 26, 18, tzinfo=UTC)),
         ("2026-11-26T18:00:00+02:00", datetime(2026, 11, 26, 16, tzinfo=UTC)),
         ("2026-11-26 18:00:00.000000", datetime(2026, 11, 26, 18, tzinfo=UTC)),
+        ("2026-11-26 18:00:00.000+02", datetime(2026, 11, 26, 16, tzinfo=UTC)),
+        ("2026-11-26T18:00:00.00000Z", datetime(2026, 11, 26, 18, tzinfo=UTC)),
+        ("2026-11-26 18:00 +02:00:00", datetime(2026, 11, 26, 16, tzinfo=UTC)),
         ("2026-11-26 18:00:00.000000+00:00", datetime(2026, 11, 26, 18, tzinfo=UTC)),
     ],
 )

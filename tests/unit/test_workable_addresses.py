@@ -94,7 +94,17 @@ def test_every_url_is_the_accounts_own(subdomain: str) -> None:
         assert (httpx.URL(url).host, yarl.URL(url).host) == (f"{subdomain}.workable.com",) * 2
 
 
-PIECES = ["https:", "//", "evil.example", "acme.workable.com", "spi/v3", "%40", "%2f", "%5c", *"/@:\\?#.[]%。é \t"]
+PIECES = [
+    "https:",
+    "//",
+    "evil.example",
+    "acme.workable.com",
+    "spi/v3",
+    "%40",
+    "%2f",
+    "%5c",
+    *"/@:\\?#.[]%。é \t\ud800",
+]
 
 
 @given(st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=12))

@@ -11,16 +11,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import httpx
+import httpx_aiohttp
 import pytest
 from pydantic import SecretStr
 
 from linker.errors import OurFault
 from linker.workable import Timeouts, WorkableClient, build_http
 from linker.workable.facts import ACCOUNTS
-from linker.workable.transport import Kind
+from linker.workable.transport import Kind, PlainClient
 from states.connection import Recruiter
 from states.table import ACCOUNT
 from states.verdicts import (
@@ -303,6 +304,55 @@ async def test_hooks_of_a_hosts_are_called() -> None:
     assert seen == ["/acme/spi/v3/recruiters"]
 
 
+class OtherTransport(httpx_aiohttp.AiohttpTransport):
+    """A transport that a host made."""
+
+
+@pytest.mark.parametrize("theirs", [True, False], ids=["a host's own", "ours, watched"])
+async def test_a_transport_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, theirs: bool) -> None:
+    """Whoever puts another transport into our client, or wraps the one that is in it, sees all calls."""
+    seen: list[str] = []
+    send = httpx_aiohttp.AiohttpTransport.handle_async_request
+
+    async def watched(*given: Any) -> httpx.Response:
+        seen.append(given[-1].url.path)
+        return await send(http._transport, given[-1])  # type: ignore[arg-type]
+
+    async def speak(writer: asyncio.StreamWriter) -> None:
+        await say(writer, good(b'{"recruiters": []}'))
+
+    async with speaking(speak) as (url, _), PlainClient(OtherTransport()) if theirs else build_http() as http:
+        monkeypatch.setattr(OtherTransport if theirs else http._transport, "handle_async_request", watched)
+        await WorkableClient(http, url_template=url, clock=SettableClock()).look("acme", TOKEN, OURS)
+    assert seen == ["/acme/spi/v3/recruiters"]
+
+
+async def ignore(request: httpx.Request) -> None:
+    """A hook that does nothing: only so that the client is asked in the usual way."""
+
+
+@pytest.mark.parametrize(
+    ("speak", "name"),
+    [
+        (None, "ClientConnectorError"),
+        (silent, "SocketTimeoutError"),
+        (hang_up, "ServerDisconnectedError"),
+        (reset, "ClientPayloadError"),
+        (cut_the_body, "ClientPayloadError"),
+    ],
+)
+async def test_trouble_has_one_name_in_whichever_way_a_client_is_asked(speak: Speak | None, name: str) -> None:
+    """The evidence does not change its words because somebody hangs a hook on the client."""
+    async with speaking(speak or silent) as (template, _), build_http() as http:
+        url = template if speak else "http://127.0.0.1:1/{subdomain}"
+        named = []
+        for hooks in ([], [ignore]):
+            http.event_hooks = {"request": hooks}
+            answer = await WorkableClient(http, url_template=url, timeouts=QUICK).look("acme", TOKEN, OURS)
+            named += [call["note"] for call in answer.evidence["calls"]]
+    assert named == [name, name]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_closed_client_sends_nothing(kind: Kind) -> None:
     """Once the client is closed, asking is a fault of ours: no connection is opened behind its owner's back."""
@@ -359,13 +409,16 @@ async def test_a_fault_of_ours_holds_nothing_of_the_request(ask: str) -> None:
     assert CANARY not in shown(caught.value)
 
 
-@pytest.mark.parametrize("token", [SecretStr(f"{CANARY}é"), SecretStr(f"{CANARY}\r\nX-Evil: 1")])
+UNPARSED = [SecretStr(text) for text in (f"{CANARY}é", f"{CANARY}\r\nX-Evil: 1", f"{CANARY} x", f"\t{CANARY}", "")]
+
+
+@pytest.mark.parametrize("token", UNPARSED)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_token_that_can_be_no_header_is_our_fault(kind: Kind, token: SecretStr) -> None:
     """A token that was not parsed is neither sent nor shown, and is not called an outage."""
     async with speaking(silent) as (template, heard), build_http(kind) as http:
         client = WorkableClient(http, url_template=template)
-        with pytest.raises(OurFault) as caught:
+        with pytest.raises(OurFault, match="without having been parsed") as caught:
             await client.verify("acme", token)
         assert not heard
     assert CANARY not in shown(caught.value)
