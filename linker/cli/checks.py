@@ -101,7 +101,7 @@ async def examine(*, offline: bool = False) -> AsyncIterator[Check]:
         yield _error("workable", error)
         return
     if not offline:
-        async for check in _workable(accounts):
+        async for check in _workable(str(accounts)):
             yield check
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
+import yarl
 
 from linker.errors import BadSettings, OurFault
 from linker.inputs.subdomain import is_label
@@ -45,7 +46,7 @@ class Addresses:
         #: The URL of a path in an account, as it is sent; see `_of`.
         self.of = lru_cache(maxsize=KEPT)(self._of)
 
-    def _of(self, subdomain: str, path: str) -> str:
+    def _of(self, subdomain: str, path: str) -> yarl.URL:
         """The URL of a path in an account, as it is sent.
 
         Raises:
@@ -56,9 +57,9 @@ class Addresses:
         url = httpx.URL((self._template + path).replace(PLACE, subdomain))
         if not self._belongs(url, subdomain):
             raise OurFault("An address would have led away from the account. Nothing was sent.")
-        return str(url)
+        return _as_sent(url)
 
-    def next_page(self, subdomain: str, given: object) -> str | None:
+    def next_page(self, subdomain: str, given: object) -> yarl.URL | None:
         """The URL of a further page, as it is sent, if it is one of this account's; None for anything else."""
         if not isinstance(given, str) or len(given) > 2000:
             return None
@@ -66,7 +67,7 @@ class Addresses:
             url = httpx.URL(given)
         except (httpx.InvalidURL, ValueError):  # half a character, for one
             return None
-        return str(url) if self._belongs(url, subdomain) else None
+        return _as_sent(url) if self._belongs(url, subdomain) else None
 
     def _belongs(self, url: httpx.URL, subdomain: str) -> bool:
         """True if scheme, host, port and the beginning of the path are those of the account."""
@@ -78,6 +79,11 @@ class Addresses:
             and url.raw_path.decode("ascii").startswith(self._path.replace(PLACE, subdomain))
             and ".." not in url.path
         )
+
+
+def _as_sent(url: httpx.URL) -> yarl.URL:
+    """The URL as `aiohttp` takes it, who sends it as it is written here: made once, for as often as it is asked."""
+    return yarl.URL(str(url), encoded=True)
 
 
 def _parts(template: str) -> SplitResult | None:

@@ -15,6 +15,7 @@ from traceback import extract_tb
 from typing import Any
 
 import httpx
+import yarl
 from pydantic import SecretStr
 
 from linker.errors import OurFault
@@ -178,7 +179,7 @@ class WorkableClient:
 
     async def _is_member(self, question: _Question, email: str, pages: int) -> bool:
         """True if the members hold this e-mail. Trouble counts as no: this only adds a hint."""
-        url: str | None = self._addresses.of(question.subdomain, facts.MEMBERS_PATH)
+        url: yarl.URL | None = self._addresses.of(question.subdomain, facts.MEMBERS_PATH)
         for _ in range(pages):
             if url is None or not self._budget.is_roomy(question.subdomain):
                 return False
@@ -202,7 +203,7 @@ class WorkableClient:
             found = await self._ask(question, call, url)
         return found
 
-    async def _ask(self, question: _Question, call: str, url: str) -> Page | Verdict:
+    async def _ask(self, question: _Question, call: str, url: yarl.URL) -> Page | Verdict:
         """Make one call, if the budget allows it, and write down what came of it."""
         until = self._budget.spend(question.subdomain, question.allowance)
         if until is not None:
@@ -223,7 +224,7 @@ class WorkableClient:
             made["note"] = judged.note
         return judged.outcome
 
-    async def _exchange(self, question: _Question, url: str, made: dict[str, Any]) -> Judged:
+    async def _exchange(self, question: _Question, url: yarl.URL, made: dict[str, Any]) -> Judged:
         """Send the request and judge the answer, reading no more of it than is needed."""
         reply = await self._sender.get(url, self._headers(question.token))
         try:

@@ -43,23 +43,22 @@ class Sender:
         self._for_session = aiohttp.ClientTimeout(sock_connect=connect, sock_read=read)
         self._for_client = {"timeout": httpx.Timeout(read, connect=connect, pool=None).as_dict()}
 
-    async def get(self, url: str, headers: Headers) -> Reply:
+    async def get(self, url: yarl.URL, headers: Headers) -> Reply:
         """Send a GET, to a URL that is written as it is to be sent."""
         session = self._http.session() if type(self._http) is PlainClient else None
         return await (self._by_client(url, headers) if session is None else self._by_session(session, url, headers))
 
-    async def _by_session(self, session: aiohttp.ClientSession, url: str, headers: Headers) -> Reply:
-        address = yarl.URL(url, encoded=True)
-        response = await session.get(address, headers=headers, timeout=self._for_session, allow_redirects=False)
+    async def _by_session(self, session: aiohttp.ClientSession, url: yarl.URL, headers: Headers) -> Reply:
+        response = await session.get(url, headers=headers, timeout=self._for_session, allow_redirects=False)
 
         async def close() -> None:
             response.release()
 
         return Reply(response.status, response.raw_headers, response.content.iter_any(), close)
 
-    async def _by_client(self, url: str, headers: Headers) -> Reply:
+    async def _by_client(self, url: yarl.URL, headers: Headers) -> Reply:
         """The request is made by hand: nothing of the client's own headers, cookies or parameters gets into it."""
-        request = httpx.Request("GET", url, headers=headers, extensions=self._for_client)
+        request = httpx.Request("GET", str(url), headers=headers, extensions=self._for_client)
         response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
         assert isinstance(response.stream, httpx.AsyncByteStream)
         return Reply(response.status_code, response.headers.raw, response.stream, response.aclose)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import httpx
 import pytest
-import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +16,9 @@ LOCAL = Addresses("http://127.0.0.1:8787/{subdomain}/")
 
 def test_urls_of_both_templates() -> None:
     """The subdomain stands where the template has it, and in the account's path."""
-    assert REAL.of("acme", ACCOUNT_PATH) == "https://acme.workable.com/spi/v3/accounts/acme"
-    assert LOCAL.of("acme", RECRUITERS_PATH) == "http://127.0.0.1:8787/acme/spi/v3/recruiters"
-    assert LOCAL.of("www", MEMBERS_PATH) == "http://127.0.0.1:8787/www/spi/v3/members?status=all&limit=100"
+    assert str(REAL.of("acme", ACCOUNT_PATH)) == "https://acme.workable.com/spi/v3/accounts/acme"
+    assert str(LOCAL.of("acme", RECRUITERS_PATH)) == "http://127.0.0.1:8787/acme/spi/v3/recruiters"
+    assert str(LOCAL.of("www", MEMBERS_PATH)) == "http://127.0.0.1:8787/www/spi/v3/members?status=all&limit=100"
 
 
 @pytest.mark.parametrize("bad", ["", "ACME", "acme.evil", "acme/..", "a@b", "acme:80", "аcme", "acme\n", "-", "%2e"])  # noqa: RUF001
@@ -91,7 +90,7 @@ def test_every_url_is_the_accounts_own(subdomain: str) -> None:
     except OurFault:
         assert not is_label(subdomain)
     else:
-        assert (httpx.URL(url).host, yarl.URL(url).host) == (f"{subdomain}.workable.com",) * 2
+        assert (httpx.URL(str(url)).host, url.host) == (f"{subdomain}.workable.com",) * 2
 
 
 PIECES = [
@@ -113,6 +112,5 @@ def test_whoever_reads_the_url_of_a_further_page_finds_the_account_in_it(tail: s
     for before in ("", "https://acme.workable.com", "https://acme.workable.com/spi/v3/"):
         url = REAL.next_page("acme", before + "".join(pieces) + tail)
         if url is not None:
-            read = yarl.URL(url, encoded=True)
-            assert (read.scheme, read.host, read.port, read.user) == ("https", "acme.workable.com", 443, None)
-            assert read.raw_path.startswith("/spi/v3/")
+            assert (url.scheme, url.host, url.port, url.user) == ("https", "acme.workable.com", 443, None)
+            assert url.raw_path.startswith("/spi/v3/")
