@@ -41,7 +41,7 @@ class Prepared:
         self._sql = str(compiled)
         #: What SQLAlchemy adds itself, such as an OFFSET.
         self._added = {name: value for name, value in compiled.params.items() if value is not None}
-        self._wire = [(name, _onto_the_wire(compiled, dialect, name)) for name in compiled.positiontup or ()]
+        self._wire = [(name, _onto_the_wire(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()]
 
     def run(self, transaction: Connection, row: Row) -> int:
         """Run it; gives how many rows of the table were written."""
@@ -91,7 +91,7 @@ class InTurn:
         compiled = statement(lambda name: bindparam(name, type_=columns[name])).compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler), "statements that write rows are SQL"
         self._sql = str(compiled)
-        self._wire = [(name, _onto_the_wire(compiled, dialect, name)) for name in compiled.positiontup or ()]
+        self._wire = [(name, _onto_the_wire(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()]
 
     def pack(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         """The values of each row."""
@@ -122,7 +122,7 @@ class InJson:
 
         self._sql = str(statement(value).compile(dialect=dialect))
         self._wire = [
-            (name, json.dumps if name in nested else kept_as.dialect_impl(dialect).bind_processor(dialect))
+            (name, json.dumps if name in nested else _onto_the_wire(kept_as, dialect))
             for name, kept_as in columns.items()
         ]
 
@@ -139,6 +139,6 @@ class InJson:
         return transaction.exec_driver_sql(self._sql, (packed,)).rowcount
 
 
-def _onto_the_wire(compiled: SQLCompiler, dialect: Dialect, name: str) -> Callable[[Any], Any] | None:
-    """What turns a value of this name into what the driver takes; None if it takes it as it is."""
-    return compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)
+def _onto_the_wire(kept_as: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What turns a value of this type into what the driver takes; None if it takes it as it is."""
+    return kept_as.dialect_impl(dialect).bind_processor(dialect)

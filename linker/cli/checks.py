@@ -36,6 +36,7 @@ from linker.ways import WAYS, WEBHOOK
 from linker.webhooks import webhook_of
 from linker.workable import build_http, facts
 from linker.workable.addresses import Addresses
+from linker.workable.transport import TRANSPORT_TROUBLE, trouble_name
 from states.problems import PROBLEMS, ProblemOwner
 
 Mark = Literal["ok", "care", "failed"]
@@ -292,8 +293,8 @@ async def _workable(url: str) -> AsyncIterator[Check]:
         async with build_http() as http:
             answer = await http.get(url, headers={"Accept": "application/json"}, timeout=10)
             now = datetime.now(UTC)
-    except (httpx.HTTPError, OSError) as error:
-        said = f"{url} cannot be reached ({type(error.__cause__ or error).__name__})"
+    except (httpx.HTTPError, *TRANSPORT_TROUBLE) as error:
+        said = f"{url} cannot be reached ({trouble_name(error)})"
         yield failed("workable", said, "Check the network, a firewall, or LINKER_WORKABLE_URL.", TRY_AGAIN)
         return
     yield _answered(url, answer)

@@ -49,13 +49,19 @@ CALLS = 600
 OURS = Recruiter(name="Integration", email="ats+nobody@inbound.example.com")
 
 
+def question(url: str, number: int) -> tuple[str, dict[str, str]]:
+    """Where an account is asked for its recruiters, and with which headers."""
+    token = local.token_of(number).get_secret_value()
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    return f"{url.format(subdomain=f'bench{number}')}/spi/v3/recruiters", headers
+
+
 async def bare(http: httpx.AsyncClient, url: str, count: int) -> float:
     """Calls per second of a loop over `httpx` that reads each answer's JSON and forgets it."""
 
     async def call(number: int) -> None:
-        token = local.token_of(number).get_secret_value()
-        address = f"{url.format(subdomain=f'bench{number}')}/spi/v3/recruiters"
-        answer = await http.get(address, headers={"Authorization": f"Bearer {token}", "Accept": "application/json"})
+        address, headers = question(url, number)
+        answer = await http.get(address, headers=headers)
         assert answer.json() == {"recruiters": []}, answer.text
 
     return await rate(call, count)
@@ -68,9 +74,7 @@ async def beneath(http: httpx.AsyncClient, url: str, count: int) -> float:
     assert session is not None, "it is our own client"
 
     async def call(number: int) -> None:
-        token = local.token_of(number).get_secret_value()
-        address = f"{url.format(subdomain=f'bench{number}')}/spi/v3/recruiters"
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        address, headers = question(url, number)
         async with session.get(address, headers=headers) as answer:
             assert await answer.json() == {"recruiters": []}
 
@@ -138,9 +142,8 @@ async def naive(url: str, count: int) -> float:
 
     async def call(number: int) -> None:
         async with httpx.AsyncClient() as http:
-            token = local.token_of(number).get_secret_value()
-            address = f"{url.format(subdomain=f'bench{number}')}/spi/v3/recruiters"
-            (await http.get(address, headers={"Authorization": f"Bearer {token}"})).raise_for_status()
+            address, headers = question(url, number)
+            (await http.get(address, headers=headers)).raise_for_status()
 
     return await rate(call, count)
 

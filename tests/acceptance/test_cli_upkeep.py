@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -127,6 +129,14 @@ def test_age_is_judged_by_the_server_s_clock(
     assert abs(datetime.now(UTC) - timedelta(days=1) - before) < timedelta(minutes=1)
 
 
+def greet(mail: socket.socket) -> None:
+    """Greet whoever comes as a mail server does."""
+    came, _ = mail.accept()
+    with came:
+        came.recv(4096)
+        came.sendall(b"220 mail.example ESMTP ready\r\n\r\n")
+
+
 def test_the_doctor_names_what_is_wrong_and_what_to_do(linker: Terminal, tmp_path: Path) -> None:
     """Each thing that is wrong has a line of advice, and the first one decides the exit code."""
     no_key = linker("doctor", "--offline", "--json", secret_keys="")
@@ -134,6 +144,10 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do(linker: Terminal, tmp_pat
     assert "linker keys new" in checks(no_key)["keys"]["advice"]
     no_folder = linker("doctor", "--offline", "--json", database_url="sqlite:////nowhere/at/all.db")
     assert no_folder.code == 5
+    with socket.create_server(("127.0.0.1", 0)) as mail:
+        threading.Thread(target=greet, args=(mail,), daemon=True).start()
+        no_http = linker("doctor", "--json", workable_url=f"http://127.0.0.1:{mail.getsockname()[1]}/{{subdomain}}")
+    assert (no_http.code, checks(no_http)["workable"]["status"]) == (5, "failed")
     unreachable = linker("doctor", "--json", workable_url="http://127.0.0.1:9/{subdomain}")
     assert (unreachable.code, checks(unreachable)["workable"]["status"]) == (5, "failed")
     no_template = linker("doctor", "--offline", "--json", workable_url="https://{subdomain}.workable.com/?a")

@@ -35,6 +35,7 @@ from tests.integration.storehouse import (
     kept,
     kept_due,
     linked,
+    opened,
     opening,
 )
 
@@ -523,6 +524,18 @@ async def test_a_row_that_the_database_refuses_does_not_stop_the_others(house: H
     with pytest.raises(OurFault):
         await house.store.settle([change(bad, attempts=1)], now=NOW, release=True)
     assert await house.store.get(bad.id) == bad
+
+
+async def test_an_environment_with_an_old_encoding_changes_no_text(
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libpq obeys PGCLIENTENCODING; what we write is in UTF-8 whatever it says."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with opened(postgres_schema) as house:
+        before = await kept(house)
+        named = replace(an_account(), name="Łódź 株式会社")
+        assert await house.store.settle([change(before, account=named)], now=NOW, release=True) == [True]
+        assert (await house.store.get(before.id)).account == named
 
 
 async def test_half_a_character_does_not_stop_the_others(house: House) -> None:

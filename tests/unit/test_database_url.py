@@ -48,3 +48,11 @@ def test_a_store_opens_nothing_by_itself(tmp_path: Path) -> None:
     SqlStore(database)
     database.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:SEKRET@h/db", "postgresql://h/db?user=u&password=SEKRET"])
+def test_no_password_is_shown(url: str) -> None:
+    """The name of a database holds no password, wherever in the URL it stands."""
+    database = Database(url)
+    assert "SEKRET" not in database.name
+    database.close()
