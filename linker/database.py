@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event, select
-from sqlalchemy.engine import URL, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy import Connection, Dialect, Select, select
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from linker.errors import BadSettings, LinkerError, OurFault, StoreUnavailable
+from linker import engines
+from linker.engines import PASSING, POSTGRES_POOL, READING, WRITING, Access, in_memory, parse_url, shown
+from linker.errors import LinkerError, OurFault, StoreUnavailable
+from linker.files import OpenFile
 
 T = TypeVar("T")
 
@@ -29,36 +30,8 @@ T = TypeVar("T")
 SQLITE_PATIENCE = 30.0
 #: How long a single wait for it is, in seconds.
 SQLITE_WAIT = 1.0
-#: The execution option that says how a transaction on SQLite begins.
-BEGIN = "linker_begin"
-#: The execution option that says whether SQLite waits until a commit is on the disk.
-SYNCHRONOUS = "linker_synchronous"
-#: From how many written pages on SQLite puts them into the file: 16 MiB. A page is often written again soon, when what
-#: was claimed is settled, and then has to be put there once only; and many rows are scattered over many pages.
-SQLITE_CHECKPOINT = 4_000
-#: The engines that we know, with the driver that we reach them by. Hosting companies hand out `postgres://`.
-DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 #: How many threads read an SQLite file beside the one that writes it.
 SQLITE_READERS = 2
-#: How many connections to PostgreSQL a process keeps.
-POSTGRES_POOL = 8
-#: How long reaching PostgreSQL may take, in seconds.
-POSTGRES_CONNECT = 10
-#: What the URL does not say itself. A server that vanished must not hold a thread for hours: neither while we send (the
-#: time is in milliseconds) nor while we wait for its answer (in seconds).
-POSTGRES_OPTIONS = {
-    "connect_timeout": POSTGRES_CONNECT,
-    "client_encoding": "utf8",
-    "application_name": "workable-linker",
-    "tcp_user_timeout": 20_000,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-}
-#: The parameter of the URL that says when psycopg prepares statements: a number, or `none`.
-PREPARE_THRESHOLD = "prepare_threshold"
-#: What PostgreSQL says of a transaction on a server that is not the primary one, or not any more.
-READ_ONLY = "25006"
 
 
 class Database:
@@ -72,16 +45,17 @@ class Database:
         """
         self.url = parse_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url)
+        if self.is_sqlite:
+            self._engine = engines.sqlite(self.url, wait=min(SQLITE_WAIT, SQLITE_PATIENCE))
+        else:
+            self._engine = engines.postgres(self.url)
         #: What the driver raises where SQLAlchemy does not stand between.
         self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._closing = False
-        self._file = _File(self.url)
-        self._reading = self._engine.execution_options(**{BEGIN: "BEGIN"})
-        self._passing = self._engine.execution_options(**{SYNCHRONOUS: "NORMAL"})
+        self._file = OpenFile(self._engine) if self.is_sqlite and not in_memory(self.url) else None
         self._threads = _threads(1 if self.is_sqlite else POSTGRES_POOL)
         # a file has threads for reading too, so that nobody who reads waits for somebody else's write lock
-        self._readers = _threads(SQLITE_READERS) if self.is_sqlite and not _in_memory(self.url) else self._threads
+        self._readers = _threads(SQLITE_READERS) if self._file else self._threads
 
     @property
     def dialect(self) -> Dialect:
@@ -106,7 +80,7 @@ class Database:
 
         That is so for a file. A PostgreSQL server may lose its power alone, so there it waits for the disk as always.
         """
-        return await self._hopped(self._threads, self._do, self._passing, work)
+        return await self._hopped(self._threads, self._do, PASSING, work)
 
     async def hop(self, work: Callable[[Database], T]) -> T:
         """Do something with this database in a thread, in as many transactions as it likes."""
@@ -120,7 +94,7 @@ class Database:
 
     def read_here(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in this thread. Raises as `write_here`."""
-        return self._do(self._reading, work)
+        return self._do(READING, work)
 
     def write_here(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work in this thread.
@@ -129,9 +103,9 @@ class Database:
             StoreUnavailable: the database cannot be reached, is full, or cannot be written.
             OurFault: it refuses what we wrote.
         """
-        return self._do(self._engine, work)
+        return self._do(WRITING, work)
 
-    def _do(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+    def _do(self, access: Access, work: Callable[[Connection], T]) -> T:
         """Turn a driver's errors into ours, to which neither the driver's nor its statement is chained.
 
         A lock on SQLite is met only when a transaction begins, so that it can be waited for here: in short waits,
@@ -140,10 +114,8 @@ class Database:
         patience_ends = time.monotonic() + SQLITE_PATIENCE
         while True:
             begun = False
-            if self._file.was_exchanged():
-                self._engine.dispose()
             try:
-                with engine.begin() as connection:
+                with self._transaction(access) as connection:
                     begun = True
                     return work(connection)
             except (SQLAlchemyError, sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
@@ -151,6 +123,23 @@ class Database:
             waits = not begun and HELD in str(translated) and not self._closing
             if not waits or time.monotonic() > patience_ends:
                 raise translated
+
+    @contextmanager
+    def _transaction(self, access: Access) -> Iterator[Connection]:
+        """A transaction for one block: committed if it ends, undone if it raises; its connection is not kept then."""
+        connection = self._file.take() if self._file else self._engine.connect()
+        try:
+            with connection.begin():
+                if self.is_sqlite:
+                    engines.begin_on_sqlite(connection, access)
+                yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if self._file:
+            self._file.put_back(connection)
+        else:
+            connection.close()
 
     def outside_here(self, statement: str) -> None:
         """Execute, in this thread, what SQLite allows only outside a transaction. Raises as `write_here`."""
@@ -164,12 +153,14 @@ class Database:
 
     def disconnect(self) -> None:
         """Close all connections, from one of our threads; the next unit of work makes new ones."""
+        if self._file:
+            self._file.close()
         self._engine.dispose()
 
     @property
     def tells(self) -> bool:
         """True if others can write it, and tell: a database in memory is ours alone."""
-        return not self.is_sqlite or not _in_memory(self.url)
+        return not self.is_sqlite or self._file is not None
 
     @contextmanager
     def apart(self) -> Iterator[Any]:
@@ -198,44 +189,11 @@ class Database:
             self._threads.submit(self._engine.dispose).result()
         self._threads.shutdown(wait=True)
         self._readers.shutdown(wait=True)
-        self._engine.dispose()
-
-
-class _File:
-    """The file of an SQLite database: whoever deletes or replaces it does not take our open connections away.
-
-    What is written through them then is in a file without a name, and lost.
-    """
-
-    def __init__(self, url: URL) -> None:
-        named = url.get_backend_name() == "sqlite" and not _in_memory(url) and not url.query.get("uri")
-        self._path = Path(url.database or "").absolute() if named else None
-        self._identity: tuple[int, int] | None = None
-
-    def was_exchanged(self) -> bool:
-        """True if there is another file than at the last call. Raises StoreUnavailable if there is none any more."""
-        if self._path is None:
-            return False
-        try:
-            found = self._path.stat()
-            identity = (found.st_dev, found.st_ino)
-        except OSError:
-            identity = None
-        known, self._identity = self._identity, identity or self._identity
-        if known is not None and identity is None:
-            raise StoreUnavailable(
-                f"{self._path}: the database file is gone. Put it back; nothing is written meanwhile."
-            )
-        return known is not None and identity != known
+        self.disconnect()
 
 
 def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=count, thread_name_prefix="linker-database")
-
-
-def _in_memory(url: URL) -> bool:
-    """True for a database in memory, which is seen by the thread that made it only."""
-    return not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"
 
 
 def chosen_once(rows: Select[Any]) -> Select[Any]:
@@ -245,105 +203,6 @@ def chosen_once(rows: Select[Any]) -> Select[Any]:
     by then, many more rows than the limit would be chosen.
     """
     return select(rows.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql"))
-
-
-def shown(url: URL) -> str:
-    """A URL without its password, wherever it stands: drivers take one among the parameters too."""
-    return url.set(query={}).render_as_string(hide_password=True)
-
-
-def parse_url(url: str) -> URL:
-    """Read a database URL, whichever driver it names: a host may hand over the one that it uses itself.
-
-    Raises:
-        BadSettings: it is not a URL of SQLite or PostgreSQL.
-    """
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-    except (ArgumentError, ValueError):
-        backend = "unreadable"
-    if backend not in DRIVERS:
-        raise BadSettings(
-            "LINKER_DATABASE_URL",
-            "this is not the URL of a SQLite or PostgreSQL database.",
-            "Use sqlite:///linker.db or postgresql://user:password@host/name.",
-        )
-    if "@" in (parsed.host or ""):  # and the rest of the password is taken for a part of the host
-        raise BadSettings("LINKER_DATABASE_URL", "its user or its password holds an @ as it is.", "Write %40 for it.")
-    return parsed.set(drivername=DRIVERS[backend])
-
-
-def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": min(SQLITE_WAIT, SQLITE_PATIENCE)})
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _prepare_sqlite(raw: Any, _record: object) -> None:
-    """Let us say BEGIN ourselves, hold rows to their connection, and put pages into the file less often."""
-    raw.isolation_level = None
-    raw.execute("PRAGMA foreign_keys=ON").close()
-    raw.execute(f"PRAGMA wal_autocheckpoint={SQLITE_CHECKPOINT}").close()
-
-
-def _begin(connection: Connection) -> None:
-    """Writers take the lock at once, and their commits survive a power cut; readers take no lock."""
-    options, pooled = connection.get_execution_options(), connection.connection
-    raw: Any = pooled.driver_connection
-    synchronous = options.get(SYNCHRONOUS, "FULL")
-    if pooled.info.get(SYNCHRONOUS) != synchronous:
-        raw.execute(f"PRAGMA synchronous={synchronous}").close()
-        pooled.info[SYNCHRONOUS] = synchronous
-    raw.execute(options.get(BEGIN, "BEGIN IMMEDIATE")).close()
-
-
-def _postgres(url: URL) -> Engine:
-    options: dict[str, Any] = {name: value for name, value in POSTGRES_OPTIONS.items() if name not in url.query}
-    if PREPARE_THRESHOLD in url.query:
-        options[PREPARE_THRESHOLD] = _threshold(str(url.query[PREPARE_THRESHOLD]))
-        url = url.difference_update_query([PREPARE_THRESHOLD])
-    try:
-        engine = create_engine(
-            url,
-            paramstyle="format",
-            isolation_level="READ COMMITTED",  # whatever the server's default is: claims count on it
-            hide_parameters=True,
-            pool_size=POSTGRES_POOL,
-            max_overflow=0,
-            pool_pre_ping=True,
-            connect_args=options,
-        )
-    except ModuleNotFoundError:
-        engine = None
-    if engine is None:
-        raise BadSettings(
-            "LINKER_DATABASE_URL",
-            "PostgreSQL is asked for, but its driver is not installed.",
-            "Install it with `pip install 'workable-linker[postgres]'`.",
-        )
-    event.listen(engine, "handle_error", _leave_what_is_read_only)
-    return engine
-
-
-def _leave_what_is_read_only(context: ExceptionContext) -> None:
-    """Connect anew, all of the pool: after a switch-over another server is the primary one."""
-    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
-        context.is_disconnect = True
-
-
-def _threshold(given: str) -> int | None:
-    """After how many runs psycopg prepares a statement; None: never. Raises BadSettings."""
-    if given == "none":
-        return None
-    if given.isdecimal():
-        return int(given)
-    raise BadSettings(
-        "LINKER_DATABASE_URL",
-        f"its {PREPARE_THRESHOLD} is not a number.",
-        f"Write {PREPARE_THRESHOLD}=none, as a pooler in transaction mode needs, or leave it out.",
-    )
 
 
 #: How an error begins that a lock of somebody else's is the cause of.

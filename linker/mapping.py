@@ -95,8 +95,18 @@ def changed_columns(before: Connection | None, after: Connection) -> Columns:
         if were and were[fact] is value:
             continue
         spread = _SPREAD.get(fact)
-        columns.update(spread(value) if spread else {fact: value})
+        if spread is None:
+            columns[fact] = value
+        elif before is None:
+            columns |= spread(value)
+        else:
+            columns |= _differing(spread(were[fact]), spread(value))
     return columns
+
+
+def _differing(before: Columns, after: Columns) -> Columns:
+    """Those that differ: what is written is written into its indexes too, even where it stays the same."""
+    return {name: value for name, value in after.items() if value != before[name]}
 
 
 #: What reading a row raises that somebody wrote by other means.

@@ -6,12 +6,10 @@ of the transaction: the database's thread hands it over and does nothing else.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from pydantic_core import to_json
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -27,6 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.types import TypeEngine
+
+from linker.engines import as_json
 
 Row = Mapping[str, Any]
 
@@ -122,17 +122,12 @@ class InJson:
 
         self._sql = str(statement(value).compile(dialect=dialect))
         self._wire = [
-            (name, json.dumps if name in nested else _onto_the_wire(kept_as, dialect))
-            for name, kept_as in columns.items()
+            (name, as_json if name in nested else _onto_the_wire(kept_as, dialect)) for name, kept_as in columns.items()
         ]
 
     def pack(self, rows: Sequence[Row]) -> str:
-        """The rows in one text."""
-        told = [{name: put(row[name]) if put else row[name] for name, put in self._wire} for row in rows]
-        try:
-            return to_json(told).decode()
-        except ValueError:  # half a character: PostgreSQL refuses the row that holds it, and no other
-            return json.dumps(told, default=str)
+        """The rows in one text. Of one that holds half a character, PostgreSQL refuses that row and no other."""
+        return as_json([{name: put(row[name]) if put else row[name] for name, put in self._wire} for row in rows])
 
     def run(self, transaction: Connection, packed: str) -> int:
         """Run it with all rows; gives how many rows of the table were written."""

@@ -10,7 +10,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from linker.database import HELD, SQLITE_PATIENCE, Database, shown
+from linker.database import HELD, SQLITE_PATIENCE, Database
+from linker.engines import shown
 from linker.errors import SchemaMismatch, StoreUnavailable
 from linker.migrations import HEAD
 from states.connection import ConnectionState

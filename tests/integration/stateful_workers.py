@@ -6,20 +6,21 @@ Workable.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 from unittest.mock import patch
 
 import httpx
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from linker import Linker, Settings
 from linker.attending import Chance
-from linker.database import BEGIN, SYNCHRONOUS, Database
+from linker.database import Database
+from linker.engines import READING, Access
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock
 from linker.workable.transport import PlainClient
@@ -173,10 +174,7 @@ class _MortalDatabase(Database):
             if isinstance(value, ThreadPoolExecutor):
                 value.shutdown()
                 vars(self)[name] = Inline()
-        event.listen(self._engine, "begin", self._begin)
         vars(self._engine.dialect)["do_commit"] = self._mortal_commit
-        if self.is_sqlite:  # nobody pulls the plug here
-            self._engine.update_execution_options(**{SYNCHRONOUS: "OFF"})
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """As everywhere, after others had their turn: so what was decided in the meantime comes in one batch."""
@@ -184,10 +182,13 @@ class _MortalDatabase(Database):
             await self.wire.delay()
         return await super().write(work)
 
-    def _begin(self, transaction: Connection) -> None:
+    @contextmanager
+    def _transaction(self, access: Access) -> Iterator[Connection]:
         if self.mortal is not None:
             self.mortal.breathe()
-        self._writing = BEGIN not in transaction.get_execution_options()
+        self._writing = access is not READING
+        with super()._transaction(replace(access, synchronous="OFF")) as transaction:  # nobody pulls the plug here
+            yield transaction
 
     def _mortal_commit(self, raw: Any) -> None:
         if self.mortal is None or not self._writing:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -83,33 +84,37 @@ def go(process: subprocess.Popen[str]) -> None:
 # ── the disk ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def limit_pages(house: House, pages: int) -> None:
-    """Let SQLite find the disk full at this size, as it does at ENOSPC."""
+@contextmanager
+def full_disk(house: House) -> Iterator[None]:
+    """Let SQLite find the disk full at the size that the database has, as it does at ENOSPC."""
 
-    def work(transaction: sa.Connection) -> None:
-        transaction.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    def limit(raw: Any, _record: object) -> None:
+        raw.execute("PRAGMA max_page_count=1").close()  # SQLite makes it the size that the database has
 
-    house.database.write_here(work)
+    sa.event.listen(house.database._engine, "connect", limit)
+    house.database.disconnect()
+    yield
+    sa.event.remove(house.database._engine, "connect", limit)
+    house.database.disconnect()
 
 
 async def test_a_full_disk_loses_nothing(sqlite_house: House) -> None:
     """What does not fit is refused whole, what was there can be read, and with room again all goes on."""
     before = [await kept(sqlite_house, due_at=NOW) for _ in range(3)]
-    limit_pages(sqlite_house, 1)  # SQLite makes it the size that the database has
     large = "x" * 200_000
     batch = [
         change(before[0], checks=1, announcement="connection.linked"),
         change(before[1], subdomain=large, announcement="connection.linked"),
     ]
-    error = await caught(sqlite_house.store.settle(batch, now=NOW, release=True), StoreUnavailable)
-    assert_fit_for_people(error, names=sqlite_house.database.name, never=(large[:50],))
-    assert "full" in str(error)
-    assert "make room" in str(error)
-    for connection in before:
-        await assert_as_before(sqlite_house, connection)
-    await caught(sqlite_house.store.add(opening(a_connection(subdomain=large))), StoreUnavailable)
-    assert len(await sqlite_house.store.find()) == 3
-    limit_pages(sqlite_house, 1_000_000)
+    with full_disk(sqlite_house):
+        error = await caught(sqlite_house.store.settle(batch, now=NOW, release=True), StoreUnavailable)
+        assert_fit_for_people(error, names=sqlite_house.database.name, never=(large[:50],))
+        assert "full" in str(error)
+        assert "make room" in str(error)
+        for connection in before:
+            await assert_as_before(sqlite_house, connection)
+        await caught(sqlite_house.store.add(opening(a_connection(subdomain=large))), StoreUnavailable)
+        assert len(await sqlite_house.store.find()) == 3
     assert await sqlite_house.store.settle(batch, now=NOW, release=True) == [True, True]
 
 

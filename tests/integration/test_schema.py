@@ -240,6 +240,7 @@ def test_a_database_from_a_newer_version_is_refused_unchanged(database: Database
     newer = "UPDATE alembic_version SET version_num = '9999'"
     database.write_here(lambda connection: connection.exec_driver_sql(newer))
     if database.is_sqlite:
+        database.disconnect()  # only a connection that is alone may do this
         database.outside_here("PRAGMA journal_mode=DELETE")
         content = Path(str(database.url.database)).read_bytes()
     error = raised_by(lambda: action(database), SchemaMismatch)

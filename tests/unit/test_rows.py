@@ -1,7 +1,8 @@
-"""Times as SQLite keeps them: read as they were written, and as somebody may have written them by hand."""
+"""What is kept of a connection, and times as SQLite keeps them, also those that somebody wrote by hand."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url, update
 from sqlalchemy.dialects import sqlite
 
+from linker.mapping import changed_columns
 from linker.prepared import for_all
 from linker.rows import CONNECTION, UtcTime
+from states.connection import ConnectionState
+from tests.builders import SEEN, a_connection
 
 WRITE = UtcTime().bind_processor(sqlite.dialect())
 READ = UtcTime().result_processor(sqlite.dialect(), None)
@@ -71,3 +75,11 @@ def test_a_time_without_a_zone_is_not_written(engine: str) -> None:
         update_all.pack([{"at_id": "con_1", "new_due_at": naive}])
     with pytest.raises(ValueError, match="without a time zone"):
         UtcTime().bind_processor(dialect)(naive)
+
+
+def test_a_column_that_stays_the_same_is_not_written() -> None:
+    """A fact of several columns may change in one of them: an index over another one must not be written for it."""
+    before = a_connection(ConnectionState.AWAITING_RECRUITER)
+    assert changed_columns(before, replace(before, recruiter=SEEN)) == {"recruiter_id": SEEN.id}
+    assert changed_columns(before, replace(before, metadata=dict(before.metadata))) == {}
+    assert changed_columns(before, replace(before, recruiter=None)).keys() == {"recruiter_name", "recruiter_email"}
