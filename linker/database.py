@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from linker import engines
-from linker.engines import PASSING, POSTGRES_POOL, READING, WRITING, Access, in_memory, parse_url, shown
+from linker.engines import PASSING, POSTGRES_POOL, READING, WRITING, Access, in_memory, is_path, parse_url, shown
 from linker.errors import LinkerError, OurFault, StoreUnavailable
 from linker.files import OpenFile
 
@@ -52,10 +52,10 @@ class Database:
         #: What the driver raises where SQLAlchemy does not stand between.
         self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._closing = False
-        self._file = OpenFile(self._engine) if self.is_sqlite and not in_memory(self.url) else None
+        self._file = OpenFile(self._engine) if is_path(self.url) else None
         self._threads = _threads(1 if self.is_sqlite else POSTGRES_POOL)
         # a file has threads for reading too, so that nobody who reads waits for somebody else's write lock
-        self._readers = _threads(SQLITE_READERS) if self._file else self._threads
+        self._readers = _threads(SQLITE_READERS) if self.is_sqlite and self.tells else self._threads
 
     @property
     def dialect(self) -> Dialect:
@@ -126,20 +126,22 @@ class Database:
 
     @contextmanager
     def _transaction(self, access: Access) -> Iterator[Connection]:
-        """A transaction for one block: committed if it ends, undone if it raises; its connection is not kept then."""
+        """A transaction for one block: committed if it ends, undone if it raises."""
         connection = self._file.take() if self._file else self._engine.connect()
+        fit = True
         try:
             with connection.begin():
                 if self.is_sqlite:
                     engines.begin_on_sqlite(connection, access)
                 yield connection
-        except BaseException:
-            connection.close()
+        except (SQLAlchemyError, self._driver_error):
+            fit = False
             raise
-        if self._file:
-            self._file.put_back(connection)
-        else:
-            connection.close()
+        finally:
+            if fit and self._file:
+                self._file.put_back(connection)
+            else:
+                connection.close()
 
     def outside_here(self, statement: str) -> None:
         """Execute, in this thread, what SQLite allows only outside a transaction. Raises as `write_here`."""
@@ -152,7 +154,7 @@ class Database:
         raise translated
 
     def disconnect(self) -> None:
-        """Close all connections, from one of our threads; the next unit of work makes new ones."""
+        """Close the connections that nobody uses now, from one of our threads; the next unit of work makes new ones."""
         if self._file:
             self._file.close()
         self._engine.dispose()
@@ -160,7 +162,7 @@ class Database:
     @property
     def tells(self) -> bool:
         """True if others can write it, and tell: a database in memory is ours alone."""
-        return not self.is_sqlite or self._file is not None
+        return not self.is_sqlite or not in_memory(self.url)
 
     @contextmanager
     def apart(self) -> Iterator[Any]:

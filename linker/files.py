@@ -1,11 +1,12 @@
 """An SQLite file, and our connections to it: they stay open between units of work.
 
-To open one for each unit of work, or to take it from SQLAlchemy's pool, takes about as long as the work itself.
+Opening one takes as long as a small transaction, and SQLAlchemy's pool, which describes a connection anew at each use,
+a visible part of it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from threading import Lock
 
 from sqlalchemy import Connection, Engine
@@ -22,30 +23,29 @@ class OpenFile:
     """The connections to one file that nobody uses now.
 
     Whoever deletes or replaces the file does not take our open connections away: what is written through them then is
-    in a file without a name, and lost. So each is used only as long as its file has the name.
+    in a file without a name, and lost. So each is handed out only while its file has the name.
     """
 
     def __init__(self, engine: Engine) -> None:
         """Take the engine, which opens connections and keeps none; nothing is opened yet."""
         self._engine = engine
-        url = engine.url
-        self._path = None if url.query.get("uri") else Path(url.database or "").absolute()
+        self._path = os.path.abspath(engine.url.database or "")
         self._file: Identity | None = None
         self._idle: list[Connection] = []
         self._lock = Lock()
 
     def take(self) -> Connection:
         """A connection to the file as it is now. Raises StoreUnavailable if there was a file and is none any more."""
-        with self._lock:
-            found = self._found()
-            if found != self._file:
-                self._close_idle()
-                self._file = found
-            if self._idle:
-                return self._idle.pop()
-        connection = self._engine.connect()
-        connection.info[FILE] = found
-        return connection
+        while True:
+            with self._lock:
+                file = self._look()
+                if self._idle:
+                    return self._idle.pop()
+            connection = self._engine.connect()
+            if file == self._named():  # else it was made, moved or replaced in this moment
+                connection.info[FILE] = file
+                return connection
+            connection.close()
 
     def put_back(self, connection: Connection) -> None:
         """Keep a connection that no transaction is under way on for its next use."""
@@ -60,19 +60,26 @@ class OpenFile:
         with self._lock:
             self._close_idle()
 
+    def _look(self) -> Identity | None:
+        """Which file has the name now, after whatever is open to another one was closed; None: there is none yet."""
+        found = self._named()
+        if found is None and self._file is not None:
+            raise StoreUnavailable(
+                f"{self._path}: the database file is gone. Put it back; nothing is written meanwhile."
+            )
+        if found != self._file:
+            self._close_idle()
+            self._file = found
+        return found
+
     def _close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
-    def _found(self) -> Identity | None:
-        """Which file has the name now; None: there is none yet."""
-        if self._path is None:
-            return None
+    def _named(self) -> Identity | None:
+        """Which file has the name; None: there is none."""
         try:
-            found = self._path.stat()
+            found = os.stat(self._path)
         except OSError:
-            if self._file is None:
-                return None
-        else:
-            return found.st_dev, found.st_ino
-        raise StoreUnavailable(f"{self._path}: the database file is gone. Put it back; nothing is written meanwhile.")
+            return None
+        return found.st_dev, found.st_ino

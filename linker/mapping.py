@@ -87,7 +87,7 @@ _FACTS = tuple(field.name for field in fields(Connection) if field.name not in _
 
 
 def changed_columns(before: Connection | None, after: Connection) -> Columns:
-    """The columns that differ, with their new values; all of them if there was nothing before."""
+    """The columns of what differs, with their new values; all of them if there was nothing before."""
     columns: Columns = {}
     were, are = vars(before) if before else {}, vars(after)
     for fact in _FACTS:
@@ -95,18 +95,10 @@ def changed_columns(before: Connection | None, after: Connection) -> Columns:
         if were and were[fact] is value:
             continue
         spread = _SPREAD.get(fact)
-        if spread is None:
-            columns[fact] = value
-        elif before is None:
-            columns |= spread(value)
-        else:
-            columns |= _differing(spread(were[fact]), spread(value))
+        columns.update(spread(value) if spread else {fact: value})
+    if before and before.recruiter and after.recruiter and before.recruiter.email == after.recruiter.email:
+        columns.pop("recruiter_email", None)  # it was found: SQLite would write the index of what stays as it is
     return columns
-
-
-def _differing(before: Columns, after: Columns) -> Columns:
-    """Those that differ: what is written is written into its indexes too, even where it stays the same."""
-    return {name: value for name, value in after.items() if value != before[name]}
 
 
 #: What reading a row raises that somebody wrote by other means.

@@ -20,9 +20,21 @@ from linker.claiming import put_aside
 from linker.errors import RowUnreadable, StoreUnavailable
 from linker.prepared import Prepared, Row
 from linker.rows import CONNECTION
+from linker.sealing import key_id_of
 from linker.testing import ScriptedWorkable, SettableClock
 from states.verdicts import Unavailable
-from tests.integration.storehouse import MINUTE, NOW, House, a_connection, a_lease, kept, opened, opening
+from tests.integration.storehouse import (
+    MINUTE,
+    NOW,
+    House,
+    a_connection,
+    a_credential,
+    a_lease,
+    change,
+    kept,
+    opened,
+    opening,
+)
 
 
 @pytest.fixture
@@ -197,6 +209,23 @@ async def test_a_broken_disk_is_no_damaged_row(house: House, monkeypatch: pytest
         with pytest.raises(StoreUnavailable):
             await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
     assert len(await house.store.claim_due(now=NOW, limit=10, lease=a_lease("you"))) == 1
+
+
+@pytest.mark.parametrize("damage", ["garbage", "", "k1."])
+async def test_a_damaged_token_is_replaced_by_a_new_one(house: House, damage: str) -> None:
+    """It stops nobody else, and its row is whole again."""
+    good, bad = await kept(house, token=a_credential()), await kept(house, token=a_credential())
+    await house.sql(
+        "UPDATE connection SET token_sealed=:damage, token_key_id='lost' WHERE id=:id", damage=damage, id=bad.id
+    )
+    found = await house.store.get(bad.id)
+    fresh = a_credential()
+    batch = [change(found, token=fresh), change(good, checks=1)]
+    assert await house.store.settle(batch, now=NOW, release=True) == [True, True]
+    assert (await house.store.get(bad.id)).token == fresh
+    assert await house.store.key_ids() == {key_id_of(fresh.sealed)}
+    [written] = await house.store.settle([change(await house.store.get(bad.id), token=None)], now=NOW, release=True)
+    assert written
 
 
 async def test_a_deleted_file_is_not_written_on(house: House, sqlite_url: str) -> None:

@@ -93,9 +93,11 @@ def full_disk(house: House) -> Iterator[None]:
 
     sa.event.listen(house.database._engine, "connect", limit)
     house.database.disconnect()
-    yield
-    sa.event.remove(house.database._engine, "connect", limit)
-    house.database.disconnect()
+    try:
+        yield
+    finally:
+        sa.event.remove(house.database._engine, "connect", limit)
+        house.database.disconnect()
 
 
 async def test_a_full_disk_loses_nothing(sqlite_house: House) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from linker import schema
 from linker.database import Database
 from linker.errors import BadSettings, StoreUnavailable
 from tests.integration.storehouse import (
     NOW,
     House,
+    a_step,
     assert_as_before,
     assert_fit_for_people,
     caught,
@@ -194,6 +198,25 @@ async def test_a_pooler_is_served_without_prepared_statements(
         assert await house.store.find() == []
     error = raised_by(lambda: Database(f"{postgres_house.url}?prepare_threshold=often"), BadSettings)
     assert "prepare_threshold=none" in str(error)
+
+
+async def test_a_database_of_an_older_encoding_takes_what_is_kept_as_json(postgres_house: House) -> None:
+    """Whatever alphabet a host's metadata and Workable's answers are in; only columns of text are the encoding's."""
+    name = f"latin_{secrets.token_hex(6)}"
+    url = postgres_house.database.url.set(database=name).render_as_string(hide_password=False)
+    with postgres_house.database.apart() as raw:
+        raw.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        try:
+            with opened(url) as house:
+                schema.upgrade(house.database)
+                before = await kept(house, metadata={"plan": "東京 Škoda"})
+                told = change(before, checks=1, announcement="connection.linked")
+                said = replace(told, step=replace(told.step or a_step(before, before), evidence={"said": "東京"}))
+                assert await house.store.settle([said], now=NOW, release=True) == [True]
+                assert (await house.store.history(before.id))[-1].evidence == {"said": "東京"}
+                assert (await house.store.get(before.id)).metadata == {"plan": "東京 Škoda"}
+        finally:
+            raw.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def test_the_servers_default_isolation_does_not_matter(postgres_house: House) -> None:

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,33 @@ async def test_one_that_met_trouble_is_not_kept(sqlite_house: House) -> None:
             await database.write(lambda transaction: transaction.exec_driver_sql("SELECT nothing"))
         assert opened == []
         assert await database.write(connection_of) is not before
+
+
+async def test_a_lost_race_costs_no_connection(sqlite_house: House) -> None:
+    """Whoever finds another version than the one that was read meets no trouble of the database."""
+    connection = await kept(sqlite_house)
+    with watched(sqlite_house) as opened:
+        lost = change(replace(connection, version=connection.version + 7), checks=1)
+        assert await sqlite_house.store.settle([lost], now=NOW, release=False) == [False]
+        assert len(opened) == 1
+        assert await sqlite_house.store.settle([change(connection, checks=1)], now=NOW, release=False) == [True]
+        assert len(opened) == 1
+
+
+async def test_the_file_that_is_opened_is_the_one_that_was_seen(sqlite_house: House) -> None:
+    """Where it is moved away in the moment before it is opened, what SQLite makes in its place is not taken for it."""
+    await kept(sqlite_house)
+    path = Path(sqlite_house.url.removeprefix("sqlite:///"))
+    house = House(sqlite_house.url)
+    sqlite_house.close()
+    moments = iter([lambda: path.rename(path.with_suffix(".away")), lambda: path.with_suffix(".away").replace(path)])
+
+    @sa.event.listens_for(house.database._engine, "do_connect")
+    def at_once(*_: object) -> None:
+        next(moments, lambda: None)()
+
+    assert len(await house.store.find()) == 1
+    house.close()
 
 
 @pytest.mark.parametrize("mode", ["read", "write"])

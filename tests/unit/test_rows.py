@@ -77,9 +77,13 @@ def test_a_time_without_a_zone_is_not_written(engine: str) -> None:
         UtcTime().bind_processor(dialect)(naive)
 
 
-def test_a_column_that_stays_the_same_is_not_written() -> None:
-    """A fact of several columns may change in one of them: an index over another one must not be written for it."""
+def test_the_email_of_a_recruiter_that_was_found_is_not_written_again() -> None:
+    """Its index would be written for nothing. Whatever else belongs to a fact that differs is written with it."""
     before = a_connection(ConnectionState.AWAITING_RECRUITER)
-    assert changed_columns(before, replace(before, recruiter=SEEN)) == {"recruiter_id": SEEN.id}
-    assert changed_columns(before, replace(before, metadata=dict(before.metadata))) == {}
-    assert changed_columns(before, replace(before, recruiter=None)).keys() == {"recruiter_name", "recruiter_email"}
+    found = {"recruiter_name": SEEN.name, "recruiter_id": SEEN.id}
+    assert changed_columns(before, replace(before, recruiter=SEEN)) == found
+    another = replace(SEEN, email="another@inbound.example.com")
+    assert changed_columns(before, replace(before, recruiter=another)) == found | {"recruiter_email": another.email}
+    without = replace(before, recruiter=None)
+    assert changed_columns(without, replace(before, recruiter=SEEN)) == found | {"recruiter_email": SEEN.email}
+    assert changed_columns(before, before) == {}
