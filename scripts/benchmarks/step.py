@@ -18,6 +18,8 @@ from scripts.benchmarks.figures import Figures
 
 #: A pause between two calls of one account would be polite; the bench uses each account once instead.
 STEPS = 150
+#: How often each is imported in a round: the start of an interpreter varies by a half.
+IMPORTS = 5
 FOUNDATIONS = (
     "alembic.command, anyio.from_thread, apscheduler.schedulers.asyncio, cryptography.hazmat.primitives.ciphers.aead, "
     "httpx, httpx_aiohttp, pydantic_settings, sqlmodel, sqlalchemy, structlog, transitions"
@@ -60,7 +62,7 @@ def measure(figures: Figures, folder: Path, rounds: int) -> None:
             figures.add("a step on top of its call, ms", whole - call)
     figures.ratio("step_over_goal", "a step on top of its call, ms", 5, goal=1.0, at_most=True)
     imports("linker.host")
-    for _ in range(rounds * 2):
+    for _ in range(rounds * IMPORTS):
         figures.add("import linker, s", imports("linker.host, linker.portal"))
         figures.add("import what it stands on, s", imports(FOUNDATIONS))
     figures.ratio("import", "import linker, s", "import what it stands on, s", goal=1.3, at_most=True)
