@@ -1,13 +1,15 @@
 """The referee: whether an event may happen, and what the connection is afterwards.
 
 `transitions` judges on a throw-away cursor. The machine has no model and no automatic transitions, so that there is
-no way round the table; a guard that says no is turned into an error, because `transitions` would say nothing.
+no way round the table; a guard that says no is turned into an error, because `transitions` would say nothing. Where no
+guard looks at the connection the answer is always the same: the machine is asked once for each state and event.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import cast
 
 from transitions import EventData, Machine, MachineError
@@ -33,17 +35,17 @@ class IllegalTransition(Exception):
 
 @dataclass
 class _Cursor:
-    """What `transitions` moves: it lives for one judgement."""
+    """What `transitions` moves: it lives for one judgement. Guards look at the connection and the event."""
 
     state: ConnectionState
-    connection: Connection
-    event: Event
+    connection: Connection | None = None
+    event: Event | None = None
 
 
 def _asks(guard: Guard) -> object:
     def condition(data: EventData) -> bool:
         cursor = cast(_Cursor, data.model)
-        return guard(cursor.connection, cursor.event)
+        return guard(cast(Connection, cursor.connection), cast(Event, cursor.event))
 
     return condition
 
@@ -64,6 +66,10 @@ _MACHINE = Machine(
     auto_transitions=False,
     send_event=True,
 )
+
+
+#: The events that guards decide about, in one state at least.
+_GUARDED = frozenset(row.event for row in TRANSITIONS if row.guard)
 
 
 def allowed_events(state: ConnectionState) -> tuple[str, ...]:
@@ -94,11 +100,26 @@ def _kept_in_time(c: Connection) -> Connection:
 
 
 def _judge(connection: Connection, event: Event) -> ConnectionState:
-    cursor = _Cursor(connection.state, connection, event)
+    if connection.closed_at is not None:
+        state = None
+    elif type(event) in _GUARDED:
+        state = _moved(_Cursor(connection.state, connection, event), event.name)
+    else:
+        state = _moved_without_a_guard(connection.state, event.name)
+    if state is None:
+        raise IllegalTransition(connection, event)
+    return state
+
+
+@cache
+def _moved_without_a_guard(state: ConnectionState, trigger: str) -> ConnectionState | None:
+    return _moved(_Cursor(state), trigger)
+
+
+def _moved(cursor: _Cursor, trigger: str) -> ConnectionState | None:
+    """Where the machine moves a cursor to; None: it must not be moved."""
     try:
-        moved = connection.closed_at is None and _MACHINE.events[event.name].trigger(cursor)
+        moved = _MACHINE.events[trigger].trigger(cursor)
     except MachineError:
         moved = False
-    if not moved:
-        raise IllegalTransition(connection, event)
-    return cursor.state
+    return cursor.state if moved else None
