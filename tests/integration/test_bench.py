@@ -189,7 +189,7 @@ def test_sql_by_hand_leaves_the_rows_that_ours_leaves_on_sqlite(
 ) -> None:
     """The same on SQLite: a statement that writes less would be no match."""
     monkeypatch.setitem(persisted.COUNTS, batch, CONNECTIONS)
-    monkeypatch.setattr(persisted, "TURN", CONNECTIONS // 2)
+    monkeypatch.setattr(persisted, "TURN", CONNECTIONS)
     ours, by_hand = tmp_path / "ours.db", tmp_path / "by_hand.db"
     assert min(asyncio.run(persisted.in_turns(ours, by_hand, batch))) > 0
     assert filled(ours) == filled(by_hand)
