@@ -43,7 +43,9 @@ LATE = " (answers take 50 ms)"
 #: How long the connections wait when the first pass begins.
 YOUNG = timedelta(minutes=1)
 #: How often a pass and its bare loops take turns in a round: where nothing is waited for, each notices the machine.
-TURNS = 3
+TURNS = 5
+#: The same where answers take a while.
+LATE_TURNS = 2
 #: The transports are told apart by fewer calls: the slowest would take minutes.
 CALLS = 600
 OURS = Recruiter(name="Integration", email="ats+nobody@inbound.example.com")
@@ -204,7 +206,7 @@ def measure(figures: Figures, folder: Path, rounds: int) -> None:
             asyncio.run(measure_sweep(figures, url, databases, rounds * TURNS))
             asyncio.run(measure_transports(figures, url, max(rounds // 2, 1)))
         with local.workable(DUE, seconds=LATENCY) as url:
-            asyncio.run(measure_sweep(figures, url, databases, rounds, LATE))
+            asyncio.run(measure_sweep(figures, url, databases, rounds * LATE_TURNS, LATE))
     for engine, goal in (("SQLite", 0.9), ("PostgreSQL", 0.85)):
         name = f"sweep_{engine.lower().replace('postgresql', 'postgres')}"
         for ratio, label in ((name, ""), (f"{name}_with_latency", LATE)):
