@@ -128,14 +128,15 @@ class Database:
     def _transaction(self, access: Access) -> Iterator[Connection]:
         """A transaction for one block: committed if it ends, undone if it raises."""
         connection = self._file.take() if self._file else self._engine.connect()
-        fit = True
+        fit = False
         try:
             with connection.begin():
                 if self.is_sqlite:
                     engines.begin_on_sqlite(connection, access)
                 yield connection
-        except (SQLAlchemyError, self._driver_error):
-            fit = False
+            fit = True
+        except Exception as error:
+            fit = not isinstance(error, SQLAlchemyError | self._driver_error)  # a lost race is no trouble of its
             raise
         finally:
             if fit and self._file:

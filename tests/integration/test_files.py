@@ -73,6 +73,24 @@ async def test_one_that_met_trouble_is_not_kept(sqlite_house: House) -> None:
         assert await database.write(connection_of) is not before
 
 
+async def test_one_whose_thread_is_ended_is_not_kept(sqlite_house: House) -> None:
+    """What ends a program in the middle of a commit leaves a connection in an unknown state."""
+    database = sqlite_house.database
+
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    with watched(sqlite_house) as opened:
+        for moment in ("before_cursor_execute", "commit"):
+            sa.event.listen(database._engine, moment, end)
+            with pytest.raises(SystemExit):
+                database.write_here(lambda transaction: transaction.exec_driver_sql("SELECT 1"))
+            sa.event.remove(database._engine, moment, end)
+            assert opened == []
+            assert await sqlite_house.store.find() == []
+            database.disconnect()
+
+
 async def test_a_lost_race_costs_no_connection(sqlite_house: House) -> None:
     """Whoever finds another version than the one that was read meets no trouble of the database."""
     connection = await kept(sqlite_house)
