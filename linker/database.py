@@ -136,7 +136,7 @@ class Database:
                 yield connection
             fit = True
         except Exception as error:
-            fit = not isinstance(error, SQLAlchemyError | self._driver_error)  # a lost race is no trouble of its
+            fit = not isinstance(error, SQLAlchemyError | self._driver_error)  # a lost race is no trouble
             raise
         finally:
             if fit and self._file:

@@ -1,7 +1,7 @@
 """An SQLite file, and our connections to it: they stay open between units of work.
 
-Opening one takes as long as a small transaction, and SQLAlchemy's pool, which describes a connection anew at each use,
-a visible part of it.
+To open one for each, or to take it from SQLAlchemy's pool, which describes a connection anew at each use, is a visible
+part of a transition that is written alone.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OpenFile:
     def put_back(self, connection: Connection) -> None:
         """Keep a connection that no transaction is under way on for its next use."""
         with self._lock:
-            if connection.info[FILE] == self._file:
+            if connection.info.get(FILE) == self._file:
                 self._idle.append(connection)
                 return
         connection.close()
