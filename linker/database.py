@@ -7,11 +7,9 @@ transaction; the event loop never waits for a disk.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
@@ -23,6 +21,7 @@ from linker import engines
 from linker.engines import PASSING, POSTGRES_POOL, READING, WRITING, Access, in_memory, is_path, parse_url, shown
 from linker.errors import LinkerError, OurFault, StoreUnavailable
 from linker.files import OpenFile
+from linker.threads import Threads
 
 T = TypeVar("T")
 
@@ -53,9 +52,9 @@ class Database:
         self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._closing = False
         self._file = OpenFile(self._engine) if is_path(self.url) else None
-        self._threads = _threads(1 if self.is_sqlite else POSTGRES_POOL)
+        self._threads = Threads(1 if self.is_sqlite else POSTGRES_POOL, self.name)
         # a file has threads for reading too, so that nobody who reads waits for somebody else's write lock
-        self._readers = _threads(SQLITE_READERS) if self.is_sqlite and self.tells else self._threads
+        self._readers = Threads(SQLITE_READERS, self.name) if self.is_sqlite and self.tells else self._threads
 
     @property
     def dialect(self) -> Dialect:
@@ -69,28 +68,22 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in a thread."""
-        return await self._hopped(self._readers, self.read_here, work)
+        return await self._readers.do(self.read_here, work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work in a thread and in one transaction: committed if it returns, undone if it raises."""
-        return await self._hopped(self._threads, self.write_here, work)
+        return await self._threads.do(self.write_here, work)
 
     async def write_passing(self, work: Callable[[Connection], T]) -> T:
         """The same for what a power cut may undo: a lease is worthless when its holder has lost its power.
 
         That is so for a file. A PostgreSQL server may lose its power alone, so there it waits for the disk as always.
         """
-        return await self._hopped(self._threads, self._do, PASSING, work)
+        return await self._threads.do(self._do, PASSING, work)
 
     async def hop(self, work: Callable[[Database], T]) -> T:
         """Do something with this database in a thread, in as many transactions as it likes."""
-        return await self._hopped(self._threads, work, self)
-
-    async def _hopped(self, threads: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> T:
-        """Do it in one of these threads. Raises StoreUnavailable once the database is closed."""
-        if self._closing:
-            raise StoreUnavailable(f"{self.name}: it was closed here. Open the linker again.")
-        return await asyncio.get_running_loop().run_in_executor(threads, work, *given)
+        return await self._threads.do(work, self)
 
     def read_here(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in this thread. Raises as `write_here`."""
@@ -188,15 +181,10 @@ class Database:
         if self._closing:
             return
         self._closing = True
-        if self.is_sqlite:  # a database in memory is closed by its own thread only
-            self._threads.submit(self._engine.dispose).result()
-        self._threads.shutdown(wait=True)
-        self._readers.shutdown(wait=True)
+        # a database in memory is closed by its own thread only
+        self._threads.close(last=self._engine.dispose if self.is_sqlite else None)
+        self._readers.close()
         self.disconnect()
-
-
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=count, thread_name_prefix="linker-database")
 
 
 def chosen_once(rows: Select[Any]) -> Select[Any]:

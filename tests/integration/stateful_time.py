@@ -6,30 +6,30 @@ With it every run of the same rules is the same run: no thread, no real pause, n
 import asyncio
 import selectors
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from math import ceil
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from linker.testing import SettableClock
+from linker.threads import Job, Threads
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Inline(ThreadPoolExecutor):
-    """An executor that does the work at once, in the thread that asks."""
+class Here(Threads):
+    """No threads: the work is done at once, by who asks. They may be used again after they were closed."""
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Do it, and give a future that is done."""
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - it comes out of the future
-            future.set_exception(error)
-        return future
+    def __init__(self) -> None:
+        super().__init__(0, "here")
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing is ever left to do; and the same one may be used again."""
+    async def do(self, work: Callable[..., T], *given: Any) -> T:
+        """Do it."""
+        return await run_here(partial(work, *given))
+
+    def close(self, last: Job | None = None) -> None:
+        """Nothing is ever left to do but this."""
+        if last:
+            last()
 
 
 class _Leaping(selectors.SelectSelector):
@@ -56,7 +56,6 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         self._clock = clock
         self._began = clock.now()
         super().__init__(_Leaping(clock))
-        self.set_default_executor(Inline())
 
     def time(self) -> float:
         """Seconds of the settable clock."""

@@ -7,7 +7,6 @@ Workable.
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,8 +22,9 @@ from linker.database import Database
 from linker.engines import READING, Access
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock
+from linker.threads import Threads
 from linker.workable.transport import PlainClient
-from tests.integration.stateful_time import Inline
+from tests.integration.stateful_time import Here
 
 T = TypeVar("T")
 
@@ -171,9 +171,8 @@ class _MortalDatabase(Database):
         self._writing = False
         self._commit = self._engine.dialect.do_commit
         for name, value in list(vars(self).items()):
-            if isinstance(value, ThreadPoolExecutor):
-                value.shutdown()
-                vars(self)[name] = Inline()
+            if isinstance(value, Threads):
+                vars(self)[name] = Here()
         vars(self._engine.dialect)["do_commit"] = self._mortal_commit
 
     async def write(self, work: Callable[[Connection], T]) -> T:

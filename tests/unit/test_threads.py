@@ -1,0 +1,231 @@
+"""The threads beside the event loop: what comes out of them, what cancelling leaves undone, and how they end."""
+
+import asyncio
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from linker.errors import StoreUnavailable
+from linker.threads import Threads
+
+
+@pytest.fixture
+def one() -> Iterator[Threads]:
+    """One thread."""
+    threads = Threads(1, "a database")
+    yield threads
+    threads.close()
+
+
+class Gate:
+    """Work that a thread is held up in until a test opens it."""
+
+    def __init__(self) -> None:
+        self.begun, self._opened = threading.Event(), threading.Event()
+
+    def work(self) -> str:
+        """Say that it is begun, and wait."""
+        self.begun.set()
+        assert self._opened.wait(30)
+        return "done"
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._opened.set()
+
+
+async def held_up(threads: Threads) -> tuple[Gate, "asyncio.Task[str]"]:
+    """Threads of which one has begun something that it does not end by itself."""
+    gate = Gate()
+    task = asyncio.create_task(threads.do(gate.work))
+    assert await asyncio.to_thread(gate.begun.wait, 30)
+    return gate, task
+
+
+async def test_what_work_gives_comes_out(one: Threads) -> None:
+    """Of work with and without arguments, done in a thread that is not the event loop's."""
+    assert await one.do(divmod, 7, 2) == (3, 1)
+    assert await one.do(threading.get_ident) != threading.get_ident()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+async def test_what_work_raises_comes_out_and_the_thread_goes_on(one: Threads, error: type[BaseException]) -> None:
+    """Whatever it is, also what ends other threads."""
+    seen = None
+
+    def fail() -> None:
+        raise error("no")
+
+    async def ask() -> None:
+        nonlocal seen
+        try:
+            await one.do(fail)
+        except BaseException as raised:  # noqa: BLE001 - an event loop would end with it
+            seen = raised
+
+    await ask()
+    assert type(seen) is error
+    assert await one.do(abs, -1) == 1
+
+
+async def test_one_thread_does_everything_in_its_order(one: Threads) -> None:
+    """And nothing beside anything else."""
+    done: list[int] = []
+    await asyncio.gather(*[one.do(done.append, number) for number in range(100)])
+    assert done == list(range(100))
+
+
+async def test_several_work_beside_each_other() -> None:
+    """As many as were asked for, at the same time."""
+    threads = Threads(3, "a database")
+    barrier = threading.Barrier(3)
+    await asyncio.gather(*[threads.do(barrier.wait, 30) for _ in range(3)])
+    threads.close()
+
+
+async def test_what_was_cancelled_before_it_was_begun_is_not_done(one: Threads) -> None:
+    """The one before it is, and so is the one behind it."""
+    gate, first = await held_up(one)
+    done: list[str] = []
+    cancelled, behind = [asyncio.create_task(one.do(done.append, name)) for name in ("cancelled", "behind")]
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.sleep(0)
+    gate.open()
+    await behind
+    assert (await first, done) == ("done", ["behind"])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_was_cancelled_while_it_was_under_way_ends_in_silence(one: Threads, fails: bool) -> None:
+    """It is done to its end; what it gives or raises is nobody's."""
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    gate, ended = Gate(), threading.Event()
+
+    def work() -> None:
+        gate.work()
+        ended.set()
+        if fails:
+            raise ValueError("no")
+
+    task = asyncio.create_task(one.do(work))
+    assert await asyncio.to_thread(gate.begun.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.open()
+    assert await one.do(abs, -1) == 1  # behind it
+    del task
+    gc.collect()
+    assert ended.is_set()
+    assert said == []
+
+
+def test_an_event_loop_that_is_gone_is_nobody_to_tell(one: Threads) -> None:
+    """The thread goes on with what others ask it."""
+    gate = Gate()
+
+    async def leave() -> None:
+        task = asyncio.create_task(one.do(gate.work))
+        await asyncio.to_thread(gate.begun.wait, 30)
+        task.cancel()
+
+    asyncio.run(leave())
+    gate.open()
+    assert asyncio.run(one.do(abs, -1)) == 1
+
+
+async def test_nothing_that_was_given_or_came_out_is_kept(one: Threads) -> None:
+    """Nor is what failed, with all that its traceback holds."""
+
+    class Big:
+        pass
+
+    def fail(_: Big) -> None:
+        raise ValueError("no")
+
+    gc.disable()
+    try:
+        given = Big()
+        watch = weakref.ref(given)
+        assert await one.do(lambda big: big, given) is given
+        with pytest.raises(ValueError, match="no") as raised:
+            await one.do(fail, given)
+        del given, raised
+        assert await one.do(watch) is None
+    finally:
+        gc.enable()
+
+
+async def test_closing_waits_for_all_that_was_given(one: Threads) -> None:
+    """What is last comes after it, in the thread itself."""
+    gate, first = await held_up(one)
+    done: list[Any] = []
+    second = asyncio.create_task(one.do(done.append, "second"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(asyncio.to_thread(one.close, lambda: done.append(threading.current_thread().daemon)))
+    gate.open()
+    await closing
+    assert done == ["second", True]
+    assert await first == "done"
+    await second
+    one.close()
+
+
+async def test_after_closing_work_is_refused(one: Threads) -> None:
+    """Also where nothing was ever begun."""
+    one.close()
+    with pytest.raises(StoreUnavailable, match="a database: it was closed here"):
+        await one.do(abs, -1)
+
+
+async def test_a_thread_that_could_not_begin_is_tried_again(one: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked hears of it, and nobody after it waits in vain."""
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda _: _raise(RuntimeError("can't start new thread")))
+        with pytest.raises(RuntimeError, match="can't start"):
+            await one.do(abs, -1)
+    assert await one.do(abs, -1) == 1
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+async def test_threads_end_where_closing_is_forgotten() -> None:
+    """They do not outlive who has them."""
+    threads = Threads(2, "a database")
+    await threads.do(abs, -1)
+    begun = threads._begun
+    del threads
+    for thread in begun:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in begun)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_is_told_instead_of_kept_waiting(one: Threads) -> None:
+    """Its threads stayed behind."""
+    asyncio.run(one.do(abs, -1))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = "nothing"
+        try:
+            asyncio.run(one.do(abs, -1))
+        except StoreUnavailable as refused:
+            said = str(refused)
+        finally:
+            os.write(writing, said.encode())
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with open(reading) as told:
+        assert told.read() == "a database: it was opened before this process was forked. Open it in each one."
+    assert asyncio.run(one.do(abs, -1)) == 1
