@@ -36,7 +36,8 @@ class Threads:
         self._process: int | None = None
         self._is_closed = False
         self._lock = Lock()
-        self._end = weakref.finalize(self, _end, self._jobs, most)  # where closing is forgotten, they end all the same
+        # where closing is forgotten; not at the interpreter's exit, because who is called there may still need them
+        weakref.finalize(self, _end, self._jobs, most).atexit = False
 
     async def do(self, work: Callable[..., T], *given: Any) -> T:
         """Do it in one of them; gives what it gives, and raises what it raises.
@@ -58,9 +59,7 @@ class Threads:
         """Wait for all that was given; what is `last` is done by the thread that is the first to have nothing left."""
         with self._lock:
             self._is_closed = True
-            if last:
-                self._jobs.put(last)
-            self._end()
+            _end(self._jobs, self._most, last)
         for thread in self._begun:
             thread.join()
 
@@ -70,19 +69,27 @@ class Threads:
         with self._lock:
             if self._is_closed:
                 raise StoreUnavailable(f"{self._name}: it was closed here. Open the linker again.")
-            if len(self._begun) < self._most:
-                self._begin_one()
+            self._begin_another()
             self._jobs.put(job)
 
-    def _begin_one(self) -> None:
-        """Begin one more. Nobody waits for it when the interpreter ends: that is what closing is for."""
+    def _begin_another(self) -> None:
+        """Begin one more, up to all of them. The interpreter does not wait for them: that is what closing is for."""
+        if len(self._begun) == self._most:
+            return
         thread = Thread(target=_work, args=(self._jobs,), name="linker-database", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no more of them can be had
+            if not self._begun:
+                raise
+            return
         self._process = os.getpid()
         self._begun.append(thread)
 
 
-def _end(jobs: Jobs, threads: int) -> None:
+def _end(jobs: Jobs, threads: int, last: Job | None = None) -> None:
+    if last:
+        jobs.put(last)
     for _ in range(threads):
         jobs.put(None)
 

@@ -134,3 +134,26 @@ print(len(call(linker.find)))
 """
     told = "This linker was opened before the process was forked. Open it in each process.\n0"
     assert process(sqlite_url, program) == told
+
+
+@pytest.mark.parametrize("asked", ["linker.find()", "linker.create(owner='customer-1')"])
+def test_an_async_linker_that_was_opened_before_the_fork_says_so(sqlite_url: str, asked: str) -> None:
+    """Whatever it is asked there, reading as well as writing; the process that opened it goes on."""
+    program = f"""
+import asyncio, warnings
+from linker import StoreUnavailable
+warnings.simplefilter("ignore", DeprecationWarning)  # the mistake is on purpose
+
+def work():
+    try:
+        asyncio.run({asked})
+    except StoreUnavailable as error:
+        print(str(error).partition(": ")[2])
+
+runner = asyncio.Runner()
+runner.run(linker.__aenter__())
+in_a_fork(work)
+print(len(runner.run(linker.find())))
+runner.run(linker.__aexit__(None, None, None))
+"""
+    assert process(sqlite_url, program) == "it was opened before this process was forked. Open it in each one.\n0"

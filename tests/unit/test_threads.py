@@ -3,6 +3,10 @@
 import asyncio
 import gc
 import os
+import random
+import signal
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -141,6 +145,15 @@ def test_an_event_loop_that_is_gone_is_nobody_to_tell(one: Threads) -> None:
     assert asyncio.run(one.do(abs, -1)) == 1
 
 
+async def let_go(watch: "weakref.ref[Any]") -> None:
+    """Wait until nobody has it any more: a thread lets go of its work a moment after it answered."""
+    for _ in range(1000):
+        if watch() is None:
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it is kept")
+
+
 async def test_nothing_that_was_given_or_came_out_is_kept(one: Threads) -> None:
     """Nor is what failed, with all that its traceback holds."""
 
@@ -158,7 +171,7 @@ async def test_nothing_that_was_given_or_came_out_is_kept(one: Threads) -> None:
         with pytest.raises(ValueError, match="no") as raised:
             await one.do(fail, given)
         del given, raised
-        assert await one.do(watch) is None
+        await let_go(watch)
     finally:
         gc.enable()
 
@@ -170,6 +183,7 @@ async def test_closing_waits_for_all_that_was_given(one: Threads) -> None:
     second = asyncio.create_task(one.do(done.append, "second"))
     await asyncio.sleep(0)
     closing = asyncio.create_task(asyncio.to_thread(one.close, lambda: done.append(threading.current_thread().daemon)))
+    assert not (await asyncio.wait([closing], timeout=0.05))[0]
     gate.open()
     await closing
     assert done == ["second", True]
@@ -186,16 +200,93 @@ async def test_after_closing_work_is_refused(one: Threads) -> None:
 
 
 async def test_a_thread_that_could_not_begin_is_tried_again(one: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asked hears of it, and nobody after it waits in vain."""
+    """Whoever asked hears of it, what was refused is not done later, and nobody after it waits in vain."""
+    done: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", lambda _: _raise(RuntimeError("can't start new thread")))
         with pytest.raises(RuntimeError, match="can't start"):
-            await one.do(abs, -1)
-    assert await one.do(abs, -1) == 1
+            await one.do(done.append, "refused")
+    await one.do(done.append, "taken")
+    assert done == ["taken"]
+
+
+async def test_where_no_more_threads_can_be_had_those_that_are_there_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than refuse what one of them could do."""
+    threads = Threads(2, "a database")
+    await threads.do(abs, -1)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: _raise(RuntimeError("can't start new thread")))
+    assert await threads.do(abs, -2) == 2
+    threads.close()
 
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_closing_while_several_event_loops_give_work_leaves_nobody_waiting(count: int, seed: int) -> None:
+    """Each piece of work is done or refused, and is done if it is said to be; what is last is done once."""
+    threads, chance = Threads(count, "a database"), random.Random(seed)
+    done: list[int | str] = []
+    outcomes: list[int | None] = []
+
+    async def ask(number: int) -> None:
+        try:
+            await threads.do(done.append, number)
+            outcomes.append(number)
+        except StoreUnavailable:
+            outcomes.append(None)
+
+    def host(first: int, leaves: bool) -> None:
+        async def all_of_them() -> None:
+            tasks = [asyncio.create_task(ask(number)) for number in range(first, first + 50)]
+            await asyncio.sleep(0)
+            if not leaves:
+                await asyncio.wait_for(asyncio.gather(*tasks), 30)
+
+        asyncio.run(all_of_them())
+
+    hosts = [threading.Thread(target=host, args=(100 * number, chance.random() < 0.3)) for number in range(3)]
+    closers = [threading.Thread(target=threads.close, args=(lambda: done.append("last"),)) for _ in range(2)]
+    in_turn = [*hosts, *closers]
+    chance.shuffle(in_turn)
+    for thread in in_turn:
+        thread.start()
+    for thread in in_turn:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert set(outcomes) - {None} <= set(done)
+    assert done.count("last") == (1 if threads._begun else 0)
+    assert count > 1 or "last" in done[-1:] or not done
+    assert not any(thread.is_alive() for thread in threads._begun)
+
+
+AT_EXIT = """
+import asyncio, atexit
+
+def last():
+    for threads in (old, Threads(1, "begun at the exit")):
+        try:
+            print(asyncio.run(threads.do(abs, -1)), flush=True)
+        except RuntimeError:
+            print("refused", flush=True)
+        threads.close(lambda: print("closed", flush=True))
+
+atexit.register(last)
+from linker.threads import Threads
+old = Threads(1, "begun before")
+asyncio.run(old.do(abs, -1))
+"""
+
+
+def test_who_is_called_at_the_exit_is_not_kept_waiting() -> None:
+    """Python 3.12 begins no more threads then, and says so; everything else goes on as before."""
+    ran = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    said = ran.stdout.split()
+    assert said[:2] == ["1", "closed"]
+    assert said[2:] in (["1", "closed"], ["refused"])
 
 
 async def test_threads_end_where_closing_is_forgotten() -> None:
@@ -217,6 +308,7 @@ def test_a_forked_process_is_told_instead_of_kept_waiting(one: Threads) -> None:
     child = os.fork()
     if child == 0:
         said = "nothing"
+        signal.alarm(30)
         try:
             asyncio.run(one.do(abs, -1))
         except StoreUnavailable as refused:
