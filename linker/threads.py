@@ -46,6 +46,7 @@ class Threads:
 
         Raises:
             StoreUnavailable: they are closed, or belong to the process that this one was forked from.
+            RuntimeError: not one thread can be had, as when the interpreter ends.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
@@ -65,7 +66,9 @@ class Threads:
 
     def _put(self, job: Job) -> None:
         if self._process not in {None, os.getpid()}:
-            raise StoreUnavailable(f"{self._name}: it was opened before this process was forked. Open it in each one.")
+            raise StoreUnavailable(
+                f"{self._name}: it was opened before this process was forked. Open it in each process."
+            )
         with self._lock:
             if self._is_closed:
                 raise StoreUnavailable(f"{self._name}: it was closed here. Open the linker again.")

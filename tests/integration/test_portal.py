@@ -156,4 +156,4 @@ in_a_fork(work)
 print(len(runner.run(linker.find())))
 runner.run(linker.__aexit__(None, None, None))
 """
-    assert process(sqlite_url, program) == "it was opened before this process was forked. Open it in each one.\n0"
+    assert process(sqlite_url, program) == "it was opened before this process was forked. Open it in each process.\n0"
