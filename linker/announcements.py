@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, func, literal_column, or_, select, update
 from sqlalchemy import Connection as Transaction
 
-from linker.database import Database, chosen_once
+from linker.database.database import Database
+from linker.database.statements import chosen_once
 from linker.ports import Announcement, Delivery, Lease
 from linker.rows import OUTBOX
 from linker.ways import HANDLERS, Way

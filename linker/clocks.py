@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 
-from linker.database import Database
+from linker.database.database import Database
 from linker.ports import Clock, SystemClock
 
 

@@ -21,7 +21,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from linker.announcements import SqlOutbox
 from linker.attending import Attendant, Chance
 from linker.clocks import DatabaseClock
-from linker.database import Database
+from linker.database.database import Database
+from linker.database.notifier import Wakeups
 from linker.errors import BadSettings, StoreUnavailable
 from linker.handlers import Handler, Handlers
 from linker.heartbeat import Beat, Heartbeat
@@ -37,7 +38,6 @@ from linker.service import Service
 from linker.settings import Settings, load_settings
 from linker.stock import SqlStock
 from linker.sweep import Sweeper
-from linker.wakeups import Wakeups
 from linker.watched import watched_store, watched_workable
 from linker.ways import WEBHOOK
 from linker.webhooks import Nobody, webhook_of

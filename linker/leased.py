@@ -30,8 +30,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from linker.database import chosen_once
-from linker.prepared import Prepared
+from linker.database.statements import Prepared, chosen_once
 from linker.rows import CONNECTION
 
 Terms = Mapping[str, Any]

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, and_, case, or_, select, update
 from sqlalchemy import Connection as Transaction
 
 from linker.announcements import let_follow
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import NotFound, Refused
 from linker.rows import OUTBOX
 from linker.ways import WAYS, Way

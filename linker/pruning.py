@@ -23,7 +23,8 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, bindparam, delete, func, select, text, update
 
 from linker.announcements import LAPSE_AFTER, SqlOutbox, is_forgotten
-from linker.database import Database, chosen_once
+from linker.database.database import Database
+from linker.database.statements import chosen_once
 from linker.ports import Clock
 from linker.rows import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
 from linker.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from linker.database import Database
+from linker.database.database import Database
 from linker.settings import Settings
 from linker.store import SqlStore
 

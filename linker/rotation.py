@@ -18,7 +18,7 @@ from sqlalchemy import Select, func, or_, select, update
 
 from linker import schema
 from linker.clocks import shared_clock
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import BadSettings, Busy, SealBroken
 from linker.ports import Clock
 from linker.reading import open_database

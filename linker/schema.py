@@ -10,8 +10,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from linker.database import HELD, SQLITE_PATIENCE, Database
-from linker.engines import shown
+from linker.database.database import SQLITE_PATIENCE, Database
+from linker.database.errors import HELD
+from linker.database.urls import shown
 from linker.errors import SchemaMismatch, StoreUnavailable
 from linker.migrations import HEAD
 from states.connection import ConnectionState

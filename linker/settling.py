@@ -33,10 +33,10 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from linker import mapping
+from linker.database.notifier import CHANNEL
+from linker.database.statements import ForAll, Row, Value, for_all
 from linker.ports import Settlement
-from linker.prepared import ForAll, Row, Value, for_all
 from linker.rows import CONNECTION, OUTBOX, STEP
-from linker.wakeups import CHANNEL
 from states.table import LAW
 
 log = structlog.get_logger("linker")

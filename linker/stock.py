@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import case, func, literal_column, select
 
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import LinkerError, StoreUnavailable
 from linker.observing import Census, Queue, Stock, Waiting
 from linker.rows import CONNECTION, OUTBOX

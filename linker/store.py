@@ -16,10 +16,10 @@ from sqlalchemy import bindparam, case, func, insert, or_, select, text, update
 
 from linker import mapping, schema
 from linker.claiming import Claiming, Taken, in_turns, put_aside
-from linker.database import Database
+from linker.database.database import Database
+from linker.database.statements import Prepared
 from linker.errors import LinkerError, NotFound, RowUnreadable
 from linker.ports import Lease, Settlement
-from linker.prepared import Prepared
 from linker.rations import Rations
 from linker.rows import CONNECTION, STEP, TROUBLED
 from linker.settling import NO_LEASE, NotAllWritten, Settling, lock_in_order, note, tell, write_all, write_each

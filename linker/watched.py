@@ -12,7 +12,7 @@ from datetime import datetime
 
 from pydantic import SecretStr
 
-from linker.database import Database
+from linker.database.database import Database
 from linker.observing import UNOBSERVED, Observer, Work, verdict_name
 from linker.ports import Answer, Lease, Settlement, Workable
 from linker.rations import Rations

@@ -13,8 +13,8 @@ from sqlalchemy.engine import URL
 
 from linker.cli import logs
 from linker.clocks import shared_clock
-from linker.database import Database
-from linker.engines import parse_url, shown
+from linker.database.database import Database
+from linker.database.urls import parse_url, shown
 from linker.errors import NotFound
 from linker.letters import Letters
 from linker.reading import open_database

@@ -26,7 +26,7 @@ from linker.cli.endings import OUR_FAULT, TRY_AGAIN
 from linker.cli.human import span
 from linker.cli.schemas import MEANINGS, compared
 from linker.cli.version import version
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import BadSettings, LinkerError
 from linker.rows import CONNECTION, OUTBOX, TROUBLED
 from linker.sealing import Sealer

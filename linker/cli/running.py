@@ -23,7 +23,7 @@ from linker.cli.house import with_linker
 from linker.cli.options import Json
 from linker.cli.screen import Screen
 from linker.cli.version import version
-from linker.engines import parse_url, shown
+from linker.database.urls import parse_url, shown
 from linker.errors import BadInput
 from linker.host import Linker
 from linker.sweep import Sweep

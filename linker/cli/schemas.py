@@ -14,7 +14,7 @@ from linker.cli.endings import DONE
 from linker.cli.housekeeping import prune
 from linker.cli.options import Json
 from linker.cli.screen import Screen
-from linker.database import Database
+from linker.database.database import Database
 from linker.migrations import HEAD
 
 app = typer.Typer()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from linker.database import Database
+from linker.database.database import Database
 from linker.rows import Table
 from linker.settings import load_settings
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import delete, insert
 
 from linker import Settings, mapping, new_key
-from linker.database import Database
+from linker.database.database import Database
 from linker.rows import CONNECTION
 from linker.sandbox import EVERYWHERE, Fault, Limit, World, running
 from linker.schema import upgrade

@@ -26,7 +26,7 @@ import psutil
 import psycopg
 
 from linker import Settings
-from linker.database import Database
+from linker.database.database import Database
 from linker.ports import Lease
 from linker.store import SqlStore
 from linker.turns import Turns

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from linker import Settings, schema
-from linker.database import Database
+from linker.database.database import Database
 from linker.rows import CONNECTION
 from linker.sealing import Sealer, fingerprint
 from scripts.benchmarks import local

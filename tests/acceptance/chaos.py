@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from linker import mapping, new_key, schema
-from linker.database import Database
+from linker.database.database import Database
 from linker.leasing import NEEDED
 from linker.rows import CONNECTION, STEP
 from linker.sandbox import Limit, LogEntry, Sandbox, World, running

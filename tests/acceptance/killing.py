@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from linker import Connection, ConnectionState, Linker
-from linker.engines import parse_url
+from linker.database.urls import parse_url
 from linker.sandbox import EVERYWHERE, Fault
 from states import events as happened
 from states.history import ANNOUNCEMENTS

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from linker import Busy, Linker, SealBroken, Settings, new_key, rotation
-from linker.database import Database
+from linker.database.database import Database
 from linker.ports import Lease, SystemClock
 from linker.rotation import Rotated, rotate_keys
 from linker.rows import CONNECTION

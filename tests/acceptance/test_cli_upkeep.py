@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from linker.cli.app import main
-from linker.database import Database
+from linker.database.database import Database
 from linker.migrations import HEAD
 from linker.ports import SystemClock
 from linker.sandbox import Limit, running, seed

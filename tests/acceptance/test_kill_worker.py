@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from linker import schema
-from linker.database import Database
+from linker.database.database import Database
 from tests.acceptance.killing import BEGAN, LEASE, Nursery, Scene, gather_cast, nursery
 from tests.acceptance.stage import Theatre, open_theatre
 

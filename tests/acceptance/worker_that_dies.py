@@ -29,9 +29,9 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from linker import Announcement, Linker, Settings
 from linker.cli import running
-from linker.database import Database
+from linker.database.database import Database
+from linker.database.statements import InTurn
 from linker.ports import SystemClock
-from linker.prepared import InTurn
 from linker.testing import linker_in_memory
 from states.history import ANNOUNCEMENTS
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 from pydantic import SecretStr
 
 from linker import schema
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import LinkerError
 from linker.host import Linker
 from linker.ports import Announcement, Answer

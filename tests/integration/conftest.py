@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from linker import schema
-from linker.database import Database
+from linker.database.database import Database
 from linker.rows import Table
 from tests.integration.storehouse import House, opened
 from tests.postgres import PostgresServer

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any, TypeVar
 
+from linker.database.threads import Job, Threads
 from linker.testing import SettableClock
-from linker.threads import Job, Threads
 
 T = TypeVar("T")
 

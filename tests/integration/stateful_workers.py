@@ -18,11 +18,11 @@ from sqlalchemy import Connection
 
 from linker import Linker, Settings
 from linker.attending import Chance
-from linker.database import Database
-from linker.engines import READING, Access
+from linker.database.database import Database
+from linker.database.sqlite import READING, Access
+from linker.database.threads import Threads
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock
-from linker.threads import Threads
 from linker.workable.transport import PlainClient
 from tests.integration.stateful_time import Here
 

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from linker.announcements import SqlOutbox
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import LinkerError
 from linker.ports import Lease, Settlement
 from linker.store import SqlStore

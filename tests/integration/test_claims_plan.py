@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from linker import schema
 from linker.announcements import SqlOutbox
-from linker.database import Database
+from linker.database.database import Database
 from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock

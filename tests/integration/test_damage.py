@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 
 from linker import Linker, Settings, new_key, schema
 from linker.claiming import put_aside
+from linker.database.statements import Prepared, Row
 from linker.errors import RowUnreadable, StoreUnavailable
-from linker.prepared import Prepared, Row
 from linker.rows import CONNECTION
 from linker.sealing import key_id_of
 from linker.testing import ScriptedWorkable, SettableClock

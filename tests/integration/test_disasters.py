@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 import linker
-from linker import database as database_module
 from linker import schema
+from linker.database import database as database_module
 from linker.errors import BadSettings, OurFault, StoreUnavailable
 from linker.host import Linker
 from linker.reading import open_database

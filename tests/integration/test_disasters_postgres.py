@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from linker import schema
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import BadSettings, StoreUnavailable
 from tests.integration.storehouse import (
     NOW,

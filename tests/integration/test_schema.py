@@ -24,7 +24,7 @@ from sqlmodel import SQLModel
 
 import linker
 from linker import schema
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import OurFault, SchemaMismatch
 from linker.migrations import HEAD
 from linker.rows import Table
@@ -349,8 +349,8 @@ def test_the_wheel_brings_the_revisions(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "installed")
     assert {"linker/migrations/env.py", "linker/migrations/versions/0001_first.py", "linker/py.typed"} <= names
     program = (
-        "import linker.database, linker.schema as schema\n"
-        f"database = linker.database.Database('sqlite:///{tmp_path / 'made.db'}')\n"
+        "import linker.database.database, linker.schema as schema\n"
+        f"database = linker.database.database.Database('sqlite:///{tmp_path / 'made.db'}')\n"
         "schema.check(database)\ndatabase.close()\nprint(linker.__file__)"
     )
     said = subprocess.run(

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
 from linker import BadInput, Linker
-from linker.database import Database
+from linker.database.database import Database
 from linker.sandbox import EVERYWHERE, Fault, WorldError
 from linker.schema import upgrade
 from states import events as happened

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from linker import Connection, Linker, Settings, new_key, schema
 from linker import stock as stock_module
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import StoreUnavailable
 from linker.metrics import Metrics
 from linker.observing import Stock, Waiting

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from linker.announcements import SqlOutbox
-from linker.database import Database
+from linker.database.database import Database
 from linker.ports import Announcement, Delivery
 from linker.rations import PARTNER, Rations
 from linker.rows import CONNECTION, OUTBOX

@@ -12,7 +12,7 @@ from sqlalchemy import Update, text
 
 from linker import Linker, Settings, new_key, schema
 from linker.clocks import DatabaseClock
-from linker.database import Database
+from linker.database.database import Database
 from linker.rows import CONNECTION
 from linker.testing import ScriptedWorkable, SettableClock
 from states import events as happened

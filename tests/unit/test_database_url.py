@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import BadSettings
 from linker.store import SqlStore
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker.engines import as_json
+from linker.database.column_types import as_json
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=20)  # half characters too
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS

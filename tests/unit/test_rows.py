@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url, update
 from sqlalchemy.dialects import sqlite
 
+from linker.database.column_types import UtcTime
+from linker.database.statements import for_all
 from linker.mapping import changed_columns
-from linker.prepared import for_all
-from linker.rows import CONNECTION, UtcTime
+from linker.rows import CONNECTION
 from states.connection import ConnectionState
 from tests.builders import SEEN, a_connection
 

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from linker.database import Database, translate
+from linker.database.database import Database
+from linker.database.errors import translate
 from linker.errors import BadSettings, OurFault, StoreUnavailable
 from linker.sealing import new_key
 from linker.settings import Settings, load_settings

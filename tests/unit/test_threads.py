@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from linker.database.threads import Threads
 from linker.errors import StoreUnavailable
-from linker.threads import Threads
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def last():
         threads.close(lambda: print("closed", flush=True))
 
 atexit.register(last)
-from linker.threads import Threads
+from linker.database.threads import Threads
 old = Threads(1, "begun before")
 asyncio.run(old.do(abs, -1))
 """

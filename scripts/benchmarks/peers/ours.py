@@ -18,7 +18,7 @@ import structlog
 
 from linker import Linker, Settings
 from linker.attending import Chance
-from linker.database import Database
+from linker.database.database import Database
 from linker.schema import upgrade
 from linker.sealing import Sealer
 from linker.testing import ScriptedWorkable, SettableClock

@@ -21,12 +21,13 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    select,
 )
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.types import TypeEngine
 
-from linker.engines import as_json
+from linker.database.column_types import as_json
 
 Row = Mapping[str, Any]
 
@@ -137,3 +138,12 @@ class InJson:
 def _onto_the_wire(kept_as: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     """What turns a value of this type into what the driver takes; None if it takes it as it is."""
     return kept_as.dialect_impl(dialect).bind_processor(dialect)
+
+
+def chosen_once(rows: Select[Any]) -> Select[Any]:
+    """The rows that a locking query chooses, for `IN`.
+
+    As a plain subquery PostgreSQL may run it again for each row that it looks at, and as each run skips what is locked
+    by then, many more rows than the limit would be chosen.
+    """
+    return select(rows.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from linker.database import Database
+from linker.database.database import Database
 from linker.errors import LinkerError
 
 log = structlog.get_logger("linker")

@@ -1,0 +1,70 @@
+"""The engine of SQLite: how it is opened, and how a transaction on it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.engine import URL
+
+from linker.database.column_types import as_json
+from linker.database.urls import is_path
+
+#: From how many written pages on SQLite puts them into the file: 16 MiB. A page is often written again soon, when what
+#: was claimed is settled, and then has to be put there once only; and many rows are scattered over many pages.
+SQLITE_CHECKPOINT = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a transaction on SQLite begins, and whether its commit waits for the disk. PostgreSQL has one way only."""
+
+    begin: str
+    #: None: nothing is written.
+    synchronous: str | None
+
+
+#: Takes no lock.
+READING = Access("BEGIN", None)
+
+
+#: Takes the lock at once, and survives a power cut.
+WRITING = Access("BEGIN IMMEDIATE", "FULL")
+
+
+#: Takes the lock at once, and may be undone by a power cut.
+PASSING = Access("BEGIN IMMEDIATE", "NORMAL")
+
+
+def sqlite(url: URL, wait: float) -> Engine:
+    """The engine of SQLite. `wait`: how long to wait for somebody else's lock, in seconds.
+
+    To a file it opens each connection anew: who keeps them is `linker.database.sqlite_connections`.
+    """
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        json_serializer=as_json,
+        connect_args={"timeout": wait},
+        poolclass=NullPool if is_path(url) else None,
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(raw: Any, _record: object) -> None:
+    """Let us say BEGIN ourselves, hold rows to their connection, and put pages into the file less often."""
+    raw.isolation_level = None
+    raw.execute("PRAGMA foreign_keys=ON").close()
+    raw.execute(f"PRAGMA wal_autocheckpoint={SQLITE_CHECKPOINT}").close()
+
+
+def begin_on_sqlite(connection: Connection, access: Access) -> None:
+    """Begin what SQLAlchemy thinks has begun: its driver would wait for the first statement that writes."""
+    pooled = connection.connection
+    raw: Any = pooled.driver_connection
+    if access.synchronous not in {None, pooled.info.get("synchronous")}:
+        raw.execute(f"PRAGMA synchronous={access.synchronous}").close()
+        pooled.info["synchronous"] = access.synchronous
+    raw.execute(access.begin).close()
