@@ -11,8 +11,8 @@ from sqlalchemy import Connection as Transaction
 
 from linker.database.database import Database
 from linker.database.statements import chosen_once
+from linker.persistence.tables import OUTBOX
 from linker.ports import Announcement, Delivery, Lease
-from linker.rows import OUTBOX
 from linker.ways import HANDLERS, Way
 from states.history import ANNOUNCEMENTS
 

@@ -20,7 +20,6 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from linker.announcements import SqlOutbox
 from linker.attending import Attendant, Chance
-from linker.clocks import DatabaseClock
 from linker.database.database import Database
 from linker.database.notifier import Wakeups
 from linker.errors import BadSettings, StoreUnavailable
@@ -29,10 +28,11 @@ from linker.heartbeat import Beat, Heartbeat
 from linker.leasing import FOR_A_QUESTION, Leasing
 from linker.observing import Observer, together
 from linker.outbox import Deliverer, Receiver
+from linker.persistence.rate_limits import Rations
+from linker.persistence.server_clock import DatabaseClock
 from linker.ports import Clock, SystemClock, Workable
 from linker.prefetch import Pace
 from linker.pruning import Pruned, Pruning
-from linker.rations import Rations
 from linker.sealing import Sealer
 from linker.service import Service
 from linker.settings import Settings, load_settings

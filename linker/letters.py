@@ -18,7 +18,7 @@ from sqlalchemy import Connection as Transaction
 from linker.announcements import let_follow
 from linker.database.database import Database
 from linker.errors import NotFound, Refused
-from linker.rows import OUTBOX
+from linker.persistence.tables import OUTBOX
 from linker.ways import WAYS, Way
 from states.history import ANNOUNCEMENTS
 

@@ -25,8 +25,8 @@ from sqlalchemy import Select, bindparam, delete, func, select, text, update
 from linker.announcements import LAPSE_AFTER, SqlOutbox, is_forgotten
 from linker.database.database import Database
 from linker.database.statements import chosen_once
+from linker.persistence.tables import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
 from linker.ports import Clock
-from linker.rows import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
 from linker.settings import Settings
 from linker.ways import HANDLERS, WAYS, WEBHOOK
 

@@ -16,16 +16,15 @@ from typing import Any
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, func, or_, select, update
 
-from linker import schema
-from linker.clocks import shared_clock
 from linker.database.database import Database
 from linker.errors import BadSettings, Busy, SealBroken
+from linker.persistence import schema
+from linker.persistence.connection_store import SqlStore, open_database
+from linker.persistence.server_clock import shared_clock
+from linker.persistence.tables import CONNECTION
 from linker.ports import Clock
-from linker.reading import open_database
-from linker.rows import CONNECTION
 from linker.sealing import Sealer, key_id_of
 from linker.settings import Settings
-from linker.store import SqlStore
 
 #: The columns that hold sealed tokens, each with the column that names its key.
 SEALED = {"token_sealed": "token_key_id", "candidate_sealed": "candidate_key_id"}

@@ -22,7 +22,7 @@ from sqlalchemy import case, func, literal_column, select
 from linker.database.database import Database
 from linker.errors import LinkerError, StoreUnavailable
 from linker.observing import Census, Queue, Stock, Waiting
-from linker.rows import CONNECTION, OUTBOX
+from linker.persistence.tables import CONNECTION, OUTBOX
 from linker.ways import HANDLERS, WAYS, Way
 from states.connection import ConnectionState
 

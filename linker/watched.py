@@ -14,9 +14,9 @@ from pydantic import SecretStr
 
 from linker.database.database import Database
 from linker.observing import UNOBSERVED, Observer, Work, verdict_name
+from linker.persistence.connection_store import SqlStore
+from linker.persistence.rate_limits import Rations
 from linker.ports import Answer, Lease, Settlement, Workable
-from linker.rations import Rations
-from linker.store import SqlStore
 from states.connection import Connection, Recruiter
 
 

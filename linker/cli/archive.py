@@ -6,20 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy.engine import URL
-
 from linker.cli import logs
-from linker.clocks import shared_clock
 from linker.database.database import Database
-from linker.database.urls import parse_url, shown
+from linker.database.urls import file_of, parse_url, shown
 from linker.errors import NotFound
 from linker.letters import Letters
-from linker.reading import open_database
+from linker.persistence.connection_store import SqlStore, open_database
+from linker.persistence.server_clock import shared_clock
 from linker.settings import Settings, load_settings
-from linker.store import SqlStore
 
 T = TypeVar("T")
 
@@ -45,12 +41,6 @@ def place(used: Settings) -> str:
     """Where the database is, without its password; a file by its whole path."""
     url = parse_url(used.database_url)
     return str(file.absolute()) if (file := file_of(url)) else shown(url)
-
-
-def file_of(url: URL) -> Path | None:
-    """The file of an SQLite database; None on a server or in memory."""
-    name = url.database if url.get_backend_name() == "sqlite" else None
-    return Path(name) if name and name != ":memory:" else None
 
 
 def with_database(work: Callable[[Database], Awaitable[T]]) -> T:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
-from alembic.script import ScriptDirectory
 from rich.text import Text
 
-from linker import schema
-from linker.cli.archive import file_of, settings
+from linker.cli.archive import settings
 from linker.cli.endings import DONE
 from linker.cli.housekeeping import prune
 from linker.cli.options import Json
 from linker.cli.screen import Screen
 from linker.database.database import Database
-from linker.migrations import HEAD
+from linker.persistence import schema
+from linker.persistence.migrations import HEAD
+from linker.persistence.schema import compared, revision
 
 app = typer.Typer()
 db = typer.Typer(help="The database: its schema's revision, and what is too old.", no_args_is_help=True)
@@ -65,18 +63,3 @@ db.command()(prune)
 
 def _database() -> Database:
     return Database(settings().database_url)
-
-
-def revision(database: Database) -> str | None:
-    """The revision; None if the database is empty. An SQLite file that does not exist is not made."""
-    file = file_of(database.url)
-    return None if file is not None and not file.exists() else database.read_here(schema.current)
-
-
-def compared(database: Database) -> dict[str, Any]:
-    """The revision, what this program needs, and how they stand: `empty`, `head`, `behind` or `newer`."""
-    found = revision(database)
-    known = {script.revision for script in ScriptDirectory.from_config(schema.configuration()).walk_revisions()}
-    older = "behind" if found in known else "newer"
-    state = "empty" if found is None else "head" if found == HEAD else older
-    return {"revision": found, "head": HEAD, "state": state, "database": database.name}

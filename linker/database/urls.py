@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -46,3 +48,9 @@ def in_memory(url: URL) -> bool:
 def is_path(url: URL) -> bool:
     """True for an SQLite file that is named by its path; SQLite's own URIs may mean anything."""
     return url.get_backend_name() == "sqlite" and not in_memory(url) and "uri" not in url.query
+
+
+def file_of(url: URL) -> Path | None:
+    """The file of an SQLite database; None on a server or in memory."""
+    name = url.database if url.get_backend_name() == "sqlite" else None
+    return Path(name) if name and name != ":memory:" else None

@@ -13,11 +13,12 @@ from multiprocessing.connection import Connection as Pipe
 from pydantic import SecretStr
 from sqlalchemy import delete, insert
 
-from linker import Settings, mapping, new_key
+from linker import Settings, new_key
 from linker.database.database import Database
-from linker.rows import CONNECTION
+from linker.persistence import mapping
+from linker.persistence.schema import upgrade
+from linker.persistence.tables import CONNECTION
 from linker.sandbox import EVERYWHERE, Fault, Limit, World, running
-from linker.schema import upgrade
 from linker.sealing import Sealer, fingerprint
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.table import LAW

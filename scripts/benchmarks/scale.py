@@ -27,8 +27,8 @@ import psycopg
 
 from linker import Settings
 from linker.database.database import Database
+from linker.persistence.connection_store import SqlStore
 from linker.ports import Lease
-from linker.store import SqlStore
 from linker.turns import Turns
 from scripts.benchmarks import local, stored
 from scripts.benchmarks.figures import Figures

@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from linker import Settings, schema
+from linker import Settings
 from linker.database.database import Database
-from linker.rows import CONNECTION
+from linker.persistence import schema
+from linker.persistence.tables import CONNECTION
 from linker.sealing import Sealer, fingerprint
 from scripts.benchmarks import local
 from states.connection import ConnectionState

@@ -24,10 +24,11 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
-from linker import mapping, new_key, schema
+from linker import new_key
 from linker.database.database import Database
 from linker.leasing import NEEDED
-from linker.rows import CONNECTION, STEP
+from linker.persistence import mapping, schema
+from linker.persistence.tables import CONNECTION, STEP
 from linker.sandbox import Limit, LogEntry, Sandbox, World, running
 from linker.sealing import Sealer, fingerprint
 from states.connection import Connection, Credential, Recruiter

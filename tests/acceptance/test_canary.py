@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from linker import Announcement, Connection, ConnectionState, Linker
 from linker.attending import Attendant
 from linker.messages import connection_json, step_json
+from linker.persistence.connection_store import SqlStore
 from linker.sandbox import EVERYWHERE, Fault
 from linker.sealing import Sealer
-from linker.store import SqlStore
 from linker.webhooks import new_webhook_secret
 from linker.workable import WorkableClient, build_http
 from linker.workable.sending import Sender
@@ -283,8 +283,8 @@ EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
     "attending": (Attendant, "attend", explode_later),
     "claiming": (SqlStore, "claim", explode_later),
     "settling": (SqlStore, "settle", explode_later),
-    "reading the row": ("linker.mapping.connection", "", explode),
-    "writing the row": ("linker.mapping.changed_columns", "", explode),
+    "reading the row": ("linker.persistence.mapping.connection", "", explode),
+    "writing the row": ("linker.persistence.mapping.changed_columns", "", explode),
     "sealing": (Sealer, "seal", explode),
     "inside sealing": ("linker.sealing._bond", "", explode),
     "opening": (Sealer, "open", explode),

@@ -10,10 +10,10 @@ from pydantic import SecretStr
 
 from linker import Busy, Linker, SealBroken, Settings, new_key, rotation
 from linker.database.database import Database
+from linker.persistence.schema import upgrade
+from linker.persistence.tables import CONNECTION
 from linker.ports import Lease, SystemClock
 from linker.rotation import Rotated, rotate_keys
-from linker.rows import CONNECTION
-from linker.schema import upgrade
 from linker.testing import ScriptedWorkable, SettableClock
 
 OLD, NEW = new_key(), new_key()
@@ -97,7 +97,9 @@ async def test_leases_are_judged_by_the_clock_that_all_share(
         assert claimed is not None
         ahead = timedelta(minutes=5)
         monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + ahead)
-        monkeypatch.setattr("linker.clocks.time.time", lambda now=time.time: now() + ahead.total_seconds())
+        monkeypatch.setattr(
+            "linker.persistence.server_clock.time.time", lambda now=time.time: now() + ahead.total_seconds()
+        )
         with pytest.raises(Busy):
             await rotate_keys(settings(postgres_url, NEW, OLD))
         assert (await before.get(held)).version == claimed.version

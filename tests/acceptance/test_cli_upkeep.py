@@ -15,10 +15,10 @@ import pytest
 
 from linker.cli.app import main
 from linker.database.database import Database
-from linker.migrations import HEAD
+from linker.persistence.migrations import HEAD
+from linker.persistence.schema import upgrade
 from linker.ports import SystemClock
 from linker.sandbox import Limit, running, seed
-from linker.schema import upgrade
 from tests.acceptance.commands import Ran, Terminal
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import structlog
 
 from linker import Announcement, Connection, ConnectionState, Linker, Refused
 from linker.messages import connection_json, step_json
-from linker.store import SqlStore
+from linker.persistence.connection_store import SqlStore
 from states.problems import ProblemCode
 from tests.acceptance.stage import (
     WINDOW,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from linker import schema
 from linker.database.database import Database
+from linker.persistence import schema
 from tests.acceptance.killing import BEGAN, LEASE, Nursery, Scene, gather_cast, nursery
 from tests.acceptance.stage import Theatre, open_theatre
 

@@ -16,13 +16,13 @@ from typing import NoReturn
 
 from pydantic import SecretStr
 
-from linker import schema
 from linker.database.database import Database
 from linker.errors import LinkerError
 from linker.host import Linker
+from linker.persistence import schema
+from linker.persistence.connection_store import SqlStore
 from linker.ports import Announcement, Answer
 from linker.settings import Settings
-from linker.store import SqlStore
 from states.connection import Account, Connection, ConnectionState, Recruiter
 from states.verdicts import AccountReadable, RecruiterSeen
 from tests.integration.storehouse import NOW, a_connection, change, opening

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from linker import schema
 from linker.database.database import Database
-from linker.rows import Table
+from linker.persistence import schema
+from linker.persistence.tables import Table
 from tests.integration.storehouse import House, opened
 from tests.postgres import PostgresServer
 

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from linker.announcements import SqlOutbox
 from linker.database.database import Database
 from linker.errors import LinkerError
+from linker.persistence.connection_store import SqlStore
 from linker.ports import Lease, Settlement
-from linker.store import SqlStore
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.history import Step
 

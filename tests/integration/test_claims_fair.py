@@ -5,8 +5,8 @@ from itertools import count
 
 import pytest
 
-from linker.rations import LONGEST, Rations
-from linker.store import SqlStore
+from linker.persistence.connection_store import SqlStore
+from linker.persistence.rate_limits import LONGEST, Rations
 from linker.testing import SettableClock
 from linker.turns import Turns
 from states.connection import Connection, ConnectionState

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from linker import schema
 from linker.announcements import SqlOutbox
 from linker.database.database import Database
+from linker.persistence import schema
 from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock

@@ -15,11 +15,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from linker import Linker, Settings, new_key, schema
-from linker.claiming import put_aside
+from linker import Linker, Settings, new_key
 from linker.database.statements import Prepared, Row
 from linker.errors import RowUnreadable, StoreUnavailable
-from linker.rows import CONNECTION
+from linker.persistence import schema
+from linker.persistence.claims import put_aside
+from linker.persistence.tables import CONNECTION
 from linker.sealing import key_id_of
 from linker.testing import ScriptedWorkable, SettableClock
 from states.verdicts import Unavailable
@@ -170,7 +171,7 @@ async def test_what_cannot_be_put_aside_stops_nobody_else(
     def away(*_: object) -> None:
         raise StoreUnavailable("The database is away.")
 
-    monkeypatch.setattr("linker.store.put_aside", away)
+    monkeypatch.setattr("linker.persistence.connection_store.put_aside", away)
     with capture_logs() as logs:
         claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
     assert [found.id for found in claimed] == [good.id]
@@ -186,7 +187,7 @@ async def test_what_somebody_else_holds_by_now_is_not_put_aside(house: House, mo
         transaction.exec_driver_sql("UPDATE connection SET lease_holder='another'")
         put_aside(transaction, *given)
 
-    monkeypatch.setattr("linker.store.put_aside", late)
+    monkeypatch.setattr("linker.persistence.connection_store.put_aside", late)
     await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
     holders = await house.database.read(
         lambda transaction: transaction.execute(select(CONNECTION.c.lease_holder, CONNECTION.c.due_at)).all()

@@ -20,14 +20,13 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 import linker
-from linker import schema
 from linker.database import database as database_module
 from linker.errors import BadSettings, OurFault, StoreUnavailable
 from linker.host import Linker
-from linker.reading import open_database
+from linker.persistence import schema
+from linker.persistence.connection_store import SqlStore, open_database
 from linker.sealing import Sealer, new_key
 from linker.settings import Settings
-from linker.store import SqlStore
 from linker.testing import ScriptedWorkable
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
@@ -336,7 +335,9 @@ async def test_a_sweep_that_the_database_leaves_in_the_middle_is_made_up_for(
             raise sqlite3.OperationalError("database or disk is full")
 
         with monkeypatch.context() as patched:
-            patched.setattr("linker.settling.note", fail)  # the connections are written by then, their steps are not
+            patched.setattr(
+                "linker.persistence.settlements.note", fail
+            )  # the connections are written by then, their steps are not
             await caught(linker_.attend_due(), StoreUnavailable)
         for connection in connections:
             found = await shared_house.store.get(connection.id)

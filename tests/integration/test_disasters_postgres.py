@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from linker import schema
 from linker.database.database import Database
 from linker.errors import BadSettings, StoreUnavailable
+from linker.persistence import schema
 from tests.integration.storehouse import (
     NOW,
     House,

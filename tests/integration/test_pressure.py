@@ -16,9 +16,9 @@ from sqlalchemy import update
 
 from linker import Connection, Linker
 from linker.errors import StoreUnavailable
+from linker.persistence.tables import CONNECTION
 from linker.ports import Answer, Lease
 from linker.prefetch import AHEAD
-from linker.rows import CONNECTION
 from linker.sweep import Sweep
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Recruiter

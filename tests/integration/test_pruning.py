@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from linker import pruning as module
-from linker import schema
+from linker.persistence import schema
+from linker.persistence.tables import CONNECTION, OUTBOX, STEP, OutboxRow
 from linker.ports import Settlement
 from linker.pruning import Pruned, Pruning
-from linker.rows import CONNECTION, OUTBOX, STEP, OutboxRow
 from linker.settings import Settings
 from linker.testing import SettableClock, linker_in_memory
 from states.connection import Connection

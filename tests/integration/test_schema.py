@@ -23,11 +23,11 @@ from alembic.script import ScriptDirectory
 from sqlmodel import SQLModel
 
 import linker
-from linker import schema
 from linker.database.database import Database
 from linker.errors import OurFault, SchemaMismatch
-from linker.migrations import HEAD
-from linker.rows import Table
+from linker.persistence import schema
+from linker.persistence.migrations import HEAD
+from linker.persistence.tables import Table
 from tests.integration.storehouse import NOW, House, assert_fit_for_people, kept, raised_by
 
 ROOT = Path(linker.__file__).parent.parent
@@ -347,9 +347,13 @@ def test_the_wheel_brings_the_revisions(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
-    assert {"linker/migrations/env.py", "linker/migrations/versions/0001_first.py", "linker/py.typed"} <= names
+    assert {
+        "linker/persistence/migrations/env.py",
+        "linker/persistence/migrations/versions/0001_first.py",
+        "linker/py.typed",
+    } <= names
     program = (
-        "import linker.database.database, linker.schema as schema\n"
+        "import linker.database.database, linker.persistence.schema as schema\n"
         f"database = linker.database.database.Database('sqlite:///{tmp_path / 'made.db'}')\n"
         "schema.check(database)\ndatabase.close()\nprint(linker.__file__)"
     )

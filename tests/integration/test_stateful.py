@@ -17,8 +17,8 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 
 from linker import BadInput, Linker
 from linker.database.database import Database
+from linker.persistence.schema import upgrade
 from linker.sandbox import EVERYWHERE, Fault, WorldError
-from linker.schema import upgrade
 from states import events as happened
 from states.connection import ConnectionState
 from tests.integration.stateful_stage import ACCOUNTS, NOBODY, OWNERS, Act, Stage, deliver, opening, sweep

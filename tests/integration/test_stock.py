@@ -12,13 +12,14 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
-from linker import Connection, Linker, Settings, new_key, schema
+from linker import Connection, Linker, Settings, new_key
 from linker import stock as stock_module
 from linker.database.database import Database
 from linker.errors import StoreUnavailable
 from linker.metrics import Metrics
 from linker.observing import Stock, Waiting
-from linker.rows import OUTBOX
+from linker.persistence import schema
+from linker.persistence.tables import OUTBOX
 from linker.stock import CENSUS_EVERY, QUEUE_EVERY, SqlStock, _Paced
 from linker.testing import ScriptedWorkable, SettableClock
 from states.connection import ConnectionState, Problem

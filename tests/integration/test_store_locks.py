@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from linker.announcements import SqlOutbox
 from linker.database.database import Database
+from linker.persistence.connection_store import SqlStore
+from linker.persistence.rate_limits import PARTNER, Rations
+from linker.persistence.tables import CONNECTION, OUTBOX
 from linker.ports import Announcement, Delivery
-from linker.rations import PARTNER, Rations
-from linker.rows import CONNECTION, OUTBOX
-from linker.store import SqlStore
 from linker.ways import WAYS, Way
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import Update, text
 
-from linker import Linker, Settings, new_key, schema
-from linker.clocks import DatabaseClock
+from linker import Linker, Settings, new_key
 from linker.database.database import Database
-from linker.rows import CONNECTION
+from linker.persistence import schema
+from linker.persistence.server_clock import DatabaseClock
+from linker.persistence.tables import CONNECTION
 from linker.testing import ScriptedWorkable, SettableClock
 from states import events as happened
 from states.connection import Connection, ConnectionState
@@ -177,7 +178,7 @@ async def test_a_listener_that_lost_its_server_listens_again(url: str, woken: as
 async def test_the_servers_time_is_everybodys(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is five minutes off tells the server's time once it was read, and keeps pace with it."""
     off = time.time() + 300
-    monkeypatch.setattr("linker.clocks.time.time", lambda: off)
+    monkeypatch.setattr("linker.persistence.server_clock.time.time", lambda: off)
     database = Database(postgres_url)
     clock = DatabaseClock(database)
     assert abs((clock.now() - datetime.now(UTC)).total_seconds() - 300) < 60
@@ -205,7 +206,7 @@ async def test_a_machine_whose_clock_jumps_attends_what_is_due_by_the_servers(
             this = CONNECTION.update().where(CONNECTION.c.id == connection.id)
             await written(linker, this.values(due_at=datetime.now(UTC) + due_in))
         machine = SimpleNamespace(time=lambda: time.time() + jump, monotonic=lambda: time.monotonic() + jump)
-        monkeypatch.setattr("linker.clocks.time", machine)
+        monkeypatch.setattr("linker.persistence.server_clock.time", machine)
         workable.asked.clear()
         await linker.attend_due()
         assert workable.asked == [("look", "due")]

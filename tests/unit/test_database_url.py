@@ -8,7 +8,7 @@ import pytest
 
 from linker.database.database import Database
 from linker.errors import BadSettings
-from linker.store import SqlStore
+from linker.persistence.connection_store import SqlStore
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ import sys
 sys.modules["opentelemetry"] = sys.modules["prometheus_client"] = None
 from linker.host import _tracing
 from linker import Linker, Settings, new_key
-from linker.store import SqlStore
+from linker.persistence.connection_store import SqlStore
 linker = Linker(Settings(database_url="sqlite://", secret_keys=(new_key(),)))
 assert _tracing() is None
 assert type(linker._sql) is SqlStore, "nothing is wrapped where nobody listens"

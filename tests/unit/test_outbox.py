@@ -15,8 +15,8 @@ from linker.handlers import announcement_named
 from linker.host import Linker
 from linker.letters import Letters
 from linker.outbox import GIVE_UP_AFTER
+from linker.persistence.tables import OUTBOX
 from linker.ports import Announcement
-from linker.rows import OUTBOX
 from linker.sealing import new_key
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory

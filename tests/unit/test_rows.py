@@ -13,8 +13,8 @@ from sqlalchemy.dialects import sqlite
 
 from linker.database.column_types import UtcTime
 from linker.database.statements import for_all
-from linker.mapping import changed_columns
-from linker.rows import CONNECTION
+from linker.persistence.mapping import changed_columns
+from linker.persistence.tables import CONNECTION
 from states.connection import ConnectionState
 from tests.builders import SEEN, a_connection
 

@@ -8,7 +8,7 @@ from hypothesis import event as note
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker import mapping
+from linker.persistence import mapping
 from states import events as happened
 from states.connection import Connection, ConnectionState
 from states.duties import Duty, owed

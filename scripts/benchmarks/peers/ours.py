@@ -19,7 +19,7 @@ import structlog
 from linker import Linker, Settings
 from linker.attending import Chance
 from linker.database.database import Database
-from linker.schema import upgrade
+from linker.persistence.schema import upgrade
 from linker.sealing import Sealer
 from linker.testing import ScriptedWorkable, SettableClock
 from scripts.benchmarks import local

@@ -1,7 +1,7 @@
 """The tables. Enums are lower-case text with a CHECK; times are aware, in UTC.
 
 What is due is found through partial indexes, so that the cost of a sweep grows with what is due and not with what is
-stored. The rows are written by `linker.store` alone; the schema changes by a migration alone.
+stored. The rows are written by `linker.persistence.connection_store` alone; the schema changes by a migration alone.
 """
 
 from __future__ import annotations

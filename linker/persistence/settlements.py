@@ -32,11 +32,11 @@ from sqlalchemy import (
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from linker import mapping
 from linker.database.notifier import CHANNEL
 from linker.database.statements import ForAll, Row, Value, for_all
+from linker.persistence import mapping
+from linker.persistence.tables import CONNECTION, OUTBOX, STEP
 from linker.ports import Settlement
-from linker.rows import CONNECTION, OUTBOX, STEP
 from states.table import LAW
 
 log = structlog.get_logger("linker")

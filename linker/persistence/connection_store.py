@@ -6,7 +6,8 @@ written with statements rather than with an ORM session: a batch of a thousand i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -14,15 +15,25 @@ import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, case, func, insert, or_, select, text, update
 
-from linker import mapping, schema
-from linker.claiming import Claiming, Taken, in_turns, put_aside
 from linker.database.database import Database
 from linker.database.statements import Prepared
 from linker.errors import LinkerError, NotFound, RowUnreadable
+from linker.persistence import mapping, schema
+from linker.persistence.claims import Claiming, Taken, in_turns, put_aside
+from linker.persistence.rate_limits import Rations
+from linker.persistence.settlements import (
+    NO_LEASE,
+    NotAllWritten,
+    Settling,
+    lock_in_order,
+    note,
+    tell,
+    write_all,
+    write_each,
+)
+from linker.persistence.tables import CONNECTION, STEP, TROUBLED
 from linker.ports import Lease, Settlement
-from linker.rations import Rations
-from linker.rows import CONNECTION, STEP, TROUBLED
-from linker.settling import NO_LEASE, NotAllWritten, Settling, lock_in_order, note, tell, write_all, write_each
+from linker.settings import Settings
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemOwner
@@ -260,3 +271,14 @@ class _Lookup:
             except RowUnreadable as error:
                 log.error("row.unreadable", connection_id=connection_id, reason=str(error))
         return [one for one in found if one is not None]
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """Open the database, and close it afterwards. Raises StoreUnavailable, SchemaMismatch."""
+    database = Database(settings.database_url)
+    try:
+        await SqlStore(database).open()
+        yield database
+    finally:
+        database.close()

@@ -22,7 +22,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from linker.rows import RATION
+from linker.persistence.tables import RATION
 from states.connection import Connection
 from states.duties import Duty, extra_calls_for, owed
 

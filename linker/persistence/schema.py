@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from importlib.resources import files
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -12,9 +13,9 @@ from sqlalchemy import Connection, inspect, text
 
 from linker.database.database import SQLITE_PATIENCE, Database
 from linker.database.errors import HELD
-from linker.database.urls import shown
+from linker.database.urls import file_of, shown
 from linker.errors import SchemaMismatch, StoreUnavailable
-from linker.migrations import HEAD
+from linker.persistence.migrations import HEAD
 from states.connection import ConnectionState
 
 
@@ -54,7 +55,7 @@ def _upgrade(connection: Connection) -> str:
 def configuration() -> Config:
     """Alembic's configuration for the revisions that are shipped with the library."""
     config = Config()
-    config.set_main_option("script_location", str(files("linker.migrations")))
+    config.set_main_option("script_location", str(files("linker.persistence.migrations")))
     return config
 
 
@@ -120,3 +121,18 @@ def distinct(connection: Connection, table: str, column: str) -> list[str]:
     while (value := connection.execute(following, {"last": found[-1] if found else ""}).scalar()) is not None:
         found.append(value)
     return found
+
+
+def revision(database: Database) -> str | None:
+    """The revision; None if the database is empty. An SQLite file that does not exist is not made."""
+    file = file_of(database.url)
+    return None if file is not None and not file.exists() else database.read_here(current)
+
+
+def compared(database: Database) -> dict[str, Any]:
+    """The revision, what this program needs, and how they stand: `empty`, `head`, `behind` or `newer`."""
+    found = revision(database)
+    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
+    older = "behind" if found in known else "newer"
+    state = "empty" if found is None else "head" if found == HEAD else older
+    return {"revision": found, "head": HEAD, "state": state, "database": database.name}

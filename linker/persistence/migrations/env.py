@@ -9,7 +9,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from linker.database.database import Database
-from linker.rows import Table
+from linker.persistence.tables import Table
 from linker.settings import load_settings
 
 
