@@ -18,16 +18,18 @@ import structlog
 from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from linker.announcements import SqlOutbox
 from linker.attending import Attendant, Chance
 from linker.database.database import Database
 from linker.database.notifier import Wakeups
 from linker.errors import BadSettings, StoreUnavailable
-from linker.handlers import Handler, Handlers
 from linker.heartbeat import Beat, Heartbeat
 from linker.leasing import FOR_A_QUESTION, Leasing
 from linker.observing import Observer, together
-from linker.outbox import Deliverer, Receiver
+from linker.outbox.channels import WEBHOOK
+from linker.outbox.deliverer import Deliverer, Receiver
+from linker.outbox.handlers import Handler, Handlers
+from linker.outbox.outbox_store import SqlOutbox
+from linker.outbox.webhooks import Nobody, webhook_of
 from linker.persistence.rate_limits import Rations
 from linker.persistence.server_clock import DatabaseClock
 from linker.ports import Clock, SystemClock, Workable
@@ -39,8 +41,6 @@ from linker.settings import Settings, load_settings
 from linker.stock import SqlStock
 from linker.sweep import Sweeper
 from linker.watched import watched_store, watched_workable
-from linker.ways import WEBHOOK
-from linker.webhooks import Nobody, webhook_of
 from linker.workable import Timeouts, WorkableClient, build_http
 
 log = structlog.get_logger("linker")

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from linker.errors import LinkerError, OurFault, StoreUnavailable
 from linker.observing import Fact, Note, Stock, Work, verdict_names
-from linker.ways import WAYS
+from linker.outbox.channels import WAYS
 from states.history import ANNOUNCEMENTS
 
 #: The bounds of the histogram, in seconds: from a claim in memory to a call that ran into its time-out.

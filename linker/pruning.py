@@ -22,13 +22,13 @@ import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, bindparam, delete, func, select, text, update
 
-from linker.announcements import LAPSE_AFTER, SqlOutbox, is_forgotten
 from linker.database.database import Database
 from linker.database.statements import chosen_once
+from linker.outbox.channels import HANDLERS, WAYS, WEBHOOK
+from linker.outbox.outbox_store import LAPSE_AFTER, SqlOutbox, is_forgotten
 from linker.persistence.tables import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
 from linker.ports import Clock
 from linker.settings import Settings
-from linker.ways import HANDLERS, WAYS, WEBHOOK
 
 log = structlog.get_logger("linker")
 

@@ -22,8 +22,8 @@ from sqlalchemy import case, func, literal_column, select
 from linker.database.database import Database
 from linker.errors import LinkerError, StoreUnavailable
 from linker.observing import Census, Queue, Stock, Waiting
+from linker.outbox.channels import HANDLERS, WAYS, Way
 from linker.persistence.tables import CONNECTION, OUTBOX
-from linker.ways import HANDLERS, WAYS, Way
 from states.connection import ConnectionState
 
 T = TypeVar("T")

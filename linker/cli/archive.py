@@ -12,7 +12,7 @@ from linker.cli import logs
 from linker.database.database import Database
 from linker.database.urls import file_of, parse_url, shown
 from linker.errors import NotFound
-from linker.letters import Letters
+from linker.outbox.administration import Letters
 from linker.persistence.connection_store import SqlStore, open_database
 from linker.persistence.server_clock import shared_clock
 from linker.settings import Settings, load_settings

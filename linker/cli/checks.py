@@ -20,7 +20,6 @@ import httpx
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, or_, select, text
 
-from linker.announcements import SqlOutbox
 from linker.cli.endings import OUR_FAULT, TRY_AGAIN
 from linker.cli.human import span
 from linker.cli.schemas import MEANINGS
@@ -28,13 +27,14 @@ from linker.cli.version import version
 from linker.database.database import Database
 from linker.database.urls import file_of
 from linker.errors import BadSettings, LinkerError
+from linker.outbox.channels import WAYS, WEBHOOK
+from linker.outbox.outbox_store import SqlOutbox
+from linker.outbox.webhooks import webhook_of
 from linker.persistence.connection_store import SqlStore
 from linker.persistence.schema import compared
 from linker.persistence.tables import CONNECTION, OUTBOX, TROUBLED
 from linker.sealing import Sealer
 from linker.settings import Settings, load_settings
-from linker.ways import WAYS, WEBHOOK
-from linker.webhooks import webhook_of
 from linker.workable import build_http, facts
 from linker.workable.addresses import Addresses
 from linker.workable.transport import TRANSPORT_TROUBLE, trouble_name

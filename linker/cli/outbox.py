@@ -19,11 +19,11 @@ from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
 from linker.cli.screen import Screen
 from linker.errors import BadInput
 from linker.host import Linker
-from linker.letters import Letter, Letters, LetterState
 from linker.messages import moment
 from linker.observing import Fact, Note, Unobserved, Work
-from linker.outbox import GIVE_UP_AFTER
-from linker.ways import HANDLERS, WAYS, Way
+from linker.outbox.administration import Letter, Letters, LetterState
+from linker.outbox.channels import HANDLERS, WAYS, Way
+from linker.outbox.deliverer import GIVE_UP_AFTER
 
 app = typer.Typer()
 outbox = typer.Typer(help="What the host was told and is still to be told.", no_args_is_help=True)

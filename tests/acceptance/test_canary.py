@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from linker import Announcement, Connection, ConnectionState, Linker
 from linker.attending import Attendant
 from linker.messages import connection_json, step_json
+from linker.outbox.webhooks import new_webhook_secret
 from linker.persistence.connection_store import SqlStore
 from linker.sandbox import EVERYWHERE, Fault
 from linker.sealing import Sealer
-from linker.webhooks import new_webhook_secret
 from linker.workable import WorkableClient, build_http
 from linker.workable.sending import Sender
 from states.history import ANNOUNCEMENTS
@@ -352,8 +352,8 @@ async def test_webhook_secrets(stage: Stage, watch: Watch, answer: Answer) -> No
 WEBHOOK_EXPLOSIONS: dict[str, str] = {
     "the transport": "httpx.AsyncClient.stream",
     "the signature": "standardwebhooks.Webhook.sign",
-    "judging the answer": "linker.webhooks.Webhook._judged",
-    "writing it down": "linker.announcements.SqlOutbox.settle_deliveries",
+    "judging the answer": "linker.outbox.webhooks.Webhook._judged",
+    "writing it down": "linker.outbox.outbox_store.SqlOutbox.settle_deliveries",
 }
 
 

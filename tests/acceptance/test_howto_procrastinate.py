@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from linker import ConnectionState
-from linker.webhooks import new_webhook_secret
+from linker.outbox.webhooks import new_webhook_secret
 from tests.acceptance.commands import until
 from tests.acceptance.hosting import Host, add_recruiter, awaiting_recruiter, hosted
 

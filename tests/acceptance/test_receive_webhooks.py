@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from linker import Linker
+from linker.outbox.webhooks import new_webhook_secret
 from linker.testing import SettableClock, linker_in_memory
-from linker.webhooks import new_webhook_secret
 from tests.builders import NOW
 from tests.receiver import Came, Receiver, receiving
 

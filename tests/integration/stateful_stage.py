@@ -65,7 +65,7 @@ class Stage(RuleBasedStateMachine):
         numbers = itertools.count(1)
         self.things.enter_context(patch.object(secrets, "token_hex", lambda size=8: f"{next(numbers):0{2 * size}x}"))
         self.things.enter_context(patch("linker.service.PAUSE", 1.0))
-        self.things.enter_context(patch("linker.handlers.to_thread.run_sync", run_here))
+        self.things.enter_context(patch("linker.outbox.handlers.to_thread.run_sync", run_here))
         self.logs = self.things.enter_context(capture_logs())
         self.clock = SettableClock()
         self.world = World(clock=lambda: self.clock.now().timestamp())

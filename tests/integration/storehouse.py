@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from linker.announcements import SqlOutbox
 from linker.database.database import Database
 from linker.errors import LinkerError
+from linker.outbox.outbox_store import SqlOutbox
 from linker.persistence.connection_store import SqlStore
 from linker.ports import Lease, Settlement
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from linker.announcements import SqlOutbox
 from linker.database.database import Database
+from linker.outbox.channels import WEBHOOK
+from linker.outbox.outbox_store import SqlOutbox
 from linker.persistence import schema
 from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock
 from linker.turns import Turns
-from linker.ways import WEBHOOK
 from states.history import ANNOUNCEMENTS
 from tests.integration.storehouse import MINUTE, NOW, House, a_lease
 

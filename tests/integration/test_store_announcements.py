@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from linker.announcements import LAPSE_AFTER, SqlOutbox
+from linker.outbox.channels import WAYS, Way
+from linker.outbox.outbox_store import LAPSE_AFTER, SqlOutbox
 from linker.ports import Announcement, Delivery
-from linker.ways import WAYS, Way
 from states.connection import Connection
 from tests.integration.storehouse import MINUTE, NOW, SECOND, House, a_lease, change, kept
 

@@ -12,13 +12,13 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
-from linker.announcements import SqlOutbox
 from linker.database.database import Database
+from linker.outbox.channels import WAYS, Way
+from linker.outbox.outbox_store import SqlOutbox
 from linker.persistence.connection_store import SqlStore
 from linker.persistence.rate_limits import PARTNER, Rations
 from linker.persistence.tables import CONNECTION, OUTBOX
 from linker.ports import Announcement, Delivery
-from linker.ways import WAYS, Way
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
     MINUTE,

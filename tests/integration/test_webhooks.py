@@ -13,12 +13,12 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook as Verifier
 
 from linker import Announcement, ConnectionState, Linker, Settings, new_key
-from linker.announcements import LAPSE_AFTER
-from linker.letters import Letter, Letters, LetterState
-from linker.outbox import GIVE_UP_AFTER
+from linker.outbox.administration import Letter, Letters, LetterState
+from linker.outbox.channels import WAYS, WEBHOOK
+from linker.outbox.deliverer import GIVE_UP_AFTER
+from linker.outbox.outbox_store import LAPSE_AFTER
+from linker.outbox.webhooks import GONE_FOR, TOO_MUCH_FOR, new_webhook_secret
 from linker.testing import ScriptedWorkable, SettableClock
-from linker.ways import WAYS, WEBHOOK
-from linker.webhooks import GONE_FOR, TOO_MUCH_FOR, new_webhook_secret
 from tests.integration.storehouse import House
 from tests.receiver import Answer, Receiver, hang, huge, nonsense, receiving, reset, status, trickle
 

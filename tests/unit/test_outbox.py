@@ -9,12 +9,12 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from linker.announcements import LAPSE_AFTER
 from linker.errors import BadInput, StoreUnavailable
-from linker.handlers import announcement_named
 from linker.host import Linker
-from linker.letters import Letters
-from linker.outbox import GIVE_UP_AFTER
+from linker.outbox.administration import Letters
+from linker.outbox.deliverer import GIVE_UP_AFTER
+from linker.outbox.handlers import announcement_named
+from linker.outbox.outbox_store import LAPSE_AFTER
 from linker.persistence.tables import OUTBOX
 from linker.ports import Announcement
 from linker.sealing import new_key

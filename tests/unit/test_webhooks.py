@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from linker.errors import BadSettings
+from linker.outbox.webhooks import new_webhook_secret, signings_of, webhook_of
 from linker.settings import Settings
-from linker.webhooks import new_webhook_secret, signings_of, webhook_of
 from tests.builders import NOW
 
 SECRET = new_webhook_secret()

@@ -23,8 +23,8 @@ import structlog
 
 from linker.leasing import Leasing
 from linker.observing import UNOBSERVED, Observer, Work
+from linker.outbox.channels import Way
 from linker.ports import Announcement, Delivery, Lease, Outbox
-from linker.ways import Way
 from states.timing import Backoff, next_try
 
 log = structlog.get_logger("linker")

@@ -16,9 +16,9 @@ from typing import ClassVar
 from anyio import CapacityLimiter, to_thread
 
 from linker.errors import BadInput
-from linker.outbox import Received
+from linker.outbox.channels import HANDLERS, Way
+from linker.outbox.deliverer import Received
 from linker.ports import Announcement
-from linker.ways import HANDLERS, Way
 from states.history import ANNOUNCEMENTS
 from states.timing import Backoff
 

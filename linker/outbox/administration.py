@@ -15,11 +15,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, or_, select, update
 from sqlalchemy import Connection as Transaction
 
-from linker.announcements import let_follow
 from linker.database.database import Database
 from linker.errors import NotFound, Refused
+from linker.outbox.channels import WAYS, Way
+from linker.outbox.outbox_store import let_follow
 from linker.persistence.tables import OUTBOX
-from linker.ways import WAYS, Way
 from states.history import ANNOUNCEMENTS
 
 
