@@ -23,6 +23,7 @@ from linker.database.database import Database
 from linker.database.notifier import Wakeups
 from linker.errors import BadSettings, StoreUnavailable
 from linker.heartbeat import Beat, Heartbeat
+from linker.http_client import build_http
 from linker.leasing import FOR_A_QUESTION, Leasing
 from linker.observing import Observer, together
 from linker.outbox.channels import WEBHOOK
@@ -41,7 +42,7 @@ from linker.settings import Settings, load_settings
 from linker.stock import SqlStock
 from linker.sweep import Sweeper
 from linker.watched import watched_store, watched_workable
-from linker.workable import Timeouts, WorkableClient, build_http
+from linker.workable import Timeouts, WorkableClient
 
 log = structlog.get_logger("linker")
 

@@ -27,6 +27,7 @@ from linker.cli.version import version
 from linker.database.database import Database
 from linker.database.urls import file_of
 from linker.errors import BadSettings, LinkerError
+from linker.http_client import TRANSPORT_TROUBLE, build_http, trouble_name
 from linker.outbox.channels import WAYS, WEBHOOK
 from linker.outbox.outbox_store import SqlOutbox
 from linker.outbox.webhooks import webhook_of
@@ -35,9 +36,8 @@ from linker.persistence.schema import compared
 from linker.persistence.tables import CONNECTION, OUTBOX, TROUBLED
 from linker.sealing import Sealer
 from linker.settings import Settings, load_settings
-from linker.workable import build_http, facts
-from linker.workable.addresses import Addresses
-from linker.workable.transport import TRANSPORT_TROUBLE, trouble_name
+from linker.workable import api
+from linker.workable.urls import Addresses
 from states.problems import PROBLEMS, ProblemOwner
 
 Mark = Literal["ok", "care", "failed"]
@@ -98,7 +98,7 @@ async def examine(*, offline: bool = False) -> AsyncIterator[Check]:
     if (webhook := _webhook(settings)) is not None:
         yield webhook
     try:
-        accounts = Addresses(settings.workable_url).of(facts.NO_ACCOUNT, facts.ACCOUNTS_PATH)
+        accounts = Addresses(settings.workable_url).of(api.NO_ACCOUNT, api.ACCOUNTS_PATH)
     except LinkerError as error:
         yield _error("workable", error)
         return

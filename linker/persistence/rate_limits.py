@@ -5,7 +5,7 @@ that counts on it, so that no number of workers makes more calls than one. Sweep
 are put off when they would be more; what people ask for is counted and never put off.
 
 An account's ration is kept only where several connections share the account: a connection alone is asked for once in
-ten seconds at most. What Workable itself says is left is minded by each process (`linker.workable.budget`).
+ten seconds at most. What Workable itself says is left is minded by each process (`linker.workable.rate_budget`).
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ import yarl
 from pydantic import SecretStr
 
 from linker.errors import OurFault
+from linker.http_client import TRANSPORT_TROUBLE, trouble_name
 from linker.ports import Answer, Clock, SystemClock
-from linker.workable import answers, facts, nearness
-from linker.workable.addresses import Addresses
-from linker.workable.answers import Entry, Judged, ObjectMissing, Page
-from linker.workable.budget import LOOK, VERIFICATION, Allowance, Budget
+from linker.workable import api, near_misses, responses
+from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, Budget
+from linker.workable.responses import Entry, Judged, ObjectMissing, Page
 from linker.workable.sending import Headers, Reply, Sender
-from linker.workable.transport import TRANSPORT_TROUBLE, trouble_name
+from linker.workable.urls import Addresses
 from states.connection import Recruiter
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
@@ -80,7 +80,7 @@ class WorkableClient:
         self,
         http: httpx.AsyncClient,
         *,
-        url_template: str = facts.URL_TEMPLATE,
+        url_template: str = api.URL_TEMPLATE,
         clock: Clock | None = None,
         client_id: SecretStr | str | None = None,
         timeouts: Timeouts | None = None,
@@ -137,10 +137,10 @@ class WorkableClient:
     # ── verification ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _verify(self, question: _Question) -> Verdict:
-        found = await self._ask_again(question, ACCOUNT, facts.ACCOUNT_PATH)
+        found = await self._ask_again(question, ACCOUNT, api.ACCOUNT_PATH)
         if isinstance(found, ObjectMissing):
             found = WrongAccount()  # as good as 422 on this call
-        verdict = answers.account_in(found, question.subdomain) if isinstance(found, Page) else found
+        verdict = responses.account_in(found, question.subdomain) if isinstance(found, Page) else found
         if isinstance(verdict, AccountReadable):
             recruiters = await self._recruiters(question)
             verdict = recruiters if isinstance(recruiters, Verdict) else verdict
@@ -149,10 +149,10 @@ class WorkableClient:
     async def _named(self, question: _Question, verdict: Verdict) -> Verdict:
         """The mismatch with the subdomains that the token does reach, if Workable tells; it is certain without them."""
         question.certain = verdict
-        found = await self._ask(question, facts.ACCOUNTS, self._addresses.of(facts.NO_ACCOUNT, facts.ACCOUNTS_PATH))
+        found = await self._ask(question, api.ACCOUNTS, self._addresses.of(api.NO_ACCOUNT, api.ACCOUNTS_PATH))
         if not isinstance(found, Page):
             return verdict
-        return WrongAccount(answers.subdomains_in(found, but=question.subdomain))
+        return WrongAccount(responses.subdomains_in(found, but=question.subdomain))
 
     # ── looking for the recruiter ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,33 +163,33 @@ class WorkableClient:
         ours = _find(listed, recruiter.email)
         if ours is not None:
             return RecruiterSeen(ours.id) if ours.id else NotUnderstood("Our recruiter is in the list without an id.")
-        near = nearness.close(recruiter, [(one.name, one.email) for one in listed])
+        near = near_misses.close(recruiter, [(one.name, one.email) for one in listed])
         if near is not None:
             return RecruiterNotSeen(near)
-        question.certain = RecruiterNotSeen(nearness.not_there(len(listed)))
+        question.certain = RecruiterNotSeen(near_misses.not_there(len(listed)))
         if extra_calls and await self._is_member(question, recruiter.email, extra_calls):
-            return RecruiterNotSeen(nearness.as_member(recruiter))
+            return RecruiterNotSeen(near_misses.as_member(recruiter))
         return question.certain
 
     async def _recruiters(self, question: _Question) -> list[Entry] | Verdict:
-        found = await self._ask_again(question, RECRUITERS, facts.RECRUITERS_PATH)
+        found = await self._ask_again(question, RECRUITERS, api.RECRUITERS_PATH)
         if isinstance(found, ObjectMissing):
             return NotUnderstood("Workable says twice that there is no list of recruiters (404).")
-        return answers.recruiters_in(found) if isinstance(found, Page) else found
+        return responses.recruiters_in(found) if isinstance(found, Page) else found
 
     async def _is_member(self, question: _Question, email: str, pages: int) -> bool:
         """True if the members hold this e-mail. Trouble counts as no: this only adds a hint."""
-        url: yarl.URL | None = self._addresses.of(question.subdomain, facts.MEMBERS_PATH)
+        url: yarl.URL | None = self._addresses.of(question.subdomain, api.MEMBERS_PATH)
         for _ in range(pages):
             if url is None or not self._budget.is_roomy(question.subdomain):
                 return False
-            page = await self._ask(question, facts.MEMBERS, url)
+            page = await self._ask(question, api.MEMBERS, url)
             members = page.body.get("members") if isinstance(page, Page) else None
             if not isinstance(page, Page) or not isinstance(members, list):
                 return False
-            if _find(answers.entries(members), email) is not None:
+            if _find(responses.entries(members), email) is not None:
                 return True
-            url = self._addresses.next_page(question.subdomain, answers.next_in(page))
+            url = self._addresses.next_page(question.subdomain, responses.next_in(page))
         return False
 
     # ── one call ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -232,9 +232,9 @@ class WorkableClient:
             headers = {key.lower(): value for key, value in reply.headers}
             now = self._clock.now()
             self._budget.learn(question.subdomain, headers, now)
-            judged = answers.judge_head(reply.status, headers, now)
+            judged = responses.judge_head(reply.status, headers, now)
             if judged is None:
-                judged = answers.judge_body(reply.status, headers, await _body(reply))
+                judged = responses.judge_body(reply.status, headers, await _body(reply))
         finally:
             await reply.close()
         if isinstance(judged.outcome, OverLimit):
@@ -246,11 +246,11 @@ class WorkableClient:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a packed answer could unpack to anything
-            "User-Agent": facts.USER_AGENT,
+            "User-Agent": api.USER_AGENT,
             "Authorization": "Bearer " + _visible(token),
         }
         if self._client_id:
-            headers[facts.CLIENT_ID_HEADER] = _visible(self._client_id)
+            headers[api.CLIENT_ID_HEADER] = _visible(self._client_id)
         return headers
 
 
@@ -259,7 +259,7 @@ async def _body(reply: Reply) -> bytes | None:
     chunks, size = [], 0
     async for chunk in reply.body:
         size += len(chunk)
-        if size > facts.MAX_ANSWER:
+        if size > api.MAX_ANSWER:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
@@ -275,8 +275,8 @@ def _visible(secret: SecretStr) -> str:
 
 def _find(listed: list[Entry], email: str) -> Entry | None:
     """The entry with this e-mail: exactly, or else with other capitals. Workable keeps capitals as they were typed."""
-    wanted = nearness.same_text(email)
-    alike = [one for one in listed if nearness.same_text(one.email) == wanted]
+    wanted = near_misses.same_text(email)
+    alike = [one for one in listed if near_misses.same_text(one.email) == wanted]
     return next((one for one in alike if one.email == email), alike[0] if alike else None)
 
 

@@ -14,7 +14,7 @@ import aiohttp
 import httpx
 import yarl
 
-from linker.workable.transport import PlainClient
+from linker.http_client import PlainClient
 
 Headers = Mapping[str, str]
 

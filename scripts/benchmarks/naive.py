@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from linker.workable import build_http
+from linker.http_client import build_http
 from scripts.benchmarks import local, sweep
 from scripts.benchmarks.figures import Figures
 

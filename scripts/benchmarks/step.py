@@ -11,8 +11,9 @@ from statistics import median
 
 from linker import Linker
 from linker.attending import HINT_CALLS
+from linker.http_client import build_http
 from linker.ports import SystemClock
-from linker.workable import WorkableClient, build_http
+from linker.workable import WorkableClient
 from scripts.benchmarks import local, sweep
 from scripts.benchmarks.figures import Figures
 

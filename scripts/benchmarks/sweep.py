@@ -23,9 +23,9 @@ from statistics import harmonic_mean
 import httpx
 
 from linker import Linker
+from linker.http_client import Kind, PlainClient, build_http
 from linker.ports import SystemClock
-from linker.workable import WorkableClient, build_http, facts
-from linker.workable.transport import Kind, PlainClient
+from linker.workable import WorkableClient, api
 from scripts.benchmarks import local
 from scripts.benchmarks.figures import Figures
 from scripts.benchmarks.peers.part import SERVER
@@ -107,7 +107,7 @@ class Looks:
 
     async def rate(self) -> float:
         """Looks per second."""
-        self._clock.go_on(timedelta(seconds=facts.WINDOW))
+        self._clock.go_on(timedelta(seconds=api.WINDOW))
         return await rate(self._look, DUE)
 
     async def _look(self, number: int) -> None:

@@ -16,9 +16,10 @@ from starlette.types import Receive, Scope, Send
 
 from linker import Connection, Linker, Settings, new_key
 from linker.attending import Chance
+from linker.http_client import build_http
 from linker.sandbox import Limit, Sandbox, World, running
 from linker.testing import SettableClock
-from linker.workable import Timeouts, WorkableClient, build_http
+from linker.workable import Timeouts, WorkableClient
 from states.history import Step
 
 #: So patient that a busy machine is not taken for a Workable that is down.

@@ -17,12 +17,13 @@ from pydantic import SecretStr
 
 from linker import Announcement, Connection, ConnectionState, Linker
 from linker.attending import Attendant
+from linker.http_client import build_http
 from linker.messages import connection_json, step_json
 from linker.outbox.webhooks import new_webhook_secret
 from linker.persistence.connection_store import SqlStore
 from linker.sandbox import EVERYWHERE, Fault
 from linker.sealing import Sealer
-from linker.workable import WorkableClient, build_http
+from linker.workable import WorkableClient
 from linker.workable.sending import Sender
 from states.history import ANNOUNCEMENTS
 from tests.acceptance.leaks import Listener, Places, Secret
@@ -276,7 +277,7 @@ EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
     "reading the answer": (aiohttp.ClientResponse, "release", explode),
     "reading a host's own answer": (httpx.Response, "aclose", explode_later),
     "the client": (WorkableClient, "verify", explode_later),
-    "judging the answer": ("linker.workable.answers.judge_body", "", explode),
+    "judging the answer": ("linker.workable.responses.judge_body", "", explode),
     "the law's verdict": ("linker.attending.judge", "", explode),
     "the law": ("linker.attending.advance", "", explode),
     "the referee": ("states.machine._judge", "", explode),

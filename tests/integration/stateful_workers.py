@@ -21,9 +21,9 @@ from linker.attending import Chance
 from linker.database.database import Database
 from linker.database.sqlite import READING, Access
 from linker.database.threads import Threads
+from linker.http_client import PlainClient
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock
-from linker.workable.transport import PlainClient
 from tests.integration.stateful_time import Here
 
 T = TypeVar("T")

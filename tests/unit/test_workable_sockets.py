@@ -19,9 +19,9 @@ import pytest
 from pydantic import SecretStr
 
 from linker.errors import OurFault
-from linker.workable import Timeouts, WorkableClient, build_http
-from linker.workable.facts import ACCOUNTS
-from linker.workable.transport import Kind, PlainClient
+from linker.http_client import Kind, PlainClient, build_http
+from linker.workable import Timeouts, WorkableClient
+from linker.workable.api import ACCOUNTS
 from states.connection import Recruiter
 from states.table import ACCOUNT
 from states.verdicts import (

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from linker.http_client import PlainClient
 from linker.workable import Timeouts, WorkableClient
-from linker.workable.transport import PlainClient
 from states.connection import Recruiter
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

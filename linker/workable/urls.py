@@ -10,7 +10,7 @@ import yarl
 
 from linker.errors import BadSettings, OurFault
 from linker.inputs.subdomain import is_label
-from linker.workable import facts
+from linker.workable import api
 
 PLACE = "{subdomain}"
 #: How many URLs are kept made, each with its look at where it leads.
@@ -37,7 +37,7 @@ class Addresses:
             raise BadSettings(
                 "LINKER_WORKABLE_URL",
                 "this is not a template of Workable's address.",
-                f"Give it like {facts.URL_TEMPLATE}, or like http://127.0.0.1:8787/{PLACE} for a test server.",
+                f"Give it like {api.URL_TEMPLATE}, or like http://127.0.0.1:8787/{PLACE} for a test server.",
             )
         self._scheme = parts.scheme
         self._port = parts.port or DEFAULT_PORTS[parts.scheme]

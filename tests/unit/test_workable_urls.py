@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from linker.errors import BadSettings, OurFault
 from linker.inputs.subdomain import is_label
-from linker.workable.addresses import Addresses
-from linker.workable.facts import ACCOUNT_PATH, MEMBERS_PATH, RECRUITERS_PATH
+from linker.workable.api import ACCOUNT_PATH, MEMBERS_PATH, RECRUITERS_PATH
+from linker.workable.urls import Addresses
 
 REAL = Addresses("https://{subdomain}.workable.com")
 LOCAL = Addresses("http://127.0.0.1:8787/{subdomain}/")

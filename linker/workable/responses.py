@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from linker.http_client import MAX_WAIT, Headers, number, retry_after
 from linker.inputs.subdomain import is_label
-from linker.workable import facts
-from linker.workable.budget import number
+from linker.workable import api
 from states.connection import Account
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
@@ -35,8 +33,6 @@ from states.verdicts import (
     Verdict,
     WrongAccount,
 )
-
-Headers = Mapping[bytes, bytes]
 
 
 class ObjectMissing(Verdict):
@@ -79,28 +75,10 @@ def throttled_until(headers: Headers, now: datetime) -> datetime:
     named = retry_after(headers, now)
     if named is not None:
         return named
-    reset = number(headers.get(facts.RESET_HEADER))
+    reset = number(headers.get(api.RESET_HEADER))
     if reset is None or reset <= now.timestamp():
-        return now + timedelta(seconds=facts.WINDOW)
-    return now + timedelta(seconds=min(reset - now.timestamp(), facts.MAX_WAIT))
-
-
-def retry_after(headers: Headers, now: datetime) -> datetime | None:
-    """The time in Retry-After, in seconds or as a date: at least one second ahead, at most one hour."""
-    value = headers.get(facts.RETRY_AFTER_HEADER)
-    if value is None:
-        return None
-    seconds = number(value)
-    wait = float(seconds) if seconds is not None else _until_date(value, now)
-    return None if wait is None else now + timedelta(seconds=min(max(wait, 1.0), facts.MAX_WAIT))
-
-
-def _until_date(value: bytes, now: datetime) -> float | None:
-    try:
-        date = parsedate_to_datetime(value.decode("ascii"))
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
+        return now + timedelta(seconds=api.WINDOW)
+    return now + timedelta(seconds=min(reset - now.timestamp(), MAX_WAIT))
 
 
 # ── by the body ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,7 +104,7 @@ def judge_body(status: int, headers: Headers, raw: bytes | None) -> Judged:
 #: What Workable's own refusals mean. 401 and 403 say nothing of the cause beyond that.
 REFUSALS: dict[int, Verdict] = {
     401: CredentialRefused(),
-    403: Forbidden(facts.SCOPE),
+    403: Forbidden(api.SCOPE),
     404: ObjectMissing(),
     422: WrongAccount(),
 }
@@ -152,10 +130,10 @@ def unpacked(headers: Headers, raw: bytes) -> bytes | None:
         return None
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        body = unpacker.decompress(raw, facts.MAX_ANSWER + 1)
+        body = unpacker.decompress(raw, api.MAX_ANSWER + 1)
     except zlib.error:
         return b""
-    return body if len(body) <= facts.MAX_ANSWER else None
+    return body if len(body) <= api.MAX_ANSWER else None
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from linker.attending import HINT_CALLS
 from linker.ports import Answer
-from linker.workable.answers import Page, judge_body, judge_head
-from linker.workable.facts import MAX_ANSWER
+from linker.workable.api import MAX_ANSWER
+from linker.workable.responses import Page, judge_body, judge_head
 from states.connection import Account
 from states.verdicts import (
     AccountReadable,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker.workable.budget import LOOK, VERIFICATION, Allowance, Budget
+from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, Budget
 from tests.unit.workable_helpers import NOON, SettableClock
 
 

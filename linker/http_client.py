@@ -1,8 +1,11 @@
-"""The one HTTP client of the process, and what its libraries raise when the network is in trouble."""
+"""The one HTTP client of the process, what its libraries raise when the network is in trouble, and Retry-After."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Literal
 
 import aiohttp
@@ -11,6 +14,10 @@ from httpx_aiohttp import AiohttpTransport
 
 Kind = Literal["aiohttp", "httpx", "httpx-no-keepalive"]
 
+#: The furthest time, in seconds, that a server may put us off to.
+MAX_WAIT = 3600.0
+#: Not documented by Workable; honoured if it comes.
+RETRY_AFTER_HEADER = b"retry-after"
 #: How long an idle connection is kept, in seconds: there is one host per customer, so most are used once.
 KEPT_IDLE = 15.0
 #: What means that Workable could not be reached or broke off. `httpx-aiohttp` 0.2 lets some errors of aiohttp through
@@ -119,3 +126,29 @@ def _aiohttp(context: ssl.SSLContext, connections: int) -> httpx.AsyncBaseTransp
         )
 
     return OverSession(verify=context, client=session)
+
+
+Headers = Mapping[bytes, bytes]
+
+
+def retry_after(headers: Headers, now: datetime) -> datetime | None:
+    """The time in Retry-After, in seconds or as a date: at least one second ahead, at most one hour."""
+    value = headers.get(RETRY_AFTER_HEADER)
+    if value is None:
+        return None
+    seconds = number(value)
+    wait = float(seconds) if seconds is not None else _until_date(value, now)
+    return None if wait is None else now + timedelta(seconds=min(max(wait, 1.0), MAX_WAIT))
+
+
+def _until_date(value: bytes, now: datetime) -> float | None:
+    try:
+        date = parsedate_to_datetime(value.decode("ascii"))
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def number(value: bytes | None) -> int | None:
+    """The whole number in a header; None if there is none, or one that is too long to be sensible."""
+    return int(value) if value is not None and len(value) <= 12 and value.isdigit() else None

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker.workable.nearness import MOST_COMPARED, MOST_SLIPS, as_member, close, not_there, same_text, slips
+from linker.workable.near_misses import MOST_COMPARED, MOST_SLIPS, as_member, close, not_there, same_text, slips
 from states.connection import Recruiter
 
 OURS = Recruiter(name="Northwind ATS", email="ats+q7kd2m@inbound.example")

@@ -42,10 +42,6 @@ WINDOW = 10.0
 LIMIT_HEADER = b"x-rate-limit-limit"
 REMAINING_HEADER = b"x-rate-limit-remaining"
 RESET_HEADER = b"x-rate-limit-reset"
-#: Not documented by Workable; honoured if it comes.
-RETRY_AFTER_HEADER = b"retry-after"
 
 #: Our own limits. No answer that we need is longer than this, in bytes, unpacked.
 MAX_ANSWER = 1024 * 1024
-#: The furthest time, in seconds, that we let Workable put us off to.
-MAX_WAIT = 3600.0

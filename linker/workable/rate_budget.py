@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from linker.http_client import MAX_WAIT, number
 from linker.ports import Clock
-from linker.workable import facts
+from linker.workable import api
 
 ACCOUNTS_KEPT = 10_000
 #: A window that would end later than this, in seconds, is a clock that goes wrong.
@@ -58,18 +59,18 @@ class _Account:
 
     def forget_what_lies_ahead(self, now: float) -> None:
         """The clock was set back: forget what is so far ahead that it would be waited for too long."""
-        if self._blocked > now + facts.MAX_WAIT:
+        if self._blocked > now + MAX_WAIT:
             self._blocked = 0.0
         if self._resets > now + LONGEST_WINDOW:
             self._resets = 0.0
         for name, made in list(self._made.items()):
-            if made[-1] > now + facts.WINDOW:
+            if made[-1] > now + api.WINDOW:
                 del self._made[name]
 
     def free_at(self, allowance: Allowance, most: int, now: float) -> float:
         """When the next call may be made, of which there are `most` in a window."""
         made = self._made.get(allowance.name)
-        own = made[0] + facts.WINDOW if made and len(made) == most else 0.0
+        own = made[0] + api.WINDOW if made and len(made) == most else 0.0
         remaining = self.remaining(now)
         short = remaining is not None and remaining * 10 < allowance.left * self.limit
         return max(self._blocked, own, self._resets if short else 0.0)
@@ -94,7 +95,7 @@ class _Account:
 
     def at_rest(self, now: float) -> bool:
         """True if nothing is known that still matters."""
-        busy = any(now - facts.WINDOW < made[-1] for made in self._made.values())
+        busy = any(now - api.WINDOW < made[-1] for made in self._made.values())
         return not busy and self.remaining(now) is None and self._blocked <= now
 
 
@@ -103,7 +104,7 @@ class Budget:
 
     def __init__(self, clock: Clock, *, partner: bool = False, kept: int = ACCOUNTS_KEPT) -> None:
         self._clock = clock
-        self._limit = facts.PARTNER_LIMIT if partner else facts.ACCOUNT_LIMIT
+        self._limit = api.PARTNER_LIMIT if partner else api.ACCOUNT_LIMIT
         self._kept = kept
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         #: The latest time that was seen, in Unix seconds: an earlier one means that the clock was set back.
@@ -126,16 +127,16 @@ class Budget:
 
     def learn(self, subdomain: str, headers: Mapping[bytes, bytes], at: datetime) -> None:
         """Remember what is left, as Workable said `at` this time. Headers that make no sense are passed over."""
-        remaining = number(headers.get(facts.REMAINING_HEADER))
+        remaining = number(headers.get(api.REMAINING_HEADER))
         if remaining is None:
             return
         now = at.timestamp()
-        resets = number(headers.get(facts.RESET_HEADER))
+        resets = number(headers.get(api.RESET_HEADER))
         if resets is None or not now < resets <= now + LONGEST_WINDOW:
-            resets = int(now + facts.WINDOW)
+            resets = int(now + api.WINDOW)
         account = self._account(subdomain, now)
         account.learn(remaining, float(resets), now)
-        account.limit = number(headers.get(facts.LIMIT_HEADER)) or self._limit
+        account.limit = number(headers.get(api.LIMIT_HEADER)) or self._limit
 
     def block(self, subdomain: str, until: datetime) -> None:
         """Workable refused a call (429): make none before `until`."""
@@ -171,8 +172,3 @@ class Budget:
                 del self._accounts[oldest]
         while len(self._accounts) >= self._kept:
             self._accounts.popitem(last=False)
-
-
-def number(value: bytes | None) -> int | None:
-    """The whole number in a header; None if there is none, or one that is too long to be sensible."""
-    return int(value) if value is not None and len(value) <= 12 and value.isdigit() else None
