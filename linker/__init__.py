@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from linker.engine.ports import Announcement
+    from linker.engine.sweep import Sweep
     from linker.errors import (
         BadInput,
         BadSettings,
@@ -25,11 +27,9 @@ if TYPE_CHECKING:
     )
     from linker.host import Linker
     from linker.portal import blocking
-    from linker.ports import Announcement
     from linker.pruning import Pruned
     from linker.sealing import new_key
     from linker.settings import Settings, load_settings
-    from linker.sweep import Sweep
     from states.connection import Connection, ConnectionState
 
 __all__ = [
@@ -59,13 +59,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Announcement": "linker.ports",
+    "Announcement": "linker.engine.ports",
     "Connection": "states.connection",
     "ConnectionState": "states.connection",
     "Linker": "linker.host",
     "Pruned": "linker.pruning",
     "Settings": "linker.settings",
-    "Sweep": "linker.sweep",
+    "Sweep": "linker.engine.sweep",
     "blocking": "linker.portal",
     "load_settings": "linker.settings",
     "new_key": "linker.sealing",

@@ -18,14 +18,18 @@ import structlog
 from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from linker.attending import Attendant, Chance
 from linker.database.database import Database
 from linker.database.notifier import Wakeups
+from linker.engine.executor import Attendant, Chance
+from linker.engine.heartbeat import Beat, Heartbeat
+from linker.engine.leases import FOR_A_QUESTION, Leasing
+from linker.engine.observer import Observer, together
+from linker.engine.ports import Clock, SystemClock, Workable
+from linker.engine.prefetch import Pace
+from linker.engine.service import Service
+from linker.engine.sweep import Sweeper
 from linker.errors import BadSettings, StoreUnavailable
-from linker.heartbeat import Beat, Heartbeat
 from linker.http_client import build_http
-from linker.leasing import FOR_A_QUESTION, Leasing
-from linker.observing import Observer, together
 from linker.outbox.channels import WEBHOOK
 from linker.outbox.deliverer import Deliverer, Receiver
 from linker.outbox.handlers import Handler, Handlers
@@ -33,14 +37,10 @@ from linker.outbox.outbox_store import SqlOutbox
 from linker.outbox.webhooks import Nobody, webhook_of
 from linker.persistence.rate_limits import Rations
 from linker.persistence.server_clock import DatabaseClock
-from linker.ports import Clock, SystemClock, Workable
-from linker.prefetch import Pace
 from linker.pruning import Pruned, Pruning
 from linker.sealing import Sealer
-from linker.service import Service
 from linker.settings import Settings, load_settings
 from linker.stock import SqlStock
-from linker.sweep import Sweeper
 from linker.watched import watched_store, watched_workable
 from linker.workable import Timeouts, WorkableClient
 

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
 
-from linker.ports import Settlement
+from linker.engine.ports import Settlement
 from states.connection import Connection, Credential, Doubt, Problem, Recruiter, altered
 from states.history import Step
 

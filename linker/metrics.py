@@ -18,8 +18,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from linker.engine.observer import Fact, Note, Stock, Work, verdict_names
 from linker.errors import LinkerError, OurFault, StoreUnavailable
-from linker.observing import Fact, Note, Stock, Work, verdict_names
 from linker.outbox.channels import WAYS
 from states.history import ANNOUNCEMENTS
 

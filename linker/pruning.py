@@ -24,10 +24,10 @@ from sqlalchemy import Select, bindparam, delete, func, select, text, update
 
 from linker.database.database import Database
 from linker.database.statements import chosen_once
+from linker.engine.ports import Clock
 from linker.outbox.channels import HANDLERS, WAYS, WEBHOOK
 from linker.outbox.outbox_store import LAPSE_AFTER, SqlOutbox, is_forgotten
 from linker.persistence.tables import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
-from linker.ports import Clock
 from linker.settings import Settings
 
 log = structlog.get_logger("linker")

@@ -20,8 +20,8 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import case, func, literal_column, select
 
 from linker.database.database import Database
+from linker.engine.observer import Census, Queue, Stock, Waiting
 from linker.errors import LinkerError, StoreUnavailable
-from linker.observing import Census, Queue, Stock, Waiting
 from linker.outbox.channels import HANDLERS, WAYS, Way
 from linker.persistence.tables import CONNECTION, OUTBOX
 from states.connection import ConnectionState

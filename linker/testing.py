@@ -21,8 +21,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from linker.engine.ports import Answer, Workable
 from linker.host import Linker
-from linker.ports import Answer, Workable
 from linker.sandbox import Fault, Limit, World, running
 from linker.sealing import new_key
 from linker.settings import Settings

@@ -18,8 +18,8 @@ from contextlib import AbstractContextManager, contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import ProxyTracerProvider, SpanKind, Status, StatusCode, TracerProvider
 
+from linker.engine.observer import UNWATCHED, Fact, Note, Stock, Work
 from linker.errors import LinkerError
-from linker.observing import UNWATCHED, Fact, Note, Stock, Work
 
 #: What goes out of the process; everything else is INTERNAL.
 KINDS = {

@@ -13,10 +13,10 @@ from datetime import datetime
 from pydantic import SecretStr
 
 from linker.database.database import Database
-from linker.observing import UNOBSERVED, Observer, Work, verdict_name
+from linker.engine.observer import UNOBSERVED, Observer, Work, verdict_name
+from linker.engine.ports import Answer, Lease, Settlement, Workable
 from linker.persistence.connection_store import SqlStore
 from linker.persistence.rate_limits import Rations
-from linker.ports import Answer, Lease, Settlement, Workable
 from states.connection import Connection, Recruiter
 
 

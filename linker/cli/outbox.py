@@ -17,10 +17,10 @@ from linker.cli.house import with_linker
 from linker.cli.human import relative
 from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
 from linker.cli.screen import Screen
+from linker.engine.observer import Fact, Note, Unobserved, Work
 from linker.errors import BadInput
 from linker.host import Linker
 from linker.messages import moment
-from linker.observing import Fact, Note, Unobserved, Work
 from linker.outbox.administration import Letter, Letters, LetterState
 from linker.outbox.channels import HANDLERS, WAYS, Way
 from linker.outbox.deliverer import GIVE_UP_AFTER

@@ -23,8 +23,8 @@ from rich.text import Text
 from linker.cli.cards import details, state_text
 from linker.cli.human import relative
 from linker.cli.screen import Screen
+from linker.engine.ports import Announcement
 from linker.host import Linker
-from linker.ports import Announcement
 from linker.sandbox import EVERYWHERE, Fault, World, seed
 from states.connection import Connection, ConnectionState
 from states.history import Step

@@ -24,9 +24,9 @@ from linker.cli.options import Json
 from linker.cli.screen import Screen
 from linker.cli.version import version
 from linker.database.urls import parse_url, shown
+from linker.engine.sweep import Sweep
 from linker.errors import BadInput
 from linker.host import Linker
-from linker.sweep import Sweep
 from states.table import LAW
 
 app = typer.Typer()

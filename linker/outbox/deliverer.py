@@ -21,10 +21,10 @@ from typing import ClassVar, Protocol
 
 import structlog
 
-from linker.leasing import Leasing
-from linker.observing import UNOBSERVED, Observer, Work
+from linker.engine.leases import Leasing
+from linker.engine.observer import UNOBSERVED, Observer, Work
+from linker.engine.ports import Announcement, Delivery, Lease, Outbox
 from linker.outbox.channels import Way
-from linker.ports import Announcement, Delivery, Lease, Outbox
 from states.timing import Backoff, next_try
 
 log = structlog.get_logger("linker")

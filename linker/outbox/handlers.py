@@ -15,10 +15,10 @@ from typing import ClassVar
 
 from anyio import CapacityLimiter, to_thread
 
+from linker.engine.ports import Announcement
 from linker.errors import BadInput
 from linker.outbox.channels import HANDLERS, Way
 from linker.outbox.deliverer import Received
-from linker.ports import Announcement
 from states.history import ANNOUNCEMENTS
 from states.timing import Backoff
 

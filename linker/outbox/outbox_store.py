@@ -11,9 +11,9 @@ from sqlalchemy import Connection as Transaction
 
 from linker.database.database import Database
 from linker.database.statements import chosen_once
+from linker.engine.ports import Announcement, Delivery, Lease
 from linker.outbox.channels import HANDLERS, Way
 from linker.persistence.tables import OUTBOX
-from linker.ports import Announcement, Delivery, Lease
 from states.history import ANNOUNCEMENTS
 
 #: What nobody took for so long is told no more.

@@ -25,11 +25,11 @@ import structlog
 from pydantic import SecretStr
 from standardwebhooks import Webhook as Signing
 
+from linker.engine.ports import Announcement
 from linker.errors import BadSettings
 from linker.http_client import TRANSPORT_TROUBLE, build_http, retry_after, trouble_name
 from linker.outbox.channels import WEBHOOK, Way
 from linker.outbox.deliverer import Received
-from linker.ports import Announcement
 from linker.settings import Settings
 from states.history import ANNOUNCEMENTS
 from states.timing import Backoff

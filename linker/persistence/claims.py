@@ -33,11 +33,11 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from linker.database.statements import Prepared, chosen_once
+from linker.engine.ports import Lease
 from linker.errors import RowUnreadable
 from linker.persistence import mapping
 from linker.persistence.rate_limits import Rations
 from linker.persistence.tables import CONNECTION
-from linker.ports import Lease
 from states.connection import Connection
 
 Order = Callable[[Connection], Any]

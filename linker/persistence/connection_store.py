@@ -17,6 +17,7 @@ from sqlalchemy import bindparam, case, func, insert, or_, select, text, update
 
 from linker.database.database import Database
 from linker.database.statements import Prepared
+from linker.engine.ports import Lease, Settlement
 from linker.errors import LinkerError, NotFound, RowUnreadable
 from linker.persistence import mapping, schema
 from linker.persistence.claims import Claiming, Taken, in_turns, put_aside
@@ -32,7 +33,6 @@ from linker.persistence.settlements import (
     write_each,
 )
 from linker.persistence.tables import CONNECTION, STEP, TROUBLED
-from linker.ports import Lease, Settlement
 from linker.settings import Settings
 from states.connection import Connection, ConnectionState
 from states.history import Step

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Dialect
 
+from linker.engine.ports import Settlement
 from linker.errors import RowUnreadable
 from linker.messages import payload
 from linker.persistence.tables import CONNECTION
-from linker.ports import Settlement
 from linker.sealing import key_id_of
 from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter, remembered
 from states.history import Step

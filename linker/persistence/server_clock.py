@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 
 from linker.database.database import Database
-from linker.ports import Clock, SystemClock
+from linker.engine.ports import Clock, SystemClock
 
 
 class DatabaseClock:

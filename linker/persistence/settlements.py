@@ -34,9 +34,9 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from linker.database.notifier import CHANNEL
 from linker.database.statements import ForAll, Row, Value, for_all
+from linker.engine.ports import Settlement
 from linker.persistence import mapping
 from linker.persistence.tables import CONNECTION, OUTBOX, STEP
-from linker.ports import Settlement
 from states.table import LAW
 
 log = structlog.get_logger("linker")

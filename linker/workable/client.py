@@ -18,9 +18,9 @@ import httpx
 import yarl
 from pydantic import SecretStr
 
+from linker.engine.ports import Answer, Clock, SystemClock
 from linker.errors import OurFault
 from linker.http_client import TRANSPORT_TROUBLE, trouble_name
-from linker.ports import Answer, Clock, SystemClock
 from linker.workable import api, near_misses, responses
 from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, Budget
 from linker.workable.responses import Entry, Judged, ObjectMissing, Page

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from linker.engine.ports import Clock
 from linker.http_client import MAX_WAIT, number
-from linker.ports import Clock
 from linker.workable import api
 
 ACCOUNTS_KEPT = 10_000

@@ -27,9 +27,9 @@ import psycopg
 
 from linker import Settings
 from linker.database.database import Database
+from linker.engine.fairness import Turns
+from linker.engine.ports import Lease
 from linker.persistence.connection_store import SqlStore
-from linker.ports import Lease
-from linker.turns import Turns
 from scripts.benchmarks import local, stored
 from scripts.benchmarks.figures import Figures
 from tests.postgres import running_postgres

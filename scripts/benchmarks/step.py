@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 
 from linker import Linker
-from linker.attending import HINT_CALLS
+from linker.engine.executor import HINT_CALLS
+from linker.engine.ports import SystemClock
 from linker.http_client import build_http
-from linker.ports import SystemClock
 from linker.workable import WorkableClient
 from scripts.benchmarks import local, sweep
 from scripts.benchmarks.figures import Figures

@@ -23,8 +23,8 @@ from statistics import harmonic_mean
 import httpx
 
 from linker import Linker
+from linker.engine.ports import SystemClock
 from linker.http_client import Kind, PlainClient, build_http
-from linker.ports import SystemClock
 from linker.workable import WorkableClient, api
 from scripts.benchmarks import local
 from scripts.benchmarks.figures import Figures

@@ -22,7 +22,7 @@ import psutil
 from pydantic import SecretStr
 
 from linker import Linker
-from linker.ports import Answer
+from linker.engine.ports import Answer
 from linker.testing import ScriptedWorkable
 from scripts.benchmarks import local
 from scripts.benchmarks.figures import Figures

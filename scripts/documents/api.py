@@ -11,8 +11,8 @@ from typing import Any
 
 import linker
 from linker import testing
+from linker.engine.observer import Observer
 from linker.metrics import Metrics
-from linker.observing import Observer
 from scripts.documents.reference import comments, table
 from states.connection import Account, Credential, Problem, Recruiter
 from states.history import Step

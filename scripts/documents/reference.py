@@ -14,10 +14,10 @@ from typing import Any
 from linker import errors
 from linker.cli.app import VERBS
 from linker.cli.lawbook import rules
+from linker.engine.ports import Settlement
 from linker.messages import payload
 from linker.metrics import NUMBERS
 from linker.outbox.administration import LetterState
-from linker.ports import Settlement
 from linker.settings import PREFIX, Settings
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.history import ANNOUNCEMENTS, Step

@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from linker import new_key
 from linker.database.database import Database
-from linker.leasing import NEEDED
+from linker.engine.leases import NEEDED
 from linker.persistence import mapping, schema
 from linker.persistence.tables import CONNECTION, STEP
 from linker.sandbox import Limit, LogEntry, Sandbox, World, running

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from linker import Connection, Linker, Settings, new_key
-from linker.attending import Chance
+from linker.engine.executor import Chance
 from linker.http_client import build_http
 from linker.sandbox import Limit, Sandbox, World, running
 from linker.testing import SettableClock

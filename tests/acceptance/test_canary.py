@@ -16,7 +16,7 @@ import structlog
 from pydantic import SecretStr
 
 from linker import Announcement, Connection, ConnectionState, Linker
-from linker.attending import Attendant
+from linker.engine.executor import Attendant
 from linker.http_client import build_http
 from linker.messages import connection_json, step_json
 from linker.outbox.webhooks import new_webhook_secret
@@ -278,8 +278,8 @@ EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
     "reading a host's own answer": (httpx.Response, "aclose", explode_later),
     "the client": (WorkableClient, "verify", explode_later),
     "judging the answer": ("linker.workable.responses.judge_body", "", explode),
-    "the law's verdict": ("linker.attending.judge", "", explode),
-    "the law": ("linker.attending.advance", "", explode),
+    "the law's verdict": ("linker.engine.executor.judge", "", explode),
+    "the law": ("linker.engine.executor.advance", "", explode),
     "the referee": ("states.machine._judge", "", explode),
     "attending": (Attendant, "attend", explode_later),
     "claiming": (SqlStore, "claim", explode_later),
@@ -289,8 +289,8 @@ EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
     "sealing": (Sealer, "seal", explode),
     "inside sealing": ("linker.sealing._bond", "", explode),
     "opening": (Sealer, "open", explode),
-    "the fingerprint": ("linker.service.fingerprint", "", explode),
-    "the token's parser": ("linker.service.parse_token", "", explode),
+    "the fingerprint": ("linker.engine.service.fingerprint", "", explode),
+    "the token's parser": ("linker.engine.service.parse_token", "", explode),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from linker.leasing import NEEDED
+from linker.engine.leases import NEEDED
 from linker.sandbox import EVERYWHERE, Fault
 from tests.acceptance.chaos import (
     Arena,

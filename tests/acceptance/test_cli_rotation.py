@@ -10,9 +10,9 @@ from pydantic import SecretStr
 
 from linker import Busy, Linker, SealBroken, Settings, new_key, rotation
 from linker.database.database import Database
+from linker.engine.ports import Lease, SystemClock
 from linker.persistence.schema import upgrade
 from linker.persistence.tables import CONNECTION
-from linker.ports import Lease, SystemClock
 from linker.rotation import Rotated, rotate_keys
 from linker.testing import ScriptedWorkable, SettableClock
 

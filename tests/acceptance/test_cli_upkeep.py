@@ -15,9 +15,9 @@ import pytest
 
 from linker.cli.app import main
 from linker.database.database import Database
+from linker.engine.ports import SystemClock
 from linker.persistence.migrations import HEAD
 from linker.persistence.schema import upgrade
-from linker.ports import SystemClock
 from linker.sandbox import Limit, running, seed
 from tests.acceptance.commands import Ran, Terminal
 

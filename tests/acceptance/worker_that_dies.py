@@ -31,7 +31,7 @@ from linker import Announcement, Linker, Settings
 from linker.cli import running
 from linker.database.database import Database
 from linker.database.statements import InTurn
-from linker.ports import SystemClock
+from linker.engine.ports import SystemClock
 from linker.testing import linker_in_memory
 from states.history import ANNOUNCEMENTS
 

@@ -17,11 +17,11 @@ from typing import NoReturn
 from pydantic import SecretStr
 
 from linker.database.database import Database
+from linker.engine.ports import Announcement, Answer
 from linker.errors import LinkerError
 from linker.host import Linker
 from linker.persistence import schema
 from linker.persistence.connection_store import SqlStore
-from linker.ports import Announcement, Answer
 from linker.settings import Settings
 from states.connection import Account, Connection, ConnectionState, Recruiter
 from states.verdicts import AccountReadable, RecruiterSeen

@@ -17,10 +17,10 @@ import httpx
 from sqlalchemy import Connection
 
 from linker import Linker, Settings
-from linker.attending import Chance
 from linker.database.database import Database
 from linker.database.sqlite import READING, Access
 from linker.database.threads import Threads
+from linker.engine.executor import Chance
 from linker.http_client import PlainClient
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock

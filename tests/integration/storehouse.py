@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 
 from linker.database.database import Database
+from linker.engine.ports import Lease, Settlement
 from linker.errors import LinkerError
 from linker.outbox.outbox_store import SqlOutbox
 from linker.persistence.connection_store import SqlStore
-from linker.ports import Lease, Settlement
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.history import Step
 

@@ -5,10 +5,10 @@ from itertools import count
 
 import pytest
 
+from linker.engine.fairness import Turns
 from linker.persistence.connection_store import SqlStore
 from linker.persistence.rate_limits import LONGEST, Rations
 from linker.testing import SettableClock
-from linker.turns import Turns
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
     MINUTE,
@@ -58,8 +58,8 @@ async def test_no_owner_waits_for_anothers_crowd(house: House) -> None:
 
 async def test_who_falls_due_during_a_crowd_does_not_wait_for_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The turns are worked out anew now and then: for others' few, and for whom the pass brought a state further."""
-    monkeypatch.setattr("linker.turns.FRESH", 0.0)
-    monkeypatch.setattr("linker.turns.WORTH", 0)
+    monkeypatch.setattr("linker.engine.fairness.FRESH", 0.0)
+    monkeypatch.setattr("linker.engine.fairness.WORTH", 0)
     for number in range(100):
         await due(house, "crowd", subdomain=f"crowd{number}", late=3600 - number)
     goes_on = await due(house, "goes-on", subdomain="goes-on", late=7200)

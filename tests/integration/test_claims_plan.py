@@ -14,13 +14,13 @@ import pytest
 import sqlalchemy as sa
 
 from linker.database.database import Database
+from linker.engine.fairness import Turns
 from linker.outbox.channels import WEBHOOK
 from linker.outbox.outbox_store import SqlOutbox
 from linker.persistence import schema
 from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock
-from linker.turns import Turns
 from states.history import ANNOUNCEMENTS
 from tests.integration.storehouse import MINUTE, NOW, House, a_lease
 

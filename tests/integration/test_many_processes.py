@@ -13,8 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 import linker
+from linker.engine.ports import Settlement
 from linker.persistence.connection_store import SqlStore
-from linker.ports import Settlement
 from linker.sealing import Sealer
 from states.connection import Connection, ConnectionState, Credential
 from states.history import Step

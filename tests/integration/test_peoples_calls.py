@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from linker import Announcement, BadInput, Connection, ConnectionState, Linker, Settings, StoreUnavailable, new_key
-from linker.ports import Answer, Lease
+from linker.engine.ports import Answer, Lease
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.verdicts import Unavailable
 
@@ -65,7 +65,7 @@ async def test_people_claim_as_often_as_something_is_owed(monkeypatch: pytest.Mo
 
 async def test_a_call_that_is_cancelled_while_it_claims_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A web framework cancels what its client left: the claim, whose thread goes on, is given back."""
-    monkeypatch.setattr("linker.service.PATIENCE", 0.2)
+    monkeypatch.setattr("linker.engine.service.PATIENCE", 0.2)
     async with linker_in_memory() as linker:
         connection = await linker.create(owner="customer-1")
         connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)

@@ -15,11 +15,11 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import update
 
 from linker import Connection, Linker
+from linker.engine.ports import Answer, Lease
+from linker.engine.prefetch import AHEAD
+from linker.engine.sweep import Sweep
 from linker.errors import StoreUnavailable
 from linker.persistence.tables import CONNECTION
-from linker.ports import Answer, Lease
-from linker.prefetch import AHEAD
-from linker.sweep import Sweep
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Recruiter
 from states.verdicts import OverLimit
@@ -135,7 +135,7 @@ async def held_ahead(
     """
     given = {"concurrency": 5, "batch_size": 5, "lease_seconds": 2}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("linker.prefetch.SOON", soon)
+        patched.setattr("linker.engine.prefetch.SOON", soon)
         async with linker_in_memory(clock=clock, workable=workable, **given) as linker:
             await thirty_due(linker, clock)
             workable.hold_from = 10
@@ -280,7 +280,7 @@ async def test_what_is_held_ahead_is_given_back_when_answers_become_slow() -> No
 
 async def test_what_was_given_back_is_attended_in_the_next_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who calls it once has everything that is due attended, also when Workable turns slow in between."""
-    monkeypatch.setattr("linker.prefetch.SOON", 0.2)
+    monkeypatch.setattr("linker.engine.prefetch.SOON", 0.2)
     workable, clock = SlowWorkable(), SettableClock()
     workable.hold_from = 1_000
     async with linker_in_memory(clock=clock, workable=workable, concurrency=2, batch_size=10) as linker:
@@ -296,7 +296,7 @@ async def test_what_was_given_back_is_attended_in_the_next_pass(monkeypatch: pyt
 
 async def test_one_that_nothing_is_owed_to_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was made due by hand, and the database is slow to take it back: the others are attended meanwhile."""
-    monkeypatch.setattr("linker.prefetch.SOON", 0.2)
+    monkeypatch.setattr("linker.engine.prefetch.SOON", 0.2)
     workable, clock = ScriptedWorkable(), SettableClock()
     async with linker_in_memory(clock=clock, workable=workable, concurrency=5) as linker:
         await thirty_due(linker, clock)
@@ -340,7 +340,7 @@ async def test_what_is_not_begun_any_more_is_not_renewed(monkeypatch: pytest.Mon
 
 async def test_nothing_is_claimed_ahead_while_answers_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch takes longer than anybody may be kept waiting: only what is begun at once is held."""
-    monkeypatch.setattr("linker.prefetch.SOON", 0.05)
+    monkeypatch.setattr("linker.engine.prefetch.SOON", 0.05)
     workable = SlowWorkable()
     workable.pause = 0.02
     async with linker_in_memory(clock=(clock := SettableClock()), workable=workable, concurrency=5) as linker:

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from linker import pruning as module
+from linker.engine.ports import Settlement
 from linker.persistence import schema
 from linker.persistence.tables import CONNECTION, OUTBOX, STEP, OutboxRow
-from linker.ports import Settlement
 from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock, linker_in_memory

@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 from linker import Connection, Linker, Settings, new_key
 from linker import stock as stock_module
 from linker.database.database import Database
+from linker.engine.observer import Stock, Waiting
 from linker.errors import StoreUnavailable
 from linker.metrics import Metrics
-from linker.observing import Stock, Waiting
 from linker.persistence import schema
 from linker.persistence.tables import OUTBOX
 from linker.stock import CENSUS_EVERY, QUEUE_EVERY, SqlStock, _Paced

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from linker.engine.ports import Announcement, Delivery
 from linker.outbox.channels import WAYS, Way
 from linker.outbox.outbox_store import LAPSE_AFTER, SqlOutbox
-from linker.ports import Announcement, Delivery
 from states.connection import Connection
 from tests.integration.storehouse import MINUTE, NOW, SECOND, House, a_lease, change, kept
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from linker.engine.ports import Settlement
 from linker.errors import LinkerError, NotFound, OurFault
-from linker.ports import Settlement
 from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter
 from states.events import Paused, Unlinked
 from states.history import Step

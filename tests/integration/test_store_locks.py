@@ -13,12 +13,12 @@ import pytest
 import sqlalchemy as sa
 
 from linker.database.database import Database
+from linker.engine.ports import Announcement, Delivery
 from linker.outbox.channels import WAYS, Way
 from linker.outbox.outbox_store import SqlOutbox
 from linker.persistence.connection_store import SqlStore
 from linker.persistence.rate_limits import PARTNER, Rations
 from linker.persistence.tables import CONNECTION, OUTBOX
-from linker.ports import Announcement, Delivery
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
     MINUTE,

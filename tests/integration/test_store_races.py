@@ -13,9 +13,9 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
+from linker.engine.ports import Lease
 from linker.persistence.connection_store import SqlStore
 from linker.persistence.tables import CONNECTION
-from linker.ports import Lease
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
     MINUTE,

@@ -11,8 +11,8 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from pydantic import SecretStr
 
+from linker.engine.heartbeat import Heartbeat
 from linker.errors import Busy, StoreUnavailable
-from linker.heartbeat import Heartbeat
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from tests.builders import NOW
 

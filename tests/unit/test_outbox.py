@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from linker.engine.ports import Announcement
 from linker.errors import BadInput, StoreUnavailable
 from linker.host import Linker
 from linker.outbox.administration import Letters
@@ -16,7 +17,6 @@ from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.outbox.handlers import announcement_named
 from linker.outbox.outbox_store import LAPSE_AFTER
 from linker.persistence.tables import OUTBOX
-from linker.ports import Announcement
 from linker.sealing import new_key
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory

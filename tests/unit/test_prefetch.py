@@ -6,13 +6,12 @@ from itertools import count
 
 import pytest
 
-from linker import prefetch
-from linker.attending import Errand
-from linker.holding import Holding
-from linker.leasing import Leasing
-from linker.ports import Lease, SystemClock
-from linker.prefetch import AHEAD, Pace, Prefetch
-from linker.turns import Turns
+from linker.engine import prefetch
+from linker.engine.executor import Errand
+from linker.engine.fairness import Turns
+from linker.engine.leases import Holding, Leasing
+from linker.engine.ports import Lease, SystemClock
+from linker.engine.prefetch import AHEAD, Pace, Prefetch
 from states.connection import Connection
 from tests.builders import a_connection
 

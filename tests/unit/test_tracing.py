@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from linker import Linker, Refused, Settings, new_key
-from linker.observing import UNWATCHED, Work
+from linker.engine.observer import UNWATCHED, Work
 from linker.testing import ScriptedWorkable, SettableClock
 from linker.tracing import Tracing
 from states.verdicts import RecruiterSeen, Unavailable

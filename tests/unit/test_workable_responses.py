@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker.attending import HINT_CALLS
-from linker.ports import Answer
+from linker.engine.executor import HINT_CALLS
+from linker.engine.ports import Answer
 from linker.workable.api import MAX_ANSWER
 from linker.workable.responses import Page, judge_body, judge_head
 from states.connection import Account

@@ -17,8 +17,8 @@ import psycopg
 import structlog
 
 from linker import Linker, Settings
-from linker.attending import Chance
 from linker.database.database import Database
+from linker.engine.executor import Chance
 from linker.persistence.schema import upgrade
 from linker.sealing import Sealer
 from linker.testing import ScriptedWorkable, SettableClock

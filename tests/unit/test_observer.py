@@ -5,9 +5,9 @@ import timeit
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from linker.engine.observer import UNOBSERVED, Observer, Work, together, verdict_name, verdict_names
 from linker.errors import Refused, StoreUnavailable
 from linker.metrics import NUMBERS, Metrics
-from linker.observing import UNOBSERVED, Observer, Work, together, verdict_name, verdict_names
 from states.verdicts import CredentialRefused, RecruiterNotSeen, Unavailable
 
 

@@ -2,14 +2,14 @@ import asyncio
 
 import pytest
 
-from linker import tray
-from linker.tray import Tray
+from linker.engine import concurrency
+from linker.engine.concurrency import Tray
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody in these tests may wait until gathering is given up, but the one that says so."""
-    monkeypatch.setattr(tray, "GATHER", 60.0)
+    monkeypatch.setattr(concurrency, "GATHER", 60.0)
 
 
 async def test_enough_things_are_taken_at_once() -> None:
@@ -36,7 +36,7 @@ async def test_the_last_things_are_not_waited_for() -> None:
 
 async def test_a_few_things_are_taken_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few do not wait for ever for more."""
-    monkeypatch.setattr(tray, "GATHER", 0.01)
+    monkeypatch.setattr(concurrency, "GATHER", 0.01)
     things = Tray[int](gathering=2)
     things.put([1])
     assert await asyncio.wait_for(things.take(), 5) == [1]

@@ -16,16 +16,14 @@ from typing import Any
 
 import structlog
 
-from linker.attending import Attendant, Errand, Found, log_written
+from linker.engine.concurrency import Tray, UnderWay
+from linker.engine.executor import Attendant, Errand, Found, log_written
+from linker.engine.fairness import Turns
+from linker.engine.leases import Holding, Leasing
+from linker.engine.observer import UNOBSERVED, Observer
+from linker.engine.ports import Clock, Settlement, Store
+from linker.engine.prefetch import Pace, Prefetch
 from linker.errors import LinkerError, OurFault
-from linker.holding import Holding
-from linker.leasing import Leasing
-from linker.observing import UNOBSERVED, Observer
-from linker.ports import Clock, Settlement, Store
-from linker.prefetch import Pace, Prefetch
-from linker.tray import Tray
-from linker.turns import Turns
-from linker.underway import UnderWay
 from states.connection import Connection, ConnectionState
 from states.problems import TRANSIENT
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import SecretStr
 
+from linker.engine.ports import Answer, Clock, Settlement, Store, Workable
 from linker.errors import KeyMissing, LinkerError, OurFault
-from linker.ports import Answer, Clock, Settlement, Store, Workable
 from linker.sealing import Sealer
 from states import events as happened
 from states.connection import Connection, Credential, Recruiter

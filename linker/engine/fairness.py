@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from linker.ports import Clock, Lease, Store
+from linker.engine.ports import Clock, Lease, Store
 from states.connection import Connection
 
 #: How many turns are worked out at once: looking at all that is due costs too much for each batch.

@@ -11,10 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from linker.attending import Errand
-from linker.holding import Holding
-from linker.leasing import Leasing
-from linker.turns import Turns
+from linker.engine.executor import Errand
+from linker.engine.fairness import Turns
+from linker.engine.leases import Holding, Leasing
 from states.connection import Connection
 
 #: How long a connection may be held and not begun, in seconds: a person may want it.
