@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from linker.blocking_linker import blocking
+    from linker.encryption import new_key
     from linker.engine.ports import Announcement
     from linker.engine.sweep import Sweep
     from linker.errors import (
@@ -25,10 +27,8 @@ if TYPE_CHECKING:
         StoreUnavailable,
         TryAgain,
     )
-    from linker.host import Linker
-    from linker.portal import blocking
-    from linker.pruning import Pruned
-    from linker.sealing import new_key
+    from linker.linker import Linker
+    from linker.operations.retention import Pruned
     from linker.settings import Settings, load_settings
     from states.connection import Connection, ConnectionState
 
@@ -62,13 +62,13 @@ _HOMES = {
     "Announcement": "linker.engine.ports",
     "Connection": "states.connection",
     "ConnectionState": "states.connection",
-    "Linker": "linker.host",
-    "Pruned": "linker.pruning",
+    "Linker": "linker.linker",
+    "Pruned": "linker.operations.retention",
     "Settings": "linker.settings",
     "Sweep": "linker.engine.sweep",
-    "blocking": "linker.portal",
+    "blocking": "linker.blocking_linker",
     "load_settings": "linker.settings",
-    "new_key": "linker.sealing",
+    "new_key": "linker.encryption",
 }
 
 

@@ -21,10 +21,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from linker.encryption import new_key
 from linker.engine.ports import Answer, Workable
-from linker.host import Linker
+from linker.linker import Linker
 from linker.sandbox import Fault, Limit, World, running
-from linker.sealing import new_key
 from linker.settings import Settings
 from states.connection import Account, Recruiter
 from states.verdicts import AccountReadable, RecruiterNotSeen, RecruiterSeen, Verdict

@@ -24,7 +24,7 @@ from linker.cli.screen import (
     tolerate_any_character,
     with_all_streams,
 )
-from linker.cli.version import version
+from linker.version import version
 
 
 class Verb(NamedTuple):

@@ -12,9 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from linker.cli.human import both, clock, expiry, relative, span
 from linker.cli.screen import Screen
-from linker.messages import connection_json
+from linker.humanize import both, clock, expiry, relative, span
+from linker.serialization import connection_json
 from states.connection import Connection, ConnectionState, Credential, Problem
 from states.history import Step
 

@@ -17,10 +17,10 @@ from linker.cli.endings import DONE, OUR_FAULT
 from linker.cli.options import Json
 from linker.cli.play import Outcome, Play, PlayFailed
 from linker.cli.screen import Screen
-from linker.host import Linker
-from linker.messages import connection_json, step_json
+from linker.encryption import new_key
+from linker.linker import Linker
 from linker.sandbox import running, seed
-from linker.sealing import new_key
+from linker.serialization import connection_json, step_json
 from linker.settings import Settings
 
 app = typer.Typer()

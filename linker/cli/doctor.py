@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from linker.cli import logs
-from linker.cli.checks import Check, examine
 from linker.cli.endings import DONE
 from linker.cli.options import Json
 from linker.cli.screen import Screen
+from linker.operations.health_checks import Check, examine
 
 app = typer.Typer()
 

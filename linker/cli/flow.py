@@ -17,8 +17,8 @@ from linker.cli.house import with_linker
 from linker.cli.options import Actor, Id, Json, day, pairs
 from linker.cli.screen import Screen
 from linker.errors import BadInput
-from linker.host import Linker
-from linker.inputs import parse_subdomain
+from linker.linker import Linker
+from linker.validation import parse_subdomain
 
 app = typer.Typer()
 

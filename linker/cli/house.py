@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from linker.cli.archive import naming_the_database, settings
 from linker.cli.endings import Terminated
-from linker.host import Linker
+from linker.linker import Linker
 
 T = TypeVar("T")
 

@@ -15,10 +15,10 @@ from linker.cli.bars import bar
 from linker.cli.endings import DONE
 from linker.cli.options import Json
 from linker.cli.screen import Screen
-from linker.messages import moment
+from linker.operations.retention import Progress, Pruned, Pruning
 from linker.persistence.connection_store import open_database
 from linker.persistence.server_clock import shared_clock
-from linker.pruning import Progress, Pruned, Pruning
+from linker.serialization import moment
 
 
 def prune(

@@ -14,9 +14,9 @@ from linker.cli.bars import bar
 from linker.cli.endings import DONE
 from linker.cli.options import Json
 from linker.cli.screen import Screen
+from linker.encryption import new_key
+from linker.operations.key_rotation import Rotated, rotate_keys
 from linker.outbox.webhooks import new_webhook_secret
-from linker.rotation import Rotated, rotate_keys
-from linker.sealing import new_key
 
 app = typer.Typer()
 keys = typer.Typer(help="The keys that seal tokens.", no_args_is_help=True)

@@ -14,16 +14,16 @@ from linker.cli.archive import settings, with_letters, with_store
 from linker.cli.cards import WIDE, plain_table
 from linker.cli.endings import DONE, TRY_AGAIN
 from linker.cli.house import with_linker
-from linker.cli.human import relative
 from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
 from linker.cli.screen import Screen
 from linker.engine.observer import Fact, Note, Unobserved, Work
 from linker.errors import BadInput
-from linker.host import Linker
-from linker.messages import moment
+from linker.humanize import relative
+from linker.linker import Linker
 from linker.outbox.administration import Letter, Letters, LetterState
 from linker.outbox.channels import HANDLERS, WAYS, Way
 from linker.outbox.deliverer import GIVE_UP_AFTER
+from linker.serialization import moment
 
 app = typer.Typer()
 outbox = typer.Typer(help="What the host was told and is still to be told.", no_args_is_help=True)

@@ -21,10 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from linker.cli.cards import details, state_text
-from linker.cli.human import relative
 from linker.cli.screen import Screen
 from linker.engine.ports import Announcement
-from linker.host import Linker
+from linker.humanize import relative
+from linker.linker import Linker
 from linker.sandbox import EVERYWHERE, Fault, World, seed
 from states.connection import Connection, ConnectionState
 from states.history import Step

@@ -14,7 +14,7 @@ from linker.cli.endings import DONE
 from linker.cli.options import Id, Json, text
 from linker.cli.screen import Screen
 from linker.errors import BadInput
-from linker.messages import connection_json, step_json
+from linker.serialization import connection_json, step_json
 from linker.settings import load_settings
 from states.connection import ConnectionState
 

@@ -22,11 +22,11 @@ from linker.cli.endings import DONE
 from linker.cli.house import with_linker
 from linker.cli.options import Json
 from linker.cli.screen import Screen
-from linker.cli.version import version
 from linker.database.urls import parse_url, shown
 from linker.engine.sweep import Sweep
 from linker.errors import BadInput
-from linker.host import Linker
+from linker.linker import Linker
+from linker.version import version
 from states.table import LAW
 
 app = typer.Typer()

@@ -13,18 +13,11 @@ from linker.cli.screen import Screen
 from linker.database.database import Database
 from linker.persistence import schema
 from linker.persistence.migrations import HEAD
-from linker.persistence.schema import compared, revision
+from linker.persistence.schema import MEANINGS, compared, revision
 
 app = typer.Typer()
 db = typer.Typer(help="The database: its schema's revision, and what is too old.", no_args_is_help=True)
 app.add_typer(db, name="db")
-
-MEANINGS = {
-    "empty": "it is empty; `linker db upgrade` makes the tables (on SQLite the first use does)",
-    "head": "it is what this program needs",
-    "behind": "it is older than this program; take a backup, stop the workers, then run `linker db upgrade`",
-    "newer": "it was made by a newer version of this program; install that version again",
-}
 
 
 @db.command()

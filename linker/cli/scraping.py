@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, start_http_server
 
 from linker.errors import BadInput
-from linker.metrics import Metrics
+from linker.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True)

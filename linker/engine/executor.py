@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import SecretStr
 
+from linker.encryption import Sealer
 from linker.engine.ports import Answer, Clock, Settlement, Store, Workable
 from linker.errors import KeyMissing, LinkerError, OurFault
-from linker.sealing import Sealer
 from states import events as happened
 from states.connection import Connection, Credential, Recruiter
 from states.duties import Duty, extra_calls_for, owed, owes_notice

@@ -15,14 +15,14 @@ from datetime import date, timedelta
 
 from pydantic import SecretStr
 
+from linker.encryption import fingerprint
 from linker.engine.executor import Attendant, log_written
 from linker.engine.leases import Leasing
 from linker.engine.observer import UNOBSERVED, Observer, Work
 from linker.engine.ports import Lease, Settlement, Store
 from linker.engine.sweep import Sweep, Sweeper, is_race
 from linker.errors import BadInput, Busy, LinkerError, Refused
-from linker.inputs import parse_subdomain, parse_token
-from linker.sealing import fingerprint
+from linker.validation import parse_subdomain, parse_token
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential
 from states.duties import Duty, owed

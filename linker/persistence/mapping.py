@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Dialect
 
+from linker.encryption import key_id_of
 from linker.engine.ports import Settlement
 from linker.errors import RowUnreadable
-from linker.messages import payload
 from linker.persistence.tables import CONNECTION
-from linker.sealing import key_id_of
+from linker.serialization import payload
 from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter, remembered
 from states.history import Step
 from states.problems import ProblemCode

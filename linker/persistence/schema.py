@@ -136,3 +136,11 @@ def compared(database: Database) -> dict[str, Any]:
     older = "behind" if found in known else "newer"
     state = "empty" if found is None else "head" if found == HEAD else older
     return {"revision": found, "head": HEAD, "state": state, "database": database.name}
+
+
+MEANINGS = {
+    "empty": "it is empty; `linker db upgrade` makes the tables (on SQLite the first use does)",
+    "head": "it is what this program needs",
+    "behind": "it is older than this program; take a backup, stop the workers, then run `linker db upgrade`",
+    "newer": "it was made by a newer version of this program; install that version again",
+}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from linker.http_client import MAX_WAIT, Headers, number, retry_after
-from linker.inputs.subdomain import is_label
+from linker.validation.subdomain import is_label
 from linker.workable import api
 from states.connection import Account
 from states.table import ACCOUNT, RECRUITERS

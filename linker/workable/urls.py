@@ -9,7 +9,7 @@ import httpx
 import yarl
 
 from linker.errors import BadSettings, OurFault
-from linker.inputs.subdomain import is_label
+from linker.validation.subdomain import is_label
 from linker.workable import api
 
 PLACE = "{subdomain}"

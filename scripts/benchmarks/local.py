@@ -15,11 +15,11 @@ from sqlalchemy import delete, insert
 
 from linker import Settings, new_key
 from linker.database.database import Database
+from linker.encryption import Sealer, fingerprint
 from linker.persistence import mapping
 from linker.persistence.schema import upgrade
 from linker.persistence.tables import CONNECTION
 from linker.sandbox import EVERYWHERE, Fault, Limit, World, running
-from linker.sealing import Sealer, fingerprint
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.table import LAW
 

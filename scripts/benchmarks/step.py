@@ -62,8 +62,8 @@ def measure(figures: Figures, folder: Path, rounds: int) -> None:
             figures.add("the call alone, ms", call)
             figures.add("a step on top of its call, ms", whole - call)
     figures.ratio("step_over_goal", "a step on top of its call, ms", 5, goal=1.0, at_most=True)
-    imports("linker.host")
+    imports("linker.linker")
     for _ in range(rounds * IMPORTS):
-        figures.add("import linker, s", imports("linker.host, linker.portal"))
+        figures.add("import linker, s", imports("linker.linker, linker.blocking_linker"))
         figures.add("import what it stands on, s", imports(FOUNDATIONS))
     figures.ratio("import", "import linker, s", "import what it stands on, s", goal=1.3, at_most=True)

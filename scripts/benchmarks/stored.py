@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from linker import Settings
 from linker.database.database import Database
+from linker.encryption import Sealer, fingerprint
 from linker.persistence import schema
 from linker.persistence.tables import CONNECTION
-from linker.sealing import Sealer, fingerprint
 from scripts.benchmarks import local
 from states.connection import ConnectionState
 from states.table import LAW

@@ -12,7 +12,7 @@ from typing import Any
 import linker
 from linker import testing
 from linker.engine.observer import Observer
-from linker.metrics import Metrics
+from linker.telemetry.metrics import Metrics
 from scripts.documents.reference import comments, table
 from states.connection import Account, Credential, Problem, Recruiter
 from states.history import Step

@@ -15,10 +15,10 @@ from linker import errors
 from linker.cli.app import VERBS
 from linker.cli.lawbook import rules
 from linker.engine.ports import Settlement
-from linker.messages import payload
-from linker.metrics import NUMBERS
 from linker.outbox.administration import LetterState
+from linker.serialization import payload
 from linker.settings import PREFIX, Settings
+from linker.telemetry.metrics import NUMBERS
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.history import ANNOUNCEMENTS, Step
 from states.problems import PROBLEMS
@@ -241,9 +241,9 @@ def _log_events() -> Iterator[str]:
 
 
 def _numbers() -> Iterator[str]:
-    yield "What `linker worker --metrics-port` serves, and what `linker.metrics.Metrics` adds to a host's registry; see"
-    yield "[how to watch it](howto/metrics.md). Over workers, what a process did is put together with `sum`, and what"
-    yield "each reads from the same database with `max`."
+    yield "What `linker worker --metrics-port` serves, and what `linker.telemetry.metrics.Metrics` adds to a"
+    yield "host's registry; see [how to watch it](howto/metrics.md). Over workers, what a process did is put together"
+    yield "with `sum`, and what each reads from the same database with `max`."
     yield ""
     yield from table(
         ("name", "type", "labels", "over workers", "meaning"),

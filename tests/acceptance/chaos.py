@@ -26,11 +26,11 @@ from starlette.types import Receive, Scope, Send
 
 from linker import new_key
 from linker.database.database import Database
+from linker.encryption import Sealer, fingerprint
 from linker.engine.leases import NEEDED
 from linker.persistence import mapping, schema
 from linker.persistence.tables import CONNECTION, STEP
 from linker.sandbox import Limit, LogEntry, Sandbox, World, running
-from linker.sealing import Sealer, fingerprint
 from states.connection import Connection, Credential, Recruiter
 from states.history import Step
 from states.table import LAW

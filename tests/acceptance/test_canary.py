@@ -16,13 +16,13 @@ import structlog
 from pydantic import SecretStr
 
 from linker import Announcement, Connection, ConnectionState, Linker
+from linker.encryption import Sealer
 from linker.engine.executor import Attendant
 from linker.http_client import build_http
-from linker.messages import connection_json, step_json
 from linker.outbox.webhooks import new_webhook_secret
 from linker.persistence.connection_store import SqlStore
 from linker.sandbox import EVERYWHERE, Fault
-from linker.sealing import Sealer
+from linker.serialization import connection_json, step_json
 from linker.workable import WorkableClient
 from linker.workable.sending import Sender
 from states.history import ANNOUNCEMENTS
@@ -287,7 +287,7 @@ EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
     "reading the row": ("linker.persistence.mapping.connection", "", explode),
     "writing the row": ("linker.persistence.mapping.changed_columns", "", explode),
     "sealing": (Sealer, "seal", explode),
-    "inside sealing": ("linker.sealing._bond", "", explode),
+    "inside sealing": ("linker.encryption._bond", "", explode),
     "opening": (Sealer, "open", explode),
     "the fingerprint": ("linker.engine.service.fingerprint", "", explode),
     "the token's parser": ("linker.engine.service.parse_token", "", explode),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from linker.encryption import new_key
 from linker.sandbox import EVERYWHERE, Fault, Limit, World, running, seed
-from linker.sealing import new_key
 from tests.acceptance.commands import Ran, Terminal, until
 
 pytestmark = pytest.mark.slow

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
+from linker.encryption import new_key
 from linker.sandbox import EVERYWHERE, Fault, Limit, World, running, seed
-from linker.sealing import new_key
 from tests.acceptance.commands import PATIENCE, Terminal, until
 
 pytestmark = pytest.mark.slow

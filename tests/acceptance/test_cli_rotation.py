@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from linker import Busy, Linker, SealBroken, Settings, new_key, rotation
+from linker import Busy, Linker, SealBroken, Settings, new_key
 from linker.database.database import Database
 from linker.engine.ports import Lease, SystemClock
+from linker.operations import key_rotation
+from linker.operations.key_rotation import Rotated, rotate_keys
 from linker.persistence.schema import upgrade
 from linker.persistence.tables import CONNECTION
-from linker.rotation import Rotated, rotate_keys
 from linker.testing import ScriptedWorkable, SettableClock
 
 OLD, NEW = new_key(), new_key()
@@ -22,9 +23,9 @@ OLD, NEW = new_key(), new_key()
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches, and little patience with workers."""
-    monkeypatch.setattr(rotation, "BATCH", 2)
-    monkeypatch.setattr(rotation, "ROUNDS", 2)
-    monkeypatch.setattr(rotation, "PAUSE", 0)
+    monkeypatch.setattr(key_rotation, "BATCH", 2)
+    monkeypatch.setattr(key_rotation, "ROUNDS", 2)
+    monkeypatch.setattr(key_rotation, "PAUSE", 0)
 
 
 def settings(url: str, *keys: SecretStr) -> Settings:

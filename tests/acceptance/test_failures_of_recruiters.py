@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from linker import Announcement, Connection, ConnectionState, Linker, Refused
-from linker.messages import connection_json, step_json
 from linker.persistence.connection_store import SqlStore
+from linker.serialization import connection_json, step_json
 from states.problems import ProblemCode
 from tests.acceptance.stage import (
     WINDOW,

@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from linker import BadInput, Connection, ConnectionState, Linker, Refused
-from linker.messages import connection_json, step_json
 from linker.sandbox import EVERYWHERE, Fault
+from linker.serialization import connection_json, step_json
 from states.problems import ProblemCode
 from tests.acceptance.stage import (
     WINDOW,

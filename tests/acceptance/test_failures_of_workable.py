@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from linker import Connection, ConnectionState, Linker
-from linker.messages import connection_json
 from linker.sandbox import EVERYWHERE, Fault
+from linker.serialization import connection_json
 from linker.workable import Timeouts
 from tests.acceptance.stage import (
     IMPATIENT,

@@ -17,9 +17,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from linker.metrics import NUMBERS
+from linker.encryption import new_key
 from linker.sandbox import EVERYWHERE, Fault, Limit, World, running, seed
-from linker.sealing import new_key
+from linker.telemetry.metrics import NUMBERS
 from states.history import ANNOUNCEMENTS
 from states.problems import ProblemCode
 from tests.acceptance.commands import PATIENCE, ROOT, Terminal, until

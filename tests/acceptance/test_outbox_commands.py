@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from linker.encryption import new_key
 from linker.outbox.webhooks import new_webhook_secret
 from linker.sandbox import Limit, World, running, seed
-from linker.sealing import new_key
 from tests.acceptance.commands import Terminal, until
 from tests.receiver import Receiver, hang, receiving, status
 

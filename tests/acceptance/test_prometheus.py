@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 
+from linker.encryption import new_key
 from linker.sandbox import running, seed
-from linker.sealing import new_key
 from tests.acceptance.commands import PATIENCE, ROOT, Terminal, until
 
 pytestmark = pytest.mark.slow

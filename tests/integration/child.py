@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from linker.database.database import Database
 from linker.engine.ports import Announcement, Answer
 from linker.errors import LinkerError
-from linker.host import Linker
+from linker.linker import Linker
 from linker.persistence import schema
 from linker.persistence.connection_store import SqlStore
 from linker.settings import Settings

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from linker import BadInput, Busy, Linker, LinkerError, Refused, Settings, new_key
+from linker.encryption import fingerprint
 from linker.engine.executor import Chance
 from linker.sandbox import World
 from linker.sandbox import fingerprint as name_of
-from linker.sealing import fingerprint
 from linker.testing import SettableClock
 from states import events as happened
 from tests.integration import stateful_invariants

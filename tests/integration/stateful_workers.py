@@ -212,7 +212,7 @@ class Office:
         database.wire = wire
         line = _Line(mortal, wire)
         http = PlainClient(line)
-        with patch("linker.host.Database", lambda _: database):
+        with patch("linker.linker.Database", lambda _: database):
             linker = Linker(settings, http=http, clock=wire.clock, chance=chance)
         line.name = linker._leasing.worker_id
         await linker.__aenter__()

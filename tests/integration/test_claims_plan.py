@@ -15,10 +15,10 @@ import sqlalchemy as sa
 
 from linker.database.database import Database
 from linker.engine.fairness import Turns
+from linker.operations.retention import Pruned, Pruning
 from linker.outbox.channels import WEBHOOK
 from linker.outbox.outbox_store import SqlOutbox
 from linker.persistence import schema
-from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock
 from states.history import ANNOUNCEMENTS

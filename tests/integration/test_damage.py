@@ -17,11 +17,11 @@ from structlog.testing import capture_logs
 
 from linker import Linker, Settings, new_key
 from linker.database.statements import Prepared, Row
+from linker.encryption import key_id_of
 from linker.errors import RowUnreadable, StoreUnavailable
 from linker.persistence import schema
 from linker.persistence.claims import put_aside
 from linker.persistence.tables import CONNECTION
-from linker.sealing import key_id_of
 from linker.testing import ScriptedWorkable, SettableClock
 from states.verdicts import Unavailable
 from tests.integration.storehouse import (

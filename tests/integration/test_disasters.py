@@ -21,11 +21,11 @@ from pydantic import SecretStr
 
 import linker
 from linker.database import database as database_module
+from linker.encryption import Sealer, new_key
 from linker.errors import BadSettings, OurFault, StoreUnavailable
-from linker.host import Linker
+from linker.linker import Linker
 from linker.persistence import schema
 from linker.persistence.connection_store import SqlStore, open_database
-from linker.sealing import Sealer, new_key
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable
 from states.connection import Connection, ConnectionState

@@ -13,9 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 import linker
+from linker.encryption import Sealer
 from linker.engine.ports import Settlement
 from linker.persistence.connection_store import SqlStore
-from linker.sealing import Sealer
 from states.connection import Connection, ConnectionState, Credential
 from states.history import Step
 from tests.integration.child import KEY

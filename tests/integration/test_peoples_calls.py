@@ -179,7 +179,7 @@ async def test_a_linker_can_be_opened_again(tmp_path: Path) -> None:
 
 async def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that takes longer than a linker waits ends with an error of ours."""
-    monkeypatch.setattr("linker.host.DRAIN", 0.1)
+    monkeypatch.setattr("linker.linker.DRAIN", 0.1)
     workable = HeldUp()
     linker = await opened(tmp_path, workable)
     connection = await linker.create(owner="customer-1")

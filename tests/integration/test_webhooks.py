@@ -401,7 +401,7 @@ async def test_a_receiver_that_hangs_does_not_slow_links(post: Post) -> None:
 
 async def test_whoever_stops_while_a_webhook_hangs_loses_nothing(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopping worker does not wait for it for ever; another one posts it once the lease has run out."""
-    monkeypatch.setattr("linker.host.DRAIN", 0.2)
+    monkeypatch.setattr("linker.linker.DRAIN", 0.2)
     post.receiver.script.append(hang)
     async with post.linker() as linker, linker.heartbeat():
         await linker.create(owner="customer-1")

@@ -15,8 +15,8 @@ import structlog
 from linker.cli import logs
 from linker.cli.app import VERBS, main, verb_named
 from linker.cli.endings import after_asking
+from linker.encryption import new_key
 from linker.persistence.connection_store import SqlStore
-from linker.sealing import new_key
 from states import events as happened
 from states.connection import ConnectionState, Problem
 from states.problems import ProblemCode

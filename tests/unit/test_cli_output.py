@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console, RenderableType
 
 from linker.cli.cards import card, connections_table, history_table
-from linker.cli.human import expiry, relative, span
 from linker.cli.screen import THEME
+from linker.humanize import expiry, relative, span
 from states.connection import ConnectionState, Problem
 from states.history import Step
 from states.problems import PROBLEMS, ProblemCode

@@ -29,7 +29,7 @@ policy = asyncio.get_event_loop_policy()
 import linker
 from linker import *  # the door is lazy: only now everything behind it is loaded
 
-assert "linker.host" in sys.modules, "the linker itself"
+assert "linker.linker" in sys.modules, "the linker itself"
 assert logging.getLogger().handlers == [], "root handlers"
 assert logging.getLogger().level == logging.WARNING, "root level"
 named = {name: logging.getLogger(name).handlers for name in logging.root.manager.loggerDict if "linker" in name}
@@ -66,7 +66,7 @@ def test_no_other_name_is_behind_the_door() -> None:
         linker.SqlStore  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("first", ["linker.host", "linker.portal"])
+@pytest.mark.parametrize("first", ["linker.linker", "linker.blocking_linker"])
 def test_the_order_of_imports_does_not_matter(first: str) -> None:
     """Whichever module was imported first, the front door gives the function `blocking`."""
     asked = f"import {first}, inspect; from linker import *; import linker; print(inspect.isfunction(linker.blocking))"

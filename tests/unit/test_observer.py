@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from linker.engine.observer import UNOBSERVED, Observer, Work, together, verdict_name, verdict_names
 from linker.errors import Refused, StoreUnavailable
-from linker.metrics import NUMBERS, Metrics
+from linker.telemetry.metrics import NUMBERS, Metrics
 from states.verdicts import CredentialRefused, RecruiterNotSeen, Unavailable
 
 
@@ -113,7 +113,7 @@ def test_watching_costs_nothing_where_nobody_listens() -> None:
 BARE = """
 import sys
 sys.modules["opentelemetry"] = sys.modules["prometheus_client"] = None
-from linker.host import _tracing
+from linker.linker import _tracing
 from linker import Linker, Settings, new_key
 from linker.persistence.connection_store import SqlStore
 linker = Linker(Settings(database_url="sqlite://", secret_keys=(new_key(),)))

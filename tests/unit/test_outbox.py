@@ -9,15 +9,15 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from linker.encryption import new_key
 from linker.engine.ports import Announcement
 from linker.errors import BadInput, StoreUnavailable
-from linker.host import Linker
+from linker.linker import Linker
 from linker.outbox.administration import Letters
 from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.outbox.handlers import announcement_named
 from linker.outbox.outbox_store import LAPSE_AFTER
 from linker.persistence.tables import OUTBOX
-from linker.sealing import new_key
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.history import ANNOUNCEMENTS
@@ -408,7 +408,7 @@ async def test_a_handler_that_exits_does_not_end_the_host(linker: Linker, clock:
 
 async def test_a_call_that_delivers_comes_to_an_end(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much falls due meanwhile, the caller goes on: what is left is for the next call."""
-    monkeypatch.setattr("linker.host.BEGIN_FOR", 0.1)
+    monkeypatch.setattr("linker.linker.BEGIN_FOR", 0.1)
 
     @linker.on("opened")
     async def opens_another(announcement: Announcement) -> None:

@@ -15,8 +15,8 @@ from pydantic import SecretStr, ValidationError
 
 from linker.database.database import Database
 from linker.database.errors import translate
+from linker.encryption import new_key
 from linker.errors import BadSettings, OurFault, StoreUnavailable
-from linker.sealing import new_key
 from linker.settings import Settings, load_settings
 from states.timing import Timing
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linker.errors import BadInput
-from linker.inputs import parse_subdomain
-from linker.inputs.subdomain import RESERVED
+from linker.validation import parse_subdomain
+from linker.validation.subdomain import RESERVED
 
 STRICT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 

@@ -9,8 +9,8 @@ from opentelemetry.trace import StatusCode
 
 from linker import Linker, Refused, Settings, new_key
 from linker.engine.observer import UNWATCHED, Work
+from linker.telemetry.tracing import Tracing
 from linker.testing import ScriptedWorkable, SettableClock
-from linker.tracing import Tracing
 from states.verdicts import RecruiterSeen, Unavailable
 
 CANARY = "CANARY0123456789abcdefTOKEN"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from linker.errors import BadInput
-from linker.inputs import parse_token
+from linker.validation import parse_token
 
 CANARY = "canary-4f1c9a7e2b8d"
 

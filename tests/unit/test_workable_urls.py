@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linker.errors import BadSettings, OurFault
-from linker.inputs.subdomain import is_label
+from linker.validation.subdomain import is_label
 from linker.workable.api import ACCOUNT_PATH, MEMBERS_PATH, RECRUITERS_PATH
 from linker.workable.urls import Addresses
 

@@ -18,9 +18,9 @@ import structlog
 
 from linker import Linker, Settings
 from linker.database.database import Database
+from linker.encryption import Sealer
 from linker.engine.executor import Chance
 from linker.persistence.schema import upgrade
-from linker.sealing import Sealer
 from linker.testing import ScriptedWorkable, SettableClock
 from scripts.benchmarks import local
 from scripts.benchmarks.peers import contract

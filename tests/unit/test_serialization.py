@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from linker.engine.ports import Announcement, Settlement
-from linker.messages import connection_json, moment, problem_json, step_json
 from linker.persistence.mapping import announcement_columns
+from linker.serialization import connection_json, moment, problem_json, step_json
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Connection, ConnectionState
 from states.history import Step

@@ -20,6 +20,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from linker.database.database import Database
 from linker.database.notifier import Wakeups
+from linker.encryption import Sealer
 from linker.engine.executor import Attendant, Chance
 from linker.engine.heartbeat import Beat, Heartbeat
 from linker.engine.leases import FOR_A_QUESTION, Leasing
@@ -30,6 +31,7 @@ from linker.engine.service import Service
 from linker.engine.sweep import Sweeper
 from linker.errors import BadSettings, StoreUnavailable
 from linker.http_client import build_http
+from linker.operations.retention import Pruned, Pruning
 from linker.outbox.channels import WEBHOOK
 from linker.outbox.deliverer import Deliverer, Receiver
 from linker.outbox.handlers import Handler, Handlers
@@ -37,11 +39,9 @@ from linker.outbox.outbox_store import SqlOutbox
 from linker.outbox.webhooks import Nobody, webhook_of
 from linker.persistence.rate_limits import Rations
 from linker.persistence.server_clock import DatabaseClock
-from linker.pruning import Pruned, Pruning
-from linker.sealing import Sealer
 from linker.settings import Settings, load_settings
-from linker.stock import SqlStock
-from linker.watched import watched_store, watched_workable
+from linker.telemetry.instrumentation import watched_store, watched_workable
+from linker.telemetry.statistics import SqlStock
 from linker.workable import Timeouts, WorkableClient
 
 log = structlog.get_logger("linker")
@@ -87,7 +87,7 @@ class Linker(Service):
             workable: takes the place of Workable altogether.
             clock: takes the place of the machine's clock.
             chance: takes the place of the dice.
-            observer: is told how it goes, as `linker.metrics.Metrics()` does for Prometheus.
+            observer: is told how it goes, as `linker.telemetry.metrics.Metrics()` does for Prometheus.
 
         Raises:
             BadSettings: a setting or a key is missing or unusable.
@@ -367,7 +367,7 @@ class Linker(Service):
 def _tracing() -> Observer | None:
     """Spans, where OpenTelemetry's API is installed."""
     try:
-        tracing: Observer = import_module("linker.tracing").Tracing()
+        tracing: Observer = import_module("linker.telemetry.tracing").Tracing()
     except ModuleNotFoundError:
         return None
     return tracing

@@ -18,11 +18,11 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as some
 
-from linker import pruning as module
 from linker.engine.ports import Settlement
+from linker.operations import retention as module
+from linker.operations.retention import Pruned, Pruning
 from linker.persistence import schema
 from linker.persistence.tables import CONNECTION, OUTBOX, STEP, OutboxRow
-from linker.pruning import Pruned, Pruning
 from linker.settings import Settings
 from linker.testing import SettableClock, linker_in_memory
 from states.connection import Connection

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import SecretStr
 
 from linker.errors import BadInput
-from linker.inputs.subdomain import HOST_SUFFIX
+from linker.validation.subdomain import HOST_SUFFIX
 
 SHORTEST = 8
 LONGEST = 4096

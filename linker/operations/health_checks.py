@@ -20,22 +20,20 @@ import httpx
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, or_, select, text
 
-from linker.cli.endings import OUR_FAULT, TRY_AGAIN
-from linker.cli.human import span
-from linker.cli.schemas import MEANINGS
-from linker.cli.version import version
 from linker.database.database import Database
 from linker.database.urls import file_of
-from linker.errors import BadSettings, LinkerError
+from linker.encryption import Sealer
+from linker.errors import BadSettings, LinkerError, OurFault, TryAgain
 from linker.http_client import TRANSPORT_TROUBLE, build_http, trouble_name
+from linker.humanize import span
 from linker.outbox.channels import WAYS, WEBHOOK
 from linker.outbox.outbox_store import SqlOutbox
 from linker.outbox.webhooks import webhook_of
 from linker.persistence.connection_store import SqlStore
-from linker.persistence.schema import compared
+from linker.persistence.schema import MEANINGS, compared
 from linker.persistence.tables import CONNECTION, OUTBOX, TROUBLED
-from linker.sealing import Sealer
 from linker.settings import Settings, load_settings
+from linker.version import version
 from linker.workable import api
 from linker.workable.urls import Addresses
 from states.problems import PROBLEMS, ProblemOwner
@@ -60,7 +58,7 @@ class Check:
     mark: Mark
     said: str
     advice: str | None = None
-    code: int = OUR_FAULT
+    code: int = OurFault.exit_code
 
 
 def ok(name: str, said: str) -> Check:
@@ -73,7 +71,7 @@ def care(name: str, said: str, advice: str) -> Check:
     return Check(name=name, mark="care", said=said, advice=advice)
 
 
-def failed(name: str, said: str, advice: str, code: int = OUR_FAULT) -> Check:
+def failed(name: str, said: str, advice: str, code: int = OurFault.exit_code) -> Check:
     """This has to be mended."""
     return Check(name=name, mark="failed", said=said, advice=advice, code=code)
 
@@ -158,7 +156,7 @@ def _file(database: Database) -> Iterator[Check]:
     folder = file.absolute().parent
     if not folder.is_dir():
         cause = f"the folder {folder} does not exist."
-        yield failed("database", cause, "Make it, or change LINKER_DATABASE_URL.", TRY_AGAIN)
+        yield failed("database", cause, "Make it, or change LINKER_DATABASE_URL.", TryAgain.exit_code)
         return
     if not file.exists():
         yield ok("database", f"{database.name} does not exist yet; the first use makes it")
@@ -169,7 +167,7 @@ def _room(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
     said = f"{free / 1024**3:.1f} GiB are free beside the database"
     if free < ROOM / 10:
-        return failed("disk", said, "Make room before the disk is full.", TRY_AGAIN)
+        return failed("disk", said, "Make room before the disk is full.", TryAgain.exit_code)
     return ok("disk", said) if free >= ROOM else care("disk", said, "Make room in time.")
 
 
@@ -194,7 +192,7 @@ async def _contents(database: Database, sealer: Sealer | None, settings: Setting
 def _writable(transaction: Transaction, name: str) -> Check:
     """SQLite would have refused to begin; PostgreSQL refuses only what is written, on a standby for example."""
     if transaction.dialect.name == "postgresql" and _setting(transaction, "transaction_read_only") == "on":
-        return failed("database", f"{name} is read-only", "Use the primary server.", TRY_AGAIN)
+        return failed("database", f"{name} is read-only", "Use the primary server.", TryAgain.exit_code)
     return ok("database", f"{name} can be read and written, and its schema is at the head")
 
 
@@ -243,7 +241,9 @@ def _backlog(transaction: Transaction, settings: Settings) -> Check:
     lag = now - oldest
     said = f"{count} due, the oldest since {span(lag)}"
     if lag > max(LAG, 10 * timedelta(seconds=settings.sweep_seconds)):
-        return failed("due", said, "Nobody attends them: start `linker worker`, or look at its log.", TRY_AGAIN)
+        return failed(
+            "due", said, "Nobody attends them: start `linker worker`, or look at its log.", TryAgain.exit_code
+        )
     return ok("due", said)
 
 
@@ -253,7 +253,9 @@ async def _letters(database: Database, settings: Settings) -> Check:
     waiting = await SqlOutbox(database, WEBHOOK).forgotten(before=now - LAG, now=now) if settings.webhook_url else 0
     if waiting:
         said = f"{waiting} announcements should have been posted more than {span(LAG)} ago"
-        return failed("outbox", said, "Nobody posts them: start `linker worker`, or look at its log.", TRY_AGAIN)
+        return failed(
+            "outbox", said, "Nobody posts them: start `linker worker`, or look at its log.", TryAgain.exit_code
+        )
     dead = or_(*(way.of(OUTBOX, "dead_at").is_not(None) for way in WAYS))
     query = select(func.count()).select_from(OUTBOX).where(dead)
     if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
@@ -296,7 +298,7 @@ async def _workable(url: str) -> AsyncIterator[Check]:
             now = datetime.now(UTC)
     except (httpx.HTTPError, *TRANSPORT_TROUBLE) as error:
         said = f"{url} cannot be reached ({trouble_name(error)})"
-        yield failed("workable", said, "Check the network, a firewall, or LINKER_WORKABLE_URL.", TRY_AGAIN)
+        yield failed("workable", said, "Check the network, a firewall, or LINKER_WORKABLE_URL.", TryAgain.exit_code)
         return
     yield _answered(url, answer)
     if (skew := _skew(answer, now)) is not None:
@@ -308,7 +310,7 @@ def _answered(url: str, answer: httpx.Response) -> Check:
     if answer.status_code == 401 and kind == "application/json":
         return ok("workable", f"{url} is reached, and refuses a call without a token as it should")
     said = f"{url} answers with {answer.status_code} ({kind}), not as Workable does"
-    return failed("workable", said, "Check LINKER_WORKABLE_URL and proxies, or wait for Workable.", TRY_AGAIN)
+    return failed("workable", said, "Check LINKER_WORKABLE_URL and proxies, or wait for Workable.", TryAgain.exit_code)
 
 
 def _skew(answer: httpx.Response, now: datetime) -> Check | None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from linker.encryption import Sealer, fingerprint, key_id_of, new_key
 from linker.errors import BadSettings, OurFault, SealBroken
-from linker.sealing import Sealer, fingerprint, key_id_of, new_key
 
 TOKEN = SecretStr("canary-0123456789abcdef")
 ROW, OTHER_ROW = "con_1", "con_2"

@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
 from linker import Connection, Linker, Settings, new_key
-from linker import stock as stock_module
 from linker.database.database import Database
 from linker.engine.observer import Stock, Waiting
 from linker.errors import StoreUnavailable
-from linker.metrics import Metrics
 from linker.persistence import schema
 from linker.persistence.tables import OUTBOX
-from linker.stock import CENSUS_EVERY, QUEUE_EVERY, SqlStock, _Paced
+from linker.telemetry import statistics as stock_module
+from linker.telemetry.metrics import Metrics
+from linker.telemetry.statistics import CENSUS_EVERY, QUEUE_EVERY, SqlStock, _Paced
 from linker.testing import ScriptedWorkable, SettableClock
 from states.connection import ConnectionState, Problem
 from states.problems import ProblemCode

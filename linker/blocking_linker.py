@@ -13,7 +13,7 @@ from typing import ParamSpec, Self, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from linker.host import Linker
+from linker.linker import Linker
 
 P = ParamSpec("P")
 T = TypeVar("T")

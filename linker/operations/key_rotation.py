@@ -17,13 +17,13 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, func, or_, select, update
 
 from linker.database.database import Database
+from linker.encryption import Sealer, key_id_of
 from linker.engine.ports import Clock
 from linker.errors import BadSettings, Busy, SealBroken
 from linker.persistence import schema
 from linker.persistence.connection_store import SqlStore, open_database
 from linker.persistence.server_clock import shared_clock
 from linker.persistence.tables import CONNECTION
-from linker.sealing import Sealer, key_id_of
 from linker.settings import Settings
 
 #: The columns that hold sealed tokens, each with the column that names its key.
