@@ -1,5 +1,1 @@
 """The `linker` command, one file per group of verbs. With `--json` stdout holds one JSON value and nothing else."""
-
-from linker.cli.app import main
-
-__all__ = ["main"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from linker.cli.app import main
+from linker.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

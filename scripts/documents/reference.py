@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from linker import errors
-from linker.cli.app import VERBS
-from linker.cli.lawbook import rules
+from linker.cli.main import VERBS
 from linker.engine.ports import Settlement
 from linker.outbox.administration import LetterState
 from linker.serialization import payload
 from linker.settings import PREFIX, Settings
 from linker.telemetry.metrics import NUMBERS
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
+from states.description import rules
 from states.history import ANNOUNCEMENTS, Step
 from states.problems import PROBLEMS
 from states.table import LAW

@@ -9,9 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from linker.cli.lawbook import mermaid  # noqa: E402 - the folder has to be known first
 from scripts.documents.api import api  # noqa: E402
 from scripts.documents.reference import reference  # noqa: E402
+from states.description import mermaid  # noqa: E402 - the folder has to be known first
 
 DIAGRAM = re.compile(r"```mermaid\n.*?```", re.DOTALL)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from linker.cli.app import main
+from linker.cli.main import main
 from linker.database.database import Database
 from linker.engine.ports import SystemClock
 from linker.persistence.migrations import HEAD
@@ -122,7 +122,7 @@ def test_age_is_judged_by_the_server_s_clock(
     database.close()
     monkeypatch.setenv("LINKER_DATABASE_URL", postgres_url)
     monkeypatch.setenv("LINKER_KEEP_HISTORY", "P1D")
-    monkeypatch.setattr("linker.cli.logs.follow", lambda _: None)
+    monkeypatch.setattr("linker.cli.logging_setup.follow", lambda _: None)
     monkeypatch.setattr(SystemClock, "now", lambda _: datetime(2100, 1, 1, tzinfo=UTC))
     assert main(["db", "prune", "--dry-run", "--json"]) == 0
     before = datetime.fromisoformat(json.loads(capsys.readouterr().out)["before"]["steps"])

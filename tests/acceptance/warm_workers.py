@@ -21,8 +21,8 @@ from typing import Any
 
 import httpx
 
-from linker.cli import app
-from linker.cli import running as _running  # noqa: F401 - the command imports it when it is called, we before
+from linker.cli.commands import worker as _running  # noqa: F401 - the command imports it when it is called, we before
+from linker.cli.main import main as linker_command
 
 #: A host name that only `resolve_names` knows.
 NAME = "workable.test"
@@ -80,7 +80,7 @@ def work(job: Job) -> None:
         set_clock(job["clock"])
     if job.get("dns_gone"):
         resolve_names(Path(job["dns_gone"]))
-    os._exit(app.main(["worker"]))
+    os._exit(linker_command(["worker"]))
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine.default import DefaultDialect
 
 from linker import Announcement, Linker, Settings
-from linker.cli import running
+from linker.cli.commands import worker
 from linker.database.database import Database
 from linker.database.statements import InTurn
 from linker.engine.ports import SystemClock
@@ -219,7 +219,7 @@ def command(job: Job) -> None:
     watch_transactions(points)
     watch_calls(points)
     threading.Thread(target=_stop_when_quiet, args=(job, clock, points), daemon=True).start()
-    running.worker()
+    worker.worker()
 
 
 def _stop_when_quiet(job: Job, clock: OffsetClock, points: Points) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from linker.cli import logs
-from linker.cli.app import VERBS, main, verb_named
-from linker.cli.endings import after_asking
+from linker.cli import logging_setup
+from linker.cli.exit_codes import after_asking
+from linker.cli.main import VERBS, main, verb_named
 from linker.encryption import new_key
 from linker.persistence.connection_store import SqlStore
 from states import events as happened
@@ -133,7 +133,7 @@ def test_a_fault_of_ours_shows_no_values(
 
 def test_a_logged_traceback_shows_no_values(capsys: pytest.CaptureFixture[str]) -> None:
     """An exception in the log, ours or a library's, is told by its place and type alone, and stays one JSON line."""
-    logs.configure("debug")
+    logging_setup.configure("debug")
     secret = "canary-" + "value"
     try:
         raise ValueError(secret)
@@ -214,7 +214,7 @@ def test_the_list_of_verbs_tells_what_the_verbs_tell() -> None:
 def test_help_does_not_wait_for_libraries() -> None:
     """`linker --help`, and what prints the law, import neither a database nor an HTTP library."""
     check = (
-        "import sys; from linker.cli import main; main(['--help']); main(['states']); "
+        "import sys; from linker.cli.main import main; main(['--help']); main(['states']); "
         "heavy = {'sqlalchemy', 'alembic', 'httpx', 'aiohttp', 'apscheduler', 'uvicorn'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )

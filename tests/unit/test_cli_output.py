@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from rich.console import Console, RenderableType
 
-from linker.cli.cards import card, connections_table, history_table
-from linker.cli.screen import THEME
+from linker.cli.terminal.connection_views import card, connections_table, history_table
+from linker.cli.terminal.output import THEME
 from linker.humanize import expiry, relative, span
 from states.connection import ConnectionState, Problem
 from states.history import Step

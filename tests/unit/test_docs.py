@@ -5,11 +5,11 @@ import pytest
 
 import linker
 from linker import testing
-from linker.cli.app import VERBS
-from linker.cli.lawbook import mermaid
+from linker.cli.main import VERBS
 from scripts.documents.api import api
 from scripts.documents.reference import ANNOUNCED, LOG_EVENTS, ROOT, logged, reference
 from scripts.documents.write import with_diagram
+from states.description import mermaid
 from states.history import ANNOUNCEMENTS
 
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("scripts/*.md")])

@@ -119,7 +119,7 @@ from linker.persistence.connection_store import SqlStore
 linker = Linker(Settings(database_url="sqlite://", secret_keys=(new_key(),)))
 assert _tracing() is None
 assert type(linker._sql) is SqlStore, "nothing is wrapped where nobody listens"
-from linker.cli.app import main
+from linker.cli.main import main
 sys.exit(main(["worker", "--metrics-port", "0"]))
 """
 

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from linker.cli import logs
-from linker.cli.cards import history_table
-from linker.cli.endings import DONE, OUR_FAULT
+from linker.cli import logging_setup
+from linker.cli.commands.demo_scenes import Outcome, Play, PlayFailed
+from linker.cli.exit_codes import DONE, OUR_FAULT
 from linker.cli.options import Json
-from linker.cli.play import Outcome, Play, PlayFailed
-from linker.cli.screen import Screen
+from linker.cli.terminal.connection_views import history_table
+from linker.cli.terminal.output import Screen
 from linker.encryption import new_key
 from linker.linker import Linker
 from linker.sandbox import running, seed
@@ -36,7 +36,7 @@ def demo(
     The database, the key, the connections over sockets and the heartbeat are real; Workable is the sandbox, and the
     pauses are shorter than yours will be. Every line is read back from the running system.
     """
-    logs.configure("error")
+    logging_setup.configure("error")
     screen = Screen(as_json)
     folder = Path(tempfile.mkdtemp(prefix="linker-demo-"))
     try:

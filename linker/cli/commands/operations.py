@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from linker.cli.cards import tell_connection
-from linker.cli.endings import DONE, INTERRUPTED, after_asking
-from linker.cli.house import with_linker
+from linker.cli.context import with_linker
+from linker.cli.exit_codes import DONE, INTERRUPTED, after_asking
 from linker.cli.options import Actor, Id, Json, Reason
-from linker.cli.screen import Screen
+from linker.cli.terminal.connection_views import tell_connection
+from linker.cli.terminal.output import Screen
 from states import events as happened
 
 app = typer.Typer()

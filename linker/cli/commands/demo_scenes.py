@@ -20,8 +20,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from linker.cli.cards import details, state_text
-from linker.cli.screen import Screen
+from linker.cli.terminal.connection_views import details, state_text
+from linker.cli.terminal.output import Screen
 from linker.engine.ports import Announcement
 from linker.humanize import relative
 from linker.linker import Linker

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from linker.cli.screen import Screen
+from linker.cli.terminal.output import Screen
 from linker.humanize import both, clock, expiry, relative, span
 from linker.serialization import connection_json
 from states.connection import Connection, ConnectionState, Credential, Problem

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from linker.cli.archive import place, with_store
-from linker.cli.cards import connections_table, history_table, tell_connection
-from linker.cli.endings import DONE
+from linker.cli.context import place, with_store
+from linker.cli.exit_codes import DONE
 from linker.cli.options import Id, Json, text
-from linker.cli.screen import Screen
+from linker.cli.terminal.connection_views import connections_table, history_table, tell_connection
+from linker.cli.terminal.output import Screen
 from linker.errors import BadInput
 from linker.serialization import connection_json, step_json
 from linker.settings import load_settings

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from linker.cli.archive import settings
-from linker.cli.bars import bar
-from linker.cli.endings import DONE
+from linker.cli.context import settings
+from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.screen import Screen
+from linker.cli.terminal.output import Screen
+from linker.cli.terminal.progress import bar
 from linker.encryption import new_key
 from linker.operations.key_rotation import Rotated, rotate_keys
 from linker.outbox.webhooks import new_webhook_secret

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from linker.cli.screen import Screen
+from linker.cli.terminal.output import Screen
 
 
 @contextmanager

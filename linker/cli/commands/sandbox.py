@@ -10,9 +10,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linker.cli.endings import DONE
+from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.screen import Screen
+from linker.cli.terminal.output import Screen
 from linker.errors import BadInput
 from linker.sandbox import HOST, PORT, Limit, seed, serve
 

@@ -16,12 +16,11 @@ import structlog
 import typer
 from rich.text import Text
 
-from linker.cli import logs
-from linker.cli.archive import settings
-from linker.cli.endings import DONE
-from linker.cli.house import with_linker
+from linker.cli import logging_setup
+from linker.cli.context import settings, with_linker
+from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.screen import Screen
+from linker.cli.terminal.output import Screen
 from linker.database.urls import parse_url, shown
 from linker.engine.sweep import Sweep
 from linker.errors import BadInput
@@ -87,7 +86,7 @@ def worker(metrics_port: MetricsPort = None, metrics_host: MetricsHost = "127.0.
     A second signal ends it at once: what it was doing is picked up by the next worker.
     """
     given = settings()
-    logs.configure(given.log_level)
+    logging_setup.configure(given.log_level)
     if metrics_port is None:
         asyncio.run(_work(Worker(given)))
         return DONE
@@ -99,7 +98,7 @@ def worker(metrics_port: MetricsPort = None, metrics_host: MetricsHost = "127.0.
 def _scraping() -> Any:
     """What serves numbers. Raises BadInput if its library is not installed."""
     try:
-        return import_module("linker.cli.scraping")
+        return import_module("linker.cli.metrics_server")
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("prometheus_client"):
             raise

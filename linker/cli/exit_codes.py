@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.text import Text
 
-from linker.cli.screen import Screen
-from linker.cli.traces import trace
+from linker.cli.logging_setup import trace
+from linker.cli.terminal.output import Screen
 from linker.errors import BadInput, LinkerError
 from states.connection import Connection, ConnectionState
 from states.problems import REFUSALS, ProblemCode

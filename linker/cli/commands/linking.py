@@ -10,12 +10,11 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from linker.cli.archive import settings
-from linker.cli.cards import tell_connection
-from linker.cli.endings import DONE, after_asking
-from linker.cli.house import with_linker
+from linker.cli.context import settings, with_linker
+from linker.cli.exit_codes import DONE, after_asking
 from linker.cli.options import Actor, Id, Json, day, pairs
-from linker.cli.screen import Screen
+from linker.cli.terminal.connection_views import tell_connection
+from linker.cli.terminal.output import Screen
 from linker.errors import BadInput
 from linker.linker import Linker
 from linker.validation import parse_subdomain

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from linker.cli.lawbook import LABEL, law_json, mermaid, rules
 from states.connection import ConnectionState
+from states.description import LABEL, law_json, mermaid, rules
 from states.problems import ProblemCode
 from states.table import TRANSITIONS
 

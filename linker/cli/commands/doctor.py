@@ -11,10 +11,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linker.cli import logs
-from linker.cli.endings import DONE
+from linker.cli import logging_setup
+from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.screen import Screen
+from linker.cli.terminal.output import Screen
 from linker.operations.health_checks import Check, examine
 
 app = typer.Typer()
@@ -31,7 +31,7 @@ def doctor(
 
     Ends with 0 if all is well, otherwise with the code that fits the first thing that is not.
     """
-    logs.configure("error")
+    logging_setup.configure("error")
     screen = Screen(as_json)
     checks = asyncio.run(_examined(screen, offline))
     wrong = [check for check in checks if check.mark == "failed"]

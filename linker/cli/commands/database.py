@@ -1,4 +1,4 @@
-"""`linker db prune`: what is too old goes."""
+"""`linker db`: the schema's revision, and what is too old."""
 
 from __future__ import annotations
 
@@ -10,17 +10,61 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from linker.cli.archive import settings
-from linker.cli.bars import bar
-from linker.cli.endings import DONE
+from linker.cli.context import settings
+from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.screen import Screen
+from linker.cli.terminal.output import Screen
+from linker.cli.terminal.progress import bar
+from linker.database.database import Database
 from linker.operations.retention import Progress, Pruned, Pruning
+from linker.persistence import schema
 from linker.persistence.connection_store import open_database
+from linker.persistence.migrations import HEAD
+from linker.persistence.schema import MEANINGS, compared, revision
 from linker.persistence.server_clock import shared_clock
 from linker.serialization import moment
 
+app = typer.Typer()
+db = typer.Typer(help="The database: its schema's revision, and what is too old.", no_args_is_help=True)
+app.add_typer(db, name="db")
 
+
+@db.command()
+def upgrade(as_json: Json = False) -> int:
+    """Bring the database to the revision that this program needs. Take a backup first."""
+    screen = Screen(as_json)
+    database = _database()
+    try:
+        before = revision(database)
+        with screen.busy("Upgrading the database …"):
+            now = schema.upgrade(database)
+    finally:
+        database.close()
+    told = {"revision": now, "head": HEAD, "before": before, "database": database.name}
+    done = f"upgraded from {before or 'nothing'} to {now}" if before != now else f"at revision {now} already"
+    screen.tell(told, Text.assemble(("✓ ", "good"), f"{database.name}: {done}"))
+    return DONE
+
+
+@db.command()
+def current(as_json: Json = False) -> int:
+    """Say which revision the database has, and whether it fits. Changes nothing."""
+    database = _database()
+    try:
+        told = compared(database)
+    finally:
+        database.close()
+    mark = ("✓ ", "good") if told["state"] == "head" else ("! ", "care")
+    line = f"{told['database']}: revision {told['revision'] or 'none'}, {MEANINGS[told['state']]}"
+    Screen(as_json).tell(told, Text.assemble(mark, line))
+    return DONE
+
+
+def _database() -> Database:
+    return Database(settings().database_url)
+
+
+@db.command()
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
     as_json: Json = False,

@@ -10,12 +10,12 @@ import asyncio
 import logging
 import os
 import sys
+import traceback
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from linker.cli.traces import trace
 from linker.settings import Settings
 
 
@@ -76,3 +76,10 @@ def _without_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if isinstance(error, BaseException):
         event["exception"] = trace(error)
     return event
+
+
+def trace(error: BaseException) -> str:
+    """The frames of an error and of those that caused it: files, lines and names of types; no value, no message."""
+    told = f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__module__}.{type(error).__qualname__}"
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{trace(before)}\n\nled to\n\n{told}" if before is not None else told

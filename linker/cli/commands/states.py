@@ -9,11 +9,11 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from linker.cli.cards import plain_table
-from linker.cli.endings import DONE
-from linker.cli.lawbook import Rule, law_json, mermaid, rules
+from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.screen import Screen
+from linker.cli.terminal.connection_views import plain_table
+from linker.cli.terminal.output import Screen
+from states.description import Rule, law_json, mermaid, rules
 from states.problems import PROBLEMS
 from states.table import LAW
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from linker.cli.endings import DONE, INTERRUPTED, PIPE_CLOSED, TERMINATED, USAGE, Terminated, with_error
-from linker.cli.screen import (
+from linker.cli.exit_codes import DONE, INTERRUPTED, PIPE_CLOSED, TERMINATED, USAGE, Terminated, with_error
+from linker.cli.terminal.output import (
     OutputLost,
     PipeClosed,
     let_go_of_stdout,
@@ -42,29 +42,31 @@ RUNNING = "Running"
 UPKEEP = "Upkeep"
 
 VERBS: dict[str, Verb] = {
-    "open": Verb("flow", "Create a connection for one of your customers.", FLOW),
-    "submit": Verb("flow", "Give a token, from stdin or at a hidden prompt, and verify it now.", FLOW),
-    "confirm": Verb("flow", 'Look for the recruiter now, as "Set up integration" does.', FLOW),
-    "show": Verb("reads", "Show a connection: where it stands, who must act, what to do.", LOOKING),
-    "list": Verb("reads", "List connections, oldest first.", LOOKING),
-    "history": Verb("reads", "Show what happened to a connection, step by step.", LOOKING),
-    "pause": Verb("operators", "Stop attending a connection until it is resumed.", OPERATING),
-    "resume": Verb("operators", "Let a paused connection go on.", OPERATING),
+    "open": Verb("linking", "Create a connection for one of your customers.", FLOW),
+    "submit": Verb("linking", "Give a token, from stdin or at a hidden prompt, and verify it now.", FLOW),
+    "confirm": Verb("linking", 'Look for the recruiter now, as "Set up integration" does.', FLOW),
+    "show": Verb("looking", "Show a connection: where it stands, who must act, what to do.", LOOKING),
+    "list": Verb("looking", "List connections, oldest first.", LOOKING),
+    "history": Verb("looking", "Show what happened to a connection, step by step.", LOOKING),
+    "pause": Verb("operations", "Stop attending a connection until it is resumed.", OPERATING),
+    "resume": Verb("operations", "Let a paused connection go on.", OPERATING),
     "restart": Verb(
-        "operators", "Let a failed connection go on, with the token that it holds or with a new one.", OPERATING
+        "operations", "Let a failed connection go on, with the token that it holds or with a new one.", OPERATING
     ),
-    "unlink": Verb("operators", "Give a connection up for good: its secrets are wiped and it is closed.", OPERATING),
+    "unlink": Verb("operations", "Give a connection up for good: its secrets are wiped and it is closed.", OPERATING),
     "outbox": Verb("outbox", "What the host was told and is still to be told.", OPERATING),
-    "sweep": Verb("running", "Attend everything that is due, once.", RUNNING),
+    "sweep": Verb("worker", "Attend everything that is due, once.", RUNNING),
     "worker": Verb(
-        "running", "Keep the heartbeat going until SIGTERM or SIGINT; what is in flight is finished first.", RUNNING
+        "worker", "Keep the heartbeat going until SIGTERM or SIGINT; what is in flight is finished first.", RUNNING
     ),
     "demo": Verb("demo", "Show the whole flow as it happens, against a sandbox, with nothing set up.", RUNNING),
-    "sandbox": Verb("playground", "Serve a Workable to try things on, until a signal; for development only.", RUNNING),
+    "sandbox": Verb("sandbox", "Serve a Workable to try things on, until a signal; for development only.", RUNNING),
     "doctor": Verb("doctor", "Check everything that a stuck operator would check.", UPKEEP),
-    "states": Verb("law", "Print the law: every event, from where to where, and every problem with its owner.", UPKEEP),
-    "db": Verb("schemas", "The database: its schema's revision, and what is too old.", UPKEEP),
-    "keys": Verb("keyring", "The keys that seal tokens.", UPKEEP),
+    "states": Verb(
+        "states", "Print the law: every event, from where to where, and every problem with its owner.", UPKEEP
+    ),
+    "db": Verb("database", "The database: its schema's revision, and what is too old.", UPKEEP),
+    "keys": Verb("keys", "The keys that seal tokens.", UPKEEP),
 }
 
 
@@ -100,7 +102,7 @@ class _Verbs(TyperGroup):
 
 def verb_named(name: str) -> Any:
     """Import a verb: a command, or a group of them."""
-    module = import_module(f"linker.cli.{VERBS[name].module}")
+    module = import_module(f"linker.cli.commands.{VERBS[name].module}")
     return typer.main.get_group(module.app).commands[name]
 
 

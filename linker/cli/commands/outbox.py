@@ -10,12 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from linker.cli.archive import settings, with_letters, with_store
-from linker.cli.cards import WIDE, plain_table
-from linker.cli.endings import DONE, TRY_AGAIN
-from linker.cli.house import with_linker
+from linker.cli.context import settings, with_letters, with_linker, with_store
+from linker.cli.exit_codes import DONE, TRY_AGAIN
 from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
-from linker.cli.screen import Screen
+from linker.cli.terminal.connection_views import WIDE, plain_table
+from linker.cli.terminal.output import Screen
 from linker.engine.observer import Fact, Note, Unobserved, Work
 from linker.errors import BadInput
 from linker.humanize import relative

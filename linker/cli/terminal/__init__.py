@@ -1,0 +1,1 @@
+"""What people see on a terminal: output, tables and cards, progress."""
