@@ -14,9 +14,9 @@
 from linker.sandbox import seed
 from linker.sandbox.app import Sandbox
 from linker.sandbox.faults import EVERYWHERE, Fault, FaultRule
-from linker.sandbox.journal import LogEntry
 from linker.sandbox.limits import Limit
-from linker.sandbox.records import SCOPES, Account, Member, Recruiter, Token, WorldError, fingerprint
+from linker.sandbox.models import SCOPES, Account, Member, Recruiter, Token, WorldError, fingerprint
+from linker.sandbox.request_log import LogEntry
 from linker.sandbox.serve import HOST, PORT, running, serve
 from linker.sandbox.world import World
 

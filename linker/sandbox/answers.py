@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 
 from linker.sandbox.limits import Allowance
-from linker.sandbox.records import Account, Member, Recruiter
+from linker.sandbox.models import Account, Member, Recruiter
 
 #: Headers as ASGI wants them: lower-case names, bytes.
 Headers = tuple[tuple[bytes, bytes], ...]

@@ -11,10 +11,10 @@ from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from linker.sandbox import control, delivery, mishaps, spi
+from linker.sandbox import api, control, delivery, fault_effects
+from linker.sandbox.api import Call
 from linker.sandbox.faults import SPOILING, FaultRule
-from linker.sandbox.records import fingerprint
-from linker.sandbox.spi import Call
+from linker.sandbox.models import fingerprint
 from linker.sandbox.world import World
 
 _CONTROL = "_sandbox"
@@ -42,11 +42,11 @@ class Sandbox:
         call = _call(scope, place, headers)
         rule = self.world.take_fault(call.subdomain, call.path)
         if rule is not None and rule.fault not in SPOILING:
-            answer = mishaps.replacement(rule, call, at)
+            answer = fault_effects.replacement(rule, call, at)
         else:
-            answer = spi.answer(self.world, call)
+            answer = api.answer(self.world, call)
         if rule is not None and rule.fault in SPOILING:
-            answer = mishaps.spoilt(rule, call, answer)
+            answer = fault_effects.spoilt(rule, call, answer)
         record = partial(self._record, call, headers, rule, at, started, answer.status)
         if rule is None:
             await delivery.whole(answer, send, record)
@@ -86,7 +86,7 @@ class Sandbox:
 def _place(scope: Scope) -> tuple[str, str] | None:
     """Returns the subdomain and what follows `/spi/v3`, or None when the path is not Workable's API."""
     path: str = scope["path"]
-    subdomain, found, rest = path.removeprefix(scope.get("root_path", ""))[1:].partition(spi.PREFIX)
+    subdomain, found, rest = path.removeprefix(scope.get("root_path", ""))[1:].partition(api.PREFIX)
     ours = found and subdomain not in ("", _CONTROL) and "/" not in subdomain
     return (subdomain, rest) if ours and (not rest or rest[0] == "/") else None
 
@@ -99,7 +99,7 @@ def _call(scope: Scope, place: tuple[str, str], headers: dict[bytes, bytes]) -> 
         subdomain=subdomain,
         path=path,
         query=scope["query_string"].decode("latin-1"),
-        base=f"{scope['scheme']}://{host}{scope.get('root_path', '')}/{subdomain}{spi.PREFIX}",
+        base=f"{scope['scheme']}://{host}{scope.get('root_path', '')}/{subdomain}{api.PREFIX}",
         token=bearer(headers.get(b"authorization", b"")),
         partner=b"x-workable-client-id" in headers,
     )

@@ -16,13 +16,27 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from linker.sandbox import seed, views
-from linker.sandbox.fields import Fields, count_in, parsed
-from linker.sandbox.limits import Limit
-from linker.sandbox.mishaps import ELSEWHERE_PATH
-from linker.sandbox.records import WorldError, fingerprint
-from linker.sandbox.views import View
+from linker.sandbox import seed
+from linker.sandbox.fault_effects import ELSEWHERE_PATH
+from linker.sandbox.faults import DEFAULT_SECONDS, SUMMARIES, TIMED, Fault, FaultRule
+from linker.sandbox.limits import WINDOW_SECONDS, Limit
+from linker.sandbox.models import (
+    SCOPES,
+    Account,
+    Fields,
+    Member,
+    Recruiter,
+    Token,
+    WorldError,
+    count_in,
+    fingerprint,
+    parsed,
+)
+from linker.sandbox.request_log import LogEntry
+from linker.sandbox.seed import DEMO_TOKENS
 from linker.sandbox.world import World
+
+View = dict[str, object]
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 _Change = Callable[[dict[str, object]], View]
@@ -75,13 +89,13 @@ class _Panel:
         self._world = world
 
     async def world_now(self, _: Request) -> Response:
-        return JSONResponse(views.world_view(self._world))
+        return JSONResponse(world_view(self._world))
 
     async def log(self, request: Request) -> Response:
         """Requests with a number above `after`, the latest `limit` of them, oldest first."""
         after = count_in(request.query_params.get("after"), "after", 0)
         limit = count_in(request.query_params.get("limit"), "limit", _LOG_PAGE)
-        entries = [views.entry_view(entry) for entry in self._world.log if entry.number > after]
+        entries = [entry_view(entry) for entry in self._world.log if entry.number > after]
         return JSONResponse({"entries": entries[-limit:] if limit else [], "last": self._world.last_logged})
 
     async def elsewhere(self, request: Request) -> Response:
@@ -106,7 +120,7 @@ class _Panel:
         account = self._world.add_account(
             given.text("subdomain"), name=given.text("name"), website_url=given.optional_text("website_url")
         )
-        return views.account_view(self._world, account)
+        return account_view(self._world, account)
 
     def token(self, values: dict[str, object]) -> View:
         """Shows a made-up token this once; one that was given is known to whoever gave it."""
@@ -114,20 +128,20 @@ class _Panel:
         chosen, scopes = given.optional_text("token"), given.texts("scopes")
         made = self._world.add_token(given.text("subdomain"), chosen, scopes=("r_jobs",) if scopes is None else scopes)
         shown: View = {"token": made.secret} if chosen is None else {}
-        return views.token_view(made) | shown
+        return token_view(made) | shown
 
     def scopes(self, values: dict[str, object]) -> View:
         given = Fields(values, "fingerprint", "scopes")
         token = self._world.token_named(given.text("fingerprint"))
-        return views.token_view(self._world.set_scopes(token.secret, given.texts("scopes") or ()))
+        return token_view(self._world.set_scopes(token.secret, given.texts("scopes") or ()))
 
     def revoke(self, values: dict[str, object]) -> View:
         token = self._world.token_named(Fields(values, "fingerprint").text("fingerprint"))
-        return views.token_view(self._world.revoke_token(token.secret))
+        return token_view(self._world.revoke_token(token.secret))
 
     def recruiter(self, values: dict[str, object]) -> View:
         given = Fields(values, "subdomain", "name", "email", "shortcodes")
-        return views.recruiter_view(
+        return recruiter_view(
             self._world.add_recruiter(
                 given.text("subdomain"),
                 name=given.text("name"),
@@ -138,11 +152,11 @@ class _Panel:
 
     def remove_recruiter(self, values: dict[str, object]) -> View:
         given = Fields(values, "subdomain", "recruiter")
-        return views.recruiter_view(self._world.remove_recruiter(given.text("subdomain"), given.text("recruiter")))
+        return recruiter_view(self._world.remove_recruiter(given.text("subdomain"), given.text("recruiter")))
 
     def member(self, values: dict[str, object]) -> View:
         given = Fields(values, "subdomain", "name", "email", "role", "active")
-        return views.member_view(
+        return member_view(
             self._world.add_member(
                 given.text("subdomain"),
                 name=given.text("name"),
@@ -156,18 +170,18 @@ class _Panel:
         given = Fields(values, "subdomain", "fault", "times", "path", "seconds")
         rule = self._world.fail(
             given.text("subdomain"),
-            given.fault("fault"),
+            given.choice("fault", Fault),
             times=given.whole_number("times"),
             path=given.optional_text("path"),
             seconds=given.number("seconds"),
         )
-        return views.fault_view(rule)
+        return fault_view(rule)
 
     def heal(self, values: dict[str, object]) -> View:
         given = Fields(values, "subdomain", "fault", "number")
         healed = self._world.heal(
             given.optional_text("subdomain"),
-            given.optional_fault("fault"),
+            given.optional_choice("fault", Fault),
             number=given.whole_number("number"),
         )
         return {"healed": healed}
@@ -181,13 +195,13 @@ class _Panel:
                 partner=given.whole_number("partner") if "partner" in values else now.partner,
             )
         )
-        return views.limit_view(self._world)
+        return limit_view(self._world)
 
     def reset(self, values: dict[str, object]) -> View:
         Fields(values)
         self._world.clear()
         seed.fill(self._world)
-        return views.world_view(self._world)
+        return world_view(self._world)
 
 
 def _changing(change: _Change) -> _Endpoint:
@@ -219,3 +233,109 @@ async def _named_error(_: Request, error: Exception) -> Response:
 
 def _error(field: str, message: str, *, status: int) -> Response:
     return JSONResponse({"error": {"field": field, "message": message}}, status_code=status)
+
+
+def world_view(world: World) -> View:
+    """Returns the whole world but the log."""
+    return {
+        "now": world.clock(),
+        "limit": limit_view(world),
+        "accounts": [account_view(world, each) for each in world.accounts],
+        "faults": [fault_view(each) for each in world.faults],
+        "fault_kinds": [
+            {
+                "fault": fault.value,
+                "summary": summary,
+                "timed": fault in TIMED,
+                "seconds": DEFAULT_SECONDS.get(fault),
+            }
+            for fault, summary in SUMMARIES.items()
+        ],
+        "scopes": sorted(SCOPES),
+    }
+
+
+def limit_view(world: World) -> View:
+    """Returns the limit in force, null for a side that is switched off."""
+    limit = world.limit
+    return {"requests": limit.requests, "partner": limit.partner, "window_seconds": WINDOW_SECONDS}
+
+
+def account_view(world: World, account: Account) -> View:
+    """Returns an account with all that belongs to it."""
+    return {
+        "subdomain": account.subdomain,
+        "id": account.id,
+        "name": account.name,
+        "website_url": account.website_url,
+        "tokens": [token_view(each) for each in world.tokens if each.subdomain == account.subdomain],
+        "recruiters": [recruiter_view(each) for each in world.recruiters(account.subdomain)],
+        "members": [member_view(each) for each in world.members(account.subdomain)],
+    }
+
+
+def token_view(token: Token) -> View:
+    """Returns a token by its fingerprint; the demonstration's own tokens, which are no secret, are shown."""
+    view: View = {
+        "fingerprint": token.fingerprint,
+        "subdomain": token.subdomain,
+        "scopes": sorted(token.scopes),
+        "revoked": token.revoked,
+    }
+    if token.secret in DEMO_TOKENS:
+        view |= {"demo_token": token.secret, "note": DEMO_TOKENS[token.secret]}
+    return view
+
+
+def recruiter_view(recruiter: Recruiter) -> View:
+    """Returns a recruiter."""
+    return {
+        "id": recruiter.id,
+        "name": recruiter.name,
+        "email": recruiter.email,
+        "shortcodes": sorted(recruiter.shortcodes),
+    }
+
+
+def member_view(member: Member) -> View:
+    """Returns a member."""
+    return {
+        "id": member.id,
+        "name": member.name,
+        "email": member.email,
+        "role": member.role,
+        "active": member.active,
+    }
+
+
+def fault_view(rule: FaultRule) -> View:
+    """Returns a fault in force; `remaining` null means until healed."""
+    return {
+        "number": rule.number,
+        "fault": rule.fault.value,
+        "summary": SUMMARIES[rule.fault],
+        "subdomain": rule.subdomain,
+        "path": rule.path,
+        "seconds": rule.seconds,
+        "remaining": rule.remaining,
+        "struck": rule.struck,
+    }
+
+
+def entry_view(entry: LogEntry) -> View:
+    """Returns a request of the log."""
+    return {
+        "number": entry.number,
+        "at": entry.at,
+        "method": entry.method,
+        "subdomain": entry.subdomain,
+        "path": entry.path,
+        "query": entry.query,
+        "status": entry.status,
+        "started": entry.started,
+        "ended": entry.ended,
+        "milliseconds": round(entry.milliseconds, 3),
+        "fingerprint": entry.fingerprint,
+        "user_agent": entry.user_agent,
+        "fault": entry.fault,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from linker.sandbox.records import WorldError
+from linker.sandbox.models import WorldError
 
 #: The subdomain that stands for all of them, `www` and unknown ones too.
 EVERYWHERE = "*"

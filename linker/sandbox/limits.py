@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from linker.sandbox.records import WorldError
+from linker.sandbox.models import WorldError
 
 #: Length of a window in seconds (Workable's documentation; the alignment was seen, not promised).
 WINDOW_SECONDS = 10

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from linker.sandbox.faults import EVERYWHERE, Fault, FaultBoard, FaultRule
-from linker.sandbox.journal import LENGTH, Journal, LogEntry
 from linker.sandbox.limits import Allowance, Limit, RateCounter
-from linker.sandbox.records import (
+from linker.sandbox.models import (
     Account,
     Member,
     Recruiter,
@@ -27,6 +26,7 @@ from linker.sandbox.records import (
     checked_text,
     fingerprint,
 )
+from linker.sandbox.request_log import LENGTH, Journal, LogEntry
 
 #: Returns Unix seconds.
 UnixClock = Callable[[], float]

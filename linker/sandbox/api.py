@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode
 from linker.sandbox import answers
 from linker.sandbox.answers import Answer
 from linker.sandbox.limits import Allowance
-from linker.sandbox.records import Account, Member, Token
+from linker.sandbox.models import Account, Member, Token
 from linker.sandbox.world import World
 
 #: Every path of Workable's API begins with this, after the subdomain.

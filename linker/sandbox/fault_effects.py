@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from linker.sandbox import answers
 from linker.sandbox.answers import Answer
+from linker.sandbox.api import Call
 from linker.sandbox.faults import Fault, FaultRule
 from linker.sandbox.limits import ACCOUNT_REQUESTS, Allowance, window_end
-from linker.sandbox.spi import Call
 
 #: The page on another host to which `REDIRECT` and `FOREIGN_NEXT` lead; the log tells whether a token came
 #: along.

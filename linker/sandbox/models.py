@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
 
 #: Scopes seen on Workable's token form (Workable's documentation). There is no `r_members`: `/members` needs
 #: `r_jobs`.
@@ -36,6 +40,9 @@ _SUBDOMAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _FINGERPRINT_LENGTH = 8
 _LONGEST_TEXT = 255
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class WorldError(ValueError):
@@ -147,3 +154,99 @@ def checked_email(value: str) -> str:
     if not (name and at and domain) or "@" in domain or any(letter.isspace() for letter in text):
         raise WorldError("email", "must look like name@example.com")
     return text
+
+
+class Fields:
+    """A JSON object that came from outside; every method raises `WorldError` naming the field."""
+
+    def __init__(self, values: Mapping[str, object], *known: str) -> None:
+        """Takes the object; refuses a field that is not `known`: a typo must not pass for a default."""
+        for name in values:
+            if name not in known:
+                raise WorldError(name, f"unknown field; known: {', '.join(known) or 'none'}")
+        self._values = values
+
+    def text(self, name: str) -> str:
+        """Returns a text that has to be there."""
+        value = self.optional_text(name)
+        if value is None:
+            raise WorldError(name, "is missing")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """Returns a text, or None when it is absent, null or empty."""
+        value = self._values.get(name)
+        if value is not None and not isinstance(value, str):
+            raise WorldError(name, "must be a text")
+        return value or None
+
+    def texts(self, name: str) -> list[str] | None:
+        """Returns a list of texts, or None when it is absent or null."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise WorldError(name, "must be a list of texts")
+        return value
+
+    def whole_number(self, name: str) -> int | None:
+        """Returns a whole number, or None when it is absent or null."""
+        value = self._values.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise WorldError(name, "must be a whole number")
+        return value
+
+    def number(self, name: str) -> float | None:
+        """Returns a number, or None when it is absent or null."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise WorldError(name, "must be a number")
+        return float(value)
+
+    def flag(self, name: str, *, otherwise: bool) -> bool:
+        """Returns true or false, `otherwise` when it is absent or null."""
+        value = self._values.get(name)
+        if value is None:
+            return otherwise
+        if not isinstance(value, bool):
+            raise WorldError(name, "must be true or false")
+        return value
+
+    def optional_choice(self, name: str, choices: type[Choice]) -> Choice | None:
+        """Returns one of an enum's members by its value, or None when it is absent or null."""
+        value = self.optional_text(name)
+        if value is None:
+            return None
+        try:
+            return choices(value)
+        except ValueError:
+            raise WorldError(name, f"unknown; known: {', '.join(each.value for each in choices)}") from None
+
+    def choice(self, name: str, choices: type[Choice]) -> Choice:
+        """Returns one of an enum's members that has to be there."""
+        value = self.optional_choice(name, choices)
+        if value is None:
+            raise WorldError(name, "is missing")
+        return value
+
+
+def parsed(body: bytes) -> dict[str, object]:
+    """Returns the JSON object in `body`, an empty one for no body; raises `WorldError` for all else."""
+    try:
+        value = json.loads(body or b"{}")
+    except ValueError:
+        raise WorldError("body", "must be JSON") from None
+    if not isinstance(value, dict):
+        raise WorldError("body", "must be a JSON object")
+    return value
+
+
+def count_in(text: str | None, name: str, otherwise: int) -> int:
+    """Returns a query parameter as a whole number of 0 or more, `otherwise` when it is absent."""
+    if text is None:
+        return otherwise
+    if not (text.isascii() and text.isdigit()):
+        raise WorldError(name, "must be a whole number of 0 or more")
+    return int(text)
