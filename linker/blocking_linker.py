@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Call:
+class BlockingLinker:
     """Calls async methods of a linker from any thread without an event loop, and waits for their results.
 
     The linker is opened by `with`, or else by the first call: a process that was forked before that has one of its
@@ -100,10 +100,10 @@ class Call:
             await portal.sleep_until_stopped()
 
 
-def blocking(linker: Linker) -> Call:
+def blocking(linker: Linker) -> BlockingLinker:
     """Give a `call` for the methods of a linker, as in `call(linker.create, owner="customer-42")`.
 
     `with blocking(linker) as call:` opens it for a block. Without `with`, as for the tasks of a queue and the views of
     a web framework, `call = blocking(linker)` opens it at the first call in each process.
     """
-    return Call(linker)
+    return BlockingLinker(linker)

@@ -37,7 +37,7 @@ def fingerprint(token: SecretStr) -> str:
     return hashlib.sha256(token.get_secret_value().encode()).hexdigest()[:8]
 
 
-class Sealer:
+class TokenCipher:
     """Seals and opens tokens with the keys that it was given."""
 
     def __init__(self, keys: Sequence[SecretStr]) -> None:
@@ -53,7 +53,7 @@ class Sealer:
 
     def __repr__(self) -> str:
         """Key ids only."""
-        return f"Sealer(key_ids={list(self._boxes)})"
+        return f"TokenCipher(key_ids={list(self._boxes)})"
 
     @property
     def key_ids(self) -> frozenset[str]:

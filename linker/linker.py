@@ -19,14 +19,14 @@ from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from linker.database.database import Database
-from linker.database.notifier import Wakeups
-from linker.encryption import Sealer
-from linker.engine.executor import Attendant, Chance
+from linker.database.notifier import CommitListener
+from linker.encryption import TokenCipher
+from linker.engine.executor import DutyExecutor, Randomness
 from linker.engine.heartbeat import Beat, Heartbeat
-from linker.engine.leases import FOR_A_QUESTION, Leasing
+from linker.engine.leases import FOR_A_QUESTION, LeaseIssuer
 from linker.engine.observer import Observer, together
 from linker.engine.ports import Clock, SystemClock, Workable
-from linker.engine.prefetch import Pace
+from linker.engine.prefetch import ClaimPacing
 from linker.engine.service import Service
 from linker.engine.sweep import Sweeper
 from linker.errors import BadSettings, StoreUnavailable
@@ -35,13 +35,13 @@ from linker.operations.retention import Pruned, Pruning
 from linker.outbox.channels import WEBHOOK
 from linker.outbox.deliverer import Deliverer, Receiver
 from linker.outbox.handlers import Handler, Handlers
-from linker.outbox.outbox_store import SqlOutbox
-from linker.outbox.webhooks import Nobody, webhook_of
-from linker.persistence.rate_limits import Rations
+from linker.outbox.outbox_store import OutboxStore
+from linker.outbox.webhooks import NullReceiver, webhook_of
+from linker.persistence.rate_limits import SharedRateLimits
 from linker.persistence.server_clock import DatabaseClock
 from linker.settings import Settings, load_settings
 from linker.telemetry.instrumentation import watched_store, watched_workable
-from linker.telemetry.statistics import SqlStock
+from linker.telemetry.statistics import StatisticsReader
 from linker.workable import Timeouts, WorkableClient
 
 log = structlog.get_logger("linker")
@@ -76,7 +76,7 @@ class Linker(Service):
         http: httpx.AsyncClient | None = None,
         workable: Workable | None = None,
         clock: Clock | None = None,
-        chance: Chance | None = None,
+        randomness: Randomness | None = None,
         observer: Observer | None = None,
     ) -> None:
         """Put the parts together; nothing is opened before `async with`.
@@ -86,7 +86,7 @@ class Linker(Service):
             http: a client of the host's own; it is not closed here. By default one is made for the process.
             workable: takes the place of Workable altogether.
             clock: takes the place of the machine's clock.
-            chance: takes the place of the dice.
+            randomness: takes the place of the dice.
             observer: is told how it goes, as `linker.telemetry.metrics.Metrics()` does for Prometheus.
 
         Raises:
@@ -97,7 +97,7 @@ class Linker(Service):
         self._heartbeats: list[Heartbeat] = []
         self._is_closed = False
         self._put_together = partial(
-            self._make_parts, http=http, workable=workable, clock=clock, chance=chance, observer=observer
+            self._make_parts, http=http, workable=workable, clock=clock, randomness=randomness, observer=observer
         )
         self._put_together()
 
@@ -107,23 +107,23 @@ class Linker(Service):
         http: httpx.AsyncClient | None,
         workable: Workable | None,
         clock: Clock | None,
-        chance: Chance | None,
+        randomness: Randomness | None,
         observer: Observer | None,
     ) -> None:
         """Make all parts: those that were closed are of no use any more."""
-        sealer = Sealer(self.settings.secret_keys)
+        sealer = TokenCipher(self.settings.secret_keys)
         self._database = Database(self.settings.database_url)
         self._servers_clock = None if clock or self._database.is_sqlite else DatabaseClock(self._database)
         self.clock = clock or self._servers_clock or SystemClock()
         self._webhook = webhook_of(self.settings, self.clock.now)
         self._http = None if http or workable else build_http(connections=self.settings.concurrency + SPARE)
-        leasing = Leasing(self.clock, timedelta(seconds=self.settings.lease_seconds))
+        lease_issuer = LeaseIssuer(self.clock, timedelta(seconds=self.settings.lease_seconds))
         watching = together(observer, _tracing())
         self._counts = observer is not None
-        self._stock = SqlStock(self._database, self.clock.now, posts=self.settings.webhook_url is not None)
-        self._sql = store = watched_store(self._database, Rations(self.settings.workable_client_id), watching)
-        chance = chance or Chance()
-        attendant = Attendant(
+        self._stock = StatisticsReader(self._database, self.clock.now, posts=self.settings.webhook_url is not None)
+        self._sql = store = watched_store(self._database, SharedRateLimits(self.settings.workable_client_id), watching)
+        randomness = randomness or Randomness()
+        executor = DutyExecutor(
             store=store,
             workable=watched_workable(workable or self._client(http or self._http), watching),
             sealer=sealer,
@@ -131,30 +131,32 @@ class Linker(Service):
             timing=self.settings.timing,
             recruiter_name=self.settings.recruiter_name,
             recruiter_email=self.settings.recruiter_email,
-            chance=chance,
+            randomness=randomness,
         )
         sweeper = Sweeper(
             store=store,
-            attendant=attendant,
-            leasing=leasing,
+            executor=executor,
+            lease_issuer=lease_issuer,
             clock=self.clock,
-            pace=Pace(self.settings.concurrency, self.settings.batch_size),
+            pacing=ClaimPacing(self.settings.concurrency, self.settings.batch_size),
             observer=watching,
             scarce=self.settings.workable_client_id is not None,
         )
-        super().__init__(store=store, attendant=attendant, sweeper=sweeper, leasing=leasing, observer=watching)
+        super().__init__(store=store, executor=executor, sweeper=sweeper, lease_issuer=lease_issuer, observer=watching)
         #: When the last heartbeat stopped, and what it left of the time to wait.
         self._drained = (-math.inf, DRAIN)
-        self._calling = self._deliverer(SqlOutbox(self._database), self._handlers, chance)
-        self._posting = self._deliverer(SqlOutbox(self._database, WEBHOOK), self._webhook or Nobody(), chance)
+        self._calling = self._deliverer(OutboxStore(self._database), self._handlers, randomness)
+        self._posting = self._deliverer(
+            OutboxStore(self._database, WEBHOOK), self._webhook or NullReceiver(), randomness
+        )
         self._stoppable = (self._sweeper.stopping, self._calling.stopping, self._posting.stopping)
 
-    def _deliverer(self, outbox: SqlOutbox, receiver: Receiver, chance: Chance) -> Deliverer:
+    def _deliverer(self, outbox: OutboxStore, receiver: Receiver, randomness: Randomness) -> Deliverer:
         return Deliverer(
             outbox=outbox,
             receiver=receiver,
-            leasing=self._leasing,
-            dice=chance.dice,
+            lease_issuer=self._lease_issuer,
+            jitter=randomness.jitter,
             now=self.clock.now,
             observer=self._observer,
         )
@@ -185,7 +187,7 @@ class Linker(Service):
             await self._agree_on_the_time()
             await self._refuse_missing_keys()
         except StoreUnavailable:
-            await self._database.hop(Database.disconnect)
+            await self._database.run_in_thread(Database.disconnect)
             raise
         except BaseException:
             await self._close()
@@ -210,7 +212,7 @@ class Linker(Service):
         for each in self._stoppable:
             each.set()
         try:
-            await self._under_way.ended(self._patience)
+            await self._in_flight.ended(self._patience)
         finally:
             if self._http is not None:
                 await self._http.aclose()
@@ -225,7 +227,7 @@ class Linker(Service):
         return left if time.monotonic() - stopped_at < AT_ONCE else DRAIN
 
     async def _refuse_missing_keys(self) -> None:
-        missing = await self._sql.key_ids() - self._attendant.sealer.key_ids
+        missing = await self._sql.key_ids() - self._executor.sealer.key_ids
         if missing:
             raise BadSettings(
                 "LINKER_SECRET_KEYS",
@@ -267,13 +269,13 @@ class Linker(Service):
         Begins for five seconds only, and ends what it began: a receiver that hangs must not keep the caller from going
         on. What is left is for the next call. Gives how many deliveries there were.
         """
-        with self._under_way:
+        with self._in_flight:
             delivering = (each.deliver(begin_for=BEGIN_FOR) for each in (self._calling, self._posting))
             return sum(await asyncio.gather(*delivering))
 
     # numbers to watch
 
-    async def take_stock(self) -> None:
+    async def report_statistics(self) -> None:
         """Tell the observer what is in the database. Call it as often as you sweep: it looks only when it is time.
 
         Raises:
@@ -281,7 +283,7 @@ class Linker(Service):
         """
         stock = await self._stock.take()
         if stock is not None:
-            self._observer.stock_taken(stock)
+            self._observer.statistics_read(stock)
 
     # housekeeping
 
@@ -313,12 +315,12 @@ class Linker(Service):
             "call": self._calling.deliver,
             "post": self._posting.deliver,
         }
-        beats |= {"take stock": self.take_stock} if self._counts else {}
+        beats |= {"take stock": self.report_statistics} if self._counts else {}
         heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
         heartbeat.start()
         self._heartbeats.append(heartbeat)
         loop = asyncio.get_running_loop()
-        wakeups = Wakeups(self._database, partial(loop.call_soon_threadsafe, self._woken))
+        wakeups = CommitListener(self._database, partial(loop.call_soon_threadsafe, self._woken))
         wakeups.start()
         try:
             yield heartbeat
@@ -326,7 +328,7 @@ class Linker(Service):
             self._heartbeats.remove(heartbeat)
             await asyncio.shield(asyncio.create_task(self._end(heartbeat, wakeups)))
 
-    async def _end(self, heartbeat: Heartbeat, wakeups: Wakeups) -> None:
+    async def _end(self, heartbeat: Heartbeat, wakeups: CommitListener) -> None:
         """End a heartbeat: nothing more is begun, what is under way is waited for. Also if nobody waits for that."""
         for each in self._stoppable:
             each.set()

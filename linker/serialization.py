@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from linker.engine.ports import Settlement
-from states.connection import Connection, Credential, Doubt, Problem, Recruiter, altered
+from states.connection import Connection, Credential, Doubt, Problem, Recruiter, evolve
 from states.history import Step
 
 
@@ -105,5 +105,5 @@ def step_json(step: Step) -> dict[str, Any]:
 def payload(one: Settlement) -> dict[str, Any]:
     """What an announcement tells the host: the connection as it is after the transition."""
     assert one.step is not None, "every announcement belongs to a step"
-    after = altered(one.after, version=one.before.version + 1, updated_at=one.step.at)
+    after = evolve(one.after, version=one.before.version + 1, updated_at=one.step.at)
     return {"type": one.announcement, "timestamp": moment(one.step.at), "data": connection_json(after)}

@@ -159,7 +159,7 @@ class Connection:
 _FACTS = frozenset(field.name for field in fields(Connection))
 
 
-def remembered(**facts: Any) -> Connection:
+def restore(**facts: Any) -> Connection:
     """The connection with these facts, which are all of them: as `Connection(…)`, but at the cost of a copy."""
     assert facts.keys() == _FACTS, f"these are not all facts of a connection: {facts.keys() ^ _FACTS}"
     connection = object.__new__(Connection)
@@ -167,7 +167,7 @@ def remembered(**facts: Any) -> Connection:
     return connection
 
 
-def altered(connection: Connection, **facts: Any) -> Connection:
+def evolve(connection: Connection, **facts: Any) -> Connection:
     """The connection with some facts changed: `dataclasses.replace`, but at the cost of a copy.
 
     Whoever attends thousands of connections does little else than this.

@@ -17,7 +17,7 @@ class Duty(StrEnum):
     FIND_RECRUITER = "find_recruiter"
     CHECK_HEALTH = "check_health"
     #: Nobody gave a working token in time.
-    PUT_ASIDE = "put_aside"
+    PUT_ASIDE = "quarantine"
     NOTHING = "nothing"
 
 
@@ -30,7 +30,7 @@ _BY_STATE = {
 }
 
 
-def owed(connection: Connection) -> Duty:
+def next_duty(connection: Connection) -> Duty:
     """The duty that falls due at the connection's `due_at`."""
     if connection.at_rest:
         return Duty.NOTHING
@@ -49,7 +49,7 @@ def extra_calls_for(connection: Connection, now: datetime) -> int:
     return 1 if waiting and now - connection.state_since >= RARE else 0
 
 
-def owes_notice(connection: Connection, now: datetime, timing: Timing) -> bool:
+def owes_expiry_notice(connection: Connection, now: datetime, timing: Timing) -> bool:
     """True if the host has to be told, before anything else is done, that the token in use expires soon."""
     told_in = {ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED}
     day = connection.untold_expiry

@@ -8,118 +8,118 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from states import events as happened
-from states.connection import Connection, ConnectionState, Doubt, Problem, Recruiter, altered
+from states.connection import Connection, ConnectionState, Doubt, Problem, Recruiter, evolve
 from states.problems import TRANSIENT, ProblemCode, belongs_elsewhere, lacks
 from states.timing import Timing, next_doubt, next_health, next_poll, next_try, notice_at
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
-    """Time and chance: `dice` is a number from 0 (included) to 1 (not included)."""
+class DecisionContext:
+    """Time and chance: `jitter` is a number from 0 (included) to 1 (not included)."""
 
     now: datetime
-    dice: float
+    jitter: float
     timing: Timing
 
 
-def enter(connection: Connection, state: ConnectionState, moment: Moment) -> Connection:
+def enter(connection: Connection, state: ConnectionState, moment: DecisionContext) -> Connection:
     """Put the connection into a state that it was not in: its deadline, and when it is due."""
-    entered = altered(connection, state=state, state_since=moment.now, attempts=0, doubt=None, deadline=None)
+    entered = evolve(connection, state=state, state_since=moment.now, attempts=0, doubt=None, deadline=None)
     match state:
         case ConnectionState.AWAITING_TOKEN:
             return _await_token(entered, moment)
         case ConnectionState.TOKEN_VALID:
-            return altered(entered, due_at=moment.now)
+            return evolve(entered, due_at=moment.now)
         case ConnectionState.AWAITING_RECRUITER:
-            return altered(
+            return evolve(
                 entered,
                 deadline=moment.now + moment.timing.recruiter_within,
-                due_at=next_poll(moment.now, moment.now - moment.now, moment.dice, moment.timing),
+                due_at=next_poll(moment.now, moment.now - moment.now, moment.jitter, moment.timing),
             )
         case ConnectionState.LINKED:
-            return altered(
+            return evolve(
                 entered,
                 linked_at=entered.linked_at or moment.now,
                 due_at=_next_check(entered, moment),
             )
         case ConnectionState.FAILED:
-            return altered(entered, due_at=None)
+            return evolve(entered, due_at=None)
 
 
-def _await_token(connection: Connection, moment: Moment) -> Connection:
+def _await_token(connection: Connection, moment: DecisionContext) -> Connection:
     deadline = moment.now + moment.timing.token_within
-    return altered(connection, deadline=deadline, due_at=moment.now if connection.candidate else deadline)
+    return evolve(connection, deadline=deadline, due_at=moment.now if connection.candidate else deadline)
 
 
-def _next_check(connection: Connection, moment: Moment) -> datetime:
+def _next_check(connection: Connection, moment: DecisionContext) -> datetime:
     """The next check of a linked account, or the day on which the host has to be told that the token expires."""
-    check = next_health(moment.now, moment.dice, moment.timing)
+    check = next_health(moment.now, moment.jitter, moment.timing)
     if connection.untold_expiry is None:
         return check
     return max(moment.now, min(check, notice_at(connection.untold_expiry, moment.timing)))
 
 
-def _named(connection: Connection, code: ProblemCode, moment: Moment, detail: str | None = None) -> Problem:
+def _named(connection: Connection, code: ProblemCode, moment: DecisionContext, detail: str | None = None) -> Problem:
     """The problem, as old as it is: the same code goes on counting from when it came."""
     known = connection.problem
     since = known.since if known is not None and known.code is code else moment.now
     return Problem(code=code, since=since, detail=detail)
 
 
-def _answered(connection: Connection, moment: Moment, **changes: Any) -> Connection:
+def _answered(connection: Connection, moment: DecisionContext, **changes: Any) -> Connection:
     """Workable gave a good answer: no trouble is left of earlier tries."""
     calm = {"problem": None, "doubt": None, "attempts": 0, "not_before": None, "last_ok_at": moment.now}
-    return altered(connection, **{**calm, **changes})
+    return evolve(connection, **{**calm, **changes})
 
 
 # the token
 
 
-def _token_submitted(c: Connection, event: happened.TokenSubmitted, m: Moment) -> Connection:
+def _token_submitted(c: Connection, event: happened.TokenSubmitted, m: DecisionContext) -> Connection:
     """A time that Workable named holds for a new token too, if it is for the same account."""
     held = c.not_before if c.subdomain == event.candidate.subdomain else None
     waits = held is not None and held > m.now and c.problem is not None and c.problem.code in TRANSIENT
-    given = altered(c, candidate=event.candidate, subdomain=event.candidate.subdomain, attempts=0, not_before=held)
-    return _await_token(altered(given, problem=c.problem if waits else None, replacement_problem=None), m)
+    given = evolve(c, candidate=event.candidate, subdomain=event.candidate.subdomain, attempts=0, not_before=held)
+    return _await_token(evolve(given, problem=c.problem if waits else None, replacement_problem=None), m)
 
 
-def _token_accepted(c: Connection, event: happened.TokenAccepted, m: Moment) -> Connection:
+def _token_accepted(c: Connection, event: happened.TokenAccepted, m: DecisionContext) -> Connection:
     assert c.candidate is not None, "only a candidate can be accepted"
     return _answered(c, m, token=c.candidate, candidate=None, account=event.account)
 
 
-def _candidate_refused(c: Connection, code: ProblemCode, m: Moment, detail: str | None = None) -> Connection:
+def _candidate_refused(c: Connection, code: ProblemCode, m: DecisionContext, detail: str | None = None) -> Connection:
     """The person is told, and has as long as at the beginning for another token, however long the answer took."""
     named = Problem(code=code, since=m.now, detail=detail)
-    return _await_token(altered(c, candidate=None, problem=named, attempts=0, not_before=None), m)
+    return _await_token(evolve(c, candidate=None, problem=named, attempts=0, not_before=None), m)
 
 
-def _token_refused(c: Connection, event: happened.TokenRefused, m: Moment) -> Connection:
+def _token_refused(c: Connection, event: happened.TokenRefused, m: DecisionContext) -> Connection:
     return _candidate_refused(c, ProblemCode.TOKEN_REFUSED, m)
 
 
-def _subdomain_mismatched(c: Connection, event: happened.SubdomainMismatched, m: Moment) -> Connection:
+def _subdomain_mismatched(c: Connection, event: happened.SubdomainMismatched, m: DecisionContext) -> Connection:
     return _candidate_refused(
         c, ProblemCode.SUBDOMAIN_MISMATCH, m, belongs_elsewhere(event.belongs_to, event.stays_with)
     )
 
 
-def _scope_missing(c: Connection, event: happened.ScopeMissing, m: Moment) -> Connection:
+def _scope_missing(c: Connection, event: happened.ScopeMissing, m: DecisionContext) -> Connection:
     return _candidate_refused(c, ProblemCode.SCOPE_MISSING, m, lacks(event.scope))
 
 
-def _account_taken(c: Connection, event: happened.AccountTaken, m: Moment) -> Connection:
+def _account_taken(c: Connection, event: happened.AccountTaken, m: DecisionContext) -> Connection:
     return _candidate_refused(c, ProblemCode.ACCOUNT_TAKEN, m, f"Connected already as {event.by}.")
 
 
 # the recruiter
 
 
-def _recruiter_prepared(c: Connection, event: happened.RecruiterPrepared, m: Moment) -> Connection:
+def _recruiter_prepared(c: Connection, event: happened.RecruiterPrepared, m: DecisionContext) -> Connection:
     return _answered(c, m, recruiter=event.recruiter)
 
 
-def _recruiter_found(c: Connection, event: happened.RecruiterFound, m: Moment) -> Connection:
+def _recruiter_found(c: Connection, event: happened.RecruiterFound, m: DecisionContext) -> Connection:
     return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), checks=c.checks + 1)
 
 
@@ -128,9 +128,9 @@ def _with_id(c: Connection, recruiter_id: str) -> Recruiter:
     return c.recruiter if c.recruiter.id == recruiter_id else replace(c.recruiter, id=recruiter_id)
 
 
-def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: Moment) -> Connection:
+def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: DecisionContext) -> Connection:
     code = ProblemCode.RECRUITER_REMOVED if c.linked_at else ProblemCode.RECRUITER_ABSENT
-    again = next_poll(m.now, m.now - c.state_since, m.dice, m.timing)
+    again = next_poll(m.now, m.now - c.state_since, m.jitter, m.timing)
     return _answered(
         c,
         m,
@@ -140,9 +140,9 @@ def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: Moment)
     )
 
 
-def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: Moment) -> Connection:
+def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: DecisionContext) -> Connection:
     if not event.looked:  # and a time that Workable named holds
-        return altered(c, problem=_named(c, ProblemCode.RECRUITER_OVERDUE, m), candidate=None)
+        return evolve(c, problem=_named(c, ProblemCode.RECRUITER_OVERDUE, m), candidate=None)
     named = _named(c, ProblemCode.RECRUITER_OVERDUE, m, event.near_miss)
     return _answered(c, m, problem=named, checks=c.checks + 1, candidate=None)
 
@@ -150,7 +150,7 @@ def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: Momen
 # the link
 
 
-def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: Moment) -> Connection:
+def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: DecisionContext) -> Connection:
     return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), due_at=_next_check(c, m))
 
 
@@ -160,110 +160,110 @@ def same_series(one: ProblemCode, other: ProblemCode) -> bool:
     return one is other or removed not in {one, other}
 
 
-def _refusal_doubted(c: Connection, event: happened.RefusalDoubted, m: Moment) -> Connection:
+def _refusal_doubted(c: Connection, event: happened.RefusalDoubted, m: DecisionContext) -> Connection:
     same = c.doubt if c.doubt is not None and same_series(c.doubt.code, event.code) else None
     doubt = Doubt(code=event.code, count=same.count + 1 if same else 1, since=same.since if same else m.now)
-    due_at = next_doubt(m.now, m.dice, m.timing)
+    due_at = next_doubt(m.now, m.jitter, m.timing)
     if c.state is ConnectionState.AWAITING_RECRUITER:  # whoever waits for a recruiter is looked after as before
-        due_at = min(due_at, next_poll(m.now, m.now - c.state_since, m.dice, m.timing))
-    return altered(c, doubt=doubt, attempts=0, not_before=None, due_at=due_at)
+        due_at = min(due_at, next_poll(m.now, m.now - c.state_since, m.jitter, m.timing))
+    return evolve(c, doubt=doubt, attempts=0, not_before=None, due_at=due_at)
 
 
-def _token_expiring(c: Connection, event: happened.TokenExpiring, m: Moment) -> Connection:
+def _token_expiring(c: Connection, event: happened.TokenExpiring, m: DecisionContext) -> Connection:
     """Whoever is told is looked after at once: the notice took the place of a look."""
     assert c.token is not None, "the law's guard looked at the token"
-    return altered(c, expiry_told=c.token.expires_on, due_at=m.now)
+    return evolve(c, expiry_told=c.token.expires_on, due_at=m.now)
 
 
-def _recruiter_vanished(c: Connection, event: happened.RecruiterVanished, m: Moment) -> Connection:
+def _recruiter_vanished(c: Connection, event: happened.RecruiterVanished, m: DecisionContext) -> Connection:
     return _answered(c, m, problem=_named(c, ProblemCode.RECRUITER_REMOVED, m))
 
 
-def _ended(c: Connection, code: ProblemCode, m: Moment) -> Connection:
-    return altered(c, problem=_named(c, code, m), candidate=None, not_before=None)
+def _ended(c: Connection, code: ProblemCode, m: DecisionContext) -> Connection:
+    return evolve(c, problem=_named(c, code, m), candidate=None, not_before=None)
 
 
-def _token_revoked(c: Connection, event: happened.TokenRevoked, m: Moment) -> Connection:
+def _token_revoked(c: Connection, event: happened.TokenRevoked, m: DecisionContext) -> Connection:
     expires = c.token.expires_on if c.token else None
     expired = expires is not None and m.now.date() > expires
     return _ended(c, ProblemCode.TOKEN_EXPIRED if expired else ProblemCode.TOKEN_REVOKED, m)
 
 
-def _scope_lost(c: Connection, event: happened.ScopeLost, m: Moment) -> Connection:
+def _scope_lost(c: Connection, event: happened.ScopeLost, m: DecisionContext) -> Connection:
     return _ended(c, ProblemCode.SCOPE_LOST, m)
 
 
-def _account_moved(c: Connection, event: happened.AccountMoved, m: Moment) -> Connection:
+def _account_moved(c: Connection, event: happened.AccountMoved, m: DecisionContext) -> Connection:
     return _ended(c, ProblemCode.SUBDOMAIN_MISMATCH, m)
 
 
 # another token
 
 
-def _replacement_submitted(c: Connection, event: happened.ReplacementSubmitted, m: Moment) -> Connection:
-    return altered(c, candidate=event.candidate, replacement_problem=None, attempts=0, due_at=m.now)
+def _replacement_submitted(c: Connection, event: happened.ReplacementSubmitted, m: DecisionContext) -> Connection:
+    return evolve(c, candidate=event.candidate, replacement_problem=None, attempts=0, due_at=m.now)
 
 
-def _replacement_accepted(c: Connection, event: happened.ReplacementAccepted, m: Moment) -> Connection:
+def _replacement_accepted(c: Connection, event: happened.ReplacementAccepted, m: DecisionContext) -> Connection:
     assert c.candidate is not None, "only a candidate can be accepted"
     waiting = c.state is ConnectionState.AWAITING_RECRUITER
     kept = c.problem if waiting and c.problem and c.problem.code not in TRANSIENT else None
-    swapped = altered(c, token=c.candidate, candidate=None, subdomain=c.candidate.subdomain)
+    swapped = evolve(c, token=c.candidate, candidate=None, subdomain=c.candidate.subdomain)
     return _answered(swapped, m, account=event.account, problem=kept, due_at=m.now)
 
 
-def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: Moment) -> Connection:
+def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: DecisionContext) -> Connection:
     refused = Problem(code=event.code, since=m.now, detail=event.detail)
-    return altered(c, candidate=None, replacement_problem=refused, attempts=0, not_before=None, due_at=m.now)
+    return evolve(c, candidate=None, replacement_problem=refused, attempts=0, not_before=None, due_at=m.now)
 
 
 # trouble
 
 
 def _trouble(
-    c: Connection, code: ProblemCode, m: Moment, detail: str | None = None, retry_at: datetime | None = None
+    c: Connection, code: ProblemCode, m: DecisionContext, detail: str | None = None, retry_at: datetime | None = None
 ) -> Connection:
     """No answer to go by: come back later, and never before the time that Workable named."""
     attempts = c.attempts + 1
-    return altered(
+    return evolve(
         c,
         attempts=attempts,
         problem=_named(c, code, m, detail),
         not_before=retry_at,
-        due_at=next_try(m.now, attempts, m.dice, m.timing.backoff, at_least=retry_at),
+        due_at=next_try(m.now, attempts, m.jitter, m.timing.backoff, at_least=retry_at),
     )
 
 
-def _workable_unavailable(c: Connection, event: happened.WorkableUnavailable, m: Moment) -> Connection:
+def _workable_unavailable(c: Connection, event: happened.WorkableUnavailable, m: DecisionContext) -> Connection:
     return _trouble(_trusting(c), ProblemCode.WORKABLE_UNAVAILABLE, m, retry_at=event.retry_at)
 
 
-def _throttled(c: Connection, event: happened.Throttled, m: Moment) -> Connection:
+def _throttled(c: Connection, event: happened.Throttled, m: DecisionContext) -> Connection:
     return _trouble(c, ProblemCode.THROTTLED, m, retry_at=event.retry_at)
 
 
-def _answer_not_understood(c: Connection, event: happened.AnswerNotUnderstood, m: Moment) -> Connection:
+def _answer_not_understood(c: Connection, event: happened.AnswerNotUnderstood, m: DecisionContext) -> Connection:
     return _trouble(_trusting(c), ProblemCode.ANSWER_NOT_UNDERSTOOD, m, event.reason)
 
 
 def _trusting(c: Connection) -> Connection:
     """Workable is out of order, and then its refusals prove nothing: those in a row are counted from the beginning."""
-    return altered(c, doubt=None) if c.doubt else c
+    return evolve(c, doubt=None) if c.doubt else c
 
 
-def _attention_failed(c: Connection, event: happened.AttentionFailed, m: Moment) -> Connection:
+def _attention_failed(c: Connection, event: happened.AttentionFailed, m: DecisionContext) -> Connection:
     return _trouble(c, ProblemCode.POISONED, m, event.reason)
 
 
 # people and the clock
 
 
-def _abandoned(c: Connection, event: happened.Abandoned, m: Moment) -> Connection:
-    wiped = altered(c, token=None, candidate=None, attempts=0)
-    return altered(wiped, problem=Problem(code=ProblemCode.ABANDONED, since=m.now))
+def _abandoned(c: Connection, event: happened.Abandoned, m: DecisionContext) -> Connection:
+    wiped = evolve(c, token=None, candidate=None, attempts=0)
+    return evolve(wiped, problem=Problem(code=ProblemCode.ABANDONED, since=m.now))
 
 
-def _restarted(c: Connection, event: happened.Restarted, m: Moment) -> Connection:
+def _restarted(c: Connection, event: happened.Restarted, m: DecisionContext) -> Connection:
     """A token that was refused again and again before is not given that patience a second time.
 
     A time that Workable named holds: who restarts does not get round it.
@@ -272,7 +272,7 @@ def _restarted(c: Connection, event: happened.Restarted, m: Moment) -> Connectio
     if c.token is not None and c.problem is not None and c.problem.code in ENDED_BY_REFUSALS:
         code = ENDED_BY_REFUSALS[c.problem.code]
         doubt = Doubt(code=code, count=m.timing.refusals - 1, since=m.now - m.timing.refusals_spread)
-    return altered(c, problem=None, replacement_problem=None, doubt=doubt, attempts=0)
+    return evolve(c, problem=None, replacement_problem=None, doubt=doubt, attempts=0)
 
 
 #: The problems that repeated refusals end a connection with, and the refusal that each of them is.
@@ -284,18 +284,18 @@ ENDED_BY_REFUSALS = {
 }
 
 
-def _paused(c: Connection, event: happened.Paused, m: Moment) -> Connection:
-    return altered(c, paused_at=c.paused_at or m.now)
+def _paused(c: Connection, event: happened.Paused, m: DecisionContext) -> Connection:
+    return evolve(c, paused_at=c.paused_at or m.now)
 
 
-def _resumed(c: Connection, event: happened.Resumed, m: Moment) -> Connection:
+def _resumed(c: Connection, event: happened.Resumed, m: DecisionContext) -> Connection:
     """The time of the pause is not taken off what the customer has."""
     paused_for = m.now - c.paused_at if c.paused_at else timedelta(0)
-    going_on = altered(c, paused_at=None, attempts=0, deadline=c.deadline + paused_for if c.deadline else None)
-    return altered(going_on, due_at=_due_on_resuming(going_on, m))
+    going_on = evolve(c, paused_at=None, attempts=0, deadline=c.deadline + paused_for if c.deadline else None)
+    return evolve(going_on, due_at=_due_on_resuming(going_on, m))
 
 
-def _due_on_resuming(c: Connection, m: Moment) -> datetime | None:
+def _due_on_resuming(c: Connection, m: DecisionContext) -> datetime | None:
     if c.state is ConnectionState.FAILED:
         return None
     if c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None:
@@ -303,19 +303,19 @@ def _due_on_resuming(c: Connection, m: Moment) -> datetime | None:
     return m.now
 
 
-def _forced(c: Connection, event: happened.Forced, m: Moment) -> Connection:
+def _forced(c: Connection, event: happened.Forced, m: DecisionContext) -> Connection:
     """Whatever was forced is looked at once, as far as there is something to look at."""
     looks = c.state in {ConnectionState.TOKEN_VALID, ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED}
     due_at = m.now if looks else c.deadline
-    return altered(c, candidate=None, problem=None, replacement_problem=None, due_at=due_at)
+    return evolve(c, candidate=None, problem=None, replacement_problem=None, due_at=due_at)
 
 
-def _unlinked(c: Connection, event: happened.Unlinked, m: Moment) -> Connection:
-    calm = altered(c, token=None, candidate=None, problem=None, replacement_problem=None, doubt=None)
-    return altered(calm, attempts=0, not_before=None, deadline=None, due_at=None, closed_at=m.now)
+def _unlinked(c: Connection, event: happened.Unlinked, m: DecisionContext) -> Connection:
+    calm = evolve(c, token=None, candidate=None, problem=None, replacement_problem=None, doubt=None)
+    return evolve(calm, attempts=0, not_before=None, deadline=None, due_at=None, closed_at=m.now)
 
 
-Effect = Callable[[Connection, Any, Moment], Connection]
+Effect = Callable[[Connection, Any, DecisionContext], Connection]
 
 EFFECTS: dict[type[happened.Event], Effect] = {
     happened.TokenSubmitted: _token_submitted,

@@ -14,8 +14,8 @@ from typing import cast
 
 from transitions import EventData, Machine, MachineError
 
-from states.connection import Connection, ConnectionState, altered
-from states.effects import EFFECTS, Moment, enter
+from states.connection import Connection, ConnectionState, evolve
+from states.effects import EFFECTS, DecisionContext, enter
 from states.events import Event
 from states.table import TRANSITIONS, Guard
 from states.timing import Timing
@@ -78,7 +78,7 @@ def allowed_events(state: ConnectionState) -> tuple[str, ...]:
 
 
 def advance(
-    connection: Connection, event: Event, *, now: datetime, dice: float, timing: Timing | None = None
+    connection: Connection, event: Event, *, now: datetime, jitter: float, timing: Timing | None = None
 ) -> Connection:
     """What the connection is after the event. Changes nothing: the answer is a new value.
 
@@ -86,7 +86,7 @@ def advance(
         IllegalTransition: the law has no such row, or the connection is closed.
     """
     state = _judge(connection, event)
-    moment = Moment(now=now, dice=dice, timing=timing or Timing())
+    moment = DecisionContext(now=now, jitter=jitter, timing=timing or Timing())
     entered = connection if state is connection.state else enter(connection, state, moment)
     return _kept_in_time(EFFECTS[type(event)](entered, event, moment))
 
@@ -94,9 +94,9 @@ def advance(
 def _kept_in_time(c: Connection) -> Connection:
     """Nothing is due at rest, nothing is waited for once closed, and Workable's own time holds for everybody."""
     if c.at_rest:
-        return altered(c, due_at=None, deadline=None if c.closed_at else c.deadline)
+        return evolve(c, due_at=None, deadline=None if c.closed_at else c.deadline)
     early = c.due_at is not None and c.not_before is not None and c.due_at < c.not_before
-    return altered(c, due_at=c.not_before) if early else c
+    return evolve(c, due_at=c.not_before) if early else c
 
 
 def _judge(connection: Connection, event: Event) -> ConnectionState:

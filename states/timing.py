@@ -57,9 +57,9 @@ def poll_pause(age: timedelta, timing: Timing) -> timedelta:
     return min(max(age / timing.poll_share, timing.poll_first), timing.poll_last)
 
 
-def next_poll(now: datetime, age: timedelta, dice: float, timing: Timing) -> datetime:
+def next_poll(now: datetime, age: timedelta, jitter: float, timing: Timing) -> datetime:
     """The next look: never later than the rule says, and up to a tenth earlier, so that looks spread out."""
-    return now + poll_pause(age, timing) * (1.0 - 0.1 * dice)
+    return now + poll_pause(age, timing) * (1.0 - 0.1 * jitter)
 
 
 def backoff_ceiling(attempts: int, backoff: Backoff) -> timedelta:
@@ -72,7 +72,7 @@ def backoff_ceiling(attempts: int, backoff: Backoff) -> timedelta:
 
 
 def next_try(
-    now: datetime, attempts: int, dice: float, backoff: Backoff, *, at_least: datetime | None = None
+    now: datetime, attempts: int, jitter: float, backoff: Backoff, *, at_least: datetime | None = None
 ) -> datetime:
     """The next try, with full jitter: anywhere between nothing and the ceiling, but after `at_least`.
 
@@ -80,13 +80,13 @@ def next_try(
     otherwise come at that moment.
     """
     if at_least is not None and at_least > now:
-        return at_least + max(backoff.first * dice, SHORTEST)
-    return now + max(backoff_ceiling(attempts, backoff) * dice, SHORTEST)
+        return at_least + max(backoff.first * jitter, SHORTEST)
+    return now + max(backoff_ceiling(attempts, backoff) * jitter, SHORTEST)
 
 
-def next_health(now: datetime, dice: float, timing: Timing) -> datetime:
+def next_health(now: datetime, jitter: float, timing: Timing) -> datetime:
     """The next check of a linked account, up to a tenth earlier or later so that checks spread over the day."""
-    return now + timing.health_every * (0.9 + 0.2 * dice)
+    return now + timing.health_every * (0.9 + 0.2 * jitter)
 
 
 def notice_at(expires_on: date, timing: Timing) -> datetime:
@@ -94,6 +94,6 @@ def notice_at(expires_on: date, timing: Timing) -> datetime:
     return datetime.combine(expires_on, time(), tzinfo=UTC) - timing.expiry_notice
 
 
-def next_doubt(now: datetime, dice: float, timing: Timing) -> datetime:
+def next_doubt(now: datetime, jitter: float, timing: Timing) -> datetime:
     """The next look at a refusal: just so late that the last one that is needed completes the spread."""
-    return now + timing.refusals_spread / max(timing.refusals - 1, 1) * (1.0 + 0.1 * dice)
+    return now + timing.refusals_spread / max(timing.refusals - 1, 1) * (1.0 + 0.1 * jitter)

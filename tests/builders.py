@@ -69,8 +69,8 @@ def move(
     event: happened.Event,
     *,
     now: datetime = NOW,
-    dice: float = DICE,
+    jitter: float = DICE,
     timing: Timing = TIMING,
 ) -> Connection:
     """What the law makes of a connection, now, with dice that fall in the middle."""
-    return advance(connection, event, now=now, dice=dice, timing=timing)
+    return advance(connection, event, now=now, jitter=jitter, timing=timing)

@@ -15,8 +15,8 @@ from linker.database.database import Database
 from linker.database.urls import file_of, parse_url, shown
 from linker.errors import NotFound
 from linker.linker import Linker
-from linker.outbox.administration import Letters
-from linker.persistence.connection_store import SqlStore, open_database
+from linker.outbox.administration import OutboxAdministration
+from linker.persistence.connection_store import ConnectionStore, open_database
 from linker.persistence.server_clock import shared_clock
 from linker.settings import Settings, load_settings
 
@@ -58,16 +58,16 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     return asyncio.run(opened())
 
 
-def with_store(work: Callable[[SqlStore], Awaitable[T]]) -> T:
+def with_store(work: Callable[[ConnectionStore], Awaitable[T]]) -> T:
     """Do something with the connections, as `with_database` does."""
-    return with_database(lambda database: work(SqlStore(database)))
+    return with_database(lambda database: work(ConnectionStore(database)))
 
 
-def with_letters(work: Callable[[Letters, datetime], Awaitable[T]]) -> T:
+def with_letters(work: Callable[[OutboxAdministration, datetime], Awaitable[T]]) -> T:
     """Do something with the letters of the outbox, as `with_database` does; by the time that all workers share."""
 
     async def timed(database: Database) -> T:
-        return await work(Letters(database), (await shared_clock(database)).now())
+        return await work(OutboxAdministration(database), (await shared_clock(database)).now())
 
     return with_database(timed)
 

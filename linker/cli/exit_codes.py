@@ -15,7 +15,7 @@ from typing import Any
 from rich.text import Text
 
 from linker.cli.logging_setup import trace
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.errors import BadInput, LinkerError
 from states.connection import Connection, ConnectionState
 from states.problems import REFUSALS, ProblemCode
@@ -106,5 +106,5 @@ def _said(named: dict[str, Any], code: int, *, as_json: bool) -> int:
     if as_json:
         sys.stderr.write(json.dumps({"error": named}) + "\n")
     else:
-        Screen().err.print(Text.assemble(("error ", "bad"), named["message"]), soft_wrap=True)
+        Output().err.print(Text.assemble(("error ", "bad"), named["message"]), soft_wrap=True)
     return code

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from linker.database.errors import HELD, translate
 from linker.database.postgres import POSTGRES_POOL, postgres
 from linker.database.sqlite import PASSING, READING, WRITING, Access, begin_on_sqlite, sqlite
-from linker.database.sqlite_connections import OpenFile
+from linker.database.sqlite_connections import SqliteConnections
 from linker.database.threads import Threads
 from linker.database.urls import in_memory, is_path, parse_url, shown
 
@@ -51,7 +51,7 @@ class Database:
         #: What the driver raises where SQLAlchemy does not stand between.
         self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._closing = False
-        self._file = OpenFile(self._engine) if is_path(self.url) else None
+        self._file = SqliteConnections(self._engine) if is_path(self.url) else None
         self._threads = Threads(1 if self.is_sqlite else POSTGRES_POOL, self.name)
         # a file has threads for reading too, so that nobody who reads waits for somebody else's write lock
         self._readers = Threads(SQLITE_READERS, self.name) if self.is_sqlite and self.tells else self._threads
@@ -74,14 +74,14 @@ class Database:
         """Do a unit of work in a thread and in one transaction: committed if it returns, undone if it raises."""
         return await self._threads.do(self.write_here, work)
 
-    async def write_passing(self, work: Callable[[Connection], T]) -> T:
+    async def write_without_fsync(self, work: Callable[[Connection], T]) -> T:
         """The same for what a power cut may undo: a lease is worthless when its holder has lost its power.
 
         That is so for a file. A PostgreSQL server may lose its power alone, so there it waits for the disk as always.
         """
         return await self._threads.do(self._do, PASSING, work)
 
-    async def hop(self, work: Callable[[Database], T]) -> T:
+    async def run_in_thread(self, work: Callable[[Database], T]) -> T:
         """Do something with this database in a thread, in as many transactions as it likes."""
         return await self._threads.do(work, self)
 
@@ -159,7 +159,7 @@ class Database:
         return not self.is_sqlite or not in_memory(self.url)
 
     @contextmanager
-    def apart(self) -> Iterator[Any]:
+    def dedicated_connection(self) -> Iterator[Any]:
         """A driver's connection beside the pool, for one block: for what lasts. Errors are translated as everywhere."""
         try:
             pooled = self._engine.raw_connection()

@@ -29,7 +29,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 Wake = Callable[[], object]
 
 
-class Wakeups:
+class CommitListener:
     """Calls `wake`, in a thread of its own, whenever somebody wrote what may give us something to do."""
 
     def __init__(self, database: Database, wake: Wake) -> None:
@@ -54,7 +54,7 @@ class Wakeups:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             try:
-                with self._database.apart() as raw:
+                with self._database.dedicated_connection() as raw:
                     pause = FIRST_PAUSE
                     self._hear(raw)
             except LinkerError as error:

@@ -19,7 +19,7 @@ Identity = tuple[int, int]
 FILE = "file"
 
 
-class OpenFile:
+class SqliteConnections:
     """The connections to one file that nobody uses now.
 
     Whoever deletes or replaces the file does not take our open connections away: what is written through them then is

@@ -32,7 +32,7 @@ from linker.database.column_types import as_json
 Row = Mapping[str, Any]
 
 
-class Prepared:
+class CompiledStatement:
     """A statement as one engine takes it, with the values that it needs, in their order."""
 
     def __init__(self, statement: UpdateBase | Select[Any], dialect: Dialect) -> None:
@@ -64,7 +64,7 @@ Value = Callable[[str], ColumnElement[Any]]
 Columns = Mapping[str, TypeEngine[Any]]
 
 
-class ForAll(Protocol):
+class BatchStatement(Protocol):
     """A statement that takes many rows at once."""
 
     def pack(self, rows: Sequence[Row]) -> Any:
@@ -76,12 +76,16 @@ class ForAll(Protocol):
         ...
 
 
-def for_all(statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect) -> ForAll:
+def batch_statement(statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect) -> BatchStatement:
     """The statement that takes rows of these columns. `statement` is handed what gives their values."""
-    return InTurn(statement, columns, dialect) if dialect.name == "sqlite" else InJson(statement, columns, dialect)
+    return (
+        ExecutemanyStatement(statement, columns, dialect)
+        if dialect.name == "sqlite"
+        else JsonRecordsetStatement(statement, columns, dialect)
+    )
 
 
-class InTurn:
+class ExecutemanyStatement:
     """On SQLite: row by row, in one call of the driver, without SQLAlchemy's care for each statement between.
 
     So its errors are the driver's own, here and nowhere else. Tables of values and JSON take longer.
@@ -104,7 +108,7 @@ class InTurn:
         return driver.executemany(self._sql, packed).rowcount
 
 
-class InJson:
+class JsonRecordsetStatement:
     """On PostgreSQL: in one text of JSON, as one statement. The driver would send each row by itself.
 
     What is kept as JSON travels as a text in it: PostgreSQL would look into it, and stumble over what JSON may hold.
@@ -140,7 +144,7 @@ def _onto_the_wire(kept_as: TypeEngine[Any], dialect: Dialect) -> Callable[[Any]
     return kept_as.dialect_impl(dialect).bind_processor(dialect)
 
 
-def chosen_once(rows: Select[Any]) -> Select[Any]:
+def materialized(rows: Select[Any]) -> Select[Any]:
     """The rows that a locking query chooses, for `IN`.
 
     As a plain subquery PostgreSQL may run it again for each row that it looks at, and as each run skips what is locked

@@ -13,7 +13,7 @@ T = TypeVar("T")
 GATHER = 0.02
 
 
-class Tray(Generic[T]):
+class BatchQueue(Generic[T]):
     """One part puts things here, and the next one takes all that are there at once."""
 
     def __init__(self, *, gathering: int = 0) -> None:
@@ -56,7 +56,7 @@ class Tray(Generic[T]):
             pass
 
 
-class UnderWay:
+class InFlight:
     """Counts the blocks that are under way: `with under_way:` is one of them."""
 
     def __init__(self) -> None:

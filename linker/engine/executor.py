@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import SecretStr
 
-from linker.encryption import Sealer
+from linker.encryption import TokenCipher
 from linker.engine.ports import Answer, Clock, Settlement, Store, Workable
 from linker.errors import KeyMissing, LinkerError, OurFault
 from states import events as happened
 from states.connection import Connection, Credential, Recruiter
-from states.duties import Duty, extra_calls_for, owed, owes_notice
+from states.duties import Duty, extra_calls_for, next_duty, owes_expiry_notice
 from states.history import Step, announcement, is_news
 from states.machine import advance
 from states.timing import Timing
@@ -45,16 +45,16 @@ def random_key() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chance:
+class Randomness:
     """Where chance comes from: a test hands over its own."""
 
     #: A number from 0 (included) to 1 (not included), for jitter.
-    dice: Callable[[], float] = random.random
+    jitter: Callable[[], float] = random.random
     key: Callable[[], str] = random_key
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Finding:
     """What was found out about a connection that is held: the event, and the evidence for the history."""
 
     held: Connection
@@ -65,11 +65,11 @@ class Found:
 
 
 #: Finds out what happened; None: nothing new.
-Call = Callable[[], Awaitable[Found | None]]
+Call = Callable[[], Awaitable[Finding | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class PlannedDuty:
     """What is to be done for a connection that is held. Without a call nothing is owed to it now."""
 
     held: Connection
@@ -77,48 +77,48 @@ class Errand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attendant:
+class DutyExecutor:
     """Does what is owed to one connection."""
 
     store: Store
     workable: Workable
-    sealer: Sealer
+    sealer: TokenCipher
     clock: Clock
     timing: Timing
     recruiter_name: str
     recruiter_email: str
-    chance: Chance = field(default_factory=Chance)
+    randomness: Randomness = field(default_factory=Randomness)
 
     async def attend(self, held: Connection, *, actor: str = HEARTBEAT) -> Settlement | None:
         """Do what is owed to a connection that is held; None if nothing is owed to it now."""
         found = await self.run(self.prepare(held, actor=actor))
         return (await self.conclude([found], actor=actor))[0] if found else None
 
-    def prepare(self, held: Connection, *, actor: str = HEARTBEAT) -> Errand:
+    def prepare(self, held: Connection, *, actor: str = HEARTBEAT) -> PlannedDuty:
         """What is owed to a connection that is held, with its token opened. Nothing is told before it is run."""
         try:
-            return Errand(held, self._owed(held, actor))
+            return PlannedDuty(held, self._owed(held, actor))
         except Exception as error:  # noqa: BLE001 - one poisoned connection must not stop the others
-            return Errand(held, partial(_raise, error))
+            return PlannedDuty(held, partial(_raise, error))
 
-    async def run(self, errand: Errand) -> Found | None:
+    async def run(self, planned: PlannedDuty) -> Finding | None:
         """Find out what is to be found out; None if nothing is to be written."""
         try:
-            return await errand.call() if errand.call else None
+            return await planned.call() if planned.call else None
         except KeyMissing as missing:  # while keys are rolled out other processes have it: nothing is given up for it
-            log.error("attention.failed", connection_id=errand.held.id, reason=str(missing))
-            return Found(errand.held, happened.AttentionFailed(str(missing)), {"reason": str(missing)})
+            log.error("attention.failed", connection_id=planned.held.id, reason=str(missing))
+            return Finding(planned.held, happened.AttentionFailed(str(missing)), {"reason": str(missing)})
         except Exception as error:  # noqa: BLE001 - as above
-            return self._failed(errand.held, _in_short(error))
+            return self._failed(planned.held, _in_short(error))
 
-    async def conclude(self, batch: Sequence[Found], *, actor: str = HEARTBEAT) -> list[Settlement]:
+    async def conclude(self, batch: Sequence[Finding], *, actor: str = HEARTBEAT) -> list[Settlement]:
         """What the law makes of what was found, ready to be written."""
         accepted = [(one.held.owner, one.event) for one in batch if isinstance(one.event, happened.TokenAccepted)]
         accounts = {(owner, event.account.id) for owner, event in accepted}
         taken = await self.store.connections_with_accounts(accounts) if accounts else {}
         return [self._concluded(_unless_taken(found, taken), actor) for found in batch]
 
-    def _concluded(self, found: Found, actor: str) -> Settlement:
+    def _concluded(self, found: Finding, actor: str) -> Settlement:
         try:
             return self.decide(found.held, found.event, actor=actor, evidence=found.evidence)
         except Exception as error:  # noqa: BLE001 - as above
@@ -131,17 +131,17 @@ class Attendant:
         event = failed_attention(held, reason, self.timing)
         return self.decide(held, event, actor=HEARTBEAT, evidence={"reason": reason})
 
-    def _failed(self, held: Connection, reason: str) -> Found:
+    def _failed(self, held: Connection, reason: str) -> Finding:
         log.error("attention.failed", connection_id=held.id, reason=reason)
-        return Found(held, failed_attention(held, reason, self.timing), {"reason": reason})
+        return Finding(held, failed_attention(held, reason, self.timing), {"reason": reason})
 
     def _owed(self, held: Connection, actor: str) -> Call | None:
-        match owed(held):
+        match next_duty(held):
             case Duty.VERIFY_TOKEN:
                 return partial(self._verify, held, *self._opened(held.candidate, held))
             case Duty.PREPARE_RECRUITER if held.recruiter is None:
                 return partial(_certain, held, happened.RecruiterPrepared(self._new_recruiter()))
-            case Duty.FIND_RECRUITER | Duty.CHECK_HEALTH if owes_notice(held, self.clock.now(), self.timing):
+            case Duty.FIND_RECRUITER | Duty.CHECK_HEALTH if owes_expiry_notice(held, self.clock.now(), self.timing):
                 return partial(_certain, held, happened.TokenExpiring())
             case Duty.PREPARE_RECRUITER | Duty.FIND_RECRUITER | Duty.CHECK_HEALTH:
                 look = self._look if actor == HEARTBEAT else self._look_for_a_person
@@ -150,16 +150,16 @@ class Attendant:
                 return partial(_certain, held, happened.Abandoned())
         return None
 
-    async def _verify(self, held: Connection, subdomain: str, token: SecretStr) -> Found:
+    async def _verify(self, held: Connection, subdomain: str, token: SecretStr) -> Finding:
         return self._judged(held, await self.workable.verify(subdomain, token))
 
-    async def _look(self, held: Connection, subdomain: str, token: SecretStr, recruiter: Recruiter) -> Found:
+    async def _look(self, held: Connection, subdomain: str, token: SecretStr, recruiter: Recruiter) -> Finding:
         extra_calls = extra_calls_for(held, self.clock.now())
         return self._judged(held, await self.workable.look(subdomain, token, recruiter, extra_calls=extra_calls))
 
     async def _look_for_a_person(
         self, held: Connection, subdomain: str, token: SecretStr, recruiter: Recruiter
-    ) -> Found | None:
+    ) -> Finding | None:
         """Whoever presses again and again is told what the last look found."""
         answer = await self.workable.look(subdomain, token, recruiter, extra_calls=HINT_CALLS)
         return self._judged(held, answer) if _was_asked(answer) else None
@@ -169,12 +169,12 @@ class Attendant:
         credential = _present(credential)
         return credential.subdomain, self.sealer.open(credential.sealed, bound_to=held.id)
 
-    def _judged(self, held: Connection, answer: Answer) -> Found:
+    def _judged(self, held: Connection, answer: Answer) -> Finding:
         event = judge(held, answer.verdict, now=self.clock.now(), timing=self.timing)
-        return Found(held, event, answer.evidence, asked=_was_asked(answer))
+        return Finding(held, event, answer.evidence, asked=_was_asked(answer))
 
     def _new_recruiter(self) -> Recruiter:
-        return Recruiter(name=self.recruiter_name, email=self.recruiter_email.replace("{key}", self.chance.key()))
+        return Recruiter(name=self.recruiter_name, email=self.recruiter_email.replace("{key}", self.randomness.key()))
 
     def decide(
         self,
@@ -187,7 +187,7 @@ class Attendant:
     ) -> Settlement:
         """What the event makes of the connection, ready to be written. Raises IllegalTransition."""
         now = self.clock.now()
-        after = advance(before, event, now=now, dice=self.chance.dice(), timing=self.timing)
+        after = advance(before, event, now=now, jitter=self.randomness.jitter(), timing=self.timing)
         if not is_news(before, after, event):
             return Settlement(before=before, after=after)
         problem = after.replacement_problem if isinstance(event, happened.ReplacementRefused) else after.problem
@@ -204,12 +204,12 @@ class Attendant:
         return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
 
 
-async def _certain(held: Connection, event: happened.Event) -> Found:
+async def _certain(held: Connection, event: happened.Event) -> Finding:
     """What is certain without asking."""
-    return Found(held, event)
+    return Finding(held, event)
 
 
-async def _raise(error: Exception) -> Found:
+async def _raise(error: Exception) -> Finding:
     """Let what went wrong while it was prepared be told when its turn comes."""
     raise error
 
@@ -219,7 +219,7 @@ def _was_asked(answer: Answer) -> bool:
     return not (isinstance(answer.verdict, OverLimit) and answer.verdict.unasked)
 
 
-def _unless_taken(found: Found, taken: Mapping[tuple[str, str], str]) -> Found:
+def _unless_taken(found: Finding, taken: Mapping[tuple[str, str], str]) -> Finding:
     """What was found, unless another connection of the same owner has the account. `taken`: whose accounts are."""
     if not isinstance(found.event, happened.TokenAccepted):
         return found

@@ -19,7 +19,7 @@ FRESH = 1.0
 WORTH = 20
 
 
-class Turns:
+class FairClaims:
     """Claims batch after batch. `scarce`: all calls come out of one ration, so turns matter from the first one on."""
 
     def __init__(self, store: Store, clock: Clock, *, scarce: bool = False) -> None:

@@ -29,7 +29,7 @@ def new_worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-class Leasing:
+class LeaseIssuer:
     """Makes this worker's leases; each has a holder of its own, so that none is mistaken for another."""
 
     def __init__(self, clock: Clock, length: timedelta, worker_id: str | None = None) -> None:
@@ -78,12 +78,12 @@ class Leasing:
 Hold = tuple[str, int]
 
 
-class Holding:
+class HeldLeases:
     """What a pass holds: renewed in time, given back when nothing came of it."""
 
-    def __init__(self, store: Store, leasing: Leasing) -> None:
+    def __init__(self, store: Store, lease_issuer: LeaseIssuer) -> None:
         self._store = store
-        self._leasing = leasing
+        self._lease_issuer = lease_issuer
         #: By connection and version: a pass that stood still may meet a connection twice.
         self._leases: dict[Hold, Lease] = {}
         #: How many were given back, or left to end by themselves: nothing of ours was written.
@@ -98,7 +98,7 @@ class Holding:
 
     def allows_a_call(self, connection: Connection) -> bool:
         """True if a call that begins now surely ends before the lease of this connection does."""
-        return self._leasing.allows_a_call(self._leases[_hold(connection)])
+        return self._lease_issuer.allows_a_call(self._leases[_hold(connection)])
 
     def wrote(self, connection: Connection) -> None:
         """Hold no longer what was written: its lease was given back in the same commit."""
@@ -107,7 +107,7 @@ class Holding:
     async def renew_all(self) -> None:
         """Let what is held last as long as if it was claimed now. What is lost by now is left as it is."""
         for lease, holds in self._by_lease(list(self._leases)).items():
-            renewed = self._leasing.renewed(lease)
+            renewed = self._lease_issuer.renewed(lease)
             kept = await self._store.renew(_ids(holds), renewed)
             self._leases |= {hold: renewed for hold in holds if hold in self._leases and hold[0] in kept}
 

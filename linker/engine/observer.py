@@ -56,7 +56,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Queue:
+class QueueStats:
     """What is due, as indexes tell it: cheap to read."""
 
     read_at: datetime
@@ -68,7 +68,7 @@ class Queue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Census:
+class ConnectionStats:
     """What is stored: every connection is looked at, so it is taken seldom."""
 
     #: How many open connections there are, by state and problem ("none": there is none).
@@ -80,11 +80,11 @@ class Census:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stock:
+class Statistics:
     """What is in the database; the census is older than the queue."""
 
-    queue: Queue
-    census: Census
+    queue: QueueStats
+    census: ConnectionStats
 
 
 class Observer(Protocol):
@@ -98,7 +98,7 @@ class Observer(Protocol):
         """Answers were thrown away, because their rows had changed meanwhile."""
         ...
 
-    def stock_taken(self, stock: Stock) -> None:
+    def statistics_read(self, stock: Statistics) -> None:
         """The database was looked at."""
         ...
 
@@ -121,7 +121,7 @@ class Unobserved:
     def leases_lost(self, count: int) -> None:
         """Do nothing."""
 
-    def stock_taken(self, stock: Stock) -> None:
+    def statistics_read(self, stock: Statistics) -> None:
         """Do nothing."""
 
 
@@ -145,10 +145,10 @@ class Observers:
         for observer in self.each:
             observer.leases_lost(count)
 
-    def stock_taken(self, stock: Stock) -> None:
+    def statistics_read(self, stock: Statistics) -> None:
         """Tell all."""
         for observer in self.each:
-            observer.stock_taken(stock)
+            observer.statistics_read(stock)
 
 
 @contextmanager

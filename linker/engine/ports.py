@@ -153,7 +153,7 @@ class Announcement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delivery:
+class DeliveryOutcome:
     """How the delivery of an announcement ended: it is over when nothing is due any more."""
 
     announcement: Announcement
@@ -184,7 +184,12 @@ class Outbox(Protocol):
         ...
 
     async def settle_deliveries(
-        self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease, types: Collection[str] = ANNOUNCEMENTS
+        self,
+        deliveries: Sequence[DeliveryOutcome],
+        *,
+        now: datetime,
+        lease: Lease,
+        types: Collection[str] = ANNOUNCEMENTS,
     ) -> None:
         """Write down how deliveries ended, as far as they are still held under this lease.
 

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from linker.engine.executor import Errand
-from linker.engine.fairness import Turns
-from linker.engine.leases import Holding, Leasing
+from linker.engine.executor import PlannedDuty
+from linker.engine.fairness import FairClaims
+from linker.engine.leases import HeldLeases, LeaseIssuer
 from states.connection import Connection
 
 #: How long a connection may be held and not begun, in seconds: a person may want it.
@@ -33,7 +33,7 @@ NEWS = 0.1
 
 
 @dataclass
-class Pace:
+class ClaimPacing:
     """How many are claimed, and how early: those that are surely begun soon. What a pass learnt holds for the next one.
 
     `concurrency`: how many are attended at a time. `batch_size`: how many are claimed in one transaction at most.
@@ -78,32 +78,32 @@ class Prefetch:
 
     def __init__(
         self,
-        turns: Turns,
-        leasing: Leasing,
-        holding: Holding,
+        turns: FairClaims,
+        lease_issuer: LeaseIssuer,
+        held_leases: HeldLeases,
         *,
-        prepare: Callable[[Connection], Errand],
-        pace: Pace,
+        prepare: Callable[[Connection], PlannedDuty],
+        pacing: ClaimPacing,
         stopping: asyncio.Event,
     ) -> None:
         """Take where batches come from and where their leases go.
 
         Args:
             turns: whose turn it is.
-            leasing: makes the leases.
-            holding: holds them.
+            lease_issuer: makes the leases.
+            held_leases: holds them.
             prepare: says what is to be done for a connection; a batch is prepared in one go.
-            pace: how many are claimed, and how early.
+            pacing: how many are claimed, and how early.
             stopping: once set, nothing more is claimed or given.
         """
         self._turns = turns
-        self._leasing = leasing
-        self._holding = holding
+        self._lease_issuer = lease_issuer
+        self._held_leases = held_leases
         self._prepare = prepare
-        self._pace = pace
+        self._pacing = pacing
         self._stopping = stopping
         #: Claimed at these times, and not begun yet.
-        self._waiting: deque[tuple[float, Errand]] = deque()
+        self._waiting: deque[tuple[float, PlannedDuty]] = deque()
         self._claim_under_way: asyncio.Task[None] | None = None
         #: How many wait for something to begin.
         self._free = 0
@@ -111,20 +111,20 @@ class Prefetch:
         #: How many were claimed.
         self.claimed = 0
 
-    async def next(self) -> Errand | None:
+    async def next(self) -> PlannedDuty | None:
         """What to do next; None once nothing more is to be done. Raises what claiming raised."""
         self._free += 1
         try:
             while not self._waiting and self._claims():
-                await asyncio.shield(self._under_way())  # to its end: leases that it takes after us would be nobody's
+                await asyncio.shield(self._in_flight())  # to its end: leases that it takes after us would be nobody's
         finally:
             self._free -= 1
         if not self._waiting or self._ended or self._stopping.is_set():
             return None
-        _, errand = self._waiting.popleft()
-        if self._pace.is_early_enough(len(self._waiting)) and self._claims():
-            self._under_way()
-        return errand
+        _, planned = self._waiting.popleft()
+        if self._pacing.is_early_enough(len(self._waiting)) and self._claims():
+            self._in_flight()
+        return planned
 
     def stop(self) -> list[Connection]:
         """Claim no more, and begin nothing of what is held; gives what is not begun any more."""
@@ -137,7 +137,7 @@ class Prefetch:
             await asyncio.sleep(SOON * WATCH)
             now = time.monotonic()
             if too_long := sum(claimed_at + SOON <= now for claimed_at, _ in self._waiting):
-                self._pace.slowed_down()
+                self._pacing.slowed_down()
                 return self._put_back(too_long)
 
     async def ended(self) -> None:
@@ -154,16 +154,16 @@ class Prefetch:
             self._claim_under_way.result()
         return not (self._ended or self._turns.over or self._stopping.is_set())
 
-    def _under_way(self) -> asyncio.Task[None]:
+    def _in_flight(self) -> asyncio.Task[None]:
         """The claim that is under way, or a new one."""
         if self._claim_under_way is None or self._claim_under_way.done():
             self._claim_under_way = asyncio.create_task(self._claim_batch())
         return self._claim_under_way
 
     async def _claim_batch(self) -> None:
-        lease = self._leasing.new()
-        batch = await self._turns.claim(lease, self._pace.next_batch(self._free))
+        lease = self._lease_issuer.new()
+        batch = await self._turns.claim(lease, self._pacing.next_batch(self._free))
         self.claimed += len(batch)
-        self._holding.took(batch, lease)
+        self._held_leases.took(batch, lease)
         now = time.monotonic()
         self._waiting += [(now, self._prepare(held)) for held in batch]

@@ -16,8 +16,8 @@ from datetime import date, timedelta
 from pydantic import SecretStr
 
 from linker.encryption import fingerprint
-from linker.engine.executor import Attendant, log_written
-from linker.engine.leases import Leasing
+from linker.engine.executor import DutyExecutor, log_written
+from linker.engine.leases import LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer, Work
 from linker.engine.ports import Lease, Settlement, Store
 from linker.engine.sweep import Sweep, Sweeper, is_race
@@ -25,7 +25,7 @@ from linker.errors import BadInput, Busy, LinkerError, Refused
 from linker.validation import parse_subdomain, parse_token
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential
-from states.duties import Duty, owed
+from states.duties import Duty, next_duty
 from states.history import Step
 from states.machine import IllegalTransition
 
@@ -51,18 +51,18 @@ class Service:
         self,
         *,
         store: Store,
-        attendant: Attendant,
+        executor: DutyExecutor,
         sweeper: Sweeper,
-        leasing: Leasing,
+        lease_issuer: LeaseIssuer,
         observer: Observer = UNOBSERVED,
     ) -> None:
         """Take the parts; `linker.Linker` puts them together from settings."""
         self._store = store
-        self._attendant = attendant
+        self._executor = executor
         self._sweeper = sweeper
-        self._leasing = leasing
+        self._lease_issuer = lease_issuer
         self._observer = observer
-        self._under_way = sweeper.under_way
+        self._in_flight = sweeper.in_flight
 
     # the story
 
@@ -77,15 +77,15 @@ class Service:
         Raises:
             BadInput: the owner is empty, or a text is too long.
         """
-        now = self._attendant.clock.now()
+        now = self._executor.clock.now()
         connection = Connection(
             id=f"con_{secrets.token_hex(10)}",
             owner=_text("owner", owner),
             created_at=now,
             state_since=now,
             metadata=_metadata(metadata or {}),
-            deadline=now + self._attendant.timing.token_within,
-            due_at=now + self._attendant.timing.token_within,
+            deadline=now + self._executor.timing.token_within,
+            due_at=now + self._executor.timing.token_within,
         )
         step = Step(event="opened", source=None, target=connection.state, at=now, actor=_text("actor", actor))
         opened = Settlement(before=connection, after=connection, step=step, announcement="connection.opened")
@@ -132,7 +132,7 @@ class Service:
         self._refuse_past(expires_on)
         candidate = Credential(
             subdomain=parsed,
-            sealed=self._attendant.sealer.seal(secret, bound_to=connection_id),
+            sealed=self._executor.sealer.seal(secret, bound_to=connection_id),
             fingerprint=fingerprint(secret),
             expires_on=expires_on,
         )
@@ -142,7 +142,7 @@ class Service:
                 return happened.TokenSubmitted(candidate)
             return happened.ReplacementSubmitted(candidate)
 
-        with self._under_way, self._observer.watch(Work.SUBMIT_TOKEN, connection_id=connection_id):
+        with self._in_flight, self._observer.watch(Work.SUBMIT_TOKEN, connection_id=connection_id):
             await self.record(connection_id, submitted, actor=actor, goes_on=True)
             return await self._attend_while_owed(connection_id, actor=actor)
 
@@ -154,11 +154,11 @@ class Service:
             Refused: there is no recruiter to look for in this state.
             Busy: somebody else is attending it and does not come to an end.
         """
-        with self._under_way, self._observer.watch(Work.CONFIRM_RECRUITER, connection_id=connection_id):
+        with self._in_flight, self._observer.watch(Work.CONFIRM_RECRUITER, connection_id=connection_id):
             connection = await self._store.get(connection_id)
             if connection.state is ConnectionState.LINKED:
                 return connection
-            if owed(connection) not in _CONFIRMABLE:
+            if next_duty(connection) not in _CONFIRMABLE:
                 raise Refused(_why_not_confirm(connection))
             return await self._attend_while_owed(connection_id, actor=actor, look=True)
 
@@ -188,7 +188,7 @@ class Service:
             NotFound: no such connection.
             Refused: it has not failed.
         """
-        with self._under_way, self._observer.watch(Work.RESTART, connection_id=connection_id):
+        with self._in_flight, self._observer.watch(Work.RESTART, connection_id=connection_id):
             await self.record(connection_id, lambda _: happened.Restarted(), actor=actor, reason=reason, goes_on=True)
             return await self._attend_while_owed(connection_id, actor=actor)
 
@@ -203,7 +203,7 @@ class Service:
 
     async def attend_due(self) -> Sweep:
         """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
-        with self._under_way, self._observer.watch(Work.SWEEP) as note:
+        with self._in_flight, self._observer.watch(Work.SWEEP) as note:
             await self._agree_on_the_time()
             swept = await self._sweeper.sweep()
             note(**asdict(swept))
@@ -247,7 +247,7 @@ class Service:
             look = look and held.state is not ConnectionState.LINKED  # somebody else was just faster
             written = False
             try:
-                settlement = await self._attendant.attend(held, actor=actor) if self._owed_now(held, look) else None
+                settlement = await self._executor.attend(held, actor=actor) if self._owed_now(held, look) else None
                 if settlement is None:
                     return held
                 written = await self._write(settlement, release=True)
@@ -256,24 +256,24 @@ class Service:
             finally:
                 if not written:
                     await asyncio.shield(self._give_back(connection_id, lease))
-            look = look and owed(held) is Duty.VERIFY_TOKEN
+            look = look and next_duty(held) is Duty.VERIFY_TOKEN
             if written and not self._owed_now(settlement.after, look):
                 break
         return await self._store.get(connection_id)
 
     def _owed_now(self, held: Connection, look: bool) -> bool:
         """True for what a person does not wait for; what was not tried yet is due, though a sweep was put off."""
-        now = self._attendant.clock.now()
-        if owed(held) is Duty.NOTHING or (held.not_before is not None and held.not_before > now):
+        now = self._executor.clock.now()
+        if next_duty(held) is Duty.NOTHING or (held.not_before is not None and held.not_before > now):
             return False
-        untried = owed(held) in _AT_ONCE and held.attempts == 0 and held.doubt is None
+        untried = next_duty(held) in _AT_ONCE and held.attempts == 0 and held.doubt is None
         return look or untried or (held.due_at is not None and held.due_at <= now)
 
     async def _claim(self, connection_id: str) -> tuple[Connection, Lease]:
         """Lease the connection, after whoever holds it."""
         for _ in range(round(PATIENCE / PAUSE)):
-            lease = self._leasing.new()
-            claim = self._store.claim(connection_id, now=self._attendant.clock.now(), lease=lease)
+            lease = self._lease_issuer.new()
+            claim = self._store.claim(connection_id, now=self._executor.clock.now(), lease=lease)
             claiming = asyncio.ensure_future(claim)
             try:
                 held = await asyncio.shield(claiming)
@@ -290,7 +290,7 @@ class Service:
         self, connection_id: str, lease: Lease, *, after: asyncio.Future[Connection | None] | None = None
     ) -> None:
         """Give a lease back; `after` the claim whose thread goes on, though nobody waits for it any more."""
-        with self._under_way:
+        with self._in_flight:
             if after is not None:
                 await asyncio.wait([after])
             await self._store.release([connection_id], lease)
@@ -299,13 +299,13 @@ class Service:
         self, before: Connection, event: happened.Event, *, actor: str, reason: str | None = None
     ) -> Settlement:
         try:
-            return self._attendant.decide(before, event, actor=actor, reason=reason)
+            return self._executor.decide(before, event, actor=actor, reason=reason)
         except IllegalTransition as illegal:
             refusal = _why_not(illegal)
         raise Refused(refusal)
 
     async def _write(self, settlement: Settlement, *, release: bool) -> bool:
-        now = self._attendant.clock.now()
+        now = self._executor.clock.now()
         [written] = await self._store.settle([settlement], now=now, release=release)
         if written:
             log_written(settlement)
@@ -320,7 +320,7 @@ class Service:
         """Announcements were committed: whoever delivers may be woken."""
 
     def _refuse_past(self, expires_on: date | None) -> None:
-        today_somewhere = (self._attendant.clock.now() - timedelta(days=1)).date()
+        today_somewhere = (self._executor.clock.now() - timedelta(days=1)).date()
         if expires_on is not None and expires_on < today_somewhere:
             raise BadInput(
                 "token_expires",

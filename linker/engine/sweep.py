@@ -16,13 +16,13 @@ from typing import Any
 
 import structlog
 
-from linker.engine.concurrency import Tray, UnderWay
-from linker.engine.executor import Attendant, Errand, Found, log_written
-from linker.engine.fairness import Turns
-from linker.engine.leases import Holding, Leasing
+from linker.engine.concurrency import BatchQueue, InFlight
+from linker.engine.executor import DutyExecutor, Finding, PlannedDuty, log_written
+from linker.engine.fairness import FairClaims
+from linker.engine.leases import HeldLeases, LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer
 from linker.engine.ports import Clock, Settlement, Store
-from linker.engine.prefetch import Pace, Prefetch
+from linker.engine.prefetch import ClaimPacing, Prefetch
 from linker.errors import LinkerError, OurFault
 from states.connection import Connection, ConnectionState
 from states.problems import TRANSIENT
@@ -73,15 +73,15 @@ class Sweeper:
     """Passes over what is due, several connections at a time."""
 
     store: Store
-    attendant: Attendant
-    leasing: Leasing
+    executor: DutyExecutor
+    lease_issuer: LeaseIssuer
     clock: Clock
-    pace: Pace
+    pacing: ClaimPacing
     observer: Observer = UNOBSERVED
     #: True if all calls come out of one ration: a partner's.
     scarce: bool = False
     #: What has to come to its end before the store is closed.
-    under_way: UnderWay = field(default_factory=UnderWay)
+    in_flight: InFlight = field(default_factory=InFlight)
     #: Once set, nothing more is claimed; what is under way is finished.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -102,18 +102,18 @@ class _Pass:
 
     def __init__(self, by: Sweeper) -> None:
         self._by = by
-        self._holding = Holding(by.store, by.leasing)
+        self._held_leases = HeldLeases(by.store, by.lease_issuer)
         self._prefetch = Prefetch(
-            Turns(by.store, by.clock, scarce=by.scarce),
-            by.leasing,
-            self._holding,
-            prepare=by.attendant.prepare,
-            pace=by.pace,
+            FairClaims(by.store, by.clock, scarce=by.scarce),
+            by.lease_issuer,
+            self._held_leases,
+            prepare=by.executor.prepare,
+            pacing=by.pacing,
             stopping=by.stopping,
         )
         #: Asked, and not decided yet; decided, and not written yet.
-        self._found = Tray[Found](gathering=by.pace.concurrency)
-        self._decided = Tray[Settlement]()
+        self._found = BatchQueue[Finding](gathering=by.pacing.concurrency)
+        self._decided = BatchQueue[Settlement]()
         self._sweep = Sweep()
         #: True once something was given back because it was not begun for too long.
         self.gave_back = False
@@ -126,56 +126,56 @@ class _Pass:
             for task in beside:
                 task.cancel()
             await asyncio.shield(self._end())
-        self._sweep.claimed, self._sweep.lost = self._prefetch.claimed, self._holding.lost
+        self._sweep.claimed, self._sweep.lost = self._prefetch.claimed, self._held_leases.lost
         return self._sweep
 
     async def _end(self) -> None:
         """Give back what is left, also of a claim that is still under way, and also when nobody waits for it."""
-        with self._by.under_way:
+        with self._by.in_flight:
             await self._prefetch.ended()
-            await self._holding.give_back_all()
+            await self._held_leases.give_back_all()
 
     async def _keep(self) -> None:
         """Renew what is held in time. A worker that cannot claims no more, and begins nothing new."""
         while True:
-            await asyncio.sleep(self._by.leasing.renew_every)
+            await asyncio.sleep(self._by.lease_issuer.renew_every)
             try:
-                await self._holding.renew_all()
+                await self._held_leases.renew_all()
             except LinkerError as error:
-                log.warning("lease.not_renewed", code=error.code, reason=str(error), held=len(self._holding))
-                await self._holding.let_go(self._prefetch.stop())
+                log.warning("lease.not_renewed", code=error.code, reason=str(error), held=len(self._held_leases))
+                await self._held_leases.let_go(self._prefetch.stop())
 
     async def _let_go(self) -> None:
         """Give back what is held and not begun for too long: a person may want it. It is due in the next pass."""
         while True:
             overdue = await self._prefetch.overdue()
             self.gave_back = True
-            await self._holding.let_go(overdue)
+            await self._held_leases.let_go(overdue)
 
     async def _attend(self) -> None:
         """Attend several at a time."""
-        await _together(*(self._attend_one_after_another() for _ in range(self._by.pace.concurrency)))
+        await _together(*(self._attend_one_after_another() for _ in range(self._by.pacing.concurrency)))
         self._found.end()
 
     async def _attend_one_after_another(self) -> None:
-        while (errand := await self._prefetch.next()) is not None:
-            found = await self._run(errand) if self._holding.allows_a_call(errand.held) else None
+        while (planned := await self._prefetch.next()) is not None:
+            found = await self._run(planned) if self._held_leases.allows_a_call(planned.held) else None
             if found is not None:
                 self._found.put([found])
             else:
-                await self._holding.give_back([errand.held])
+                await self._held_leases.give_back([planned.held])
 
-    async def _run(self, errand: Errand) -> Found | None:
+    async def _run(self, planned: PlannedDuty) -> Finding | None:
         began = time.monotonic()
-        found = await self._by.attendant.run(errand)
+        found = await self._by.executor.run(planned)
         if found is not None and found.asked:
-            self._by.pace.took(time.monotonic() - began)
+            self._by.pacing.took(time.monotonic() - began)
         return found
 
     async def _decide(self) -> None:
         """Decide on whatever was found in the meantime, until everything is done."""
         while batch := await self._found.take():
-            self._decided.put(await self._by.attendant.conclude(batch))
+            self._decided.put(await self._by.executor.conclude(batch))
         self._decided.end()
 
     async def _settle(self) -> None:
@@ -186,10 +186,10 @@ class _Pass:
     async def _write(self, batch: list[Settlement]) -> None:
         """Write a batch. What was not taken is written down as such, unless somebody else was faster."""
         refused = await self._written(batch)
-        lost = await self._written([self._by.attendant.give_up(one.before) for one in refused if not is_race(one)])
+        lost = await self._written([self._by.executor.give_up(one.before) for one in refused if not is_race(one)])
         raced = [one for one in refused if is_race(one)]
         self._by.observer.leases_lost(len(lost))
-        await self._holding.give_back(one.before for one in (*lost, *raced))
+        await self._held_leases.give_back(one.before for one in (*lost, *raced))
 
     async def _written(self, batch: list[Settlement]) -> list[Settlement]:
         """Write what can be written; gives the rest."""
@@ -199,7 +199,7 @@ class _Pass:
         for settlement in itertools.compress(batch, written):
             self._sweep.count(settlement)
             log_written(settlement)
-            self._holding.wrote(settlement.before)
+            self._held_leases.wrote(settlement.before)
         return [settlement for settlement, ours in zip(batch, written, strict=True) if not ours]
 
     async def _settled(self, batch: list[Settlement]) -> list[bool]:

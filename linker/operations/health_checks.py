@@ -22,20 +22,20 @@ from sqlalchemy import func, or_, select, text
 
 from linker.database.database import Database
 from linker.database.urls import file_of
-from linker.encryption import Sealer
+from linker.encryption import TokenCipher
 from linker.errors import BadSettings, LinkerError, OurFault, TryAgain
 from linker.http_client import TRANSPORT_TROUBLE, build_http, trouble_name
 from linker.humanize import span
-from linker.outbox.channels import WAYS, WEBHOOK
-from linker.outbox.outbox_store import SqlOutbox
+from linker.outbox.channels import CHANNELS, WEBHOOK
+from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import webhook_of
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.schema import MEANINGS, compared
 from linker.persistence.tables import CONNECTION, OUTBOX, TROUBLED
 from linker.settings import Settings, load_settings
 from linker.version import version
 from linker.workable import api
-from linker.workable.urls import Addresses
+from linker.workable.urls import AccountUrls
 from states.problems import PROBLEMS, ProblemOwner
 
 Mark = Literal["ok", "care", "failed"]
@@ -96,7 +96,7 @@ async def examine(*, offline: bool = False) -> AsyncIterator[Check]:
     if (webhook := _webhook(settings)) is not None:
         yield webhook
     try:
-        accounts = Addresses(settings.workable_url).of(api.NO_ACCOUNT, api.ACCOUNTS_PATH)
+        accounts = AccountUrls(settings.workable_url).of(api.NO_ACCOUNT, api.ACCOUNTS_PATH)
     except LinkerError as error:
         yield _error("workable", error)
         return
@@ -126,7 +126,7 @@ def _version(name: str) -> str:
 
 async def _stored(settings: Settings) -> AsyncIterator[Check]:
     try:
-        sealer = Sealer(settings.secret_keys)
+        sealer = TokenCipher(settings.secret_keys)
         yield ok("keys", f"{len(sealer.key_ids)} set; {sealer.newest} is the newest and seals")
     except LinkerError as error:
         sealer = None
@@ -171,8 +171,8 @@ def _room(folder: Path) -> Check:
     return ok("disk", said) if free >= ROOM else care("disk", said, "Make room in time.")
 
 
-async def _contents(database: Database, sealer: Sealer | None, settings: Settings) -> AsyncIterator[Check]:
-    schema = await database.hop(compared)
+async def _contents(database: Database, sealer: TokenCipher | None, settings: Settings) -> AsyncIterator[Check]:
+    schema = await database.run_in_thread(compared)
     if schema["state"] != "head":
         said = f"{database.name}: {MEANINGS[schema['state']]}"
         yield failed("database", said, "Then run the doctor again.")
@@ -182,7 +182,7 @@ async def _contents(database: Database, sealer: Sealer | None, settings: Setting
         yield await database.read(_integrity)
         yield await database.read(_journal)
     if sealer is not None:
-        yield _known_keys(sealer, await SqlStore(database).key_ids())
+        yield _known_keys(sealer, await ConnectionStore(database).key_ids())
     yield await database.read(_states)
     yield await database.read(lambda transaction: _backlog(transaction, settings))
     yield await database.read(_operators)
@@ -214,7 +214,7 @@ def _journal(transaction: Transaction) -> Check:
     return care("journal", f"the journal mode is {mode}", "Run `linker db upgrade`; it sets write-ahead.")
 
 
-def _known_keys(sealer: Sealer, stored: frozenset[str]) -> Check:
+def _known_keys(sealer: TokenCipher, stored: frozenset[str]) -> Check:
     missing, older = stored - sealer.key_ids, stored - {sealer.newest}
     if missing:
         said = f"tokens are sealed with the key {', '.join(sorted(missing))}, which is not set"
@@ -250,13 +250,13 @@ def _backlog(transaction: Transaction, settings: Settings) -> Check:
 async def _letters(database: Database, settings: Settings) -> Check:
     """What the host was not told: what should have been posted long ago, and dead letters."""
     now = datetime.now(UTC)
-    waiting = await SqlOutbox(database, WEBHOOK).forgotten(before=now - LAG, now=now) if settings.webhook_url else 0
+    waiting = await OutboxStore(database, WEBHOOK).forgotten(before=now - LAG, now=now) if settings.webhook_url else 0
     if waiting:
         said = f"{waiting} announcements should have been posted more than {span(LAG)} ago"
         return failed(
             "outbox", said, "Nobody posts them: start `linker worker`, or look at its log.", TryAgain.exit_code
         )
-    dead = or_(*(way.of(OUTBOX, "dead_at").is_not(None) for way in WAYS))
+    dead = or_(*(way.of(OUTBOX, "dead_at").is_not(None) for way in CHANNELS))
     query = select(func.count()).select_from(OUTBOX).where(dead)
     if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
         said = f"{count} announcements were given up"

@@ -17,11 +17,11 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, func, or_, select, update
 
 from linker.database.database import Database
-from linker.encryption import Sealer, key_id_of
+from linker.encryption import TokenCipher, key_id_of
 from linker.engine.ports import Clock
 from linker.errors import BadSettings, Busy, SealBroken
 from linker.persistence import schema
-from linker.persistence.connection_store import SqlStore, open_database
+from linker.persistence.connection_store import ConnectionStore, open_database
 from linker.persistence.server_clock import shared_clock
 from linker.persistence.tables import CONNECTION
 from linker.settings import Settings
@@ -58,9 +58,9 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
         SealBroken: some tokens do not open, and are named; all others were sealed again.
         Busy: some rows were held by workers all the time; all others were done.
     """
-    sealer = Sealer(settings.secret_keys)
+    sealer = TokenCipher(settings.secret_keys)
     async with open_database(settings) as database:
-        _refuse_missing(await SqlStore(database).key_ids() - sealer.key_ids)
+        _refuse_missing(await ConnectionStore(database).key_ids() - sealer.key_ids)
         rotation = _Rotation(database, sealer, clock, progress or (lambda done, total: None))
         return await rotation.run()
 
@@ -83,7 +83,7 @@ def _told(rotated: Rotated, broken: Collection[str]) -> str:
 
 
 class _Rotation:
-    def __init__(self, database: Database, sealer: Sealer, clock: Clock | None, progress: Progress) -> None:
+    def __init__(self, database: Database, sealer: TokenCipher, clock: Clock | None, progress: Progress) -> None:
         self._database = database
         self._sealer = sealer
         self._clock = clock

@@ -23,10 +23,10 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, bindparam, delete, func, select, text, update
 
 from linker.database.database import Database
-from linker.database.statements import chosen_once
+from linker.database.statements import materialized
 from linker.engine.ports import Clock
-from linker.outbox.channels import HANDLERS, WAYS, WEBHOOK
-from linker.outbox.outbox_store import LAPSE_AFTER, SqlOutbox, is_forgotten
+from linker.outbox.channels import CHANNELS, HANDLERS, WEBHOOK
+from linker.outbox.outbox_store import LAPSE_AFTER, OutboxStore, is_forgotten
 from linker.persistence.tables import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
 from linker.settings import Settings
 
@@ -133,7 +133,7 @@ class Pruning:
             more = True
             while more:
                 # what a power cut undoes here, the next run does again
-                gone, more = await self._database.write_passing(partial(kind.prune, before, self._now))
+                gone, more = await self._database.write_without_fsync(partial(kind.prune, before, self._now))
                 setattr(pruned, kind.name, getattr(pruned, kind.name) + gone)
                 if progress:
                     progress(_sum(pruned), total)
@@ -143,8 +143,8 @@ class Pruning:
 
     async def _let_lapse(self) -> None:
         lapsed = 0
-        for way in WAYS:
-            while more := await SqlOutbox(self._database, way).lapse(now=self._now):
+        for way in CHANNELS:
+            while more := await OutboxStore(self._database, way).lapse(now=self._now):
                 lapsed += more
                 await asyncio.sleep(self._pause)
         if lapsed:
@@ -183,7 +183,7 @@ _FIRST_STEP = update(STEP).where(_OF_THIS, STEP.c.seq == bindparam("first"))
 def _remove(transaction: Transaction, old: Select[Any], now: datetime) -> tuple[int, int]:
     """Remove rows; those that somebody writes just now are left to the next run."""
     [key] = old.selected_columns
-    chosen = chosen_once(old.with_for_update(skip_locked=True))
+    chosen = materialized(old.with_for_update(skip_locked=True))
     gone = len(transaction.execute(delete(key.table).where(key.in_(chosen)).returning(key)).all())
     return gone, gone
 

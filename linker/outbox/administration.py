@@ -17,13 +17,13 @@ from sqlalchemy import Connection as Transaction
 
 from linker.database.database import Database
 from linker.errors import NotFound, Refused
-from linker.outbox.channels import WAYS, Way
-from linker.outbox.outbox_store import let_follow
+from linker.outbox.channels import CHANNELS, Channel
+from linker.outbox.outbox_store import reschedule_followers
 from linker.persistence.tables import OUTBOX
 from states.history import ANNOUNCEMENTS
 
 
-class LetterState(StrEnum):
+class DeliveryState(StrEnum):
     """Where a letter stands, in the order of its life."""
 
     #: Not tried yet: it waits for a process that delivers on its way, or for an earlier one of its connection.
@@ -41,18 +41,18 @@ class LetterState(StrEnum):
 
 
 #: Those that are first meant when an operator wants a letter tried again.
-TRIED = frozenset({LetterState.RETRYING, LetterState.DEAD, LetterState.DROPPED})
+TRIED = frozenset({DeliveryState.RETRYING, DeliveryState.DEAD, DeliveryState.DROPPED})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Letter:
+class QueuedDelivery:
     """An announcement on one of its ways."""
 
     id: str
     connection_id: str
     type: str
-    way: Way
-    state: LetterState
+    way: Channel
+    state: DeliveryState
     attempts: int
     due_at: datetime | None
     last_error: str | None
@@ -62,7 +62,7 @@ class Letter:
     dropped_at: datetime | None
 
 
-class Letters:
+class OutboxAdministration:
     """The letters of one database."""
 
     def __init__(self, database: Database) -> None:
@@ -70,12 +70,12 @@ class Letters:
         self._database = database
 
     async def find(
-        self, wanted: Mapping[Way, Collection[LetterState]], *, connection_id: str | None = None, limit: int
-    ) -> list[Letter]:
+        self, wanted: Mapping[Channel, Collection[DeliveryState]], *, connection_id: str | None = None, limit: int
+    ) -> list[QueuedDelivery]:
         """Read letters, newest first: on each way those in the states that are wanted there."""
 
-        def work(transaction: Transaction) -> list[Letter]:
-            found: list[tuple[int, Letter]] = []
+        def work(transaction: Transaction) -> list[QueuedDelivery]:
+            found: list[tuple[int, QueuedDelivery]] = []
             for way, states in wanted.items():
                 query = select(*ROW).where(_state(way).in_(states)).order_by(OUTBOX.c.id.desc()).limit(limit)
                 if connection_id is not None:
@@ -86,8 +86,8 @@ class Letters:
         return await self._database.read(work)
 
     async def retry(
-        self, ids: Sequence[str], *, ways: Collection[Way] = WAYS, now: datetime, until: datetime
-    ) -> list[Letter]:
+        self, ids: Sequence[str], *, ways: Collection[Channel] = CHANNELS, now: datetime, until: datetime
+    ) -> list[QueuedDelivery]:
         """Let announcements be tried again now, and until a time: where they failed, or else where nobody was there.
 
         Raises:
@@ -95,7 +95,7 @@ class Letters:
             Refused: one has been delivered. Nothing was changed.
         """
 
-        def work(transaction: Transaction) -> list[Letter]:
+        def work(transaction: Transaction) -> list[QueuedDelivery]:
             meant = []
             for row in _rows(transaction, ids):
                 open_ones = _undelivered(row, ways)
@@ -104,21 +104,23 @@ class Letters:
 
         return await self._database.write(work)
 
-    async def retry_dead(self, *, ways: Collection[Way] = WAYS, now: datetime, until: datetime) -> list[Letter]:
+    async def retry_dead(
+        self, *, ways: Collection[Channel] = CHANNELS, now: datetime, until: datetime
+    ) -> list[QueuedDelivery]:
         """Let every dead letter be tried again now, and until a time."""
 
-        def work(transaction: Transaction) -> list[Letter]:
-            dead = or_(*(_state(way) == LetterState.DEAD for way in ways))
+        def work(transaction: Transaction) -> list[QueuedDelivery]:
+            dead = or_(*(_state(way) == DeliveryState.DEAD for way in ways))
             ids = transaction.execute(select(OUTBOX.c.message_id).where(dead)).scalars().all()
             every = [_letter(row, way) for row in _rows(transaction, ids) for way in ways]
-            meant = [letter for letter in every if letter.state is LetterState.DEAD]
+            meant = [letter for letter in every if letter.state is DeliveryState.DEAD]
             return _written(transaction, meant, _again(now, until), now)
 
         return await self._database.write(work)
 
     async def drop(
-        self, ids: Sequence[str], *, ways: Collection[Way] = WAYS, now: datetime, reason: str
-    ) -> list[Letter]:
+        self, ids: Sequence[str], *, ways: Collection[Channel] = CHANNELS, now: datetime, reason: str
+    ) -> list[QueuedDelivery]:
         """Take announcements out, wherever they are not delivered yet; those behind them go on.
 
         Raises:
@@ -127,7 +129,7 @@ class Letters:
         """
         out = {"due_at": None, "dead_at": None, "dropped_at": now, "last_error": reason} | _OUT_OF_HAND
 
-        def work(transaction: Transaction) -> list[Letter]:
+        def work(transaction: Transaction) -> list[QueuedDelivery]:
             meant = [letter for row in _rows(transaction, ids) for letter in _undelivered(row, ways)]
             return _written(transaction, meant, out, now)
 
@@ -143,33 +145,33 @@ def _again(now: datetime, until: datetime) -> dict[str, Any]:
     return tried_anew | _OUT_OF_HAND
 
 
-def _state(way: Way) -> ColumnElement[str]:
+def _state(way: Channel) -> ColumnElement[str]:
     def at(column: str) -> ColumnElement[Any]:
         return way.of(OUTBOX, column)
 
     untried = and_(at("attempts") == 0, at("last_error").is_(None))
     return case(
-        (at("delivered_at").is_not(None), LetterState.DELIVERED.value),
-        (at("dead_at").is_not(None), LetterState.DEAD.value),
-        (at("dropped_at").is_not(None), LetterState.DROPPED.value),
-        (at("due_at").is_(None), LetterState.LAPSED.value),
-        (untried, LetterState.PENDING.value),
-        else_=LetterState.RETRYING.value,
+        (at("delivered_at").is_not(None), DeliveryState.DELIVERED.value),
+        (at("dead_at").is_not(None), DeliveryState.DEAD.value),
+        (at("dropped_at").is_not(None), DeliveryState.DROPPED.value),
+        (at("due_at").is_(None), DeliveryState.LAPSED.value),
+        (untried, DeliveryState.PENDING.value),
+        else_=DeliveryState.RETRYING.value,
     )
 
 
 #: A row with the state of its letter on each way.
-ROW: tuple[Any, ...] = (OUTBOX, *(_state(way).label(f"{way.name}_state") for way in WAYS))
+ROW: tuple[Any, ...] = (OUTBOX, *(_state(way).label(f"{way.name}_state") for way in CHANNELS))
 
 
-def _letter(row: Mapping[Any, Any], way: Way) -> Letter:
+def _letter(row: Mapping[Any, Any], way: Channel) -> QueuedDelivery:
     columns = ("attempts", "due_at", "last_error", "delivered_at", "dead_at", "dropped_at")
-    return Letter(
+    return QueuedDelivery(
         id=row["message_id"],
         connection_id=row["connection_id"],
         type=row["type"],
         way=way,
-        state=LetterState(row[f"{way.name}_state"]),
+        state=DeliveryState(row[f"{way.name}_state"]),
         created_at=row["created_at"],
         **{column: row[way.of(OUTBOX, column)] for column in columns},
     )
@@ -193,24 +195,24 @@ def _lock_all_of_their_connections(transaction: Transaction, ids: Sequence[str])
     transaction.execute(query.with_for_update()).all()
 
 
-def _undelivered(row: Mapping[Any, Any], ways: Collection[Way]) -> list[Letter]:
+def _undelivered(row: Mapping[Any, Any], ways: Collection[Channel]) -> list[QueuedDelivery]:
     """The letters of an announcement that are not delivered. Raises Refused."""
     letters = [_letter(row, way) for way in ways]
-    undelivered = [letter for letter in letters if letter.state is not LetterState.DELIVERED]
+    undelivered = [letter for letter in letters if letter.state is not DeliveryState.DELIVERED]
     if not undelivered:
         raise Refused(f"{row['message_id']} has been delivered: nothing is left to be done for it.")
     return undelivered
 
 
 def _written(
-    transaction: Transaction, letters: Sequence[Letter], values: Mapping[str, Any], now: datetime
-) -> list[Letter]:
+    transaction: Transaction, letters: Sequence[QueuedDelivery], values: Mapping[str, Any], now: datetime
+) -> list[QueuedDelivery]:
     """Write the same into letters; gives them as they are then. What waits behind them may go on now."""
     written = []
     for letter in letters:
         this = OUTBOX.c.message_id == letter.id
         transaction.execute(update(OUTBOX).where(this).values(letter.way.values(**values)))
         row = transaction.execute(select(*ROW).where(this)).mappings().one()
-        let_follow(transaction, letter.way, letter.connection_id, row["id"], ANNOUNCEMENTS, now)
+        reschedule_followers(transaction, letter.way, letter.connection_id, row["id"], ANNOUNCEMENTS, now)
         written.append(_letter(row, letter.way))
     return written

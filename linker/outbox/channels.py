@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, FromClause
 
 
 @dataclass(frozen=True)
-class Way:
+class Channel:
     """A way through the outbox, with columns of its own. Its name is what people, numbers and JSON call it."""
 
     name: str
@@ -27,6 +27,6 @@ class Way:
         return {self.prefix + column: value for column, value in columns.items()}
 
 
-HANDLERS = Way("handlers", "", in_order=False)
-WEBHOOK = Way("webhook", "hook_", in_order=True)
-WAYS = (HANDLERS, WEBHOOK)
+HANDLERS = Channel("handlers", "", in_order=False)
+WEBHOOK = Channel("webhook", "hook_", in_order=True)
+CHANNELS = (HANDLERS, WEBHOOK)

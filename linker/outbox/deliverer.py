@@ -21,10 +21,10 @@ from typing import ClassVar, Protocol
 
 import structlog
 
-from linker.engine.leases import Leasing
+from linker.engine.leases import LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer, Work
-from linker.engine.ports import Announcement, Delivery, Lease, Outbox
-from linker.outbox.channels import Way
+from linker.engine.ports import Announcement, DeliveryOutcome, Lease, Outbox
+from linker.outbox.channels import Channel
 from states.timing import Backoff, next_try
 
 log = structlog.get_logger("linker")
@@ -40,7 +40,7 @@ LOOK_AGAIN = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Received:
+class ReceiverResult:
     """What became of an announcement at its receiver."""
 
     #: The names of those that have it now.
@@ -57,7 +57,7 @@ class Receiver(Protocol):
     """Who takes announcements."""
 
     #: The way on which announcements come here.
-    way: ClassVar[Way]
+    way: ClassVar[Channel]
     #: How many are delivered at the same time.
     at_once: ClassVar[int]
     #: The pauses between two tries.
@@ -68,7 +68,7 @@ class Receiver(Protocol):
         """The kinds that are taken now; none: nothing is claimed."""
         ...
 
-    async def receive(self, announcement: Announcement, *, within: float) -> Received:
+    async def receive(self, announcement: Announcement, *, within: float) -> ReceiverResult:
         """Take an announcement, within so many seconds. Trouble is an answer, never an exception."""
         ...
 
@@ -79,8 +79,8 @@ class Deliverer:
 
     outbox: Outbox
     receiver: Receiver
-    leasing: Leasing
-    dice: Callable[[], float]
+    lease_issuer: LeaseIssuer
+    jitter: Callable[[], float]
     now: Callable[[], datetime]
     observer: Observer = UNOBSERVED
     #: Once set, nothing more is claimed; what is under way is finished.
@@ -96,42 +96,42 @@ class Deliverer:
         await self._let_lapse()
         begins_until = time.monotonic() + begin_for
         delivered = 0
-        under_way: dict[asyncio.Task[Delivery], Lease] = {}
+        in_flight: dict[asyncio.Task[DeliveryOutcome], Lease] = {}
         try:
-            while await self._begin(under_way, begins_until):
-                await asyncio.wait(under_way, timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.sleep(GATHER if any(not task.done() for task in under_way) else 0)
-                delivered += await self._settle({task: under_way.pop(task) for task in _ended(under_way)})
+            while await self._begin(in_flight, begins_until):
+                await asyncio.wait(in_flight, timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(GATHER if any(not task.done() for task in in_flight) else 0)
+                delivered += await self._settle({task: in_flight.pop(task) for task in _ended(in_flight)})
         finally:
-            await _cancel(under_way)
+            await _cancel(in_flight)
         return delivered
 
-    async def _begin(self, under_way: dict[asyncio.Task[Delivery], Lease], until: float) -> bool:
+    async def _begin(self, in_flight: dict[asyncio.Task[DeliveryOutcome], Lease], until: float) -> bool:
         """Begin as many deliveries as there is room for; True if any is under way."""
-        room = self.receiver.at_once - len(under_way)
+        room = self.receiver.at_once - len(in_flight)
         types = self.receiver.types
         if room > 0 and types and not self.stopping.is_set() and time.monotonic() < until:
-            lease = self.leasing.new()
+            lease = self.lease_issuer.new()
             due = await self.outbox.claim_announcements(list(types), now=self.now(), limit=room, lease=lease)
-            if due and not self.leasing.allows_a_delivery(lease):  # claiming took too long
+            if due and not self.lease_issuer.allows_a_delivery(lease):  # claiming took too long
                 await self.outbox.give_back(lease)
             else:
-                under_way |= {asyncio.create_task(self._attempt(each)): lease for each in due}
-        return bool(under_way)
+                in_flight |= {asyncio.create_task(self._attempt(each)): lease for each in due}
+        return bool(in_flight)
 
-    async def _attempt(self, announcement: Announcement) -> Delivery:
+    async def _attempt(self, announcement: Announcement) -> DeliveryOutcome:
         with self.observer.watch(Work.DELIVERY, way=self.receiver.way.name, type=announcement.type) as note:
             delivery = await self._attempted(announcement)
             note(outcome=_outcome(delivery))
             return delivery
 
-    async def _attempted(self, announcement: Announcement) -> Delivery:
+    async def _attempted(self, announcement: Announcement) -> DeliveryOutcome:
         try:
-            received = await self.receiver.receive(announcement, within=self.leasing.for_a_delivery)
+            received = await self.receiver.receive(announcement, within=self.lease_issuer.for_a_delivery)
         except Exception as error:  # noqa: BLE001 - one poisoned announcement must not stop the others
-            received = Received(error=f"our fault: {type(error).__name__}")
+            received = ReceiverResult(error=f"our fault: {type(error).__name__}")
         give_up_at = announcement.give_up_at or self.now() + GIVE_UP_AFTER
-        return Delivery(
+        return DeliveryOutcome(
             announcement=announcement,
             delivered_to=announcement.delivered_to | received.reached,
             due_at=self._again_at(announcement, received, give_up_at),
@@ -139,16 +139,16 @@ class Deliverer:
             give_up_at=give_up_at,
         )
 
-    def _again_at(self, announcement: Announcement, received: Received, give_up_at: datetime) -> datetime | None:
+    def _again_at(self, announcement: Announcement, received: ReceiverResult, give_up_at: datetime) -> datetime | None:
         now = self.now()
         if received.error is None or received.for_good or now >= give_up_at:
             return None
         tries, backoff = announcement.attempts + 1, self.receiver.backoff
-        return next_try(now, tries, self.dice(), backoff, at_least=received.retry_at)
+        return next_try(now, tries, self.jitter(), backoff, at_least=received.retry_at)
 
-    async def _settle(self, ended: dict[asyncio.Task[Delivery], Lease]) -> int:
+    async def _settle(self, ended: dict[asyncio.Task[DeliveryOutcome], Lease]) -> int:
         """Write down how deliveries ended; gives how many succeeded."""
-        by_lease: dict[Lease, list[Delivery]] = defaultdict(list)
+        by_lease: dict[Lease, list[DeliveryOutcome]] = defaultdict(list)
         failures = [task.exception() for task in ended]  # all are looked at: none may be left unheard
         for failure in filter(None, failures):
             raise failure
@@ -175,24 +175,24 @@ class Deliverer:
             log.warning("announcements.lapsed", count=lapsed)
 
 
-def _ended(under_way: Collection[asyncio.Task[Delivery]]) -> list[asyncio.Task[Delivery]]:
-    return [task for task in under_way if task.done()]
+def _ended(in_flight: Collection[asyncio.Task[DeliveryOutcome]]) -> list[asyncio.Task[DeliveryOutcome]]:
+    return [task for task in in_flight if task.done()]
 
 
-async def _cancel(under_way: Collection[asyncio.Task[Delivery]]) -> None:
+async def _cancel(in_flight: Collection[asyncio.Task[DeliveryOutcome]]) -> None:
     """End deliveries that nobody waits for any more: they are told again, when their leases have run out."""
-    for task in under_way:
+    for task in in_flight:
         task.cancel()
-    await asyncio.gather(*under_way, return_exceptions=True)
+    await asyncio.gather(*in_flight, return_exceptions=True)
 
 
-def _outcome(delivery: Delivery) -> str:
+def _outcome(delivery: DeliveryOutcome) -> str:
     if delivery.error is None:
         return "delivered"
     return "given_up" if delivery.is_given_up else "to_be_tried_again"
 
 
-def _log_failure(delivery: Delivery) -> None:
+def _log_failure(delivery: DeliveryOutcome) -> None:
     if delivery.error is None:
         return
     announcement = delivery.announcement

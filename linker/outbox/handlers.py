@@ -17,8 +17,8 @@ from anyio import CapacityLimiter, to_thread
 
 from linker.engine.ports import Announcement
 from linker.errors import BadInput
-from linker.outbox.channels import HANDLERS, Way
-from linker.outbox.deliverer import Received
+from linker.outbox.channels import HANDLERS, Channel
+from linker.outbox.deliverer import ReceiverResult
 from states.history import ANNOUNCEMENTS
 from states.timing import Backoff
 
@@ -41,14 +41,14 @@ def announcement_named(name: str) -> str:
 class Handlers:
     """Calls the handlers of this process."""
 
-    way: ClassVar[Way] = HANDLERS
+    way: ClassVar[Channel] = HANDLERS
     at_once: ClassVar[int] = 100
     #: 5 s, doubling up to an hour, with full jitter.
     backoff: ClassVar[Backoff] = Backoff()
 
     by_type: dict[str, dict[str, Handler]] = field(default_factory=dict)
     #: Calls of plain functions that have not ended yet: (handler, message).
-    under_way: set[tuple[str, str]] = field(default_factory=set)
+    in_flight: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def types(self) -> Collection[str]:
@@ -61,7 +61,7 @@ class Handlers:
         if handler not in listening.values():
             listening[_known_as(handler, listening)] = handler
 
-    async def receive(self, announcement: Announcement, *, within: float) -> Received:
+    async def receive(self, announcement: Announcement, *, within: float) -> ReceiverResult:
         """Call all handlers that do not have the announcement yet, each within so many seconds."""
         owed = {
             known_as: handler
@@ -72,18 +72,18 @@ class Handlers:
             *(self._call(handler, known_as, announcement, within) for known_as, handler in owed.items())
         )
         reached = frozenset(known_as for known_as, error in zip(owed, said, strict=True) if error is None)
-        return Received(reached=reached, error="; ".join(filter(None, said)) or None)
+        return ReceiverResult(reached=reached, error="; ".join(filter(None, said)) or None)
 
     async def _call(self, handler: Handler, known_as: str, announcement: Announcement, within: float) -> str | None:
         """Call a handler, unless its call of before is still under way; gives what it raised, in short."""
         call = (known_as, announcement.message_id)
-        if call in self.under_way:
+        if call in self.in_flight:
             return f"{known_as}: still under way"
         try:
             async with asyncio.timeout(within):
                 if inspect.iscoroutinefunction(handler):
                     await handler(announcement)
-                elif inspect.isawaitable(later := await _in_thread(handler, call, announcement, self.under_way)):
+                elif inspect.isawaitable(later := await _in_thread(handler, call, announcement, self.in_flight)):
                     await later
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if _is_cancelled():
@@ -106,7 +106,7 @@ def _is_cancelled() -> bool:
 
 
 async def _in_thread(
-    handler: Handler, call: tuple[str, str], announcement: Announcement, under_way: set[tuple[str, str]]
+    handler: Handler, call: tuple[str, str], announcement: Announcement, in_flight: set[tuple[str, str]]
 ) -> Awaitable[None] | None:
     """Call a plain function in a thread that nobody else needs; one that hangs is left behind, and known to be."""
 
@@ -114,7 +114,7 @@ async def _in_thread(
         try:
             return handler(announcement)
         finally:
-            under_way.discard(call)
+            in_flight.discard(call)
 
-    under_way.add(call)
+    in_flight.add(call)
     return await to_thread.run_sync(called, abandon_on_cancel=True, limiter=CapacityLimiter(1))

@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, func, l
 from sqlalchemy import Connection as Transaction
 
 from linker.database.database import Database
-from linker.database.statements import chosen_once
-from linker.engine.ports import Announcement, Delivery, Lease
-from linker.outbox.channels import HANDLERS, Way
+from linker.database.statements import materialized
+from linker.engine.ports import Announcement, DeliveryOutcome, Lease
+from linker.outbox.channels import HANDLERS, Channel
 from linker.persistence.tables import OUTBOX
 from states.history import ANNOUNCEMENTS
 
@@ -24,10 +24,10 @@ LAPSE_BATCH = 1_000
 LAPSED = "nobody was there to take it"
 
 
-class SqlOutbox:
+class OutboxStore:
     """The announcements of one database, on one of their two ways."""
 
-    def __init__(self, database: Database, way: Way = HANDLERS) -> None:
+    def __init__(self, database: Database, way: Channel = HANDLERS) -> None:
         """Take the database; nothing is opened yet."""
         self._database = database
         self._way = way
@@ -51,14 +51,20 @@ class SqlOutbox:
         """Lease announcements that are due, at most the oldest undelivered one of each connection."""
 
         def work(transaction: Transaction) -> list[Announcement]:
-            found = transaction.execute(self._leasing(types, now, limit, lease, skip_locked=True)).mappings().all()
+            found = transaction.execute(self._lease_issuer(types, now, limit, lease, skip_locked=True)).mappings().all()
             if not found and transaction.dialect.name == "postgresql":
-                found = transaction.execute(self._leasing(types, now, limit, lease, skip_locked=False)).mappings().all()
+                found = (
+                    transaction.execute(self._lease_issuer(types, now, limit, lease, skip_locked=False))
+                    .mappings()
+                    .all()
+                )
             return [self._announcement(row) for row in found]
 
-        return sorted(await self._database.write_passing(work), key=lambda found: found.id)
+        return sorted(await self._database.write_without_fsync(work), key=lambda found: found.id)
 
-    def _leasing(self, types: Collection[str], now: datetime, limit: int, lease: Lease, *, skip_locked: bool) -> Any:
+    def _lease_issuer(
+        self, types: Collection[str], now: datetime, limit: int, lease: Lease, *, skip_locked: bool
+    ) -> Any:
         """The statement of a claim. `skip_locked`: leave out what others write just now.
 
         Those others may be at the same announcements on the other way only: so a claim that found nothing waits for
@@ -73,13 +79,18 @@ class SqlOutbox:
         )
         return (
             update(OUTBOX)
-            .where(OUTBOX.c.id.in_(chosen_once(due)))
+            .where(OUTBOX.c.id.in_(materialized(due)))
             .values(self._way.values(lease_holder=lease.holder, lease_until=lease.until))
             .returning(OUTBOX)
         )
 
     async def settle_deliveries(
-        self, deliveries: Sequence[Delivery], *, now: datetime, lease: Lease, types: Collection[str] = ANNOUNCEMENTS
+        self,
+        deliveries: Sequence[DeliveryOutcome],
+        *,
+        now: datetime,
+        lease: Lease,
+        types: Collection[str] = ANNOUNCEMENTS,
     ) -> None:
         """Write down how deliveries ended, as far as they are still held under this lease.
 
@@ -95,7 +106,9 @@ class SqlOutbox:
                 if delivery.held_others_up:
                     one = delivery.announcement
                     kinds = types if delivery.due_at else ANNOUNCEMENTS  # what has ended holds nobody up any more
-                    let_follow(transaction, self._way, one.connection_id, one.id, kinds, delivery.due_at or now)
+                    reschedule_followers(
+                        transaction, self._way, one.connection_id, one.id, kinds, delivery.due_at or now
+                    )
 
         await self._database.write(work)
 
@@ -103,14 +116,14 @@ class SqlOutbox:
         """Let others deliver what is still held under this lease."""
         held = update(OUTBOX).where(self._at("lease_holder") == lease.holder)
         free = held.values(self._way.values(lease_holder=None, lease_until=None))
-        await self._database.write_passing(lambda transaction: transaction.execute(free))
+        await self._database.write_without_fsync(lambda transaction: transaction.execute(free))
 
     async def lapse(self, *, now: datetime) -> int:
         """Let lapse a batch of what nobody took for a week; gives how many those were."""
         forgotten = select(OUTBOX.c.id).where(is_forgotten(self._way, now - LAPSE_AFTER, now)).limit(LAPSE_BATCH)
         lapsed = (
             update(OUTBOX)
-            .where(OUTBOX.c.id.in_(chosen_once(forgotten.with_for_update(skip_locked=True, of=OUTBOX))))
+            .where(OUTBOX.c.id.in_(materialized(forgotten.with_for_update(skip_locked=True, of=OUTBOX))))
             .values(self._way.values(due_at=None, last_error=LAPSED))
             .returning(OUTBOX.c.id)
         )
@@ -121,7 +134,7 @@ class SqlOutbox:
         query = select(func.count()).select_from(OUTBOX).where(is_forgotten(self._way, before, now))
         return await self._database.read(lambda transaction: transaction.execute(query).scalar_one())
 
-    def _columns(self, delivery: Delivery, now: datetime) -> dict[str, Any]:
+    def _columns(self, delivery: DeliveryOutcome, now: datetime) -> dict[str, Any]:
         delivered = delivery.due_at is None and delivery.error is None
         columns = self._way.values(
             attempts=delivery.announcement.attempts + 1,
@@ -149,11 +162,11 @@ class SqlOutbox:
         )
 
 
-def _is_free(way: Way, now: datetime) -> ColumnElement[bool]:
+def _is_free(way: Channel, now: datetime) -> ColumnElement[bool]:
     return or_(way.of(OUTBOX, "lease_until").is_(None), way.of(OUTBOX, "lease_until") <= now)
 
 
-def is_forgotten(way: Way, before: datetime, now: datetime) -> ColumnElement[bool]:
+def is_forgotten(way: Channel, before: datetime, now: datetime) -> ColumnElement[bool]:
     """That an announcement was due on a way before a time, and nobody tried: not it, nor one that it waits for."""
     due, untried = way.of(OUTBOX, "due_at") <= before, way.of(OUTBOX, "attempts") == 0
     earlier = OUTBOX.alias("earlier")
@@ -161,7 +174,7 @@ def is_forgotten(way: Way, before: datetime, now: datetime) -> ColumnElement[boo
     return and_(due, OUTBOX.c.type.in_(ANNOUNCEMENTS), untried, _is_free(way, now), ~waits)
 
 
-def _undelivered(way: Way, earlier: FromClause) -> Select[int]:
+def _undelivered(way: Channel, earlier: FromClause) -> Select[int]:
     """What is earlier of the same connection and not delivered yet."""
     return select(literal_column("1", Integer)).where(
         earlier.c.connection_id == OUTBOX.c.connection_id,
@@ -170,8 +183,8 @@ def _undelivered(way: Way, earlier: FromClause) -> Select[int]:
     )
 
 
-def let_follow(
-    transaction: Transaction, way: Way, connection_id: str, announcement: int, types: Collection[str], at: datetime
+def reschedule_followers(
+    transaction: Transaction, way: Channel, connection_id: str, announcement: int, types: Collection[str], at: datetime
 ) -> None:
     """Let what waits behind an announcement on a way be due at a time: when that is tried again, or has ended."""
     behind = (OUTBOX.c.connection_id == connection_id, OUTBOX.c.id > announcement, OUTBOX.c.type.in_(types))
@@ -179,7 +192,7 @@ def let_follow(
     transaction.execute(update(OUTBOX).where(*behind, *untried).values(way.values(due_at=at)))
 
 
-def _lock_in_order(transaction: Transaction, deliveries: Sequence[Delivery]) -> None:
+def _lock_in_order(transaction: Transaction, deliveries: Sequence[DeliveryOutcome]) -> None:
     """Lock the rows that are going to be written in the order of their ids: others write them on the other way."""
     followed = [each.announcement.connection_id for each in deliveries if each.held_others_up]
     if transaction.dialect.name == "postgresql" and (followed or len(deliveries) > 1):

@@ -28,8 +28,8 @@ from standardwebhooks import Webhook as Signing
 from linker.engine.ports import Announcement
 from linker.errors import BadSettings
 from linker.http_client import TRANSPORT_TROUBLE, build_http, retry_after, trouble_name
-from linker.outbox.channels import WEBHOOK, Way
-from linker.outbox.deliverer import Received
+from linker.outbox.channels import WEBHOOK, Channel
+from linker.outbox.deliverer import ReceiverResult
 from linker.settings import Settings
 from states.history import ANNOUNCEMENTS
 from states.timing import Backoff
@@ -126,7 +126,7 @@ def _is_near(host: str) -> bool:
 class Webhook:
     """The host's URL as a receiver of announcements."""
 
-    way: ClassVar[Way] = WEBHOOK
+    way: ClassVar[Channel] = WEBHOOK
     at_once: ClassVar[int] = 10
     #: 5 s, doubling up to 6 hours, with full jitter: some thirty tries in three days.
     backoff: ClassVar[Backoff] = Backoff(last=timedelta(hours=6))
@@ -148,7 +148,7 @@ class Webhook:
         """All kinds; none while the receiver rests."""
         return () if self.rests_until and self.now() < self.rests_until else ANNOUNCEMENTS
 
-    async def receive(self, announcement: Announcement, *, within: float) -> Received:
+    async def receive(self, announcement: Announcement, *, within: float) -> ReceiverResult:
         """Post an announcement."""
         body = json.dumps(announcement.payload, separators=(",", ":"))
         headers = self._headers(announcement.message_id, body)
@@ -156,9 +156,9 @@ class Webhook:
             async with asyncio.timeout(within):
                 answer = await self._post(body.encode(), headers)
         except TimeoutError:
-            return Received(error="webhook: no answer in time")
+            return ReceiverResult(error="webhook: no answer in time")
         except TRANSPORT_TROUBLE as error:
-            return Received(error=f"webhook: {trouble_name(error)}")
+            return ReceiverResult(error=f"webhook: {trouble_name(error)}")
         return self._judged(answer)
 
     def _headers(self, message_id: str, body: str) -> dict[str, str]:
@@ -177,9 +177,9 @@ class Webhook:
             await _pass_over(answer)
             return answer
 
-    def _judged(self, answer: httpx.Response) -> Received:
+    def _judged(self, answer: httpx.Response) -> ReceiverResult:
         if answer.is_success:
-            return Received(reached=frozenset({"webhook"}))
+            return ReceiverResult(reached=frozenset({"webhook"}))
         said = answer.headers.get("retry-after")
         retry_at = retry_after({b"retry-after": said.encode()}, self.now()) if said else None
         match answer.status_code:
@@ -190,7 +190,7 @@ class Webhook:
             case 429:
                 self._rest(self.now() + TOO_MUCH_FOR, 429)
         gone = answer.status_code == httpx.codes.GONE
-        return Received(error=f"webhook: {answer.status_code}", retry_at=retry_at, for_good=gone)
+        return ReceiverResult(error=f"webhook: {answer.status_code}", retry_at=retry_at, for_good=gone)
 
     def _rest(self, until: datetime, status: int) -> None:
         """Leave the receiver alone for a while, with all connections: it is one and the same for all."""
@@ -210,14 +210,14 @@ async def _pass_over(answer: httpx.Response) -> None:
                     return
 
 
-class Nobody:
+class NullReceiver:
     """Stands in the webhook's place where none is set."""
 
-    way: ClassVar[Way] = WEBHOOK
+    way: ClassVar[Channel] = WEBHOOK
     at_once: ClassVar[int] = 0
     backoff: ClassVar[Backoff] = Backoff()
     types: Collection[str] = ()
 
-    async def receive(self, announcement: Announcement, *, within: float) -> Received:
+    async def receive(self, announcement: Announcement, *, within: float) -> ReceiverResult:
         """Never asked."""
         raise AssertionError("nobody takes nothing")

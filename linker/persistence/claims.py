@@ -32,11 +32,11 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from linker.database.statements import Prepared, chosen_once
+from linker.database.statements import CompiledStatement, materialized
 from linker.engine.ports import Lease
 from linker.errors import RowUnreadable
 from linker.persistence import mapping
-from linker.persistence.rate_limits import Rations
+from linker.persistence.rate_limits import SharedRateLimits
 from linker.persistence.tables import CONNECTION
 from states.connection import Connection
 
@@ -65,10 +65,10 @@ class Taken:
     put_off: Set[str] = frozenset()
 
 
-class Claiming:
+class Claims:
     """Takes leases. Its statements are compiled once: a sweep asks for little else."""
 
-    def __init__(self, rations: Rations, dialect: Dialect) -> None:
+    def __init__(self, rations: SharedRateLimits, dialect: Dialect) -> None:
         """Take the rations that all workers share, and the engine that statements are made for."""
         self._rations = rations
         self._leases = leases_of(dialect)
@@ -130,14 +130,14 @@ class Claiming:
         return [one for one in claimed if one.id not in taken.put_off], unreadable
 
 
-def in_turns(now: datetime, limit: int) -> Select[Any]:
+def due_by_owner_round_robin(now: datetime, limit: int) -> Select[Any]:
     """The ids and states of what is due, taking turns among the owners: nobody waits for another one's crowd."""
     listed = (CONNECTION.c.id, CONNECTION.c.state, CONNECTION.c.due_at, _TURN.label("turn"))
     due = select(*listed).where(*_DUE).subquery()
     return select(due.c.id, due.c.state).order_by(due.c.turn, due.c.due_at).limit(limit).params(now=now)
 
 
-def put_aside(transaction: Transaction, unreadable: Iterable[str], lease: Lease, now: datetime) -> None:
+def quarantine(transaction: Transaction, unreadable: Iterable[str], lease: Lease, now: datetime) -> None:
     """Leave alone for a while what cannot be read, if it is still held under this lease."""
     for connection_id in unreadable:
         _put_off(transaction, connection_id, lease.holder, now + ASIDE)
@@ -195,12 +195,12 @@ class PostgresLeases:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._prepared: dict[str, Prepared] = {}
+        self._prepared: dict[str, CompiledStatement] = {}
 
     def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
         """Lease what is chosen, and return it."""
         if name not in self._prepared:
-            self._prepared[name] = Prepared(_lease(chosen), self._dialect)
+            self._prepared[name] = CompiledStatement(_lease(chosen), self._dialect)
         rows = self._prepared[name].returned(transaction, terms)
         return Leased(rows, any(row[-1] for row in rows))
 
@@ -210,21 +210,23 @@ class SqliteLeases:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._choosing: dict[str, Prepared] = {}
+        self._choosing: dict[str, CompiledStatement] = {}
         these = _row.in_(listed("chosen"))
         columns = (*CONNECTION.c, _SHARES_ITS_ACCOUNT)
         in_one = func.json_group_array(func.json_array(*columns))
         read = select(in_one, func.max(_SHARES_ITS_ACCOUNT), func.json_valid(in_one))
-        self._lease = Prepared(update(CONNECTION).where(these).values(_LEASED), dialect)
-        self._read = Prepared(read.select_from(CONNECTION).where(these), dialect)
-        self._read_one = Prepared(select(*columns).where(_row == bindparam("this")), dialect)
-        self._name_one = Prepared(select(cast(CONNECTION.c.id, LargeBinary)).where(_row == bindparam("this")), dialect)
+        self._lease = CompiledStatement(update(CONNECTION).where(these).values(_LEASED), dialect)
+        self._read = CompiledStatement(read.select_from(CONNECTION).where(these), dialect)
+        self._read_one = CompiledStatement(select(*columns).where(_row == bindparam("this")), dialect)
+        self._name_one = CompiledStatement(
+            select(cast(CONNECTION.c.id, LargeBinary)).where(_row == bindparam("this")), dialect
+        )
 
     def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
         """Lease what is chosen, and read it."""
         if name not in self._choosing:
             rows = chosen.with_only_columns(_row.label("row")).subquery("chosen")
-            self._choosing[name] = Prepared(select(func.json_group_array(rows.c.row)), self._dialect)
+            self._choosing[name] = CompiledStatement(select(func.json_group_array(rows.c.row)), self._dialect)
         [(found,)] = self._choosing[name].returned(transaction, terms)
         these = {**terms, "chosen": found}
         if not self._lease.run(transaction, these):
@@ -249,7 +251,7 @@ class SqliteLeases:
         return str(name, errors="replace")
 
 
-def _undamaged(statement: Prepared, transaction: Transaction, terms: Terms) -> list[tuple[Any, ...]] | None:
+def _undamaged(statement: CompiledStatement, transaction: Transaction, terms: Terms) -> list[tuple[Any, ...]] | None:
     """What a statement returns; None if it meets what no text can hold."""
     try:
         return statement.returned(transaction, terms)
@@ -270,5 +272,5 @@ def listed(name: str) -> Select[Any]:
 
 
 def _lease(chosen: Select[Any]) -> ReturningUpdate[Any]:
-    these = CONNECTION.c.id.in_(chosen_once(chosen))
+    these = CONNECTION.c.id.in_(materialized(chosen))
     return update(CONNECTION).where(these).values(_LEASED).returning(CONNECTION, _SHARES_ITS_ACCOUNT)

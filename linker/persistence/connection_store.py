@@ -16,16 +16,16 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, case, func, insert, or_, select, text, update
 
 from linker.database.database import Database
-from linker.database.statements import Prepared
+from linker.database.statements import CompiledStatement
 from linker.engine.ports import Lease, Settlement
 from linker.errors import LinkerError, NotFound, RowUnreadable
 from linker.persistence import mapping, schema
-from linker.persistence.claims import Claiming, Taken, in_turns, put_aside
-from linker.persistence.rate_limits import Rations
+from linker.persistence.claims import Claims, Taken, due_by_owner_round_robin, quarantine
+from linker.persistence.rate_limits import SharedRateLimits
 from linker.persistence.settlements import (
     NO_LEASE,
     NotAllWritten,
-    Settling,
+    SettlementWriter,
     lock_in_order,
     note,
     tell,
@@ -49,19 +49,19 @@ WAITING_FOR_PEOPLE = [
 _BY_ID = select(CONNECTION).where(CONNECTION.c.id == bindparam("this"))
 
 
-class SqlStore:
+class ConnectionStore:
     """The memory of all connections, in one database."""
 
-    def __init__(self, database: Database, rations: Rations | None = None) -> None:
+    def __init__(self, database: Database, rations: SharedRateLimits | None = None) -> None:
         """Take the database, and the rations that its workers share; nothing is opened yet."""
         self._database = database
         self._lookup = _Lookup()
-        self._settling = Settling(database.dialect)
-        self._claiming = Claiming(rations or Rations(), database.dialect)
+        self._settling = SettlementWriter(database.dialect)
+        self._claiming = Claims(rations or SharedRateLimits(), database.dialect)
 
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
-        await self._database.hop(schema.check)
+        await self._database.run_in_thread(schema.check)
 
     async def add(self, opened: Settlement) -> Connection:
         """Write a new connection with its first step."""
@@ -142,7 +142,7 @@ class SqlStore:
     async def claim(self, connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
         """Lease one connection; None if somebody else holds it. Raises NotFound."""
         terms = {"this": connection_id, "now": now, "holder": lease.holder, "until": lease.until}
-        claimed = await self._database.write_passing(lambda transaction: self._claiming.one(transaction, terms))
+        claimed = await self._database.write_without_fsync(lambda transaction: self._claiming.one(transaction, terms))
         if claimed is None:
             await self.get(connection_id)
         return claimed
@@ -154,7 +154,7 @@ class SqlStore:
 
     async def turns(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
         """The ids and states of up to `limit` connections that are due, taking turns among their owners."""
-        query = in_turns(now, limit)
+        query = due_by_owner_round_robin(now, limit)
         due = await self._database.read(lambda transaction: transaction.execute(query).all())
         return [(connection_id, state) for connection_id, state in due if isinstance(connection_id, str)]
 
@@ -179,7 +179,7 @@ class SqlStore:
 
     async def _claimed(self, take: Callable[[Transaction], Taken], lease: Lease, now: datetime) -> list[Connection]:
         """Take leases, and read what was leased. A row that cannot be read must not stop the others."""
-        taken = await self._database.write_passing(take)
+        taken = await self._database.write_without_fsync(take)
         claimed, unreadable = self._claiming.read(taken)
         for connection_id, error in unreadable.items():
             log.error("row.unreadable", connection_id=connection_id, reason=str(error))
@@ -190,7 +190,9 @@ class SqlStore:
     async def _put_aside(self, unreadable: Iterable[str], lease: Lease, now: datetime) -> None:
         """Leave alone for a while what cannot be read. Where that fails it is met again when its lease ends."""
         try:
-            await self._database.write_passing(lambda transaction: put_aside(transaction, unreadable, lease, now))
+            await self._database.write_without_fsync(
+                lambda transaction: quarantine(transaction, unreadable, lease, now)
+            )
         except LinkerError as error:
             log.warning("row.not_put_aside", code=error.code, reason=str(error))
 
@@ -203,7 +205,7 @@ class SqlStore:
             lock_in_order(transaction, ids)
             return list(transaction.execute(renewed).scalars())
 
-        return await self._database.write_passing(work)
+        return await self._database.write_without_fsync(work)
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
         """Write a batch in one commit, each compared with the version that it was read at.
@@ -236,7 +238,7 @@ class SqlStore:
             lock_in_order(transaction, connection_ids)
             transaction.execute(held.values(**NO_LEASE))
 
-        await self._database.write_passing(work)
+        await self._database.write_without_fsync(work)
 
 
 def _needs_a_person() -> Any:
@@ -252,12 +254,12 @@ class _Lookup:
     """Reads connections by their ids, with a statement that is compiled once: nothing is read as often."""
 
     def __init__(self) -> None:
-        self._prepared: tuple[Prepared, mapping.Reader] | None = None
+        self._prepared: tuple[CompiledStatement, mapping.Reader] | None = None
 
     def one(self, transaction: Transaction, connection_id: str) -> Connection | None:
         """Read one connection. Raises RowUnreadable."""
         if self._prepared is None:
-            self._prepared = Prepared(_BY_ID, transaction.dialect), mapping.Reader(transaction.dialect)
+            self._prepared = CompiledStatement(_BY_ID, transaction.dialect), mapping.Reader(transaction.dialect)
         statement, reader = self._prepared
         rows = statement.returned(transaction, {"this": connection_id})
         return reader.connection(rows[0]) if rows else None
@@ -278,7 +280,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """Open the database, and close it afterwards. Raises StoreUnavailable, SchemaMismatch."""
     database = Database(settings.database_url)
     try:
-        await SqlStore(database).open()
+        await ConnectionStore(database).open()
         yield database
     finally:
         database.close()

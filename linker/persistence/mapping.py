@@ -14,7 +14,7 @@ from linker.engine.ports import Settlement
 from linker.errors import RowUnreadable
 from linker.persistence.tables import CONNECTION
 from linker.serialization import payload
-from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter, remembered
+from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter, restore
 from states.history import Step
 from states.problems import ProblemCode
 
@@ -132,7 +132,7 @@ class Reader:
 
 def connection(row: Mapping[Any, Any]) -> Connection:
     """The connection that a row of the table holds."""
-    return remembered(
+    return restore(
         id=row["id"],
         owner=row["owner"],
         created_at=row["created_at"],

@@ -1,4 +1,4 @@
-"""Rations: how many calls all workers together may make to an account, or with a partner's client id.
+"""SharedRateLimits: how many calls all workers together may make to an account, or with a partner's client id.
 
 Each ration is a row that says until when its calls are spread out at the allowed rate. The row is locked in the claim
 that counts on it, so that no number of workers makes more calls than one. Sweeps may be a little ahead of the rate and
@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from linker.persistence.tables import RATION
 from states.connection import Connection
-from states.duties import Duty, extra_calls_for, owed
+from states.duties import Duty, extra_calls_for, next_duty
 
 #: Workable counts in windows of so many seconds (documented).
 WINDOW = 10.0
@@ -36,7 +36,7 @@ CALLS = {Duty.VERIFY_TOKEN: 2, Duty.PREPARE_RECRUITER: 1, Duty.FIND_RECRUITER: 1
 
 
 @dataclass(frozen=True, slots=True)
-class Ration:
+class CallRate:
     """So many `calls` in a window, and how many seconds sweeps may be ahead of that rate."""
 
     calls: int
@@ -49,14 +49,14 @@ class Ration:
 
 
 #: Of Workable's 10 calls in 10 s (documented) the customer's own tools keep the greater part.
-ACCOUNT = Ration(calls=4, ahead=5.0)
+ACCOUNT = CallRate(calls=4, ahead=5.0)
 #: The same of the 50 that an account allows to partners (documented).
-PARTNERS_ACCOUNT = Ration(calls=20, ahead=5.0)
+PARTNERS_ACCOUNT = CallRate(calls=20, ahead=5.0)
 #: Of the 50 calls in 10 s with a partner's client id, over all accounts and workers: the rest is for people.
-PARTNER = Ration(calls=40, ahead=1.0)
+PARTNER = CallRate(calls=40, ahead=1.0)
 
 
-class Rations:
+class SharedRateLimits:
     """Counts calls in rows that all workers share. `client_id`: the partner's, if there is one."""
 
     def __init__(self, client_id: SecretStr | str | None = None) -> None:
@@ -83,7 +83,7 @@ class Rations:
 
     def _wanted(
         self, claimed: Iterable[Connection], sharing: Set[str], now: datetime
-    ) -> list[tuple[Connection, dict[str, Ration]]]:
+    ) -> list[tuple[Connection, dict[str, CallRate]]]:
         """The connections that need a call, each with the rations that it is taken from."""
         wanted = []
         for one in claimed if self._partner or sharing else ():
@@ -97,7 +97,7 @@ class Rations:
     def _spend(
         self,
         transaction: Transaction,
-        wanted: list[tuple[Connection, dict[str, Ration]]],
+        wanted: list[tuple[Connection, dict[str, CallRate]]],
         now: datetime,
         *,
         people: bool,
@@ -125,7 +125,7 @@ class Rations:
 
 def _calls(one: Connection, now: datetime) -> int:
     """How many calls to Workable the connection needs next."""
-    duty = owed(one)
+    duty = next_duty(one)
     if duty is Duty.PREPARE_RECRUITER and one.recruiter is None:
         return 0
     return CALLS[duty] + extra_calls_for(one, now) if duty in CALLS else 0

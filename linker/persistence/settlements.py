@@ -33,7 +33,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from linker.database.notifier import CHANNEL
-from linker.database.statements import ForAll, Row, Value, for_all
+from linker.database.statements import BatchStatement, Row, Value, batch_statement
 from linker.engine.ports import Settlement
 from linker.persistence import mapping
 from linker.persistence.tables import CONNECTION, OUTBOX, STEP
@@ -63,34 +63,34 @@ class NotAllWritten(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class SettlementBatch:
     """A batch as it is going to be written: its statements, each with all of its rows as the driver takes them."""
 
     ids: list[str]
     #: With how many rows have to be written.
-    updates: list[tuple[ForAll, Any, int]]
+    updates: list[tuple[BatchStatement, Any, int]]
     notes: Notes
     #: True if there is something to do soon, or the host is to be told.
     is_urgent: bool
 
 
 #: Steps and announcements to be added.
-Notes = list[tuple[ForAll, Any]]
+Notes = list[tuple[BatchStatement, Any]]
 
 
-class Settling:
+class SettlementWriter:
     """Drafts what is written. A statement is made once for each set of columns that decisions change together."""
 
     def __init__(self, dialect: Dialect) -> None:
         """Take the engine that statements are made for."""
         self._dialect = dialect
-        self._updates: dict[tuple[Any, ...], ForAll] = {}
-        self._inserts: dict[str, ForAll] = {}
+        self._updates: dict[tuple[Any, ...], BatchStatement] = {}
+        self._inserts: dict[str, BatchStatement] = {}
 
-    def draft(self, settlements: Sequence[Settlement], now: datetime, release: bool) -> Draft:
+    def draft(self, settlements: Sequence[Settlement], now: datetime, release: bool) -> SettlementBatch:
         """How to write a batch."""
         groups = [(self._update(columns, release), rows) for columns, rows in _alike(settlements, now).items()]
-        return Draft(
+        return SettlementBatch(
             [one.after.id for one in settlements],
             [(update, update.pack(rows), len(rows)) for update, rows in groups],
             self.notes(settlements),
@@ -106,19 +106,19 @@ class Settling:
         inserts = [(self._insert(table, rows[0]), rows) for table, rows in ((STEP, steps), (OUTBOX, announced)) if rows]
         return [(insert, insert.pack(rows)) for insert, rows in inserts]
 
-    def _insert(self, table: Table, row: Row) -> ForAll:
+    def _insert(self, table: Table, row: Row) -> BatchStatement:
         if table.name not in self._inserts:
             self._inserts[table.name] = _insert(table, tuple(row), self._dialect)
         return self._inserts[table.name]
 
-    def _update(self, columns: tuple[str, ...], release: bool) -> ForAll:
+    def _update(self, columns: tuple[str, ...], release: bool) -> BatchStatement:
         key = (columns, release)
         if key not in self._updates:
             self._updates[key] = _update(columns, release, self._dialect)
         return self._updates[key]
 
 
-def write_all(transaction: Transaction, draft: Draft) -> None:
+def write_all(transaction: Transaction, draft: SettlementBatch) -> None:
     """Write a batch whole. Raises NotAllWritten; the transaction may then hold a part of it."""
     lock_in_order(transaction, draft.ids)
     try:
@@ -134,13 +134,13 @@ def write_all(transaction: Transaction, draft: Draft) -> None:
         raise NotAllWritten from None
 
 
-def write_each(transaction: Transaction, drafts: Sequence[Draft]) -> list[bool]:
+def write_each(transaction: Transaction, drafts: Sequence[SettlementBatch]) -> list[bool]:
     """Write those that can be written, each of them drafted by itself; says which."""
     lock_in_order(transaction, [draft.ids[0] for draft in drafts])
     return [_written_alone(transaction, draft) for draft in drafts]
 
 
-def _written_alone(transaction: Transaction, draft: Draft) -> bool:
+def _written_alone(transaction: Transaction, draft: SettlementBatch) -> bool:
     """Write one of several; one that the database does not take must not stop the others."""
     try:
         with transaction.begin_nested():
@@ -159,16 +159,16 @@ def note(transaction: Transaction, notes: Notes) -> None:
         insert_these.run(transaction, rows)
 
 
-def _insert(table: Table, columns: tuple[str, ...], dialect: Dialect) -> ForAll:
+def _insert(table: Table, columns: tuple[str, ...], dialect: Dialect) -> BatchStatement:
     """The INSERT of rows with these columns."""
 
     def statement(value: Value) -> Insert:
         return insert(table).from_select(columns, select(*(value(name) for name in columns)))
 
-    return for_all(statement, {name: table.c[name].type for name in columns}, dialect)
+    return batch_statement(statement, {name: table.c[name].type for name in columns}, dialect)
 
 
-def _update(columns: tuple[str, ...], release: bool, dialect: Dialect) -> ForAll:
+def _update(columns: tuple[str, ...], release: bool, dialect: Dialect) -> BatchStatement:
     """The UPDATE that writes these columns of connections that are still at their versions."""
 
     def statement(value: Value) -> Update:
@@ -178,7 +178,7 @@ def _update(columns: tuple[str, ...], release: bool, dialect: Dialect) -> ForAll
         return update(CONNECTION).where(*read_at).values(values | (NO_LEASE if release else {}))
 
     types = {"at_id": CONNECTION.c.id.type, "at_version": CONNECTION.c.version.type}
-    return for_all(statement, types | {f"new_{name}": CONNECTION.c[name].type for name in columns}, dialect)
+    return batch_statement(statement, types | {f"new_{name}": CONNECTION.c[name].type for name in columns}, dialect)
 
 
 def _alike(settlements: Sequence[Settlement], now: datetime) -> dict[tuple[str, ...], list[Row]]:

@@ -15,42 +15,42 @@ from pydantic import SecretStr
 from linker.database.database import Database
 from linker.engine.observer import UNOBSERVED, Observer, Work, verdict_name
 from linker.engine.ports import Answer, Lease, Settlement, Workable
-from linker.persistence.connection_store import SqlStore
-from linker.persistence.rate_limits import Rations
+from linker.persistence.connection_store import ConnectionStore
+from linker.persistence.rate_limits import SharedRateLimits
 from states.connection import Connection, Recruiter
 
 
-class WatchedStore(SqlStore):
+class InstrumentedStore(ConnectionStore):
     """A store whose claims and settles are watched."""
 
-    def __init__(self, database: Database, rations: Rations, observer: Observer) -> None:
+    def __init__(self, database: Database, rations: SharedRateLimits, observer: Observer) -> None:
         """Take the database; nothing is opened yet."""
         super().__init__(database, rations)
         self._observer = observer
 
     async def claim(self, connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
-        """As `SqlStore.claim`."""
+        """As `ConnectionStore.claim`."""
         with self._observer.watch(Work.CLAIM) as note:
             claimed = await super().claim(connection_id, now=now, lease=lease)
             note(rows=int(claimed is not None))
         return claimed
 
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
-        """As `SqlStore.claim_due`."""
+        """As `ConnectionStore.claim_due`."""
         with self._observer.watch(Work.CLAIM) as note:
             claimed = await super().claim_due(now=now, limit=limit, lease=lease)
             note(rows=len(claimed))
         return claimed
 
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
-        """As `SqlStore.claim_these`."""
+        """As `ConnectionStore.claim_these`."""
         with self._observer.watch(Work.CLAIM) as note:
             claimed = await super().claim_these(ids, now=now, lease=lease)
             note(rows=len(claimed))
         return claimed
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
-        """As `SqlStore.settle`."""
+        """As `ConnectionStore.settle`."""
         with self._observer.watch(Work.SETTLE) as note:
             written = await super().settle(settlements, now=now, release=release)
             note(rows=sum(written))
@@ -79,9 +79,11 @@ class WatchedWorkable:
         return answer
 
 
-def watched_store(database: Database, rations: Rations, observer: Observer) -> SqlStore:
+def watched_store(database: Database, rations: SharedRateLimits, observer: Observer) -> ConnectionStore:
     """The store, watched if somebody observes."""
-    return SqlStore(database, rations) if observer is UNOBSERVED else WatchedStore(database, rations, observer)
+    return (
+        ConnectionStore(database, rations) if observer is UNOBSERVED else InstrumentedStore(database, rations, observer)
+    )
 
 
 def watched_workable(workable: Workable, observer: Observer) -> Workable:

@@ -18,9 +18,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from linker.engine.observer import Fact, Note, Stock, Work, verdict_names
+from linker.engine.observer import Fact, Note, Statistics, Work, verdict_names
 from linker.errors import LinkerError, OurFault, StoreUnavailable
-from linker.outbox.channels import WAYS
+from linker.outbox.channels import CHANNELS
 from states.history import ANNOUNCEMENTS
 
 #: The bounds of the histogram, in seconds: from a claim in memory to a call that ran into its time-out.
@@ -166,7 +166,7 @@ class Metrics:
         registry.register(self._stock)
         for work, error in product(Work, (StoreUnavailable, OurFault)):
             self._errors.labels(work.value, error.code)
-        for way, kind, outcome in product(WAYS, ANNOUNCEMENTS, OUTCOMES):
+        for way, kind, outcome in product(CHANNELS, ANNOUNCEMENTS, OUTCOMES):
             self._deliveries.labels(way.name, kind, outcome)
 
     @contextmanager
@@ -197,7 +197,7 @@ class Metrics:
         """Count them."""
         self._lost.inc(count)
 
-    def stock_taken(self, stock: Stock) -> None:
+    def statistics_read(self, stock: Statistics) -> None:
         """Keep it for the next scrape."""
         self._stock.latest = stock
 
@@ -205,7 +205,7 @@ class Metrics:
 class _StockCollector(Collector):
     """The gauges: what was seen in the database when it was last looked at, all of one moment."""
 
-    latest: Stock | None = None
+    latest: Statistics | None = None
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """The names, so that they cannot be registered twice."""
@@ -217,7 +217,7 @@ class _StockCollector(Collector):
         return [] if stock is None else list(_gauges(stock))
 
 
-def _gauges(stock: Stock) -> Iterator[GaugeMetricFamily]:
+def _gauges(stock: Statistics) -> Iterator[GaugeMetricFamily]:
     queue, census = stock.queue, stock.census
     yield _gauge(CONNECTIONS, census.connections.items())
     yield _gauge(OLDEST_WAIT, (((state,), age) for state, age in census.oldest_wait.items()))

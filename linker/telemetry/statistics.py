@@ -20,9 +20,9 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import case, func, literal_column, select
 
 from linker.database.database import Database
-from linker.engine.observer import Census, Queue, Stock, Waiting
+from linker.engine.observer import ConnectionStats, QueueStats, Statistics, Waiting
 from linker.errors import LinkerError, StoreUnavailable
-from linker.outbox.channels import HANDLERS, WAYS, Way
+from linker.outbox.channels import CHANNELS, HANDLERS, Channel
 from linker.persistence.tables import CONNECTION, OUTBOX
 from states.connection import ConnectionState
 
@@ -41,19 +41,19 @@ NO_PROBLEM = "none"
 _WAITING = [state.value for state in ConnectionState if state is not ConnectionState.LINKED]
 
 
-class SqlStock:
+class StatisticsReader:
     """Takes stock of one database, at a pace of its own."""
 
     def __init__(self, database: Database, now: Callable[[], datetime], *, posts: bool = True) -> None:
         """Take the database, and where the time comes from; nothing is opened yet. `posts`: a webhook is set."""
         self._database = database
         self._now = now
-        self._ways = WAYS if posts else (HANDLERS,)
-        self._queue = _Paced[Queue](QUEUE_EVERY)
-        self._census = _Paced[Census](CENSUS_EVERY)
+        self._ways = CHANNELS if posts else (HANDLERS,)
+        self._queue = _Paced[QueueStats](QUEUE_EVERY)
+        self._census = _Paced[ConnectionStats](CENSUS_EVERY)
         self._reading = _Interruptible()
 
-    async def take(self) -> Stock | None:
+    async def take(self) -> Statistics | None:
         """What is in the database now, or was when it was last the time to look; None if it was interrupted.
 
         Raises:
@@ -69,7 +69,7 @@ class SqlStock:
                 raise
         if self._reading.interrupted:
             return None
-        return Stock(queue=self._queue.value, census=self._census.value)
+        return Statistics(queue=self._queue.value, census=self._census.value)
 
     def interrupt(self) -> None:
         """End what is being read: who wants to stop does not wait for a census."""
@@ -142,10 +142,10 @@ class _Paced(Generic[T]):
         self._again_at = ended + max(self._every, min((ended - began) / SHARE, LONGEST))
 
 
-def _queue(transaction: Transaction, now: datetime, ways: Collection[Way]) -> Queue:
+def _queue(transaction: Transaction, now: datetime, ways: Collection[Channel]) -> QueueStats:
     first = transaction.execute(select(func.min(CONNECTION.c.due_at)).where(CONNECTION.c.due_at.is_not(None))).scalar()
     due = select(func.count()).select_from(CONNECTION).where(CONNECTION.c.due_at <= now)
-    return Queue(
+    return QueueStats(
         read_at=now,
         due=transaction.execute(due).scalar_one(),
         lag=_since(first, now),
@@ -157,7 +157,7 @@ def _queue(transaction: Transaction, now: datetime, ways: Collection[Way]) -> Qu
     )
 
 
-def _waiting(way: Way) -> Any:
+def _waiting(way: Channel) -> Any:
     tried = (way.of(OUTBOX, "attempts") > literal_column("0")).label("tried")
     return (
         select(OUTBOX.c.type, tried, func.count().label("number"), func.min(OUTBOX.c.created_at).label("oldest"))
@@ -166,7 +166,7 @@ def _waiting(way: Way) -> Any:
     )
 
 
-def _census(transaction: Transaction, now: datetime) -> Census:
+def _census(transaction: Transaction, now: datetime) -> ConnectionStats:
     since = func.min(case((CONNECTION.c.paused_at.is_(None), CONNECTION.c.state_since))).label("since")
     standing = (
         select(CONNECTION.c.state, CONNECTION.c.problem_code, func.count().label("number"), since)
@@ -178,11 +178,11 @@ def _census(transaction: Transaction, now: datetime) -> Census:
     for row in transaction.execute(standing):
         connections[row.state, row.problem_code or NO_PROBLEM] = row.number
         oldest[row.state] = max(oldest[row.state], _since(row.since, now))
-    dead = {way.name: transaction.execute(_dead(way)).scalar_one() for way in WAYS}
-    return Census(connections=connections, oldest_wait={state: oldest[state] for state in _WAITING}, dead=dead)
+    dead = {way.name: transaction.execute(_dead(way)).scalar_one() for way in CHANNELS}
+    return ConnectionStats(connections=connections, oldest_wait={state: oldest[state] for state in _WAITING}, dead=dead)
 
 
-def _dead(way: Way) -> Any:
+def _dead(way: Channel) -> Any:
     return select(func.count()).select_from(OUTBOX).where(way.of(OUTBOX, "dead_at").is_not(None))
 
 

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import ProxyTracerProvider, SpanKind, Status, StatusCode, TracerProvider
 
-from linker.engine.observer import UNWATCHED, Fact, Note, Stock, Work
+from linker.engine.observer import UNWATCHED, Fact, Note, Statistics, Work
 from linker.errors import LinkerError
 
 #: What goes out of the process; everything else is INTERNAL.
@@ -70,7 +70,7 @@ class Tracing:
         if count and self._listening:
             trace.get_current_span().add_event("linker.leases_lost", {"linker.count": count})
 
-    def stock_taken(self, stock: Stock) -> None:
+    def statistics_read(self, stock: Statistics) -> None:
         """What is in the database is nothing for a trace."""
 
 

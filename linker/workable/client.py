@@ -22,10 +22,10 @@ from linker.engine.ports import Answer, Clock, SystemClock
 from linker.errors import OurFault
 from linker.http_client import TRANSPORT_TROUBLE, trouble_name
 from linker.workable import api, near_misses, responses
-from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, Budget
+from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, RateBudget
 from linker.workable.responses import Entry, Judged, ObjectMissing, Page
 from linker.workable.sending import Headers, Reply, Sender
-from linker.workable.urls import Addresses
+from linker.workable.urls import AccountUrls
 from states.connection import Recruiter
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
@@ -85,12 +85,12 @@ class WorkableClient:
         client_id: SecretStr | str | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        self._addresses = Addresses(url_template)
+        self._addresses = AccountUrls(url_template)
         self._clock = clock or SystemClock()
         self._timeouts = timeouts or Timeouts()
         self._sender = Sender(http, connect=self._timeouts.connect, read=self._timeouts.read)
         self._client_id = SecretStr(client_id) if isinstance(client_id, str) else client_id
-        self._budget = Budget(self._clock, partner=client_id is not None)
+        self._budget = RateBudget(self._clock, partner=client_id is not None)
 
     # ── the two questions ─────────────────────────────────────────────────────────────────────────────────────────────
 

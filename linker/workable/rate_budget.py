@@ -99,7 +99,7 @@ class _Account:
         return not busy and self.remaining(now) is None and self._blocked <= now
 
 
-class Budget:
+class RateBudget:
     """Counts the calls to each account and says when the next may be made."""
 
     def __init__(self, clock: Clock, *, partner: bool = False, kept: int = ACCOUNTS_KEPT) -> None:

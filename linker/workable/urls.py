@@ -20,7 +20,7 @@ STAND_IN = "stand-in"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Addresses:
+class AccountUrls:
     """Makes the URLs of one Workable from a template like `https://{subdomain}.workable.com`.
 
     The template may carry the subdomain in its path instead, for test servers: `http://127.0.0.1:8787/{subdomain}`.

@@ -15,7 +15,7 @@ from sqlalchemy import delete, insert
 
 from linker import Settings, new_key
 from linker.database.database import Database
-from linker.encryption import Sealer, fingerprint
+from linker.encryption import TokenCipher, fingerprint
 from linker.persistence import mapping
 from linker.persistence.schema import upgrade
 from linker.persistence.tables import CONNECTION
@@ -72,7 +72,7 @@ def settings(database_url: str, workable_url: str) -> Settings:
     return Settings(database_url=database_url, workable_url=workable_url, secret_keys=(new_key(),))
 
 
-def waiting(number: int, sealer: Sealer, since: datetime = SINCE) -> Connection:
+def waiting(number: int, sealer: TokenCipher, since: datetime = SINCE) -> Connection:
     """A connection that waits for its recruiter, as many do at any time."""
     connection_id = f"con_{secrets.token_hex(10)}"
     token = token_of(number)
@@ -96,9 +96,11 @@ def waiting(number: int, sealer: Sealer, since: datetime = SINCE) -> Connection:
     )
 
 
-def fill(database_url: str, of: Settings, count: int, make: Callable[[int, Sealer], Connection] = waiting) -> list[str]:
+def fill(
+    database_url: str, of: Settings, count: int, make: Callable[[int, TokenCipher], Connection] = waiting
+) -> list[str]:
     """Make a database with connections that are due, as they would be after their set-up; gives their ids."""
-    sealer = Sealer(of.secret_keys)
+    sealer = TokenCipher(of.secret_keys)
     connections = [make(number, sealer) for number in range(count)]
     kept = {"version": 1, "last_seq": 0, "updated_at": NOW, "law": LAW}
     rows = [mapping.changed_columns(None, connection) | kept for connection in connections]

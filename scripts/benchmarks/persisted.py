@@ -39,7 +39,7 @@ OUTBOX = """INSERT INTO outbox
     VALUES (?, ?, ?, 'connection.linked', ?, ?, ?, ?, 0, '[]')"""
 
 
-async def in_turns(ours: Path, by_hand: Path, batch: int) -> tuple[float, float]:
+async def due_by_owner_round_robin(ours: Path, by_hand: Path, batch: int) -> tuple[float, float]:
     """Transitions per second of both: the law decides and the store writes; and SQL that is written by hand."""
     count = COUNTS[batch]
     linker = Linker(local.settings(f"sqlite:///{ours}", "http://127.0.0.1:9/{subdomain}"))
@@ -67,7 +67,7 @@ async def in_turns(ours: Path, by_hand: Path, batch: int) -> tuple[float, float]
 
 
 async def _settle(linker: Linker, batch: list[Connection]) -> None:
-    decide, settle = linker._attendant.decide, linker._store.settle
+    decide, settle = linker._executor.decide, linker._store.settle
     decided = [decide(before, RecruiterFound("2b81ff"), actor="heartbeat") for before in batch]
     assert all(await settle(decided, now=local.NOW, release=True))
 
@@ -136,7 +136,7 @@ def measure(figures: Figures, folder: Path, rounds: int) -> None:
         mine, theirs = f"persisted transitions, {batch} a commit, 1/s", f"the same by hand, {batch} a commit, 1/s"
         for number in range(rounds):
             ours, by_hand = folder / f"ours{batch}-{number}.db", folder / f"hand{batch}-{number}.db"
-            rates = asyncio.run(in_turns(ours, by_hand, batch))
+            rates = asyncio.run(due_by_owner_round_robin(ours, by_hand, batch))
             figures.add(mine, rates[0])
             figures.add(theirs, rates[1])
         figures.ratio(f"transitions_over_hand_written_sql_{batch}_a_commit", mine, theirs, goal=0.5)

@@ -27,9 +27,9 @@ import psycopg
 
 from linker import Settings
 from linker.database.database import Database
-from linker.engine.fairness import Turns
+from linker.engine.fairness import FairClaims
 from linker.engine.ports import Lease
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 from scripts.benchmarks import local, stored
 from scripts.benchmarks.figures import Figures
 from tests.postgres import running_postgres
@@ -55,12 +55,12 @@ class Standing:
         return local.NOW
 
 
-async def claim(store: SqlStore) -> float:
+async def claim(store: ConnectionStore) -> float:
     """The milliseconds that claiming all that is due takes, in whole batches; then they are given back."""
     most = Settings().batch_size
     lease = Lease(holder="bench", until=local.NOW + timedelta(minutes=1))
     held: list[str] = []
-    turns = Turns(store, Standing())
+    turns = FairClaims(store, Standing())
     began = time.perf_counter()
     while not turns.over:
         held += [connection.id for connection in await turns.claim(lease, most)]
@@ -72,7 +72,7 @@ async def claim(store: SqlStore) -> float:
 
 def measure_claims(figures: Figures, name: str, engine: str, databases: dict[str, Database], rounds: int) -> None:
     """Claims in both databases, in turns."""
-    stores = {size: SqlStore(database) for size, database in databases.items()}
+    stores = {size: ConnectionStore(database) for size, database in databases.items()}
 
     async def measure() -> None:
         for _ in range(WARM_UP):

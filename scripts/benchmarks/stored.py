@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from linker import Settings
 from linker.database.database import Database
-from linker.encryption import Sealer, fingerprint
+from linker.encryption import TokenCipher, fingerprint
 from linker.persistence import schema
 from linker.persistence.tables import CONNECTION
 from scripts.benchmarks import local
@@ -58,7 +58,7 @@ ATTENDABLE = """UPDATE connection SET subdomain = :subdomain, token_subdomain = 
 def fill(database: Database, of: Settings, rows: int) -> None:
     """Make the schema and fill it: realistic rows in all states, of which `DUE` are due."""
     schema.upgrade(database)
-    sealer = Sealer(of.secret_keys)
+    sealer = TokenCipher(of.secret_keys)
     words = SQLITE if database.is_sqlite else POSTGRES
     spans = {"day": 86_400, "hour": 3_600, "month": 30 * 86_400}
     due_at = DUE_AT.format(**{name: words["later"].format(seconds=seconds) for name, seconds in spans.items()})
@@ -94,7 +94,7 @@ def due(transaction: sa.Connection) -> list[str]:
     return list(transaction.execute(query).scalars())
 
 
-def _make_attendable(transaction: sa.Connection, sealer: Sealer) -> None:
+def _make_attendable(transaction: sa.Connection, sealer: TokenCipher) -> None:
     rows = [
         {
             "id": connection_id,

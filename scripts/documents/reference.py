@@ -14,7 +14,7 @@ from typing import Any
 from linker import errors
 from linker.cli.main import VERBS
 from linker.engine.ports import Settlement
-from linker.outbox.administration import LetterState
+from linker.outbox.administration import DeliveryState
 from linker.serialization import payload
 from linker.settings import PREFIX, Settings
 from linker.telemetry.metrics import NUMBERS
@@ -193,7 +193,7 @@ def _announcements() -> Iterator[str]:
     yield "On each way an announcement is in one of these states, as `linker outbox list` shows them:"
     yield ""
     yield from table(
-        ("state", "meaning"), ((f"`{name.lower()}`", said) for name, said in comments(LetterState).items())
+        ("state", "meaning"), ((f"`{name.lower()}`", said) for name, said in comments(DeliveryState).items())
     )
 
 

@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from linker import new_key
 from linker.database.database import Database
-from linker.encryption import Sealer, fingerprint
+from linker.encryption import TokenCipher, fingerprint
 from linker.engine.leases import NEEDED
 from linker.persistence import mapping, schema
 from linker.persistence.tables import CONNECTION, STEP
@@ -136,7 +136,7 @@ class Arena:
 
     def fill(self, count: int) -> None:
         """Put so many connections there whose tokens wait to be verified, each with an account of its own."""
-        sealer, now = Sealer([self.key]), datetime.now(UTC)
+        sealer, now = TokenCipher([self.key]), datetime.now(UTC)
         waiting = [_waiting(self.world, sealer, number, now) for number in range(count)]
         opened = [Step(event="opened", source=None, target=one.state, at=now, actor="test") for one in waiting]
         kept = {"version": 1, "last_seq": 1, "updated_at": now, "law": LAW}
@@ -223,7 +223,7 @@ def arena(database_url: str, folder: Path, **settings: str) -> Iterator[Arena]:
         )
 
 
-def _waiting(world: World, sealer: Sealer, number: int, now: datetime) -> Connection:
+def _waiting(world: World, sealer: TokenCipher, number: int, now: datetime) -> Connection:
     """A connection that owes everything: its token is to be verified, then its recruiter is to be found."""
     subdomain, email = f"account-{number}", f"ats+{number}@inbound.example.com"
     world.add_account(subdomain, name=subdomain.title())

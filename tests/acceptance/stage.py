@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from linker import Connection, Linker, Settings, new_key
-from linker.engine.executor import Chance
+from linker.engine.executor import Randomness
 from linker.http_client import build_http
 from linker.sandbox import Limit, Sandbox, World, running
 from linker.testing import SettableClock
@@ -34,13 +34,13 @@ TRUST = ssl.create_default_context()
 
 @dataclass(kw_only=True)
 class Stage:
-    """What a test plays on. `dice` is what every throw of the linkers' dice gives."""
+    """What a test plays on. `jitter` is what every throw of the linkers' dice gives."""
 
     world: World
     url: str
     clock: SettableClock
     database_url: str
-    dice: float = 0.5
+    jitter: float = 0.5
     key: SecretStr = field(default_factory=new_key)
 
     @asynccontextmanager
@@ -56,8 +56,8 @@ class Stage:
         given: dict[str, Any] = {"database_url": self.database_url, "secret_keys": (self.key,), **settings}
         async with http or build_http(verify=TRUST) as client:
             workable = WorkableClient(client, url_template=url or self.url, clock=self.clock, timeouts=timeouts)
-            chance = Chance(dice=lambda: self.dice)
-            async with Linker(Settings(**given), workable=workable, clock=self.clock, chance=chance) as linker:
+            randomness = Randomness(jitter=lambda: self.jitter)
+            async with Linker(Settings(**given), workable=workable, clock=self.clock, randomness=randomness) as linker:
                 yield linker
 
     def token(self, subdomain: str = "acme", *, scopes: frozenset[str] = frozenset({"r_jobs"})) -> SecretStr:

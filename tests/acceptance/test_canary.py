@@ -16,11 +16,11 @@ import structlog
 from pydantic import SecretStr
 
 from linker import Announcement, Connection, ConnectionState, Linker
-from linker.encryption import Sealer
-from linker.engine.executor import Attendant
+from linker.encryption import TokenCipher
+from linker.engine.executor import DutyExecutor
 from linker.http_client import build_http
 from linker.outbox.webhooks import new_webhook_secret
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 from linker.sandbox import EVERYWHERE, Fault
 from linker.serialization import connection_json, step_json
 from linker.workable import WorkableClient
@@ -161,7 +161,7 @@ async def test_token_as_plain_text(stage: Stage, watch: Watch, monkeypatch: pyte
         opened = await awaiting_token(stage, linker)
         await watch.attempt(linker.submit_token(opened.id, subdomain="acme", token=token))
         with monkeypatch.context() as patch:
-            patch.setattr(SqlStore, "settle", explode_later)
+            patch.setattr(ConnectionStore, "settle", explode_later)
             await watch.attempt(linker.submit_token(opened.id, subdomain="acme", token=token))
     assert "error" in watch.places.kinds()
     watch.assert_clean()
@@ -281,14 +281,14 @@ EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
     "the law's verdict": ("linker.engine.executor.judge", "", explode),
     "the law": ("linker.engine.executor.advance", "", explode),
     "the referee": ("states.machine._judge", "", explode),
-    "attending": (Attendant, "attend", explode_later),
-    "claiming": (SqlStore, "claim", explode_later),
-    "settling": (SqlStore, "settle", explode_later),
+    "attending": (DutyExecutor, "attend", explode_later),
+    "claiming": (ConnectionStore, "claim", explode_later),
+    "settling": (ConnectionStore, "settle", explode_later),
     "reading the row": ("linker.persistence.mapping.connection", "", explode),
     "writing the row": ("linker.persistence.mapping.changed_columns", "", explode),
-    "sealing": (Sealer, "seal", explode),
+    "sealing": (TokenCipher, "seal", explode),
     "inside sealing": ("linker.encryption._bond", "", explode),
-    "opening": (Sealer, "open", explode),
+    "opening": (TokenCipher, "open", explode),
     "the fingerprint": ("linker.engine.service.fingerprint", "", explode),
     "the token's parser": ("linker.engine.service.parse_token", "", explode),
 }
@@ -354,7 +354,7 @@ WEBHOOK_EXPLOSIONS: dict[str, str] = {
     "the transport": "httpx.AsyncClient.stream",
     "the signature": "standardwebhooks.Webhook.sign",
     "judging the answer": "linker.outbox.webhooks.Webhook._judged",
-    "writing it down": "linker.outbox.outbox_store.SqlOutbox.settle_deliveries",
+    "writing it down": "linker.outbox.outbox_store.OutboxStore.settle_deliveries",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from linker import Announcement, Connection, ConnectionState, Linker, Refused
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 from linker.serialization import connection_json, step_json
 from states.problems import ProblemCode
 from tests.acceptance.stage import (
@@ -242,13 +242,13 @@ class Claims:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tries = 0
-        claim = SqlStore.claim
+        claim = ConnectionStore.claim
 
-        async def counted(store: SqlStore, connection_id: str, **given: Any) -> Connection | None:
+        async def counted(store: ConnectionStore, connection_id: str, **given: Any) -> Connection | None:
             self.tries += 1
             return await claim(store, connection_id, **given)
 
-        monkeypatch.setattr(SqlStore, "claim", counted)
+        monkeypatch.setattr(ConnectionStore, "claim", counted)
 
     async def more(self, tries: int) -> None:
         """Wait until somebody has tried so many more times."""

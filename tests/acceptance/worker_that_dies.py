@@ -30,7 +30,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from linker import Announcement, Linker, Settings
 from linker.cli.commands import worker
 from linker.database.database import Database
-from linker.database.statements import InTurn
+from linker.database.statements import ExecutemanyStatement
 from linker.engine.ports import SystemClock
 from linker.testing import linker_in_memory
 from states.history import ANNOUNCEMENTS
@@ -81,7 +81,7 @@ WRITES = ("INSERT", "UPDATE", "DELETE")
 
 def watch_transactions(points: Points) -> None:
     """Wrap every transaction that writes, whoever began it: before its first statement, before and after its commit."""
-    writing, committing, writes = threading.local(), DefaultDialect.do_commit, InTurn.run
+    writing, committing, writes = threading.local(), DefaultDialect.do_commit, ExecutemanyStatement.run
 
     def write_comes() -> None:
         if not getattr(writing, "now", False):
@@ -92,7 +92,7 @@ def watch_transactions(points: Points) -> None:
         if statement.startswith(WRITES):
             write_comes()
 
-    def written(self: InTurn, *given: Any) -> int:
+    def written(self: ExecutemanyStatement, *given: Any) -> int:
         write_comes()
         return writes(self, *given)
 
@@ -111,7 +111,7 @@ def watch_transactions(points: Points) -> None:
     event.listen(Engine, "before_cursor_execute", statement_comes)
     event.listen(Engine, "rollback", rolled_back)
     DefaultDialect.do_commit = watched  # type: ignore[method-assign]
-    InTurn.run = written  # type: ignore[method-assign, assignment]
+    ExecutemanyStatement.run = written  # type: ignore[method-assign, assignment]
 
 
 def watch_calls(points: Points) -> None:

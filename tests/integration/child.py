@@ -21,7 +21,7 @@ from linker.engine.ports import Announcement, Answer
 from linker.errors import LinkerError
 from linker.linker import Linker
 from linker.persistence import schema
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 from linker.settings import Settings
 from states.connection import Account, Connection, ConnectionState, Recruiter
 from states.verdicts import AccountReadable, RecruiterSeen
@@ -70,7 +70,7 @@ def fill_up(url: str) -> None:
 
 async def _fill_up(url: str) -> None:
     database = Database(url)
-    store = SqlStore(database)
+    store = ConnectionStore(database)
     await store.open()
     connection = await store.add(opening(a_connection(due_at=NOW)))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -104,7 +104,7 @@ def as_nobody(url: str) -> None:
 
 async def _as_nobody(url: str) -> None:
     database = Database(url)
-    store = SqlStore(database)
+    store = ConnectionStore(database)
     try:
         await store.open()
         say(f"found {len(await store.find())}")

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from linker import BadInput, Busy, Linker, LinkerError, Refused, Settings, new_key
 from linker.encryption import fingerprint
-from linker.engine.executor import Chance
+from linker.engine.executor import Randomness
 from linker.sandbox import World
 from linker.sandbox import fingerprint as name_of
 from linker.testing import SettableClock
@@ -82,10 +82,10 @@ class Stage(RuleBasedStateMachine):
         self.workers: list[Worker] = []
 
     def _set_up(self, seed: int, stages: Sequence[str], size: int) -> None:
-        dice = random.Random(seed)
+        jitter = random.Random(seed)
         keys = (f"key{number}" for number in itertools.count())
-        self.chance = Chance(dice=dice.random, key=lambda: next(keys))
-        self.wire = Wire(self.world, self.clock, dice)
+        self.randomness = Randomness(jitter=jitter.random, key=lambda: next(keys))
+        self.wire = Wire(self.world, self.clock, jitter)
         self.settings = Settings(
             database_url=self.office.url, secret_keys=(new_key(),), workable_url=URL, concurrency=size, batch_size=size
         )
@@ -214,7 +214,7 @@ class Stage(RuleBasedStateMachine):
             act.outcome = outcome
 
     def _hire(self) -> Worker:
-        worker = self.runner.run(self.office.hire(self.settings, self.wire, self.chance))
+        worker = self.runner.run(self.office.hire(self.settings, self.wire, self.randomness))
         self.host.listen(worker)
         return worker
 

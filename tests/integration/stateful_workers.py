@@ -20,7 +20,7 @@ from linker import Linker, Settings
 from linker.database.database import Database
 from linker.database.sqlite import READING, Access
 from linker.database.threads import Threads
-from linker.engine.executor import Chance
+from linker.engine.executor import Randomness
 from linker.http_client import PlainClient
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock
@@ -65,7 +65,7 @@ class Wire:
 
     world: World
     clock: SettableClock
-    dice: random.Random
+    jitter: random.Random
     seen: list[Exchange] = field(default_factory=list)
     ticks: int = 0
 
@@ -76,7 +76,7 @@ class Wire:
 
     async def delay(self) -> None:
         """Let others come in between."""
-        await asyncio.sleep(self.dice.choice(LATENCIES))
+        await asyncio.sleep(self.jitter.choice(LATENCIES))
 
 
 class Mortal:
@@ -158,7 +158,7 @@ class Worker:
     @property
     def id(self) -> str:
         """What the holders of its leases begin with."""
-        return self.linker._leasing.worker_id
+        return self.linker._lease_issuer.worker_id
 
 
 class _MortalDatabase(Database):
@@ -205,7 +205,7 @@ class Office:
     url: str
     _left: list[_MortalDatabase] = field(default_factory=list)
 
-    async def hire(self, settings: Settings, wire: Wire, chance: Chance) -> Worker:
+    async def hire(self, settings: Settings, wire: Wire, randomness: Randomness) -> Worker:
         """A new worker, open and ready."""
         database = self._left.pop() if self._left else _MortalDatabase(self.url)
         database.mortal = mortal = Mortal(wire.clock)
@@ -213,8 +213,8 @@ class Office:
         line = _Line(mortal, wire)
         http = PlainClient(line)
         with patch("linker.linker.Database", lambda _: database):
-            linker = Linker(settings, http=http, clock=wire.clock, chance=chance)
-        line.name = linker._leasing.worker_id
+            linker = Linker(settings, http=http, clock=wire.clock, randomness=randomness)
+        line.name = linker._lease_issuer.worker_id
         await linker.__aenter__()
         return Worker(linker, http, mortal)
 

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from linker.database.database import Database
 from linker.engine.ports import Lease, Settlement
 from linker.errors import LinkerError
-from linker.outbox.outbox_store import SqlOutbox
-from linker.persistence.connection_store import SqlStore
+from linker.outbox.outbox_store import OutboxStore
+from linker.persistence.connection_store import ConnectionStore
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.history import Step
 
@@ -40,21 +40,21 @@ class House:
         self._open = [self.database]
 
     @property
-    def store(self) -> SqlStore:
+    def store(self) -> ConnectionStore:
         """The store."""
-        return SqlStore(self.database)
+        return ConnectionStore(self.database)
 
     @property
-    def outbox(self) -> SqlOutbox:
+    def outbox(self) -> OutboxStore:
         """The announcements."""
-        return SqlOutbox(self.database)
+        return OutboxStore(self.database)
 
-    def another(self) -> SqlStore:
+    def another(self) -> ConnectionStore:
         """The store as another worker has it: with connections of its own, as far as the database can have them."""
         if self.url == "sqlite://":
             return self.store
         self._open.append(Database(self.url))
-        return SqlStore(self._open[-1])
+        return ConnectionStore(self._open[-1])
 
     def close(self) -> None:
         """Close all databases; a second time does nothing."""
@@ -113,13 +113,13 @@ def a_step(before: Connection, after: Connection, *, event: str = "something_hap
 
 
 def opening(connection: Connection) -> Settlement:
-    """What `SqlStore.add` takes."""
+    """What `ConnectionStore.add` takes."""
     step = Step(event="opened", source=None, target=connection.state, at=connection.created_at, actor="test")
     return Settlement(before=connection, after=connection, step=step)
 
 
 def change(before: Connection, *, announcement: str | None = None, silent: bool = False, **facts: Any) -> Settlement:
-    """What `SqlStore.settle` takes: these facts are new. `silent`: without a step."""
+    """What `ConnectionStore.settle` takes: these facts are new. `silent`: without a step."""
     after = replace(before, **facts)
     step = None if silent else a_step(before, after)
     return Settlement(before=before, after=after, step=step, announcement=announcement)

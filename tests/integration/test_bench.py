@@ -179,8 +179,10 @@ def filled(path: Path) -> dict[str, list[list[str]]]:
         raw.row_factory = sqlite3.Row
         rows = {name: [dict(row) for row in raw.execute(query)] for name, query in WRITTEN.items()}
     facts = rows.pop("payload")
-    holding = {name: [[key for key in row if row[key] is not None] for row in found] for name, found in rows.items()}
-    return holding | {"payload": [[str(fact["id"]), fact["key"]] for fact in facts]}
+    held_leases = {
+        name: [[key for key in row if row[key] is not None] for row in found] for name, found in rows.items()
+    }
+    return held_leases | {"payload": [[str(fact["id"]), fact["key"]] for fact in facts]}
 
 
 @pytest.mark.parametrize("batch", persisted.COUNTS)
@@ -191,7 +193,7 @@ def test_sql_by_hand_leaves_the_rows_that_ours_leaves_on_sqlite(
     monkeypatch.setitem(persisted.COUNTS, batch, CONNECTIONS)
     monkeypatch.setattr(persisted, "TURN", CONNECTIONS)
     ours, by_hand = tmp_path / "ours.db", tmp_path / "by_hand.db"
-    assert min(asyncio.run(persisted.in_turns(ours, by_hand, batch))) > 0
+    assert min(asyncio.run(persisted.due_by_owner_round_robin(ours, by_hand, batch))) > 0
     assert filled(ours) == filled(by_hand)
     assert len(filled(ours)["outbox"]) == CONNECTIONS
 

@@ -5,9 +5,9 @@ from itertools import count
 
 import pytest
 
-from linker.engine.fairness import Turns
-from linker.persistence.connection_store import SqlStore
-from linker.persistence.rate_limits import LONGEST, Rations
+from linker.engine.fairness import FairClaims
+from linker.persistence.connection_store import ConnectionStore
+from linker.persistence.rate_limits import LONGEST, SharedRateLimits
 from linker.testing import SettableClock
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
@@ -36,7 +36,7 @@ async def due(house: House, owner: str, *, subdomain: str, late: float = 60.0) -
     )
 
 
-async def claimed(store: SqlStore, *, now: datetime = NOW, limit: int = 100) -> list[str]:
+async def claimed(store: ConnectionStore, *, now: datetime = NOW, limit: int = 100) -> list[str]:
     """The ids that one claim gives."""
     lease = a_lease(f"worker:{next(_leases)}", until=now + MINUTE)
     return [one.id for one in await store.claim_due(now=now, limit=limit, lease=lease)]
@@ -47,7 +47,7 @@ async def test_no_owner_waits_for_anothers_crowd(house: House) -> None:
     for number in range(100):
         await due(house, "crowd", subdomain=f"crowd{number}", late=3600 - number)
     few = {(await due(house, "few", subdomain=f"few{number}")).id for number in range(10)}
-    turns = Turns(house.store, SettableClock(NOW))
+    turns = FairClaims(house.store, SettableClock(NOW))
     batches = []
     while not turns.over:
         batches.append([one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 20)])
@@ -63,7 +63,7 @@ async def test_who_falls_due_during_a_crowd_does_not_wait_for_it(house: House, m
     for number in range(100):
         await due(house, "crowd", subdomain=f"crowd{number}", late=3600 - number)
     goes_on = await due(house, "goes-on", subdomain="goes-on", late=7200)
-    turns, batches = Turns(house.store, SettableClock(NOW)), []
+    turns, batches = FairClaims(house.store, SettableClock(NOW)), []
     for _ in range(2):
         batches.append([one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)])
     assert goes_on.id in batches[0]
@@ -80,9 +80,9 @@ async def test_no_owner_waits_for_anothers_crowd_at_a_partners_ration(house: Hou
     for number in range(200):
         await due(house, "crowd", subdomain=f"crowd{number}", late=3600 - number)
     few = {(await due(house, "few", subdomain=f"few{number}")).id for number in range(10)}
-    store, clock, made = SqlStore(house.database, Rations("client")), SettableClock(NOW), []
+    store, clock, made = ConnectionStore(house.database, SharedRateLimits("client")), SettableClock(NOW), []
     for _ in range(10):
-        turns = Turns(store, clock, scarce=True)
+        turns = FairClaims(store, clock, scarce=True)
         while not turns.over:
             until = clock.now() + MINUTE
             made += [one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}", until=until), 50)]
@@ -96,7 +96,7 @@ async def test_a_partners_pass_is_over_when_its_ration_is_spent(house: House) ->
     """After a batch of which nobody got a call nothing more is claimed in the same pass."""
     for number in range(100):
         await due(house, f"owner-{number}", subdomain=f"sub{number}")
-    turns = Turns(SqlStore(house.database, Rations("client")), SettableClock(NOW), scarce=True)
+    turns = FairClaims(ConnectionStore(house.database, SharedRateLimits("client")), SettableClock(NOW), scarce=True)
     batches = []
     while not turns.over:
         batches.append(len(await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)))
@@ -111,7 +111,7 @@ async def test_a_first_batch_that_is_put_off_does_not_end_the_pass(house: House)
     for _ in range(10):
         assert await house.store.claim(crowd[0].id, now=NOW, lease=a_lease("person"))
         await house.store.release([crowd[0].id], a_lease("person"))
-    turns, ids = Turns(house.store, SettableClock(NOW)), set()
+    turns, ids = FairClaims(house.store, SettableClock(NOW)), set()
     while not turns.over:
         ids |= {one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)}
     assert ids == others
@@ -121,7 +121,7 @@ async def test_turns_pass_over_what_others_hold(house: House) -> None:
     """A batch that another worker was faster with is empty, and not the end."""
     for number in range(30):
         await due(house, "crowd", subdomain=f"crowd{number}")
-    mine, theirs = Turns(house.store, SettableClock(NOW)), Turns(house.another(), SettableClock(NOW))
+    mine, theirs = FairClaims(house.store, SettableClock(NOW)), FairClaims(house.another(), SettableClock(NOW))
     first = {one.id for one in await mine.claim(a_lease("mine:1"), 10)}
     second = {one.id for one in await theirs.claim(a_lease("theirs:1"), 10)}
     third = {one.id for one in await mine.claim(a_lease("mine:2"), 10)}
@@ -159,7 +159,10 @@ async def test_a_partner_has_one_ration_over_all(house: House, workers: int) -> 
     """In any ten seconds sweeps make at most 44 of the 50 calls that Workable allows to a client id."""
     for number in range(120):
         await due(house, f"owner-{number}", subdomain=f"sub{number}")
-    stores = [SqlStore(house.database, Rations("client")), SqlStore(house.database, Rations("client"))][:workers]
+    stores = [
+        ConnectionStore(house.database, SharedRateLimits("client")),
+        ConnectionStore(house.database, SharedRateLimits("client")),
+    ][:workers]
     made = []
     for second in range(10):
         for store in stores:
@@ -208,7 +211,7 @@ async def test_who_is_put_off_does_not_end_the_pass(house: House) -> None:
     for number in range(5):
         await due(house, f"shared-{number}", subdomain="shared", late=3600)
     others = {(await due(house, f"alone-{number}", subdomain=f"alone{number}")).id for number in range(25)}
-    turns, ids = Turns(house.store, SettableClock(NOW)), []
+    turns, ids = FairClaims(house.store, SettableClock(NOW)), []
     while not turns.over:
         ids += [one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)]
     assert others <= set(ids)
@@ -218,7 +221,7 @@ async def test_who_is_put_off_does_not_end_the_pass(house: House) -> None:
 async def test_a_pass_meets_each_connection_once(house: House) -> None:
     """What is given back unwritten is still due: the next pass takes it, and not the same one again and again."""
     stubborn = await due(house, "stubborn", subdomain="stubborn")
-    turns, ids = Turns(house.store, SettableClock(NOW)), []
+    turns, ids = FairClaims(house.store, SettableClock(NOW)), []
     while not turns.over:
         lease = a_lease(f"worker:{next(_leases)}")
         ids += [one.id for one in await turns.claim(lease, 10)]

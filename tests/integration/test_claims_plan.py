@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from linker.database.database import Database
-from linker.engine.fairness import Turns
+from linker.engine.fairness import FairClaims
 from linker.operations.retention import Pruned, Pruning
 from linker.outbox.channels import WEBHOOK
-from linker.outbox.outbox_store import SqlOutbox
+from linker.outbox.outbox_store import OutboxStore
 from linker.persistence import schema
 from linker.settings import Settings
 from linker.testing import SettableClock
@@ -118,7 +118,7 @@ async def claim_announcements(house: House) -> Any:
 
 async def claim_posts(house: House) -> Any:
     """Claim the announcements that are posted to the webhook."""
-    outbox = SqlOutbox(house.database, WEBHOOK)
+    outbox = OutboxStore(house.database, WEBHOOK)
     found = await outbox.claim_announcements(ANNOUNCEMENTS, now=NOW, limit=100, lease=a_lease())
     assert len(found) == DUE
     return found
@@ -126,7 +126,7 @@ async def claim_posts(house: House) -> Any:
 
 async def let_lapse(house: House) -> Any:
     """Look for announcements that nobody took: there are none."""
-    assert await SqlOutbox(house.database, WEBHOOK).lapse(now=NOW) == 0
+    assert await OutboxStore(house.database, WEBHOOK).lapse(now=NOW) == 0
 
 
 async def read_keys(house: House) -> Any:
@@ -179,7 +179,7 @@ async def prune(house: House) -> Any:
 
 async def claim_in_turns(house: House) -> Any:
     """Claim what is due as a sweep does when more is due than one batch holds."""
-    turns = Turns(house.store, SettableClock(NOW))
+    turns = FairClaims(house.store, SettableClock(NOW))
     found = []
     while not turns.over:
         found += await turns.claim(a_lease(), DUE // 2)
@@ -360,7 +360,7 @@ async def test_a_backlog_is_posted_from_its_front(postgres_house: House) -> None
 
     async def claim(house: House) -> Any:
         """Claim ten."""
-        outbox = SqlOutbox(house.database, WEBHOOK)
+        outbox = OutboxStore(house.database, WEBHOOK)
         assert len(await outbox.claim_announcements(ANNOUNCEMENTS, now=NOW, limit=10, lease=a_lease())) == 10
 
     [statement] = await statements(postgres_house, claim)

@@ -16,11 +16,11 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from linker import Linker, Settings, new_key
-from linker.database.statements import Prepared, Row
+from linker.database.statements import CompiledStatement, Row
 from linker.encryption import key_id_of
 from linker.errors import RowUnreadable, StoreUnavailable
 from linker.persistence import schema
-from linker.persistence.claims import put_aside
+from linker.persistence.claims import quarantine
 from linker.persistence.tables import CONNECTION
 from linker.testing import ScriptedWorkable, SettableClock
 from states.verdicts import Unavailable
@@ -171,7 +171,7 @@ async def test_what_cannot_be_put_aside_stops_nobody_else(
     def away(*_: object) -> None:
         raise StoreUnavailable("The database is away.")
 
-    monkeypatch.setattr("linker.persistence.connection_store.put_aside", away)
+    monkeypatch.setattr("linker.persistence.connection_store.quarantine", away)
     with capture_logs() as logs:
         claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
     assert [found.id for found in claimed] == [good.id]
@@ -185,9 +185,9 @@ async def test_what_somebody_else_holds_by_now_is_not_put_aside(house: House, mo
 
     def late(transaction: Transaction, *given: Any) -> None:
         transaction.exec_driver_sql("UPDATE connection SET lease_holder='another'")
-        put_aside(transaction, *given)
+        quarantine(transaction, *given)
 
-    monkeypatch.setattr("linker.persistence.connection_store.put_aside", late)
+    monkeypatch.setattr("linker.persistence.connection_store.quarantine", late)
     await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
     holders = await house.database.read(
         lambda transaction: transaction.execute(select(CONNECTION.c.lease_holder, CONNECTION.c.due_at)).all()
@@ -198,15 +198,15 @@ async def test_what_somebody_else_holds_by_now_is_not_put_aside(house: House, mo
 async def test_a_broken_disk_is_no_damaged_row(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the disk fails once a lease is taken, nothing is leased, and nobody is told to restore a row."""
     await kept(house, due_at=NOW)
-    returned = Prepared.returned
+    returned = CompiledStatement.returned
 
-    def broken(self: Prepared, transaction: Transaction, row: Row) -> list[tuple[Any, ...]]:
+    def broken(self: CompiledStatement, transaction: Transaction, row: Row) -> list[tuple[Any, ...]]:
         if "json_valid" in self._sql:
             raise OperationalError("SELECT", {}, sqlite3.OperationalError("disk I/O error"))
         return returned(self, transaction, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Prepared, "returned", broken)
+        patch.setattr(CompiledStatement, "returned", broken)
         with pytest.raises(StoreUnavailable):
             await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
     assert len(await house.store.claim_due(now=NOW, limit=10, lease=a_lease("you"))) == 1

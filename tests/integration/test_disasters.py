@@ -21,11 +21,11 @@ from pydantic import SecretStr
 
 import linker
 from linker.database import database as database_module
-from linker.encryption import Sealer, new_key
+from linker.encryption import TokenCipher, new_key
 from linker.errors import BadSettings, OurFault, StoreUnavailable
 from linker.linker import Linker
 from linker.persistence import schema
-from linker.persistence.connection_store import SqlStore, open_database
+from linker.persistence.connection_store import ConnectionStore, open_database
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable
 from states.connection import Connection, ConnectionState
@@ -315,7 +315,7 @@ async def verified_later(house: House, key: SecretStr, count: int) -> list[Conne
     found = []
     for number in range(count):
         new = a_connection(due_at=NOW)
-        sealed = Sealer([key]).seal(SecretStr(f"token-{number}"), bound_to=new.id)
+        sealed = TokenCipher([key]).seal(SecretStr(f"token-{number}"), bound_to=new.id)
         candidate = a_credential()
         candidate = type(candidate)(subdomain=f"account-{number}", sealed=sealed, fingerprint="0badcafe")
         settlement = change(new, candidate=candidate)
@@ -358,7 +358,7 @@ async def test_missing_keys_are_told_before_anything_is_done(sqlite_house: House
         async with a_linker(sqlite_house.url, new_key(), ScriptedWorkable()):
             raise AssertionError("it started")
     async with open_database(Settings(database_url=sqlite_house.url)) as database:
-        assert len(await SqlStore(database).find()) == 2
+        assert len(await ConnectionStore(database).find()) == 2
 
 
 # ── the canary ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -124,7 +124,7 @@ async def test_a_network_that_is_cut_holds_no_thread_for_hours(postgres_house: H
     def pooled(transaction: sa.Connection) -> int:
         return patience(transaction.connection.driver_connection)
 
-    with postgres_house.database.apart() as listener:
+    with postgres_house.database.dedicated_connection() as listener:
         milliseconds = [await postgres_house.database.write(pooled), patience(listener)]
     assert all(0 < each <= 60_000 for each in milliseconds), "0 is the kernel's own: a quarter of an hour and more"
 
@@ -180,7 +180,7 @@ async def test_a_server_that_vanished_is_noticed_while_we_wait_for_it(
 ) -> None:
     """The system asks after a silent server within seconds; a URL that says how is followed."""
     options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-    with opened(postgres_house.url + given) as house, house.database.apart() as raw:
+    with opened(postgres_house.url + given) as house, house.database.dedicated_connection() as raw:
         wire = socket.socket(fileno=os.dup(raw.fileno()))
         found = [wire.getsockopt(socket.IPPROTO_TCP, option) for option in options]
         asks = wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -193,7 +193,10 @@ async def test_a_pooler_is_served_without_prepared_statements(
     postgres_house: House, given: str, threshold: int | None
 ) -> None:
     """A pooler in transaction mode gives each transaction another session, which knows no statement of ours."""
-    with opened(f"{postgres_house.url}?prepare_threshold={given}") as house, house.database.apart() as raw:
+    with (
+        opened(f"{postgres_house.url}?prepare_threshold={given}") as house,
+        house.database.dedicated_connection() as raw,
+    ):
         assert raw.prepare_threshold == threshold
         assert await house.store.find() == []
     error = raised_by(lambda: Database(f"{postgres_house.url}?prepare_threshold=often"), BadSettings)
@@ -204,7 +207,7 @@ async def test_a_database_of_an_older_encoding_takes_what_is_kept_as_json(postgr
     """Whatever alphabet a host's metadata and Workable's answers are in; only columns of text are the encoding's."""
     name = f"latin_{secrets.token_hex(6)}"
     url = postgres_house.database.url.set(database=name).render_as_string(hide_password=False)
-    with postgres_house.database.apart() as raw:
+    with postgres_house.database.dedicated_connection() as raw:
         raw.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
         try:
             with opened(url) as house:

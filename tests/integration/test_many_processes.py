@@ -13,9 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 import linker
-from linker.encryption import Sealer
+from linker.encryption import TokenCipher
 from linker.engine.ports import Settlement
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 from states.connection import Connection, ConnectionState, Credential
 from states.history import Step
 from tests.integration.child import KEY
@@ -27,12 +27,12 @@ PROCESSES, CONNECTIONS = 8, 200
 AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, _ = ConnectionState
 
 
-async def given_tokens(store: SqlStore) -> list[Connection]:
+async def given_tokens(store: ConnectionStore) -> list[Connection]:
     """Connections whose tokens are about to be verified; each is its own account, named after its id."""
     found = []
     for number in range(CONNECTIONS):
         new = a_connection(id=f"con_{number}", due_at=NOW)
-        sealed = Sealer([KEY]).seal(SecretStr(f"token-{number}"), bound_to=new.id)
+        sealed = TokenCipher([KEY]).seal(SecretStr(f"token-{number}"), bound_to=new.id)
         credential = Credential(subdomain=new.id, sealed=sealed, fingerprint="0badcafe")
         step = Step(event="opened", source=None, target=new.state, at=NOW, actor="test")
         found.append(await store.add(Settlement(before=new, after=replace(new, candidate=credential), step=step)))

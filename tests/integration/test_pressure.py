@@ -180,15 +180,15 @@ async def test_what_asks_nothing_says_nothing_of_the_pace() -> None:
     workable, clock = SlowWorkable(), SettableClock()
     async with linker_in_memory(clock=clock, workable=workable, concurrency=5) as linker:
         await thirty_due(linker, clock)
-        pace = linker._sweeper.pace
-        pace.latency = 2.0
+        pacing = linker._sweeper.pacing
+        pacing.latency = 2.0
         workable.hold_from = 1_000
         workable.will_say(*[OverLimit(clock.now() + timedelta(minutes=1), unasked=True)] * 30)
         assert (await linker.attend_due()).unavailable == 30
-        assert pace.latency == 2.0
+        assert pacing.latency == 2.0
         clock.advance(hours=1)
         await linker.attend_due()
-        assert pace.latency < 2.0, "but answers do"
+        assert pacing.latency < 2.0, "but answers do"
 
 
 async def test_a_quick_answer_is_written_while_a_slow_one_is_waited_for() -> None:
@@ -222,7 +222,7 @@ async def test_nothing_is_begun_on_a_lease_that_ran_out() -> None:
     workable, clock = SlowWorkable(), SettableClock()
     async with held_ahead(workable, clock) as (linker, sweep):
         unbegun = set(await linker._database.read(_held_subdomains)) - set(workable.waiting)
-        linker._sweeper.leasing._clock = Later(clock)
+        linker._sweeper.lease_issuer._clock = Later(clock)
         workable.go.set()
         assert (await sweep).lost == len(unbegun) == 5
         assert unbegun.isdisjoint(workable.began)

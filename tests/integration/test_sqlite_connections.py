@@ -152,7 +152,7 @@ async def test_only_a_lease_may_be_undone_by_a_power_cut(sqlite_house: House) ->
         return id(connection_of(transaction)), transaction.exec_driver_sql("PRAGMA synchronous").scalar_one()
 
     database = sqlite_house.database
-    seen = [await write(synchronous) for write in (database.write, database.write_passing) * 2]
+    seen = [await write(synchronous) for write in (database.write, database.write_without_fsync) * 2]
     assert len({connection for connection, _ in seen}) == 1
     assert [how for _, how in seen] == [2, 1, 2, 1]  # FULL and NORMAL
 
@@ -173,7 +173,7 @@ async def test_the_store_claims_in_passing_and_settles_for_good(
 
         return tell
 
-    for name in ("write", "write_passing"):
+    for name in ("write", "write_without_fsync"):
         monkeypatch.setattr(sqlite_house.database, name, told(name))
     lease = a_lease("me")
     [held] = await sqlite_house.store.claim_due(now=NOW, limit=1, lease=lease)
@@ -181,4 +181,4 @@ async def test_the_store_claims_in_passing_and_settles_for_good(
     assert await sqlite_house.store.settle([change(held, checks=1)], now=NOW, release=True) == [True]
     await sqlite_house.store.claim(connection.id, now=NOW, lease=lease)
     await sqlite_house.store.release([connection.id], lease)
-    assert seen == ["write_passing", "write_passing", "write", "write_passing", "write_passing"]
+    assert seen == ["write_without_fsync", "write_without_fsync", "write", "write_without_fsync", "write_without_fsync"]

@@ -14,13 +14,13 @@ from prometheus_client import CollectorRegistry
 
 from linker import Connection, Linker, Settings, new_key
 from linker.database.database import Database
-from linker.engine.observer import Stock, Waiting
+from linker.engine.observer import Statistics, Waiting
 from linker.errors import StoreUnavailable
 from linker.persistence import schema
 from linker.persistence.tables import OUTBOX
 from linker.telemetry import statistics as stock_module
 from linker.telemetry.metrics import Metrics
-from linker.telemetry.statistics import CENSUS_EVERY, QUEUE_EVERY, SqlStock, _Paced
+from linker.telemetry.statistics import CENSUS_EVERY, QUEUE_EVERY, StatisticsReader, _Paced
 from linker.testing import ScriptedWorkable, SettableClock
 from states.connection import ConnectionState, Problem
 from states.problems import ProblemCode
@@ -44,14 +44,14 @@ async def set_outbox(house: House, connection: Connection, **columns: object) ->
     await house.database.write(lambda transaction: transaction.execute(these))
 
 
-async def taken(house: House) -> Stock:
+async def taken(house: House) -> Statistics:
     """What is in the house now."""
-    found = await SqlStock(house.database, lambda: NOW).take()
+    found = await StatisticsReader(house.database, lambda: NOW).take()
     assert found is not None
     return found
 
 
-async def read_at(stock: SqlStock) -> datetime:
+async def read_at(stock: StatisticsReader) -> datetime:
     """When what is told now was read."""
     found = await stock.take()
     assert found is not None
@@ -108,7 +108,7 @@ async def test_the_outbox(house: House) -> None:
         ("webhook", "connection.linked", False): Waiting(number=4, oldest=120.0),
     }
     assert stock.census.dead == {"handlers": 1, "webhook": 0}
-    alone = await SqlStock(house.database, lambda: NOW, posts=False).take()
+    alone = await StatisticsReader(house.database, lambda: NOW, posts=False).take()
     assert alone is not None
     assert {way for way, _, _ in alone.queue.outbox} == {"handlers"}, "no webhook is set: nothing waits for it"
 
@@ -168,7 +168,7 @@ async def test_a_beat_between_two_readings_asks_nothing(sqlite_house: House, sto
         asked.append(statement)
 
     now = NOW
-    stock = SqlStock(sqlite_house.database, lambda: now)
+    stock = StatisticsReader(sqlite_house.database, lambda: now)
     await stock.take()
     first = len(asked)
     now += 10 * SECOND
@@ -191,7 +191,7 @@ ENDLESS = {
 
 async def test_who_stops_does_not_wait_for_a_census(shared_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A census that takes long is ended by whoever wants to stop, on both engines, and the next one is whole."""
-    stock = SqlStock(shared_house.database, lambda: NOW)
+    stock = StatisticsReader(shared_house.database, lambda: NOW)
     counting = asyncio.Event()
     loop = asyncio.get_running_loop()
 

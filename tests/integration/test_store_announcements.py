@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from linker.engine.ports import Announcement, Delivery
-from linker.outbox.channels import WAYS, Way
-from linker.outbox.outbox_store import LAPSE_AFTER, SqlOutbox
+from linker.engine.ports import Announcement, DeliveryOutcome
+from linker.outbox.channels import CHANNELS, Channel
+from linker.outbox.outbox_store import LAPSE_AFTER, OutboxStore
 from states.connection import Connection
 from tests.integration.storehouse import MINUTE, NOW, SECOND, House, a_lease, change, kept
 
@@ -34,9 +34,9 @@ async def claimed(
     return await house.outbox.claim_announcements(names or ALL, now=now, limit=limit, lease=lease)
 
 
-def over(announcement: Announcement) -> Delivery:
+def over(announcement: Announcement) -> DeliveryOutcome:
     """It was delivered."""
-    return Delivery(announcement=announcement, delivered_to=frozenset({"handler"}))
+    return DeliveryOutcome(announcement=announcement, delivered_to=frozenset({"handler"}))
 
 
 async def test_an_announcement_is_claimed_with_all_that_it_tells(house: House) -> None:
@@ -81,7 +81,7 @@ async def test_a_retry_holds_back_its_successors_and_nobody_else(house: House) -
     one, other = await kept(house), await kept(house)
     await announced(house, one, OPENED, ACCEPTED)
     [first] = await claimed(house)
-    retry = Delivery(
+    retry = DeliveryOutcome(
         announcement=first, delivered_to=frozenset({"a"}), due_at=NOW + 5 * SECOND, error="handler: ValueError"
     )
     await house.outbox.settle_deliveries([retry], now=NOW, lease=a_lease("host"))
@@ -96,21 +96,21 @@ async def test_one_that_was_given_up_makes_room(house: House) -> None:
     connection = await kept(house)
     await announced(house, connection, OPENED, ACCEPTED)
     [first] = await claimed(house)
-    dead = Delivery(announcement=first, delivered_to=frozenset(), error="handler: ValueError")
+    dead = DeliveryOutcome(announcement=first, delivered_to=frozenset(), error="handler: ValueError")
     await house.outbox.settle_deliveries([dead], now=NOW, lease=a_lease("host"))
     assert [found.type for found in await claimed(house)] == [ACCEPTED]
     [row] = await house.sql("SELECT dead_at, delivered_at, last_error FROM outbox WHERE attempts = 1")
     assert (row[0] is not None, row[1], row[2]) == (True, None, "handler: ValueError")
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-async def test_what_waited_behind_one_that_was_given_up_is_due_from_then_on(house: House, way: Way) -> None:
+@pytest.mark.parametrize("way", CHANNELS, ids=lambda way: way.name)
+async def test_what_waited_behind_one_that_was_given_up_is_due_from_then_on(house: House, way: Channel) -> None:
     """On either way it lapses as long after the giving up as any other one after it was written."""
     connection = await kept(house)
     await announced(house, connection, OPENED, ACCEPTED, LINKED)
-    outbox, given_up_at = SqlOutbox(house.database, way), NOW + 3 * DAY
+    outbox, given_up_at = OutboxStore(house.database, way), NOW + 3 * DAY
     [first] = await outbox.claim_announcements(ALL, now=NOW, limit=10, lease=a_lease("host"))
-    dead = Delivery(announcement=first, delivered_to=frozenset(), error="handler: ValueError")
+    dead = DeliveryOutcome(announcement=first, delivered_to=frozenset(), error="handler: ValueError")
     await outbox.settle_deliveries([dead], now=given_up_at, lease=a_lease("host"))
     assert await outbox.lapse(now=given_up_at + LAPSE_AFTER - SECOND) == 0
     assert await outbox.forgotten(before=given_up_at, now=given_up_at + DAY) == 2

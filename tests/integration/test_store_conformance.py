@@ -374,7 +374,7 @@ async def test_what_is_held_is_passed_over(house: House) -> None:
 async def test_a_connection_at_rest_is_never_claimed(house: House, event: Paused | Unlinked) -> None:
     """Once the law has paused or closed a due connection, no claim of what is due finds it."""
     [due] = await kept_due(house, 1)
-    after = advance(due, event, now=NOW, dice=0.5)
+    after = advance(due, event, now=NOW, jitter=0.5)
     assert await house.store.settle([Settlement(before=due, after=after)], now=NOW, release=False) == [True]
     assert await house.store.claim_due(now=NOW + timedelta(days=999), limit=10, lease=a_lease()) == []
 

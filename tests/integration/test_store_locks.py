@@ -13,11 +13,11 @@ import pytest
 import sqlalchemy as sa
 
 from linker.database.database import Database
-from linker.engine.ports import Announcement, Delivery
-from linker.outbox.channels import WAYS, Way
-from linker.outbox.outbox_store import SqlOutbox
-from linker.persistence.connection_store import SqlStore
-from linker.persistence.rate_limits import PARTNER, Rations
+from linker.engine.ports import Announcement, DeliveryOutcome
+from linker.outbox.channels import CHANNELS, Channel
+from linker.outbox.outbox_store import OutboxStore
+from linker.persistence.connection_store import ConnectionStore
+from linker.persistence.rate_limits import PARTNER, SharedRateLimits
 from linker.persistence.tables import CONNECTION, OUTBOX
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
@@ -76,9 +76,9 @@ async def test_workers_that_claim_at_once_spend_one_ration(postgres_house: House
             recruiter=a_recruiter(),
             due_at=NOW - MINUTE,
         )
-    stores = [SqlStore(postgres_house.another()._database, Rations("client")) for _ in range(4)]
+    stores = [ConnectionStore(postgres_house.another()._database, SharedRateLimits("client")) for _ in range(4)]
 
-    async def claimed(store: SqlStore, limit: int) -> list[Connection]:
+    async def claimed(store: ConnectionStore, limit: int) -> list[Connection]:
         return await store.claim_due(now=NOW, limit=limit, lease=a_lease(fresh_id()))
 
     made = await claimed(stores[0], 1)  # from now on there is a ration
@@ -116,34 +116,34 @@ async def meets_one_that_locks_in_order(
             go_on.wait(30)
 
     with opened(house.url) as other:
-        holding = asyncio.create_task(other.database.write(work))
+        held_leases = asyncio.create_task(other.database.write(work))
         await asyncio.to_thread(has_first.wait, 30)
         doing = asyncio.create_task(deed)
         try:
             await until_a_lock_is_waited_for(house)
         finally:
             go_on.set()
-            await asyncio.gather(holding, doing)
+            await asyncio.gather(held_leases, doing)
 
 
-async def settles(store: SqlStore, held: Sequence[Connection]) -> None:
+async def settles(store: ConnectionStore, held: Sequence[Connection]) -> None:
     """Settle them."""
     assert all(await store.settle([change(one, attempts=1) for one in held], now=NOW, release=True))
 
 
-async def renews(store: SqlStore, held: Sequence[Connection]) -> None:
+async def renews(store: ConnectionStore, held: Sequence[Connection]) -> None:
     """Renew their leases."""
     assert len(await store.renew([one.id for one in held], a_lease("me", until=NOW + 2 * MINUTE))) == len(held)
 
 
-async def releases(store: SqlStore, held: Sequence[Connection]) -> None:
+async def releases(store: ConnectionStore, held: Sequence[Connection]) -> None:
     """Give their leases back."""
     await store.release([one.id for one in held], a_lease("me"))
 
 
 @pytest.mark.parametrize("deed", [settles, renews, releases])
 async def test_connections_are_locked_in_the_order_of_their_ids(
-    postgres_house: House, deed: Callable[[SqlStore, Sequence[Connection]], Coroutine[Any, Any, None]]
+    postgres_house: House, deed: Callable[[ConnectionStore, Sequence[Connection]], Coroutine[Any, Any, None]]
 ) -> None:
     """Whoever writes several waits for the first one before it takes another, however they lie and are given."""
     backwards = sorted((fresh_id() for _ in range(3)), reverse=True)
@@ -155,36 +155,36 @@ async def test_connections_are_locked_in_the_order_of_their_ids(
         await meets_one_that_locks_in_order(postgres_house, CONNECTION, backwards, deed(unordered.store, held))
 
 
-async def claimed_announcements(house: House, way: Way, *stories: int) -> list[Announcement]:
+async def claimed_announcements(house: House, way: Channel, *stories: int) -> list[Announcement]:
     """Announce stories of so many announcements, and claim the first of each."""
     for length in stories:
         connection = await kept(house)
         for _ in range(length):
             settlement = change(await house.store.get(connection.id), announcement=LINKED)
             assert await house.store.settle([settlement], now=NOW, release=True) == [True]
-    outbox = SqlOutbox(house.database, way)
+    outbox = OutboxStore(house.database, way)
     return await outbox.claim_announcements([LINKED], now=NOW, limit=100, lease=a_lease("me"))
 
 
-async def settle(house: House, way: Way, *deliveries: Delivery) -> None:
+async def settle(house: House, way: Channel, *deliveries: DeliveryOutcome) -> None:
     """Write down how deliveries ended."""
-    await SqlOutbox(house.database, way).settle_deliveries(deliveries, now=NOW + SECOND, lease=a_lease("me"))
+    await OutboxStore(house.database, way).settle_deliveries(deliveries, now=NOW + SECOND, lease=a_lease("me"))
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-async def test_deliveries_are_locked_in_the_order_of_their_announcements(postgres_house: House, way: Way) -> None:
+@pytest.mark.parametrize("way", CHANNELS, ids=lambda way: way.name)
+async def test_deliveries_are_locked_in_the_order_of_their_announcements(postgres_house: House, way: Channel) -> None:
     """They end in whatever order, and the other way writes the same rows."""
     claimed = await claimed_announcements(postgres_house, way, 1, 1, 1)
-    ended = [Delivery(announcement=each, delivered_to=frozenset()) for each in reversed(claimed)]
+    ended = [DeliveryOutcome(announcement=each, delivered_to=frozenset()) for each in reversed(claimed)]
     await meets_one_that_locks_in_order(
         postgres_house, OUTBOX, [each.id for each in claimed], settle(postgres_house, way, *ended)
     )
-    outbox = SqlOutbox(postgres_house.database, way)
+    outbox = OutboxStore(postgres_house.database, way)
     assert await outbox.claim_announcements([LINKED], now=NOW + DAY, limit=100, lease=a_lease()) == []
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-async def test_what_waits_behind_a_dead_letter_is_locked_in_the_same_order(postgres_house: House, way: Way) -> None:
+@pytest.mark.parametrize("way", CHANNELS, ids=lambda way: way.name)
+async def test_what_waits_behind_a_dead_letter_is_locked_in_the_same_order(postgres_house: House, way: Channel) -> None:
     """Giving one up writes those behind it too: they have their place among the others that are written."""
     dead, other = await claimed_announcements(postgres_house, way, 2, 1)
     [(behind,)] = await postgres_house.sql(
@@ -192,10 +192,10 @@ async def test_what_waits_behind_a_dead_letter_is_locked_in_the_same_order(postg
     )
     assert dead.id < behind < other.id
     ended = [
-        Delivery(announcement=other, delivered_to=frozenset()),
-        Delivery(announcement=dead, delivered_to=frozenset(), error="handler: ValueError"),
+        DeliveryOutcome(announcement=other, delivered_to=frozenset()),
+        DeliveryOutcome(announcement=dead, delivered_to=frozenset(), error="handler: ValueError"),
     ]
     await meets_one_that_locks_in_order(postgres_house, OUTBOX, [behind, other.id], settle(postgres_house, way, *ended))
-    outbox = SqlOutbox(postgres_house.database, way)
+    outbox = OutboxStore(postgres_house.database, way)
     [next_one] = await outbox.claim_announcements([LINKED], now=NOW + SECOND, limit=100, lease=a_lease())
     assert next_one.id == behind

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from linker.engine.ports import Lease
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.tables import CONNECTION
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
@@ -33,7 +33,7 @@ from tests.integration.storehouse import (
 )
 
 
-async def take_all(store: SqlStore, holder: str, limit: int) -> list[Connection]:
+async def take_all(store: ConnectionStore, holder: str, limit: int) -> list[Connection]:
     """Claim until nothing is left."""
     taken: list[Connection] = []
     for number in range(1_000):
@@ -91,7 +91,7 @@ async def test_steps_stay_gapless_under_contention(shared_house: House) -> None:
     """Eight workers that read, decide and write until they succeed leave one step each, numbered without a gap."""
     connection = await kept(shared_house)
 
-    async def insist(store: SqlStore) -> None:
+    async def insist(store: ConnectionStore) -> None:
         for _ in range(200):
             before = await store.get(connection.id)
             if await store.settle([change(before, checks=before.checks + 1)], now=NOW, release=False) == [True]:
@@ -126,7 +126,7 @@ async def test_who_reads_and_then_writes_is_never_overtaken(shared_house: House)
         time.sleep(0.002)  # long enough for the others to come in between, if they could
         transaction.execute(sa.update(CONNECTION).values(checks=read + 1))
 
-    async def several(store: SqlStore) -> None:
+    async def several(store: ConnectionStore) -> None:
         for _ in range(5):
             await store._database.write(count_up)
 

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook as Verifier
 
 from linker import Announcement, ConnectionState, Linker, Settings, new_key
-from linker.outbox.administration import Letter, Letters, LetterState
-from linker.outbox.channels import WAYS, WEBHOOK
+from linker.outbox.administration import DeliveryState, OutboxAdministration, QueuedDelivery
+from linker.outbox.channels import CHANNELS, WEBHOOK
 from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.outbox.outbox_store import LAPSE_AFTER
 from linker.outbox.webhooks import GONE_FOR, TOO_MUCH_FOR, new_webhook_secret
@@ -62,9 +62,11 @@ class Post:
         async with Linker(Settings(**given), workable=self.workable, clock=self.clock) as linker:
             yield linker
 
-    async def letters(self, *states: LetterState) -> list[Letter]:
+    async def letters(self, *states: DeliveryState) -> list[QueuedDelivery]:
         """The webhook's letters in these states, oldest first."""
-        found = await Letters(self.house.database).find({WEBHOOK: states or tuple(LetterState)}, limit=1_000)
+        found = await OutboxAdministration(self.house.database).find(
+            {WEBHOOK: states or tuple(DeliveryState)}, limit=1_000
+        )
         return found[::-1]
 
 
@@ -98,7 +100,7 @@ async def test_a_story_arrives_signed_and_in_order(post: Post) -> None:
         assert await linker.deliver() == 3
         assert await linker.deliver() == 0
     assert post.receiver.types == STORY
-    for came, letter in zip(post.receiver.came, await post.letters(LetterState.DELIVERED), strict=True):
+    for came, letter in zip(post.receiver.came, await post.letters(DeliveryState.DELIVERED), strict=True):
         assert came.path == "/hooks?from=linker"
         assert came.headers["content-type"] == "application/json"
         assert came.id == letter.id
@@ -155,7 +157,7 @@ async def test_trouble_is_tried_again(post: Post, trouble: Answer) -> None:
     async with post.linker(lease_seconds=2) as linker:
         await linker.create(owner="customer-1")
         assert await linker.deliver() == 0
-        [letter] = await post.letters(LetterState.RETRYING)
+        [letter] = await post.letters(DeliveryState.RETRYING)
         assert letter.last_error is not None
         assert letter.last_error.startswith("webhook: ")
         assert post.receiver.url not in letter.last_error
@@ -184,7 +186,7 @@ async def test_nobody_at_the_other_end(post: Post) -> None:
     async with post.linker(webhook_url="http://127.0.0.1:9/hooks") as linker:
         await linker.create(owner="customer-1")
         assert await linker.deliver() == 0
-    [letter] = await post.letters(LetterState.RETRYING)
+    [letter] = await post.letters(DeliveryState.RETRYING)
     assert letter.attempts == 1
 
 
@@ -235,14 +237,14 @@ async def test_gone_is_gone(post: Post) -> None:
         await linker.create(owner="customer-2")
         post.receiver.otherwise = status(410)
         await linker.deliver()
-        dead = await post.letters(LetterState.DEAD)
+        dead = await post.letters(DeliveryState.DEAD)
         assert dead
         assert {letter.last_error for letter in dead} == {"webhook: 410"}
         post.receiver.otherwise, before = status(200), len(post.receiver.came)
         await linker.create(owner="customer-3")
         assert (await linker.deliver(), len(post.receiver.came)) == (0, before)
         now = post.clock.advance(seconds=GONE_FOR.total_seconds())
-        await Letters(post.house.database).retry_dead(now=now, until=now + GIVE_UP_AFTER)
+        await OutboxAdministration(post.house.database).retry_dead(now=now, until=now + GIVE_UP_AFTER)
         assert await linker.deliver() == 3
 
 
@@ -255,7 +257,7 @@ async def test_three_days_then_a_dead_letter(post: Post) -> None:
     async with post.linker() as linker:
         await story(linker)
         began = post.clock.now()
-        while not await post.letters(LetterState.DEAD):
+        while not await post.letters(DeliveryState.DEAD):
             await linker.deliver()
             post.clock.advance(minutes=10)
         assert timedelta(days=3) <= post.clock.now() - began <= timedelta(days=3, hours=7)
@@ -276,17 +278,19 @@ async def test_a_dead_letter_that_is_tried_again_has_three_more_days(post: Post)
         await linker.deliver()
         post.clock.advance(days=3)
         await linker.deliver()
-        [dead] = await post.letters(LetterState.DEAD)
+        [dead] = await post.letters(DeliveryState.DEAD)
         now = post.clock.now()
-        await Letters(post.house.database).retry([dead.id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
+        await OutboxAdministration(post.house.database).retry(
+            [dead.id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER
+        )
         await linker.deliver()
-        [letter] = await post.letters(LetterState.RETRYING)
+        [letter] = await post.letters(DeliveryState.RETRYING)
         assert letter.attempts == 1
         assert letter.due_at is not None
         assert letter.due_at - now <= timedelta(seconds=5)
         post.clock.advance(days=2.9)
         await linker.deliver()
-        assert await post.letters(LetterState.RETRYING)
+        assert await post.letters(DeliveryState.RETRYING)
 
 
 async def test_a_webhook_that_is_set_late_is_not_told_of_years_ago(post: Post) -> None:
@@ -299,9 +303,11 @@ async def test_a_webhook_that_is_set_late_is_not_told_of_years_ago(post: Post) -
     async with post.linker() as linker:
         assert await linker.deliver() == 1
         assert [came.owner for came in post.receiver.came] == ["lately"]
-        [lapsed] = await post.letters(LetterState.LAPSED)
+        [lapsed] = await post.letters(DeliveryState.LAPSED)
         now = post.clock.now()
-        await Letters(post.house.database).retry([lapsed.id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
+        await OutboxAdministration(post.house.database).retry(
+            [lapsed.id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER
+        )
         assert await linker.deliver() == 1
 
 
@@ -349,7 +355,7 @@ async def test_several_workers_post_once(post: Post) -> None:
     """Workers that deliver at the same time do not post the same."""
     async with post.linker() as one, post.linker() as other:
         ids = [await story(one, f"customer-{number}") for number in range(10)]
-        while not all(letter.state is LetterState.DELIVERED for letter in await post.letters()):
+        while not all(letter.state is DeliveryState.DELIVERED for letter in await post.letters()):
             await asyncio.gather(one.deliver(), other.deliver())
     assert len(post.receiver.came) == len({came.id for came in post.receiver.came}) == 30
     for connection_id in ids:
@@ -417,7 +423,7 @@ async def test_whoever_stops_while_a_webhook_hangs_loses_nothing(post: Post, mon
 async def test_a_delivery_ends_before_its_lease(post: Post, lease_seconds: float) -> None:
     """However short leases are, a delivery has at most half of one, and never more than 15 seconds."""
     async with post.linker(lease_seconds=lease_seconds) as linker:
-        assert linker._leasing.for_a_delivery == min(15, lease_seconds / 2)
+        assert linker._lease_issuer.for_a_delivery == min(15, lease_seconds / 2)
 
 
 # operators
@@ -430,9 +436,9 @@ async def test_what_is_dropped_is_not_delivered(post: Post) -> None:
         await story(linker)
         delivering = asyncio.create_task(linker.deliver())
         await until(lambda: len(post.receiver.came) == 1)
-        letters = Letters(post.house.database)
+        letters = OutboxAdministration(post.house.database)
         dropped = await letters.drop([post.receiver.came[0].id], now=post.clock.now(), reason="dropped by a test")
-        assert [(letter.way, letter.state) for letter in dropped] == [(way, "dropped") for way in WAYS]
+        assert [(letter.way, letter.state) for letter in dropped] == [(way, "dropped") for way in CHANNELS]
         await until(lambda: len(post.receiver.came) == 3)
         post.receiver.let_go.set()
         assert await delivering == 2
@@ -446,7 +452,7 @@ async def test_a_retry_is_not_undone_by_the_try_that_was_under_way(post: Post) -
         await linker.create(owner="customer-1")
         delivering = asyncio.create_task(linker.deliver())
         await until(lambda: len(post.receiver.came) == 1)
-        letters, now = Letters(post.house.database), post.clock.now()
+        letters, now = OutboxAdministration(post.house.database), post.clock.now()
         await letters.retry([post.receiver.came[0].id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
         post.receiver.otherwise = status(200)
         post.receiver.let_go.set()

@@ -16,7 +16,7 @@ from linker.cli import logging_setup
 from linker.cli.exit_codes import after_asking
 from linker.cli.main import VERBS, main, verb_named
 from linker.encryption import new_key
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 from states import events as happened
 from states.connection import ConnectionState, Problem
 from states.problems import ProblemCode
@@ -116,11 +116,11 @@ def test_a_fault_of_ours_shows_no_values(
 ) -> None:
     """What should not happen ends with 1 and one line; at debug with the frames, but never with a value."""
 
-    async def broken(self: SqlStore, connection_id: str) -> None:
+    async def broken(self: ConnectionStore, connection_id: str) -> None:
         canary = "canary-" + "in-a-local"
         raise RuntimeError(canary + " and in-a-message")
 
-    monkeypatch.setattr(SqlStore, "get", broken)
+    monkeypatch.setattr(ConnectionStore, "get", broken)
     monkeypatch.setenv("LINKER_LOG_LEVEL", level)
     assert main(["show", "con_x"]) == 1
     out, err = capsys.readouterr()

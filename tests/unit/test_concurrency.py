@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from linker.engine import concurrency
-from linker.engine.concurrency import Tray
+from linker.engine.concurrency import BatchQueue
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_enough_things_are_taken_at_once() -> None:
     """Whoever takes waits until there are enough, and then no longer."""
-    things = Tray[int](gathering=2)
+    things = BatchQueue[int](gathering=2)
     taking = asyncio.create_task(things.take())
     things.put([1])
     await asyncio.sleep(0.01)
@@ -25,7 +25,7 @@ async def test_enough_things_are_taken_at_once() -> None:
 
 async def test_the_last_things_are_not_waited_for() -> None:
     """Once nothing more comes a few are enough, and then there are none."""
-    things = Tray[int](gathering=2)
+    things = BatchQueue[int](gathering=2)
     things.put([1])
     taking = asyncio.create_task(things.take())
     await asyncio.sleep(0.01)
@@ -37,14 +37,14 @@ async def test_the_last_things_are_not_waited_for() -> None:
 async def test_a_few_things_are_taken_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few do not wait for ever for more."""
     monkeypatch.setattr(concurrency, "GATHER", 0.01)
-    things = Tray[int](gathering=2)
+    things = BatchQueue[int](gathering=2)
     things.put([1])
     assert await asyncio.wait_for(things.take(), 5) == [1]
 
 
 async def test_who_does_not_gather_takes_what_there_is() -> None:
     """Without gathering one thing is enough, each time anew."""
-    things = Tray[int]()
+    things = BatchQueue[int]()
     for number in range(2):
         things.put([number])
         assert await asyncio.wait_for(things.take(), 5) == [number]

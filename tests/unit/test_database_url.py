@@ -8,7 +8,7 @@ import pytest
 
 from linker.database.database import Database
 from linker.errors import BadSettings
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_url_that_is_none_is_refused_without_showing_it(given: str) -> None:
 def test_a_store_opens_nothing_by_itself(tmp_path: Path) -> None:
     """Making a database object touches no file."""
     database = Database(f"sqlite:///{tmp_path / 'linker.db'}")
-    SqlStore(database)
+    ConnectionStore(database)
     database.close()
     assert list(tmp_path.iterdir()) == []
 

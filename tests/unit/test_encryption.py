@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from linker.encryption import Sealer, fingerprint, key_id_of, new_key
+from linker.encryption import TokenCipher, fingerprint, key_id_of, new_key
 from linker.errors import BadSettings, OurFault, SealBroken
 
 TOKEN = SecretStr("canary-0123456789abcdef")
 ROW, OTHER_ROW = "con_1", "con_2"
 OLD, NEW, LOST = (SecretStr(base64.urlsafe_b64encode(bytes([n]) * 32).decode()) for n in (1, 2, 3))
-SEALER = Sealer([NEW, OLD])
+SEALER = TokenCipher([NEW, OLD])
 SEALED = SEALER.seal(TOKEN, bound_to=ROW)
 #: Any one of them, at whatever place, must not go unnoticed.
 REPLACEMENTS = "AZaz09-_+/=.! \n"
@@ -71,23 +71,23 @@ def test_a_body_that_is_no_ciphertext_does_not_open(body: str) -> None:
 
 def test_the_newest_key_seals_and_all_open() -> None:
     """A new key in front takes over, and what the old one sealed still opens."""
-    old = Sealer([OLD]).seal(TOKEN, bound_to=ROW)
+    old = TokenCipher([OLD]).seal(TOKEN, bound_to=ROW)
     assert SEALER.open(old, bound_to=ROW) == TOKEN
-    assert key_id_of(SEALED) == SEALER.newest == Sealer([NEW]).newest
-    assert key_id_of(old) == Sealer([OLD]).newest
-    assert SEALER.key_ids == {SEALER.newest, Sealer([OLD]).newest}
+    assert key_id_of(SEALED) == SEALER.newest == TokenCipher([NEW]).newest
+    assert key_id_of(old) == TokenCipher([OLD]).newest
+    assert SEALER.key_ids == {SEALER.newest, TokenCipher([OLD]).newest}
 
 
 def test_a_missing_key_is_named() -> None:
     """The error names the key and the setting, and says that nothing is lost."""
-    lost = Sealer([LOST])
+    lost = TokenCipher([LOST])
     with pytest.raises(SealBroken, match=f"key {lost.newest}, which is not in LINKER_SECRET_KEYS.*nothing is lost"):
         SEALER.open(lost.seal(TOKEN, bound_to=ROW), bound_to=ROW)
 
 
 def test_another_key_of_the_same_name_does_not_open() -> None:
     """The key id in the text is only a name: changing it opens nothing."""
-    renamed = SEALED.replace(SEALER.newest, Sealer([OLD]).newest)
+    renamed = SEALED.replace(SEALER.newest, TokenCipher([OLD]).newest)
     with pytest.raises(SealBroken):
         SEALER.open(renamed, bound_to=ROW)
 
@@ -95,7 +95,7 @@ def test_another_key_of_the_same_name_does_not_open() -> None:
 def test_without_a_key_nothing_starts() -> None:
     """The refusal names the setting and the command that makes a key."""
     with pytest.raises(BadSettings, match=r"LINKER_SECRET_KEYS: no key is set.*`linker keys new`"):
-        Sealer([])
+        TokenCipher([])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_without_a_key_nothing_starts() -> None:
 def test_a_malformed_key_is_refused_without_showing_it(key: str) -> None:
     """The error says what a key is and how to make one; neither it nor its traceback holds the key."""
     with pytest.raises(BadSettings) as refused:
-        Sealer([NEW, SecretStr(key)])
+        TokenCipher([NEW, SecretStr(key)])
     assert "`linker keys new`" in str(refused.value)
     shown = "".join(traceback.format_exception(refused.value))
     assert "canary" not in shown

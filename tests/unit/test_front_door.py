@@ -62,8 +62,8 @@ def test_all_is_sorted_and_complete() -> None:
 
 def test_no_other_name_is_behind_the_door() -> None:
     """What is not promised is an error of the usual kind."""
-    with pytest.raises(AttributeError, match="has no attribute 'SqlStore'"):
-        linker.SqlStore  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'ConnectionStore'"):
+        linker.ConnectionStore  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize("first", ["linker.linker", "linker.blocking_linker"])

@@ -115,10 +115,10 @@ import sys
 sys.modules["opentelemetry"] = sys.modules["prometheus_client"] = None
 from linker.linker import _tracing
 from linker import Linker, Settings, new_key
-from linker.persistence.connection_store import SqlStore
+from linker.persistence.connection_store import ConnectionStore
 linker = Linker(Settings(database_url="sqlite://", secret_keys=(new_key(),)))
 assert _tracing() is None
-assert type(linker._sql) is SqlStore, "nothing is wrapped where nobody listens"
+assert type(linker._sql) is ConnectionStore, "nothing is wrapped where nobody listens"
 from linker.cli.main import main
 sys.exit(main(["worker", "--metrics-port", "0"]))
 """

@@ -13,7 +13,7 @@ from linker.encryption import new_key
 from linker.engine.ports import Announcement
 from linker.errors import BadInput, StoreUnavailable
 from linker.linker import Linker
-from linker.outbox.administration import Letters
+from linker.outbox.administration import OutboxAdministration
 from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.outbox.handlers import announcement_named
 from linker.outbox.outbox_store import LAPSE_AFTER
@@ -286,7 +286,7 @@ async def test_an_operator_lets_what_waits_go_on_at_once(linker: Linker, clock: 
         clock.advance(hours=1)
     await linker.deliver()
     ears.raises, [message_id, *_] = None, [one.message_id for one in ears.heard]
-    ears.heard, letters, now = [], Letters(linker._database), clock.now()
+    ears.heard, letters, now = [], OutboxAdministration(linker._database), clock.now()
     if what == "drop":
         await letters.drop([message_id], now=now, reason="a bad one")
     else:
@@ -328,7 +328,7 @@ async def test_what_waited_behind_a_failure_that_ended_is_told(
     ears.raises = None
     if ended_by == "drop":
         message_id, ears.heard = ears.heard[0].message_id, []
-        await Letters(linker._database).drop([message_id], now=clock.now(), reason="a bad one")
+        await OutboxAdministration(linker._database).drop([message_id], now=clock.now(), reason="a bad one")
     else:
         ears.heard = []
         clock.advance(hours=1)

@@ -7,18 +7,18 @@ from itertools import count
 import pytest
 
 from linker.engine import prefetch
-from linker.engine.executor import Errand
-from linker.engine.fairness import Turns
-from linker.engine.leases import Holding, Leasing
+from linker.engine.executor import PlannedDuty
+from linker.engine.fairness import FairClaims
+from linker.engine.leases import HeldLeases, LeaseIssuer
 from linker.engine.ports import Lease, SystemClock
-from linker.engine.prefetch import AHEAD, Pace, Prefetch
+from linker.engine.prefetch import AHEAD, ClaimPacing, Prefetch
 from states.connection import Connection
 from tests.builders import a_connection
 
 CONCURRENCY, BATCH = 5, 40
 
 
-class EndlessTurns(Turns):
+class EndlessTurns(FairClaims):
     """There is always more that is due."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class EndlessTurns(Turns):
         return [a_connection(id=f"con_{next(self._numbers)}") for _ in range(most)]
 
 
-class Leases(Holding):
+class Leases(HeldLeases):
     """Leases that are held, and nothing else."""
 
     def __init__(self) -> None:
@@ -45,9 +45,9 @@ class Leases(Holding):
         self.held += [one.id for one in batch]
 
 
-def prepare(held: Connection) -> Errand:
+def prepare(held: Connection) -> PlannedDuty:
     """Nothing is done."""
-    return Errand(held, None)
+    return PlannedDuty(held, None)
 
 
 class Scene:
@@ -55,10 +55,12 @@ class Scene:
 
     def __init__(self, *, latency: float | None) -> None:
         self.turns, self.leases = EndlessTurns(), Leases()
-        self.pace = Pace(CONCURRENCY, BATCH, latency)
-        leasing = Leasing(SystemClock(), timedelta(minutes=1))
+        self.pacing = ClaimPacing(CONCURRENCY, BATCH, latency)
+        lease_issuer = LeaseIssuer(SystemClock(), timedelta(minutes=1))
         stopping = asyncio.Event()
-        self.prefetch = Prefetch(self.turns, leasing, self.leases, prepare=prepare, pace=self.pace, stopping=stopping)
+        self.prefetch = Prefetch(
+            self.turns, lease_issuer, self.leases, prepare=prepare, pacing=self.pacing, stopping=stopping
+        )
 
     async def begin(self, number: int) -> None:
         """Begin so many, one after another, while claims go on."""
@@ -116,10 +118,10 @@ async def test_what_is_claimed_while_it_is_stopped_is_not_begun() -> None:
 @pytest.mark.parametrize(("latency", "few"), [(0.0, 200), (0.025, 200), (0.05, 100), (0.5, 10), (0.6, 0), (None, 0)])
 def test_the_next_batch_is_claimed_when_few_are_left(latency: float | None, few: int) -> None:
     """As many as are begun within a tenth of a second, and never more than four times those that are attended."""
-    pace = Pace(50, 500, latency)
-    assert not few or pace.is_early_enough(few - 1)
-    assert not pace.is_early_enough(few)
-    assert pace.next_batch(free=50) == max(few, 50)
+    pacing = ClaimPacing(50, 500, latency)
+    assert not few or pacing.is_early_enough(few - 1)
+    assert not pacing.is_early_enough(few)
+    assert pacing.next_batch(free=50) == max(few, 50)
 
 
 async def test_what_is_not_begun_soon_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,17 +136,17 @@ async def test_what_is_not_begun_soon_is_given_back(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0.05)
     overdue = await giving_back
     assert 0 < len(overdue) < len(scene.leases.held) - 1, "those that were just claimed are kept"
-    assert scene.pace.next_batch(free=1) == 1
-    assert not scene.pace.is_early_enough(0)
+    assert scene.pacing.next_batch(free=1) == 1
+    assert not scene.pacing.is_early_enough(0)
 
 
 def test_a_few_slow_answers_do_not_make_a_slow_workable() -> None:
     """The pace follows the answers, one tenth at a time."""
-    pace = Pace(CONCURRENCY, BATCH)
+    pacing = ClaimPacing(CONCURRENCY, BATCH)
     for _ in range(50):
-        pace.took(0.01)
-    pace.took(1.0)
-    assert pace.next_batch(free=1) > CONCURRENCY
+        pacing.took(0.01)
+    pacing.took(1.0)
+    assert pacing.next_batch(free=1) > CONCURRENCY
     for _ in range(50):
-        pace.took(10.0)
-    assert pace.next_batch(free=1) == 1
+        pacing.took(10.0)
+    assert pacing.next_batch(free=1) == 1

@@ -9,7 +9,7 @@ import pytest
 from states import events as happened
 from states import table
 from states.connection import Connection, ConnectionState
-from states.duties import Duty, owed
+from states.duties import Duty, next_duty
 from states.effects import EFFECTS
 from states.events import EVENTS, Event
 from states.machine import IllegalTransition, allowed_events
@@ -227,9 +227,9 @@ def _holds(condition: str, connection: Connection, event: Event) -> bool:
     return True
 
 
-def _facts(event: Event, holding: str, rest: str) -> dict[str, Any] | None:
+def _facts(event: Event, held_leases: str, rest: str) -> dict[str, Any] | None:
     """The row's facts for a case; None if the event cannot come to such a row."""
-    facts: dict[str, Any] = {**HOLDINGS[holding], **REST[rest]}
+    facts: dict[str, Any] = {**HOLDINGS[held_leases], **REST[rest]}
     if event.name in LOOK and facts["recruiter"] is None:
         return None
     return facts | {"candidate": CANDIDATE} if event.name in VERIFICATION else facts
@@ -240,8 +240,8 @@ def _facts(event: Event, holding: str, rest: str) -> dict[str, Any] | None:
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.name)
 def test_all_pairs(state: ConnectionState, event: Event, rest: str) -> None:
     """Every event in every state leads where the law says, or is refused and changes nothing."""
-    for holding in HOLDINGS:
-        facts = _facts(event, holding, rest)
+    for held_leases in HOLDINGS:
+        facts = _facts(event, held_leases, rest)
         if facts is None:
             continue
         before = a_connection(state, **facts)
@@ -252,7 +252,7 @@ def test_all_pairs(state: ConnectionState, event: Event, rest: str) -> None:
                 move(before, event)
             assert (refused.value.connection, refused.value.event) == (before, event)
         else:
-            assert move(before, event).state == target, holding
+            assert move(before, event).state == target, held_leases
         assert before == copy
 
 
@@ -351,7 +351,7 @@ def test_problems_are_forever() -> None:
 def test_duties_are_forever() -> None:
     """The names of the duties are shown to operators: they never change."""
     assert [duty.value for duty in Duty] == [
-        *("verify_token", "prepare_recruiter", "find_recruiter", "check_health", "put_aside", "nothing"),
+        *("verify_token", "prepare_recruiter", "find_recruiter", "check_health", "quarantine", "nothing"),
     ]
 
 
@@ -445,7 +445,7 @@ DUTIES = {
 def test_the_row_says_what_is_owed(state: ConnectionState, rest: str) -> None:
     """A duty follows from the row: a candidate is verified first, and at rest nothing is owed."""
     connection = a_connection(state, **REST[rest])
-    assert owed(connection) is (DUTIES[state] if rest == "open" else Duty.NOTHING)
+    assert next_duty(connection) is (DUTIES[state] if rest == "open" else Duty.NOTHING)
     if state is not ConnectionState.FAILED:
         pending = replace(connection, candidate=CANDIDATE)
-        assert owed(pending) is (Duty.VERIFY_TOKEN if rest == "open" else Duty.NOTHING)
+        assert next_duty(pending) is (Duty.VERIFY_TOKEN if rest == "open" else Duty.NOTHING)

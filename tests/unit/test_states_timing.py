@@ -77,11 +77,11 @@ def test_pauses_grow_with_the_age(one: timedelta, other: timedelta) -> None:
     assert poll_pause(min(one, other), TIMING) <= poll_pause(max(one, other), TIMING)
 
 
-@given(age=AGES, dice=DICE)
-def test_looks_spread_out(age: timedelta, dice: float) -> None:
+@given(age=AGES, jitter=DICE)
+def test_looks_spread_out(age: timedelta, jitter: float) -> None:
     """The next look is never later than the rule says, and at most a tenth earlier."""
     pause = poll_pause(age, TIMING)
-    assert pause * 0.9 - GRAIN <= next_poll(NOW, age, dice, TIMING) - NOW <= pause
+    assert pause * 0.9 - GRAIN <= next_poll(NOW, age, jitter, TIMING) - NOW <= pause
 
 
 @given(attempts=ATTEMPTS, first=SPANS, last=SPANS)
@@ -99,36 +99,36 @@ def test_the_first_ceilings() -> None:
     assert seconds == [5, 10, 20, 40, 2560, 3600, 3600]
 
 
-@given(attempts=ATTEMPTS, dice=DICE)
-def test_full_jitter(attempts: int, dice: float) -> None:
+@given(attempts=ATTEMPTS, jitter=DICE)
+def test_full_jitter(attempts: int, jitter: float) -> None:
     """The next try is anywhere between nothing and the ceiling, but never at once."""
-    pause = next_try(NOW, attempts, dice, BACKOFF) - NOW
+    pause = next_try(NOW, attempts, jitter, BACKOFF) - NOW
     assert SHORTEST <= pause <= backoff_ceiling(attempts, BACKOFF)
-    assert pause >= backoff_ceiling(attempts, BACKOFF) * dice - GRAIN
+    assert pause >= backoff_ceiling(attempts, BACKOFF) * jitter - GRAIN
 
 
-@example(attempts=9, dice=0.5, named=timedelta(0))
-@given(attempts=ATTEMPTS, dice=DICE, named=st.timedeltas(timedelta(days=-1), timedelta(days=1)))
-def test_workables_own_time_comes_first(attempts: int, dice: float, named: timedelta) -> None:
+@example(attempts=9, jitter=0.5, named=timedelta(0))
+@given(attempts=ATTEMPTS, jitter=DICE, named=st.timedeltas(timedelta(days=-1), timedelta(days=1)))
+def test_workables_own_time_comes_first(attempts: int, jitter: float, named: timedelta) -> None:
     """Nothing is tried before the time that Workable named, nor all at that moment; a time gone by means nothing."""
     at_least = NOW + named
-    at = next_try(NOW, attempts, dice, BACKOFF, at_least=at_least)
+    at = next_try(NOW, attempts, jitter, BACKOFF, at_least=at_least)
     if at_least > NOW:
         assert at_least + SHORTEST <= at <= at_least + max(BACKOFF.first, SHORTEST)
     else:
-        assert at == next_try(NOW, attempts, dice, BACKOFF)
+        assert at == next_try(NOW, attempts, jitter, BACKOFF)
 
 
-@given(dice=DICE)
-def test_health_checks_spread_over_the_day(dice: float) -> None:
+@given(jitter=DICE)
+def test_health_checks_spread_over_the_day(jitter: float) -> None:
     """Once a day, up to a tenth earlier or later."""
-    assert timedelta(hours=21.6) <= next_health(NOW, dice, TIMING) - NOW <= timedelta(hours=26.4)
+    assert timedelta(hours=21.6) <= next_health(NOW, jitter, TIMING) - NOW <= timedelta(hours=26.4)
 
 
-@given(dice=DICE, refusals=st.integers(1, 20))
-def test_the_last_look_that_is_needed_completes_the_spread(dice: float, refusals: int) -> None:
+@given(jitter=DICE, refusals=st.integers(1, 20))
+def test_the_last_look_that_is_needed_completes_the_spread(jitter: float, refusals: int) -> None:
     """So many looks, each when it is due, cover the spread and hardly more."""
     timing = Timing(refusals=refusals)
-    pause = next_doubt(NOW, dice, timing) - NOW
+    pause = next_doubt(NOW, jitter, timing) - NOW
     covered = pause * max(refusals - 1, 1)
     assert timing.refusals_spread - GRAIN * refusals <= covered <= timing.refusals_spread * 1.1 + GRAIN * refusals

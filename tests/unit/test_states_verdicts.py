@@ -196,15 +196,15 @@ def test_few_or_quick_refusals_never_end_a_link(
         assert connection.state is state
 
 
-@given(dice=st.floats(0, 1, exclude_max=True), refusals=st.integers(2, 12), minutes=st.integers(1, 600))
-def test_a_doubt_is_resolved(dice: float, refusals: int, minutes: int) -> None:
+@given(jitter=st.floats(0, 1, exclude_max=True), refusals=st.integers(2, 12), minutes=st.integers(1, 600))
+def test_a_doubt_is_resolved(jitter: float, refusals: int, minutes: int) -> None:
     """Attended when due, a refusal that goes on is believed after as few looks as it takes, soon after the spread."""
     spread = timedelta(minutes=minutes)
     timing = replace(TIMING, refusals=refusals, refusals_spread=spread)
     connection, now, looks = HEALTHY, NOW, 0
     while connection.state is LINKED:
         event = judged(connection, CredentialRefused(), now=now, timing=timing)
-        connection, looks = move(connection, event, now=now, dice=dice, timing=timing), looks + 1
+        connection, looks = move(connection, event, now=now, jitter=jitter, timing=timing), looks + 1
         assert looks <= refusals + 1
         now = connection.due_at or now
     assert spread <= now - NOW <= spread * 1.1 + timedelta(minutes=minutes)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from linker.persistence import mapping
 from states import events as happened
 from states.connection import Connection, ConnectionState
-from states.duties import Duty, owed
+from states.duties import Duty, next_duty
 from states.events import Event
 from states.machine import IllegalTransition, advance
 from states.problems import TRANSIENT, ProblemCode
@@ -119,14 +119,14 @@ class Life:
         due = self.connection.due_at
         self.now = self.now + pause if pause is not None else max(self.now, due or self.now)
 
-    def person(self, event: Event, dice: float) -> None:
+    def person(self, event: Event, jitter: float) -> None:
         """A person does something; the law may refuse it."""
         try:
-            self.happen(event, dice)
+            self.happen(event, jitter)
         except IllegalTransition:
             note(f"refused {event.name}")
 
-    def attend(self, deed: Attend, dice: float) -> None:
+    def attend(self, deed: Attend, jitter: float) -> None:
         """A worker does what is owed, if it is due. The law never refuses the event that follows."""
         before = self.connection
         if before.due_at is None or before.due_at > self.now:
@@ -134,13 +134,13 @@ class Life:
         event = self._found(deed)
         if event is None:
             return
-        self.happen(event, dice)
+        self.happen(event, jitter)
         after = self.connection
         progress = (after.state, after.candidate) != (before.state, before.candidate)
         assert progress or after.due_at is None or after.due_at > self.now, "nothing spins"
 
     def _found(self, deed: Attend) -> Event | None:
-        c, duty = self.connection, owed(self.connection)
+        c, duty = self.connection, next_duty(self.connection)
         assert duty is not Duty.NOTHING, "what is due is owed something"
         if duty is Duty.PUT_ASIDE:
             assert c.deadline is not None
@@ -154,10 +154,10 @@ class Life:
         verdict = deed.trouble.verdict(self.now) if deed.trouble else answers[deed.choice % len(answers)]
         return judge(c, verdict, now=self.now, timing=TIMING)
 
-    def happen(self, event: Event, dice: float) -> None:
+    def happen(self, event: Event, jitter: float) -> None:
         """Let the law decide, and write it down as the store does: only what changed."""
         before = self.connection
-        after = advance(before, event, now=self.now, dice=dice, timing=TIMING)
+        after = advance(before, event, now=self.now, jitter=jitter, timing=TIMING)
         note(f"{event.name} in {before.state}")
         if after.state is not before.state:
             self.forced = isinstance(event, happened.Forced)
@@ -180,12 +180,12 @@ def check_schedule(c: Connection, now: datetime) -> None:
     """Nothing is forgotten, nothing is due that must not be, and every waiting has an end."""
     resting = c.at_rest or c.state is FAILED
     assert (c.due_at is None) == resting
-    assert (owed(c) is Duty.NOTHING) == resting
+    assert (next_duty(c) is Duty.NOTHING) == resting
     assert (c.deadline is not None) == (c.state in {AWAITING_TOKEN, AWAITING_RECRUITER} and c.closed_at is None)
     if c.due_at is not None:
         assert c.not_before is None or c.due_at >= c.not_before
         assert c.due_at <= now + TIMING.token_within * 100
-        assert c.due_at <= now + TIMING.health_every * 1.1 or owed(c) is Duty.PUT_ASIDE
+        assert c.due_at <= now + TIMING.health_every * 1.1 or next_duty(c) is Duty.PUT_ASIDE
     times = [getattr(c, one.name) for one in fields(c)]
     assert all(at.tzinfo is not None for at in times if isinstance(at, datetime))
 
@@ -240,36 +240,36 @@ def check_memory(before: Connection, c: Connection) -> None:
 def test_whatever_happens(start: Connection, deeds: list[Deed]) -> None:
     """After every event the row is one that the law can go on from: nothing is forgotten, lost or stuck."""
     life = Life(start)
-    for deed, pause, dice in deeds:
+    for deed, pause, jitter in deeds:
         life.wait(pause)
         if isinstance(deed, Attend):
-            life.attend(deed, dice)
+            life.attend(deed, jitter)
         else:
-            life.person(deed, dice)
+            life.person(deed, jitter)
 
 
-@given(start=STARTS, deeds=st.lists(DEEDS, max_size=30), dice=st.floats(0, 1, exclude_max=True))
-def test_every_life_can_end_well(start: Connection, deeds: list[Deed], dice: float) -> None:
+@given(start=STARTS, deeds=st.lists(DEEDS, max_size=30), jitter=st.floats(0, 1, exclude_max=True))
+def test_every_life_can_end_well(start: Connection, deeds: list[Deed], jitter: float) -> None:
     """From wherever a connection got to, a good token and an added recruiter link it, unless it is closed."""
     life = Life(start)
-    for deed, pause, chance in deeds:
+    for deed, pause, randomness in deeds:
         life.wait(pause)
-        life.attend(deed, chance) if isinstance(deed, Attend) else life.person(deed, chance)
+        life.attend(deed, randomness) if isinstance(deed, Attend) else life.person(deed, randomness)
     if life.connection.closed_at is not None:
         return
-    life.person(happened.Resumed(), dice)
+    life.person(happened.Resumed(), jitter)
     good = a_credential("good", subdomain="acme")
     given_anew = {AWAITING_TOKEN, FAILED}
     submitted = happened.TokenSubmitted if life.connection.state in given_anew else happened.ReplacementSubmitted
-    life.happen(submitted(good), dice)
+    life.happen(submitted(good), jitter)
     account = life.connection.account if life.connection.account else ACME
     for _ in range(6):
         life.wait(None)
-        duty = owed(life.connection)
+        duty = next_duty(life.connection)
         if duty is Duty.VERIFY_TOKEN:
-            life.happen(judge(life.connection, AccountReadable(account), now=life.now, timing=TIMING), dice)
+            life.happen(judge(life.connection, AccountReadable(account), now=life.now, timing=TIMING), jitter)
         else:
-            life.attend(Attend(0), dice)
+            life.attend(Attend(0), jitter)
     assert life.connection.state is LINKED
     assert life.connection.token == good
     assert life.connection.problem is None

@@ -12,7 +12,7 @@ from sqlalchemy import make_url, update
 from sqlalchemy.dialects import sqlite
 
 from linker.database.column_types import UtcTime
-from linker.database.statements import for_all
+from linker.database.statements import batch_statement
 from linker.persistence.mapping import changed_columns
 from linker.persistence.tables import CONNECTION
 from states.connection import ConnectionState
@@ -66,7 +66,7 @@ def test_a_time_that_was_written_by_hand_is_read_in_utc(by_hand: str, means: dat
 def test_a_time_without_a_zone_is_not_written(engine: str) -> None:
     """Nobody can say what it means: neither in a row by itself nor among many."""
     dialect = make_url(f"{engine}://").get_dialect()()
-    update_all = for_all(
+    update_all = batch_statement(
         lambda value: update(CONNECTION).where(CONNECTION.c.id == value("at_id")).values(due_at=value("new_due_at")),
         {"at_id": CONNECTION.c.id.type, "new_due_at": CONNECTION.c.due_at.type},
         dialect,

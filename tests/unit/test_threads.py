@@ -219,7 +219,7 @@ def _raise(error: Exception) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_closing_while_several_event_loops_give_work_leaves_nobody_waiting(count: int, seed: int) -> None:
     """Each piece of work is done or refused, and is done if it is said to be; what is last is done once."""
-    threads, chance = Threads(count, "a database"), random.Random(seed)
+    threads, randomness = Threads(count, "a database"), random.Random(seed)
     done: list[int | str] = []
     outcomes: list[int | None] = []
 
@@ -239,10 +239,10 @@ def test_closing_while_several_event_loops_give_work_leaves_nobody_waiting(count
 
         asyncio.run(all_of_them())
 
-    hosts = [threading.Thread(target=host, args=(100 * number, chance.random() < 0.3)) for number in range(3)]
+    hosts = [threading.Thread(target=host, args=(100 * number, randomness.random() < 0.3)) for number in range(3)]
     closers = [threading.Thread(target=threads.close, args=(lambda: done.append("last"),)) for _ in range(2)]
     in_turn = [*hosts, *closers]
-    chance.shuffle(in_turn)
+    randomness.shuffle(in_turn)
     for thread in in_turn:
         thread.start()
     for thread in in_turn:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, Budget
+from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, RateBudget
 from tests.unit.workable_helpers import NOON, SettableClock
 
 
@@ -23,17 +23,17 @@ def clock() -> SettableClock:
 
 
 @pytest.fixture
-def budget(clock: SettableClock) -> Budget:
+def budget(clock: SettableClock) -> RateBudget:
     """The budget of an account token."""
-    return Budget(clock)
+    return RateBudget(clock)
 
 
-def spend(budget: Budget, allowance: Allowance, calls: int) -> list[bool]:
+def spend(budget: RateBudget, allowance: Allowance, calls: int) -> list[bool]:
     """Try so many calls; True for each that may be made."""
     return [budget.spend("acme", allowance) is None for _ in range(calls)]
 
 
-def test_looks_use_four_calls_in_ten_seconds(budget: Budget, clock: SettableClock) -> None:
+def test_looks_use_four_calls_in_ten_seconds(budget: RateBudget, clock: SettableClock) -> None:
     """The fifth look is put off until the first one is ten seconds old."""
     assert spend(budget, LOOK, 5) == [True] * 4 + [False]
     assert budget.spend("acme", LOOK) == NOON + timedelta(seconds=10)
@@ -41,7 +41,7 @@ def test_looks_use_four_calls_in_ten_seconds(budget: Budget, clock: SettableCloc
     assert budget.spend("acme", LOOK) is None
 
 
-def test_a_clock_that_is_set_back_stops_nobody(budget: Budget, clock: SettableClock) -> None:
+def test_a_clock_that_is_set_back_stops_nobody(budget: RateBudget, clock: SettableClock) -> None:
     """What was learnt before a clock was set back by a day is forgotten, not waited for."""
     spend(budget, LOOK, 4)
     budget.learn("acme", headers(1), clock.now())
@@ -52,14 +52,14 @@ def test_a_clock_that_is_set_back_stops_nobody(budget: Budget, clock: SettableCl
     assert spend(budget, LOOK, 1) == [True], "nor is it remembered when its time comes"
 
 
-def test_a_clock_that_is_set_back_a_little_forgets_nothing(budget: Budget, clock: SettableClock) -> None:
+def test_a_clock_that_is_set_back_a_little_forgets_nothing(budget: RateBudget, clock: SettableClock) -> None:
     """A correction of a second gives nobody more calls."""
     spend(budget, LOOK, 4)
     clock.go_on(-1)
     assert spend(budget, LOOK, 1) == [False]
 
 
-def test_a_person_may_verify_again_at_once(budget: Budget) -> None:
+def test_a_person_may_verify_again_at_once(budget: RateBudget) -> None:
     """Verifications have eight calls of their own, enough for a second and a third try, also after looks."""
     assert spend(budget, LOOK, 4) == [True] * 4
     assert spend(budget, VERIFICATION, 9) == [True] * 8 + [False]
@@ -67,10 +67,10 @@ def test_a_person_may_verify_again_at_once(budget: Budget) -> None:
 
 def test_partners_have_five_times_as_much(clock: SettableClock) -> None:
     """With a partner's client id looks use twenty calls."""
-    assert spend(Budget(clock, partner=True), LOOK, 21) == [True] * 20 + [False]
+    assert spend(RateBudget(clock, partner=True), LOOK, 21) == [True] * 20 + [False]
 
 
-def test_accounts_do_not_share(budget: Budget) -> None:
+def test_accounts_do_not_share(budget: RateBudget) -> None:
     """What one account has used is nothing to another."""
     spend(budget, LOOK, 4)
     assert budget.spend("globex", LOOK) is None
@@ -78,7 +78,7 @@ def test_accounts_do_not_share(budget: Budget) -> None:
 
 @pytest.mark.parametrize(("allowance", "left", "granted"), [(LOOK, 4, 1), (LOOK, 3, 0), (VERIFICATION, 2, 1)])
 def test_a_share_is_left_to_the_customers_tools(
-    budget: Budget, clock: SettableClock, allowance: Allowance, left: int, granted: int
+    budget: RateBudget, clock: SettableClock, allowance: Allowance, left: int, granted: int
 ) -> None:
     """What Workable says is left stops us early, and our own calls count against it at once."""
     budget.learn("acme", headers(left, reset=7), clock.now())
@@ -88,7 +88,7 @@ def test_a_share_is_left_to_the_customers_tools(
     assert budget.spend("acme", allowance) is None
 
 
-def test_a_late_answer_does_not_give_back(budget: Budget, clock: SettableClock) -> None:
+def test_a_late_answer_does_not_give_back(budget: RateBudget, clock: SettableClock) -> None:
     """Within a window the smaller number stands; a later window starts anew."""
     budget.learn("acme", headers(3), clock.now())
     budget.learn("acme", headers(8), clock.now())
@@ -98,20 +98,22 @@ def test_a_late_answer_does_not_give_back(budget: Budget, clock: SettableClock) 
 
 
 @pytest.mark.parametrize("reset", [None, -500, 0, 4000])
-def test_a_window_that_makes_no_sense_is_ten_seconds(budget: Budget, clock: SettableClock, reset: float | None) -> None:
+def test_a_window_that_makes_no_sense_is_ten_seconds(
+    budget: RateBudget, clock: SettableClock, reset: float | None
+) -> None:
     """A reset that is missing, past or far away counts as ten seconds from now."""
     budget.learn("acme", headers(0, reset=reset), clock.now())
     assert budget.spend("acme", LOOK) == NOON + timedelta(seconds=10)
 
 
 @pytest.mark.parametrize("remaining", ["", "-1", "many", "9" * 40])
-def test_a_count_that_makes_no_sense_is_passed_over(budget: Budget, clock: SettableClock, remaining: str) -> None:
+def test_a_count_that_makes_no_sense_is_passed_over(budget: RateBudget, clock: SettableClock, remaining: str) -> None:
     """Headers that hold no number change nothing."""
     budget.learn("acme", headers(remaining), clock.now())
     assert budget.spend("acme", LOOK) is None
 
 
-def test_a_refusal_holds_for_everything(budget: Budget) -> None:
+def test_a_refusal_holds_for_everything(budget: RateBudget) -> None:
     """After a 429 nothing is asked before the time that was named."""
     until = NOON + timedelta(seconds=30)
     budget.block("acme", until)
@@ -119,7 +121,7 @@ def test_a_refusal_holds_for_everything(budget: Budget) -> None:
     assert budget.spend("acme", LOOK) == budget.spend("acme", VERIFICATION) == until
 
 
-def test_room_is_half_of_the_limit(budget: Budget, clock: SettableClock) -> None:
+def test_room_is_half_of_the_limit(budget: RateBudget, clock: SettableClock) -> None:
     """There is room for a call that is not needed while half is left, or nothing is known."""
     assert budget.is_roomy("acme")
     budget.learn("acme", headers(5), clock.now())
@@ -130,7 +132,7 @@ def test_room_is_half_of_the_limit(budget: Budget, clock: SettableClock) -> None
 
 def test_memory_is_bounded(clock: SettableClock) -> None:
     """Only so many accounts are remembered, and those that are at rest are forgotten."""
-    budget = Budget(clock, kept=10)
+    budget = RateBudget(clock, kept=10)
     for n in range(100):
         budget.spend(f"a{n}", LOOK)
     assert len(budget) == 10
@@ -145,7 +147,7 @@ def test_memory_is_bounded(clock: SettableClock) -> None:
 def test_never_more_than_the_own_limit_in_any_ten_seconds(moments: list[tuple[float, bool]]) -> None:
     """However calls fall, in no ten seconds are there more than four looks and eight calls for verifications."""
     clock = SettableClock()
-    budget = Budget(clock)
+    budget = RateBudget(clock)
     made: dict[Allowance, list[float]] = {LOOK: [], VERIFICATION: []}
     for wait, person in moments:
         clock.go_on(wait)

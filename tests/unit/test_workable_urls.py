@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from linker.errors import BadSettings, OurFault
 from linker.validation.subdomain import is_label
 from linker.workable.api import ACCOUNT_PATH, MEMBERS_PATH, RECRUITERS_PATH
-from linker.workable.urls import Addresses
+from linker.workable.urls import AccountUrls
 
-REAL = Addresses("https://{subdomain}.workable.com")
-LOCAL = Addresses("http://127.0.0.1:8787/{subdomain}/")
+REAL = AccountUrls("https://{subdomain}.workable.com")
+LOCAL = AccountUrls("http://127.0.0.1:8787/{subdomain}/")
 
 
 def test_urls_of_both_templates() -> None:
@@ -44,7 +44,7 @@ def test_no_url_is_made_for_what_is_no_label(bad: str) -> None:
 def test_a_template_is_checked(template: str) -> None:
     """A template without the subdomain, with another scheme, a user, a query or a name that is none is refused."""
     with pytest.raises(BadSettings):
-        Addresses(template)
+        AccountUrls(template)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from rich.text import Text
 from linker.cli.context import settings
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.cli.terminal.progress import bar
 from linker.database.database import Database
 from linker.operations.retention import Progress, Pruned, Pruning
@@ -32,17 +32,17 @@ app.add_typer(db, name="db")
 @db.command()
 def upgrade(as_json: Json = False) -> int:
     """Bring the database to the revision that this program needs. Take a backup first."""
-    screen = Screen(as_json)
+    output = Output(as_json)
     database = _database()
     try:
         before = revision(database)
-        with screen.busy("Upgrading the database …"):
+        with output.busy("Upgrading the database …"):
             now = schema.upgrade(database)
     finally:
         database.close()
     told = {"revision": now, "head": HEAD, "before": before, "database": database.name}
     done = f"upgraded from {before or 'nothing'} to {now}" if before != now else f"at revision {now} already"
-    screen.tell(told, Text.assemble(("✓ ", "good"), f"{database.name}: {done}"))
+    output.tell(told, Text.assemble(("✓ ", "good"), f"{database.name}: {done}"))
     return DONE
 
 
@@ -56,7 +56,7 @@ def current(as_json: Json = False) -> int:
         database.close()
     mark = ("✓ ", "good") if told["state"] == "head" else ("! ", "care")
     line = f"{told['database']}: revision {told['revision'] or 'none'}, {MEANINGS[told['state']]}"
-    Screen(as_json).tell(told, Text.assemble(mark, line))
+    Output(as_json).tell(told, Text.assemble(mark, line))
     return DONE
 
 
@@ -73,11 +73,11 @@ def prune(
 
     Run it once a day. Nobody waits for it, and it can be ended at any moment: the next run goes on.
     """
-    screen = Screen(as_json)
-    with bar(screen, "pruning") as advance:
+    output = Output(as_json)
+    with bar(output, "pruning") as advance:
         pruned, before = asyncio.run(_pruned(dry_run, advance))
     limits = dict.fromkeys(asdict(pruned)) | {name: moment(limit) for name, limit in before.items()}
-    screen.tell({**asdict(pruned), "dry_run": dry_run, "before": limits}, _told(pruned, before, dry_run))
+    output.tell({**asdict(pruned), "dry_run": dry_run, "before": limits}, _told(pruned, before, dry_run))
     return DONE
 
 

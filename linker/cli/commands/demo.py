@@ -16,7 +16,7 @@ from linker.cli.commands.demo_scenes import Outcome, Play, PlayFailed
 from linker.cli.exit_codes import DONE, OUR_FAULT
 from linker.cli.options import Json
 from linker.cli.terminal.connection_views import history_table
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.encryption import new_key
 from linker.linker import Linker
 from linker.sandbox import running, seed
@@ -37,26 +37,26 @@ def demo(
     pauses are shorter than yours will be. Every line is read back from the running system.
     """
     logging_setup.configure("error")
-    screen = Screen(as_json)
+    output = Output(as_json)
     folder = Path(tempfile.mkdtemp(prefix="linker-demo-"))
     try:
-        outcome = _played(screen, folder)
-        screen.tell(_json(outcome), *_ending(outcome, screen.width))
+        outcome = _played(output, folder)
+        output.tell(_json(outcome), *_ending(outcome, output.width))
         if keep:
-            screen.note(_kept(folder, outcome.connection.id))
+            output.note(_kept(folder, outcome.connection.id))
         return DONE
     except PlayFailed as failure:
-        screen.err.print(Text.assemble(("error ", "bad"), f"The demo did not get to the end: {failure}"))
+        output.err.print(Text.assemble(("error ", "bad"), f"The demo did not get to the end: {failure}"))
         return OUR_FAULT
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _played(screen: Screen, folder: Path) -> Outcome:
+def _played(output: Output, folder: Path) -> Outcome:
     world = seed.seeded()
     with running(world) as url:
-        play = Play(screen, Linker(_settings(folder, url)), world, folder)
+        play = Play(output, Linker(_settings(folder, url)), world, folder)
         return asyncio.run(play.run())
 
 

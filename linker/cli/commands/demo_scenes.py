@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linker.cli.terminal.connection_views import details, state_text
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.engine.ports import Announcement
 from linker.humanize import relative
 from linker.linker import Linker
@@ -59,7 +59,7 @@ class Outcome:
 class Play:
     """Plays once."""
 
-    screen: Screen
+    output: Output
     linker: Linker
     world: World
     folder: Path
@@ -167,22 +167,22 @@ class Play:
     @asynccontextmanager
     async def _scene(self, title: str) -> AsyncIterator[None]:
         """Show the title, let it happen, show the steps that it left in the history."""
-        if not self.screen.as_json:
+        if not self.output.as_json:
             number = Text(f"{len(self._scenes) + 1} ", style="label")
-            self.screen.show(Text.assemble(number, (title, "title")))
+            self.output.show(Text.assemble(number, (title, "title")))
         yield
         await self._show_news()
         connection = await self.linker.get(self._id)
         problem = connection.problem.code.value if connection.problem else None
         self._scenes.append({"title": title, "state": connection.state.value, "problem": problem})
-        if not self.screen.as_json:
-            self.screen.show(Text())
-        if self.screen.out.is_terminal:
+        if not self.output.as_json:
+            self.output.show(Text())
+        if self.output.out.is_terminal:
             await asyncio.sleep(READING)
 
     def _say(self, line: Text) -> None:
-        if not self.screen.as_json:
-            self.screen.show(Padding(line, (0, 0, 0, 4), expand=False))
+        if not self.output.as_json:
+            self.output.show(Padding(line, (0, 0, 0, 4), expand=False))
 
     async def _show_news(self) -> None:
         """The steps that were written since the last look."""
@@ -192,7 +192,7 @@ class Play:
                 self._show_step(step)
 
     def _show_step(self, step: Step) -> None:
-        if self.screen.as_json:
+        if self.output.as_json:
             return
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True, min_width=20)
@@ -200,7 +200,7 @@ class Play:
         grid.add_column(overflow="fold")
         seen = "; ".join([step.actor, *details(step)])
         grid.add_row(Text(step.event), state_text(step.target), Text(seen, style="quiet"))
-        self.screen.show(Padding(grid, (0, 0, 0, 2), expand=False))
+        self.output.show(Padding(grid, (0, 0, 0, 2), expand=False))
 
     async def _expect(self, code: ProblemCode, connection: Connection) -> None:
         """Make sure that the connection names this problem, and show how it is told."""
@@ -217,7 +217,7 @@ class Play:
         """Look at the store until the heartbeat has got the connection somewhere, and show what it does."""
         self._last_attempts = (await self.linker.get(self._id)).attempts
         ends = time.monotonic() + PATIENCE
-        with self.screen.busy(f"    {meanwhile}"):
+        with self.output.busy(f"    {meanwhile}"):
             while time.monotonic() < ends:
                 connection = await self.linker.get(self._id)
                 self._show_attempts(connection)

@@ -14,7 +14,7 @@ from rich.text import Text
 from linker.cli import logging_setup
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.operations.health_checks import Check, examine
 
 app = typer.Typer()
@@ -32,21 +32,21 @@ def doctor(
     Ends with 0 if all is well, otherwise with the code that fits the first thing that is not.
     """
     logging_setup.configure("error")
-    screen = Screen(as_json)
-    checks = asyncio.run(_examined(screen, offline))
+    output = Output(as_json)
+    checks = asyncio.run(_examined(output, offline))
     wrong = [check for check in checks if check.mark == "failed"]
-    screen.tell({"ok": not wrong, "checks": [_json(check) for check in checks]}, _summary(checks))
+    output.tell({"ok": not wrong, "checks": [_json(check) for check in checks]}, _summary(checks))
     return wrong[0].code if wrong else DONE
 
 
-async def _examined(screen: Screen, offline: bool) -> list[Check]:
+async def _examined(output: Output, offline: bool) -> list[Check]:
     """Check one thing after another; people see each as soon as it is known."""
     checks = []
-    with screen.busy("Looking …"):
+    with output.busy("Looking …"):
         async for check in examine(offline=offline):
             checks.append(check)
-            if not screen.as_json:
-                screen.show(_line(check))
+            if not output.as_json:
+                output.show(_line(check))
     return checks
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from linker.cli.context import settings
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.cli.terminal.progress import bar
 from linker.encryption import new_key
 from linker.operations.key_rotation import Rotated, rotate_keys
@@ -43,14 +43,14 @@ def new(
     as_json: Json = False,
 ) -> int:
     """Make a key and print it, and nothing else, on stdout."""
-    screen = Screen(as_json)
+    output = Output(as_json)
     key = new_webhook_secret() if webhook else new_key()
     if as_json:
-        screen.tell({"key": key.get_secret_value()})
+        output.tell({"key": key.get_secret_value()})
         return DONE
-    screen.out.print(key.get_secret_value(), soft_wrap=True)
+    output.out.print(key.get_secret_value(), soft_wrap=True)
     if sys.stdout.isatty():
-        screen.note(Text(ABOUT_SECRETS if webhook else ABOUT_KEYS, style="quiet"))
+        output.note(Text(ABOUT_SECRETS if webhook else ABOUT_KEYS, style="quiet"))
     return DONE
 
 
@@ -60,10 +60,10 @@ def rotate(as_json: Json = False) -> int:
 
     Safe to run again, and beside workers that have the new key already.
     """
-    screen = Screen(as_json)
-    with bar(screen, "sealing again") as advance:
+    output = Output(as_json)
+    with bar(output, "sealing again") as advance:
         rotated = asyncio.run(rotate_keys(settings(), advance))
-    screen.tell({"resealed": rotated.resealed, "already": rotated.already}, _told(rotated))
+    output.tell({"resealed": rotated.resealed, "already": rotated.already}, _told(rotated))
     return DONE
 
 

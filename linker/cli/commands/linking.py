@@ -14,7 +14,7 @@ from linker.cli.context import settings, with_linker
 from linker.cli.exit_codes import DONE, after_asking
 from linker.cli.options import Actor, Id, Json, day, pairs
 from linker.cli.terminal.connection_views import tell_connection
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.errors import BadInput
 from linker.linker import Linker
 from linker.validation import parse_subdomain
@@ -62,7 +62,7 @@ def submit(
         with_linker(lambda linker: linker.get(connection_id))  # nobody should type a token for nothing
     linker = Linker(settings())
     token = read_token()
-    with Screen(as_json).busy("Asking Workable whether the token is good …"):
+    with Output(as_json).busy("Asking Workable whether the token is good …"):
         connection = with_linker(
             lambda linker: linker.submit_token(
                 connection_id, subdomain=subdomain, token=token, expires_on=expires_on, actor=actor
@@ -80,7 +80,7 @@ def confirm(connection_id: Id, actor: Actor = "", as_json: Json = False) -> int:
     Ends with 0 when it is linked or still waiting, with 4 when it has failed or there is nothing to look for, and with
     5 if Workable cannot say now.
     """
-    with Screen(as_json).busy("Looking for the recruiter in Workable …"):
+    with Output(as_json).busy("Looking for the recruiter in Workable …"):
         connection = with_linker(lambda linker: linker.confirm_recruiter(connection_id, actor=actor))
     tell_connection(connection, as_json)
     return after_asking(connection)

@@ -12,7 +12,7 @@ from linker.cli.context import place, with_store
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Id, Json, text
 from linker.cli.terminal.connection_views import connections_table, history_table, tell_connection
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.errors import BadInput
 from linker.serialization import connection_json, step_json
 from linker.settings import load_settings
@@ -41,12 +41,12 @@ def list_(
     wanted = _state(state)
     of = None if owner is None else text("owner", owner)
     found = with_store(lambda store: store.find(state=wanted, owner=of, stuck=stuck, limit=limit))
-    screen = Screen(as_json)
+    output = Output(as_json)
     if found or as_json:
-        table = connections_table(found, datetime.now(UTC), screen.width)
-        screen.tell([connection_json(each) for each in found], table)
+        table = connections_table(found, datetime.now(UTC), output.width)
+        output.tell([connection_json(each) for each in found], table)
     else:
-        screen.note(Text(_nothing(chosen=bool(state or owner or stuck)), style="quiet"))
+        output.note(Text(_nothing(chosen=bool(state or owner or stuck)), style="quiet"))
     return DONE
 
 
@@ -71,6 +71,6 @@ def _state(given: str | None) -> ConnectionState | None:
 def history(connection_id: Id, as_json: Json = False) -> int:
     """Show what happened to a connection, step by step."""
     steps = with_store(lambda store: store.history(connection_id))
-    screen = Screen(as_json)
-    screen.tell([step_json(each) for each in steps], history_table(steps, screen.width))
+    output = Output(as_json)
+    output.tell([step_json(each) for each in steps], history_table(steps, output.width))
     return DONE

@@ -11,7 +11,7 @@ from linker.cli.context import with_linker
 from linker.cli.exit_codes import DONE, INTERRUPTED, after_asking
 from linker.cli.options import Actor, Id, Json, Reason
 from linker.cli.terminal.connection_views import tell_connection
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from states import events as happened
 
 app = typer.Typer()
@@ -38,7 +38,7 @@ def _record(connection_id: str, event: happened.Event, reason: str | None, actor
 @app.command()
 def restart(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
     """Let a failed connection go on, with the token that it holds or with a new one."""
-    with Screen(as_json).busy("Going on with the connection …"):
+    with Output(as_json).busy("Going on with the connection …"):
         connection = with_linker(lambda linker: linker.restart(connection_id, actor=actor, reason=reason))
     tell_connection(connection, as_json)
     return after_asking(connection)

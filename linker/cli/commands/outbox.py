@@ -14,13 +14,13 @@ from linker.cli.context import settings, with_letters, with_linker, with_store
 from linker.cli.exit_codes import DONE, TRY_AGAIN
 from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
 from linker.cli.terminal.connection_views import WIDE, plain_table
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.engine.observer import Fact, Note, Unobserved, Work
 from linker.errors import BadInput
 from linker.humanize import relative
 from linker.linker import Linker
-from linker.outbox.administration import Letter, Letters, LetterState
-from linker.outbox.channels import HANDLERS, WAYS, Way
+from linker.outbox.administration import DeliveryState, OutboxAdministration, QueuedDelivery
+from linker.outbox.channels import CHANNELS, HANDLERS, Channel
 from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.serialization import moment
 
@@ -35,12 +35,12 @@ MOST = 50
 FAILED = {"to_be_tried_again", "given_up"}
 
 STYLES = {
-    LetterState.PENDING: "quiet",
-    LetterState.RETRYING: "care",
-    LetterState.DELIVERED: "good",
-    LetterState.DEAD: "bad",
-    LetterState.DROPPED: "quiet",
-    LetterState.LAPSED: "quiet",
+    DeliveryState.PENDING: "quiet",
+    DeliveryState.RETRYING: "care",
+    DeliveryState.DELIVERED: "good",
+    DeliveryState.DEAD: "bad",
+    DeliveryState.DROPPED: "quiet",
+    DeliveryState.LAPSED: "quiet",
 }
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Announcements, as `linker outbox list` shows.")]
@@ -66,39 +66,39 @@ def list_(
     found = with_letters(lambda letters, _: letters.find(ways, connection_id=connection, limit=limit))
     if connection is not None and not found:
         with_store(lambda store: store.get(connection))  # it may be that there is no such connection
-    screen = Screen(as_json)
+    output = Output(as_json)
     if not found and not as_json:
-        screen.note(Text("There is no such announcement.", style="quiet"))
+        output.note(Text("There is no such announcement.", style="quiet"))
         return DONE
-    _tell(screen, found)
+    _tell(output, found)
     if len(found) == limit:
-        screen.note(Text(f"These are the newest {limit}; `--limit` shows more.", style="quiet"))
+        output.note(Text(f"These are the newest {limit}; `--limit` shows more.", style="quiet"))
     return DONE
 
 
-def _wanted(dead: bool, pending: bool, lapsed: bool) -> frozenset[LetterState]:
-    asked: set[LetterState] = set()
+def _wanted(dead: bool, pending: bool, lapsed: bool) -> frozenset[DeliveryState]:
+    asked: set[DeliveryState] = set()
     if dead:
-        asked |= {LetterState.DEAD}
+        asked |= {DeliveryState.DEAD}
     if pending:
-        asked |= {LetterState.PENDING, LetterState.RETRYING}
+        asked |= {DeliveryState.PENDING, DeliveryState.RETRYING}
     if lapsed:
-        asked |= {LetterState.LAPSED}
-    return frozenset(asked or set(LetterState) - {LetterState.LAPSED})
+        asked |= {DeliveryState.LAPSED}
+    return frozenset(asked or set(DeliveryState) - {DeliveryState.LAPSED})
 
 
-def _of_interest(way: Way, to: str | None) -> frozenset[LetterState]:
+def _of_interest(way: Channel, to: str | None) -> frozenset[DeliveryState]:
     """Where no webhook is set, what was never posted is no news."""
-    every = frozenset(LetterState)
+    every = frozenset(DeliveryState)
     if way is HANDLERS or to is not None or settings().webhook_url is not None:
         return every
-    return every - {LetterState.PENDING, LetterState.LAPSED}
+    return every - {DeliveryState.PENDING, DeliveryState.LAPSED}
 
 
-def _ways(to: str | None) -> tuple[Way, ...]:
+def _ways(to: str | None) -> tuple[Channel, ...]:
     if to is None:
-        return WAYS
-    named = {way.name: way for way in WAYS}
+        return CHANNELS
+    named = {way.name: way for way in CHANNELS}
     if to not in named:
         raise BadInput("to", "there is no such way.", f"The ways are: {', '.join(named)}.")
     return (named[to],)
@@ -118,18 +118,18 @@ def retry(
     """
     wanted, ways = _ids(ids, all_dead), _ways(to)
 
-    async def again(letters: Letters, now: datetime) -> list[Letter]:
+    async def again(letters: OutboxAdministration, now: datetime) -> list[QueuedDelivery]:
         until = now + GIVE_UP_AFTER
         if all_dead:
             return await letters.retry_dead(ways=ways, now=now, until=until)
         return await letters.retry(wanted, ways=ways, now=now, until=until)
 
     retried = with_letters(again)
-    screen = Screen(as_json)
+    output = Output(as_json)
     if not retried and not as_json:
-        screen.note(Text("None was dead.", style="quiet"))
+        output.note(Text("None was dead.", style="quiet"))
         return DONE
-    _tell(screen, retried)
+    _tell(output, retried)
     return DONE
 
 
@@ -144,7 +144,7 @@ def drop(
     """Take announcements out that are not delivered yet; later ones of their connections go on."""
     wanted, ways, why = _ids(ids, False), _ways(to), f"dropped by {actor}: {text('reason', reason)}"
     dropped = with_letters(lambda letters, now: letters.drop(wanted, ways=ways, now=now, reason=why))
-    _tell(Screen(as_json), dropped)
+    _tell(Output(as_json), dropped)
     return DONE
 
 
@@ -155,16 +155,16 @@ def deliver(as_json: Json = False) -> int:
     Begins for five seconds, and leaves the rest to the next time. Ends with 5 if something could not be delivered: that
     is tried again, for three days.
     """
-    screen = Screen(as_json)
+    output = Output(as_json)
     given = settings()
     if given.webhook_url is None:
         cause = "no webhook is set, and handlers are called by the host alone."
         raise BadInput("LINKER_WEBHOOK_URL", cause, "Set it, and LINKER_WEBHOOK_SECRET.")
     failures = _Failures()
-    with screen.busy("Delivering …"):
+    with output.busy("Delivering …"):
         delivered = with_linker(lambda linker: linker.deliver(), Linker(given, observer=failures))
     told = {"delivered": delivered, "failed": failures.number}
-    screen.tell(told, Text(", ".join(f"{number} {what}" for what, number in told.items())))
+    output.tell(told, Text(", ".join(f"{number} {what}" for what, number in told.items())))
     return TRY_AGAIN if failures.number else DONE
 
 
@@ -190,9 +190,9 @@ def _ids(given: list[str] | None, all_dead: bool) -> list[str]:
     return ids
 
 
-def _tell(screen: Screen, letters: Sequence[Letter]) -> None:
+def _tell(output: Output, letters: Sequence[QueuedDelivery]) -> None:
     now = datetime.now(UTC)
-    wide = screen.width >= WIDE  # where it is narrow, they stand below one another
+    wide = output.width >= WIDE  # where it is narrow, they stand below one another
     what = ("id", "what", "connection", "last error")
     table = plain_table("to", "state", "when", *(what if wide else ("announcement",)))
     for column in table.columns[:2]:
@@ -203,10 +203,10 @@ def _tell(screen: Screen, letters: Sequence[Letter]) -> None:
         named = [Text(letter.id, style="copy"), Text(letter.type), Text(letter.connection_id), error]
         told = named if wide else [Text("\n").join(each for each in named if each)]
         table.add_row(letter.way.name, state, _when(letter, now), *told)
-    screen.tell([letter_json(each) for each in letters], table)
+    output.tell([letter_json(each) for each in letters], table)
 
 
-def _when(letter: Letter, now: datetime) -> str:
+def _when(letter: QueuedDelivery, now: datetime) -> str:
     """When it was settled, or when it is tried and how often it was."""
     settled = letter.delivered_at or letter.dead_at or letter.dropped_at
     if settled is not None:
@@ -217,7 +217,7 @@ def _when(letter: Letter, now: datetime) -> str:
     return f"{due}, after {letter.attempts} {'try' if letter.attempts == 1 else 'tries'}" if letter.attempts else due
 
 
-def letter_json(letter: Letter) -> dict[str, Any]:
+def letter_json(letter: QueuedDelivery) -> dict[str, Any]:
     """A letter, as `linker outbox list --json` prints it."""
     return {
         "id": letter.id,

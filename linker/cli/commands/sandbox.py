@@ -12,7 +12,7 @@ from rich.text import Text
 
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.errors import BadInput
 from linker.sandbox import HOST, PORT, Limit, seed, serve
 
@@ -33,19 +33,19 @@ def sandbox(
     world = seed.seeded()
     if no_limit:
         world.set_limit(Limit.off())
-    screen = Screen(as_json)
+    output = Output(as_json)
     try:
-        asyncio.run(serve(world, host, port, handle_signals=True, on_ready=lambda url: _tell(screen, url)))
+        asyncio.run(serve(world, host, port, handle_signals=True, on_ready=lambda url: _tell(output, url)))
         return DONE
     except OSError as error:
         cause = f"{host}:{port} cannot be listened on ({error.strerror or error})."
     raise BadInput("port", cause, "Choose another with --port; 0 picks a free one.")
 
 
-def _tell(screen: Screen, url: str) -> None:
+def _tell(output: Output, url: str) -> None:
     page = url.replace("{subdomain}", "_sandbox")
     told = {"url": url, "page": page, "tokens": dict(seed.DEMO_TOKENS)}
-    screen.tell(told, *_told(url, page))
+    output.tell(told, *_told(url, page))
 
 
 def _told(url: str, page: str) -> list[RenderableType]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
 from linker.cli.terminal.connection_views import plain_table
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from states.description import Rule, law_json, mermaid, rules
 from states.problems import PROBLEMS
 from states.table import LAW
@@ -36,12 +36,12 @@ def states(
     as_json: Json = False,
 ) -> int:
     """Print the law: every event, from where to where, and every problem with its owner."""
-    screen = Screen(as_json)
+    output = Output(as_json)
     if form is Format.MERMAID and not as_json:
-        screen.out.print(mermaid(), end="", soft_wrap=True)
+        output.out.print(mermaid(), end="", soft_wrap=True)
     else:
-        law, problems = _law(screen.width), _problems(screen.width)
-        screen.tell(law_json(), _heading("What can happen"), law, Text(), _heading("Problems"), problems)
+        law, problems = _law(output.width), _problems(output.width)
+        output.tell(law_json(), _heading("What can happen"), law, Text(), _heading("Problems"), problems)
     return DONE
 
 

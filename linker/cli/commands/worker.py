@@ -20,7 +20,7 @@ from linker.cli import logging_setup
 from linker.cli.context import settings, with_linker
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.database.urls import parse_url, shown
 from linker.engine.sweep import Sweep
 from linker.errors import BadInput
@@ -36,11 +36,11 @@ log = structlog.get_logger("linker")
 @app.command()
 def sweep(as_json: Json = False) -> int:
     """Attend everything that is due, once."""
-    screen = Screen(as_json)
+    output = Output(as_json)
     started = time.monotonic()
-    with screen.busy("Attending what is due …"):
+    with output.busy("Attending what is due …"):
         swept = with_linker(lambda linker: linker.attend_due())
-    screen.tell(asdict(swept), _line(swept, time.monotonic() - started))
+    output.tell(asdict(swept), _line(swept, time.monotonic() - started))
     return DONE
 
 
@@ -59,7 +59,7 @@ class Worker(Linker):
     @property
     def worker_id(self) -> str:
         """The name under which this process leases connections."""
-        return self._leasing.worker_id
+        return self._lease_issuer.worker_id
 
     async def attend_due(self) -> Sweep:
         """One pass over what is due; logged if anything was."""

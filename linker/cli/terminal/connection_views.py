@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 from linker.humanize import both, clock, expiry, relative, span
 from linker.serialization import connection_json
 from states.connection import Connection, ConnectionState, Credential, Problem
@@ -31,7 +31,7 @@ def state_text(state: ConnectionState) -> Text:
 
 def tell_connection(connection: Connection, as_json: bool) -> None:
     """Print a connection as a command's result: as JSON, or as its card."""
-    Screen(as_json).tell(connection_json(connection), card(connection, datetime.now(UTC)))
+    Output(as_json).tell(connection_json(connection), card(connection, datetime.now(UTC)))
 
 
 def card(c: Connection, now: datetime) -> RenderableType:

@@ -110,7 +110,7 @@ def _console(*, stderr: bool) -> Console:
     return _Console(theme=THEME, highlight=False, emoji=False, markup=False, stderr=stderr, width=width)
 
 
-class Screen:
+class Output:
     """What a command prints to."""
 
     def __init__(self, as_json: bool = False) -> None:

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from linker.cli.terminal.output import Screen
+from linker.cli.terminal.output import Output
 
 
 @contextmanager
-def bar(screen: Screen, text: str) -> Iterator[Callable[[int, int], None]]:
+def bar(output: Output, text: str) -> Iterator[Callable[[int, int], None]]:
     """Show how far something is; it is told how many are done and how many there are."""
     columns = (TextColumn(text), BarColumn(), MofNCompleteColumn())
-    hidden = screen.as_json or not screen.err.is_terminal
-    with Progress(*columns, console=screen.err, transient=True, disable=hidden) as shown:
+    hidden = output.as_json or not output.err.is_terminal
+    with Progress(*columns, console=output.err, transient=True, disable=hidden) as shown:
         task = shown.add_task("", total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -18,8 +18,8 @@ import structlog
 
 from linker import Linker, Settings
 from linker.database.database import Database
-from linker.encryption import Sealer
-from linker.engine.executor import Chance
+from linker.encryption import TokenCipher
+from linker.engine.executor import Randomness
 from linker.persistence.schema import upgrade
 from linker.testing import ScriptedWorkable, SettableClock
 from scripts.benchmarks import local
@@ -33,7 +33,7 @@ NOWHERE = "http://127.0.0.1:9/{subdomain}"
 COUNT = "SELECT count(*), count(DISTINCT xmin::text) FROM step"
 
 
-def submitted(number: int, sealer: Sealer) -> Connection:
+def submitted(number: int, sealer: TokenCipher) -> Connection:
     """A connection whose customer has just given a subdomain and a token."""
     waiting = local.waiting(number, sealer)
     return replace(
@@ -65,8 +65,8 @@ async def sweeps(url: str, connections: int) -> float:
     workable, clock, numbers = ScriptedWorkable(), SettableClock(local.NOW), itertools.count()
     for number in range(connections):
         workable.add_recruiter(settings.recruiter_email.replace("{key}", str(number)))
-    chance = Chance(key=lambda: str(next(numbers)))
-    async with Linker(settings, workable=workable, clock=clock, chance=chance) as linker:
+    randomness = Randomness(key=lambda: str(next(numbers)))
+    async with Linker(settings, workable=workable, clock=clock, randomness=randomness) as linker:
         began = time.perf_counter()
         await linker.attend_due()
         clock.advance(hours=1)

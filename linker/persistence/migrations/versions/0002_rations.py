@@ -1,4 +1,4 @@
-"""Rations that all workers share, and an index that tells which connections share an account.
+"""SharedRateLimits that all workers share, and an index that tells which connections share an account.
 
 Revision: 0002, after 0001.
 """
