@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from linker.blocking_linker import blocking
     from linker.encryption import new_key
-    from linker.engine.ports import Announcement
     from linker.engine.sweep import Sweep
     from linker.errors import (
         BadInput,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     )
     from linker.linker import Linker
     from linker.operations.retention import Pruned
+    from linker.outbox.announcements import Announcement
     from linker.settings import Settings, load_settings
     from states.connection import Connection, ConnectionState
 
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Announcement": "linker.engine.ports",
+    "Announcement": "linker.outbox.announcements",
     "Connection": "states.connection",
     "ConnectionState": "states.connection",
     "Linker": "linker.linker",

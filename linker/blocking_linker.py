@@ -1,4 +1,8 @@
-"""A portal for hosts without an event loop: the same `Linker`, run by a thread of its own."""
+"""A linker for hosts without an event loop: the same `Linker`, run by a thread of its own.
+
+The thread is ours, and not `anyio.from_thread.start_blocking_portal`: that one waits for its thread, for ever, when the
+interpreter tears down what is still open, and queues and web frameworks leave a linker open until their process ends.
+"""
 
 from __future__ import annotations
 
@@ -47,20 +51,17 @@ class BlockingLinker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it; after an error what is still under way is cancelled."""
-        self._close(cancel=error is not None)
-
-    def close(self) -> None:
-        """Wait for what is under way, then close the linker. It cannot be opened again."""
-        self._close(cancel=False)
-
-    def _close(self, *, cancel: bool) -> None:
+        """Close it; after an error what is still in flight is cancelled."""
         with self._turn:
             portal, self._portal = self._portal, None
             if portal is not None and self._thread is not None and self._process == os.getpid():
-                portal.call(portal.stop, cancel)
+                portal.call(portal.stop, error is not None)
                 self._thread.join()
                 self._ended.result()
+
+    def close(self) -> None:
+        """Wait for what is in flight, then close the linker. It cannot be opened again."""
+        self.__exit__(None, None, None)
 
     def _opened(self) -> BlockingPortal:
         """The portal into the linker's thread.
@@ -72,32 +73,29 @@ class BlockingLinker:
             if self._portal is None:
                 if self._process is not None:
                     raise RuntimeError("This linker was closed. Make a new one.")
-                self._portal = self._open()
-                self._process = os.getpid()
+                opened: Future[BlockingPortal] = Future()
+                # a daemon, so that a process ends also while its linker is open
+                self._thread = threading.Thread(target=self._live, args=(opened,), name="linker", daemon=True)
+                self._thread.start()
+                self._portal, self._process = opened.result(), os.getpid()
             if self._process != os.getpid():  # threads and connections did not come along
                 raise RuntimeError("This linker was opened before the process was forked. Open it in each process.")
             return self._portal
 
-    def _open(self) -> BlockingPortal:
-        opened: Future[BlockingPortal] = Future()
-        # A daemon, so that a process ends also while its linker is open.
-        self._thread = threading.Thread(target=self._live, args=(opened,), name="linker", daemon=True)
-        self._thread.start()
-        return opened.result()
-
     def _live(self, opened: Future[BlockingPortal]) -> None:
         """What the thread does: keep the linker open until the portal is stopped."""
+
+        async def keep_open() -> None:
+            async with self._linker, BlockingPortal() as portal:
+                opened.set_result(portal)
+                await portal.sleep_until_stopped()
+
         try:
-            anyio.run(self._keep_open, opened)
+            anyio.run(keep_open)
         except BaseException as error:  # noqa: BLE001 - raised again where somebody waits for it
             (self._ended if opened.done() else opened).set_exception(error)
         else:
             self._ended.set_result(None)
-
-    async def _keep_open(self, opened: Future[BlockingPortal]) -> None:
-        async with self._linker, BlockingPortal() as portal:
-            opened.set_result(portal)
-            await portal.sleep_until_stopped()
 
 
 def blocking(linker: Linker) -> BlockingLinker:

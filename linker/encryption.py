@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -59,6 +59,23 @@ class TokenCipher:
     def key_ids(self) -> frozenset[str]:
         """The ids of all keys that can be opened with."""
         return frozenset(self._boxes)
+
+    def refuse_missing(self, stored: Collection[str]) -> None:
+        """Make sure that we have all keys that stored tokens are sealed with.
+
+        Args:
+            stored: the ids of those keys.
+
+        Raises:
+            BadSettings: one is missing.
+        """
+        missing = set(stored) - self.key_ids
+        if missing:
+            raise BadSettings(
+                "LINKER_SECRET_KEYS",
+                f"stored tokens are sealed with the key {', '.join(sorted(missing))}, which is not set.",
+                "Add that key again, after the newest one; nothing is lost. `linker keys rotate` makes it needless.",
+            )
 
     def seal(self, token: SecretStr, *, bound_to: str) -> str:
         """Seal a token for the row with this id, with the newest key."""

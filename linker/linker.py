@@ -1,15 +1,13 @@
-"""The composition root: `Linker` puts the parts together from settings and gives them back at the end."""
+"""`Linker`, what a host holds: the service with its world, opened and closed, and kept going by a heartbeat."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from importlib import import_module
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -18,48 +16,32 @@ import structlog
 from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from linker.composition import build
 from linker.database.database import Database
 from linker.database.notifier import CommitListener
-from linker.encryption import TokenCipher
-from linker.engine.executor import DutyExecutor, Randomness
 from linker.engine.heartbeat import Beat, Heartbeat
-from linker.engine.leases import FOR_A_QUESTION, LeaseIssuer
-from linker.engine.observer import Observer, together
-from linker.engine.ports import Clock, SystemClock, Workable
-from linker.engine.prefetch import ClaimPacing
+from linker.engine.observer import Observer
+from linker.engine.ports import Clock, Randomness, Workable
 from linker.engine.service import Service
-from linker.engine.sweep import Sweeper
-from linker.errors import BadSettings, StoreUnavailable
-from linker.http_client import build_http
+from linker.errors import StoreUnavailable
 from linker.operations.retention import Pruned, Pruning
-from linker.outbox.channels import WEBHOOK
-from linker.outbox.deliverer import Deliverer, Receiver
 from linker.outbox.handlers import Handler, Handlers
-from linker.outbox.outbox_store import OutboxStore
-from linker.outbox.webhooks import NullReceiver, webhook_of
-from linker.persistence.rate_limits import SharedRateLimits
-from linker.persistence.server_clock import DatabaseClock
 from linker.settings import Settings, load_settings
-from linker.telemetry.instrumentation import watched_store, watched_workable
-from linker.telemetry.statistics import StatisticsReader
-from linker.workable import Timeouts, WorkableClient
 
 log = structlog.get_logger("linker")
 
 H = TypeVar("H", bound=Handler)
 
-#: Connections to Workable beside those of the sweep, for what people do.
-SPARE = 20
-#: Between two passes there is at least so much time, in seconds, whatever is due: somebody else may be at it.
-SHORTEST_PAUSE = 1.0
-#: How long a heartbeat and its linker that stop wait for what is under way, in seconds, in all.
-DRAIN = 7.0
+#: Between two passes there is at least so much time, whatever is due: somebody else may be at it.
+SHORTEST_PAUSE_SECONDS = 1.0
+#: How long a heartbeat and its linker that stop wait for what is in flight, in all.
+DRAIN_SECONDS = 7.0
 #: How long a linker waits at least: for what was cut off, which gives its leases back.
-GIVING_BACK = 1.0
-#: A linker that closes so soon after its heartbeat stopped is closed with it, in seconds.
-AT_ONCE = 1.0
-#: How long a call of `deliver` begins deliveries, in seconds.
-BEGIN_FOR = 5.0
+RELEASE_SECONDS = 1.0
+#: A linker that closes so soon after its heartbeat stopped is closed with it.
+AT_ONCE_SECONDS = 1.0
+#: How long a call of `deliver` begins deliveries.
+BEGIN_FOR_SECONDS = 5.0
 
 
 class Linker(Service):
@@ -79,14 +61,14 @@ class Linker(Service):
         randomness: Randomness | None = None,
         observer: Observer | None = None,
     ) -> None:
-        """Put the parts together; nothing is opened before `async with`.
+        """Build the parts; nothing is opened before `async with`.
 
         Args:
             settings: by default read from the environment.
             http: a client of the host's own; it is not closed here. By default one is made for the process.
             workable: takes the place of Workable altogether.
             clock: takes the place of the machine's clock.
-            randomness: takes the place of the dice.
+            randomness: takes the place of chance.
             observer: is told how it goes, as `linker.telemetry.metrics.Metrics()` does for Prometheus.
 
         Raises:
@@ -94,82 +76,33 @@ class Linker(Service):
         """
         self.settings = settings or load_settings()
         self._handlers = Handlers()
-        self._heartbeats: list[Heartbeat] = []
-        self._is_closed = False
-        self._put_together = partial(
-            self._make_parts, http=http, workable=workable, clock=clock, randomness=randomness, observer=observer
-        )
-        self._put_together()
-
-    def _make_parts(
-        self,
-        *,
-        http: httpx.AsyncClient | None,
-        workable: Workable | None,
-        clock: Clock | None,
-        randomness: Randomness | None,
-        observer: Observer | None,
-    ) -> None:
-        """Make all parts: those that were closed are of no use any more."""
-        sealer = TokenCipher(self.settings.secret_keys)
-        self._database = Database(self.settings.database_url)
-        self._servers_clock = None if clock or self._database.is_sqlite else DatabaseClock(self._database)
-        self.clock = clock or self._servers_clock or SystemClock()
-        self._webhook = webhook_of(self.settings, self.clock.now)
-        self._http = None if http or workable else build_http(connections=self.settings.concurrency + SPARE)
-        lease_issuer = LeaseIssuer(self.clock, timedelta(seconds=self.settings.lease_seconds))
-        watching = together(observer, _tracing())
-        self._counts = observer is not None
-        self._stock = StatisticsReader(self._database, self.clock.now, posts=self.settings.webhook_url is not None)
-        self._sql = store = watched_store(self._database, SharedRateLimits(self.settings.workable_client_id), watching)
-        randomness = randomness or Randomness()
-        executor = DutyExecutor(
-            store=store,
-            workable=watched_workable(workable or self._client(http or self._http), watching),
-            sealer=sealer,
-            clock=self.clock,
-            timing=self.settings.timing,
-            recruiter_name=self.settings.recruiter_name,
-            recruiter_email=self.settings.recruiter_email,
+        self._observer = observer
+        self._build = partial(
+            build,
+            self.settings,
+            self._handlers,
+            http=http,
+            workable=workable,
+            clock=clock,
             randomness=randomness,
+            observer=observer,
         )
-        sweeper = Sweeper(
-            store=store,
-            executor=executor,
-            lease_issuer=lease_issuer,
-            clock=self.clock,
-            pacing=ClaimPacing(self.settings.concurrency, self.settings.batch_size),
-            observer=watching,
-            scarce=self.settings.workable_client_id is not None,
-        )
-        super().__init__(store=store, executor=executor, sweeper=sweeper, lease_issuer=lease_issuer, observer=watching)
-        #: When the last heartbeat stopped, and what it left of the time to wait.
-        self._drained = (-math.inf, DRAIN)
-        self._calling = self._deliverer(OutboxStore(self._database), self._handlers, randomness)
-        self._posting = self._deliverer(
-            OutboxStore(self._database, WEBHOOK), self._webhook or NullReceiver(), randomness
-        )
-        self._stoppable = (self._sweeper.stopping, self._calling.stopping, self._posting.stopping)
+        self._parts = self._build()
+        self._is_closed = False
+        self._heartbeats: list[Heartbeat] = []
+        #: Until when a heartbeat that stopped, and the linker that closes with it, wait for what is in flight.
+        self._drain_until = 0.0
+        super().__init__(self._parts.engine)
 
-    def _deliverer(self, outbox: OutboxStore, receiver: Receiver, randomness: Randomness) -> Deliverer:
-        return Deliverer(
-            outbox=outbox,
-            receiver=receiver,
-            lease_issuer=self._lease_issuer,
-            jitter=randomness.jitter,
-            now=self.clock.now,
-            observer=self._observer,
-        )
+    @property
+    def clock(self) -> Clock:
+        """Whose time counts: on PostgreSQL the server's, for all workers."""
+        return self._parts.clock
 
-    def _client(self, http: httpx.AsyncClient | None) -> WorkableClient:
-        assert http is not None, "a client is made unless one is handed over"
-        return WorkableClient(
-            http,
-            url_template=self.settings.workable_url,
-            clock=self.clock,
-            client_id=self.settings.workable_client_id,
-            timeouts=Timeouts.within(self.settings.lease_seconds * FOR_A_QUESTION),
-        )
+    @property
+    def worker_id(self) -> str:
+        """The name under which this process leases connections."""
+        return self._engine.lease_issuer.worker_id
 
     async def __aenter__(self) -> Self:
         """Open the database and make sure that our keys open what is in it. A linker may be opened again.
@@ -180,14 +113,15 @@ class Linker(Service):
             BadSettings: tokens in it are sealed with a key that is not set.
         """
         if self._is_closed:
-            self._put_together()
+            self._parts = self._build()
+            self._engine = self._parts.engine
         self._is_closed = False
         try:
-            await self._sql.open()
+            await self._parts.store.open()
             await self._agree_on_the_time()
-            await self._refuse_missing_keys()
+            self._engine.executor.cipher.refuse_missing(await self._parts.store.key_ids())
         except StoreUnavailable:
-            await self._database.run_in_thread(Database.disconnect)
+            await self._parts.database.run_in_thread(Database.disconnect)
             raise
         except BaseException:
             await self._close()
@@ -201,44 +135,30 @@ class Linker(Service):
         await self._close()
 
     async def _close(self) -> None:
-        """Wait for what is under way, then close: a call that is cut off would leave its lease behind.
+        """Wait for what is in flight, then close: a call that is cut off would leave its lease behind.
 
         Comes to its end also when nobody waits for it any more.
         """
+
+        async def close_all() -> None:
+            now = time.monotonic()
+            if now - self._drain_until > AT_ONCE_SECONDS:
+                self._drain_until = now + DRAIN_SECONDS
+            self._parts.stopping.set()
+            try:
+                await self._in_flight.ended(max(self._drain_until - now, RELEASE_SECONDS))
+            finally:
+                for transport in self._parts.own_transports:
+                    await transport.aclose()
+                await to_thread.run_sync(self._parts.database.close)
+
         self._is_closed = True
-        await asyncio.shield(asyncio.create_task(self._close_all()))
-
-    async def _close_all(self) -> None:
-        for each in self._stoppable:
-            each.set()
-        try:
-            await self._in_flight.ended(self._patience)
-        finally:
-            if self._http is not None:
-                await self._http.aclose()
-            if self._webhook is not None:
-                await self._webhook.http.aclose()
-            await to_thread.run_sync(self._database.close)
-
-    @property
-    def _patience(self) -> float:
-        """How long to wait for what is under way, in seconds: what a heartbeat that has just stopped left of it."""
-        stopped_at, left = self._drained
-        return left if time.monotonic() - stopped_at < AT_ONCE else DRAIN
-
-    async def _refuse_missing_keys(self) -> None:
-        missing = await self._sql.key_ids() - self._executor.sealer.key_ids
-        if missing:
-            raise BadSettings(
-                "LINKER_SECRET_KEYS",
-                f"stored tokens are sealed with the key {', '.join(sorted(missing))}, which is not set.",
-                "Add that key again, after the newest one; nothing is lost. `linker keys rotate` makes it needless.",
-            )
+        await asyncio.shield(asyncio.create_task(close_all()))
 
     async def _agree_on_the_time(self) -> None:
         """On PostgreSQL the server's clock is everybody's."""
-        if self._servers_clock is not None:
-            await self._servers_clock.read()
+        if self._parts.server_clock is not None:
+            await self._parts.server_clock.read()
 
     # telling the host
 
@@ -261,7 +181,7 @@ class Linker(Service):
     @property
     def posts_to(self) -> str | None:
         """Where announcements are posted to, without its path; None if no webhook is set."""
-        return self._webhook.origin if self._webhook else None
+        return self._parts.webhook.origin if self._parts.webhook else None
 
     async def deliver(self) -> int:
         """Deliver announcements that are due to the handlers of this process, and to the webhook if one is set.
@@ -270,8 +190,8 @@ class Linker(Service):
         on. What is left is for the next call. Gives how many deliveries there were.
         """
         with self._in_flight:
-            delivering = (each.deliver(begin_for=BEGIN_FOR) for each in (self._calling, self._posting))
-            return sum(await asyncio.gather(*delivering))
+            both = (self._parts.calling, self._parts.posting)
+            return sum(await asyncio.gather(*(each.deliver(begin_for=BEGIN_FOR_SECONDS) for each in both)))
 
     # numbers to watch
 
@@ -281,9 +201,9 @@ class Linker(Service):
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
-        stock = await self._stock.take()
-        if stock is not None:
-            self._observer.statistics_read(stock)
+        statistics = await self._parts.statistics.read()
+        if statistics is not None:
+            self._engine.observer.statistics_read(statistics)
 
     # housekeeping
 
@@ -296,7 +216,7 @@ class Linker(Service):
         Raises:
             StoreUnavailable: the database went away; the next call goes on.
         """
-        pruning = Pruning(self._database, self.settings, self.clock)
+        pruning = Pruning(self._parts.database, self.settings, self.clock)
         return await (pruning.foresee() if dry_run else pruning.run())
 
     # the heartbeat
@@ -312,34 +232,34 @@ class Linker(Service):
         """
         beats: dict[str, Beat] = {
             "sweep": self._sweep,
-            "call": self._calling.deliver,
-            "post": self._posting.deliver,
+            "call": self._parts.calling.deliver,
+            "post": self._parts.posting.deliver,
         }
-        beats |= {"take stock": self.report_statistics} if self._counts else {}
+        if self._observer is not None:
+            beats["statistics"] = self.report_statistics
         heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
         heartbeat.start()
         self._heartbeats.append(heartbeat)
         loop = asyncio.get_running_loop()
-        wakeups = CommitListener(self._database, partial(loop.call_soon_threadsafe, self._woken))
-        wakeups.start()
+        listener = CommitListener(
+            self._parts.database, partial(loop.call_soon_threadsafe, self._wake, "sweep", "call", "post")
+        )
+        listener.start()
         try:
             yield heartbeat
         finally:
             self._heartbeats.remove(heartbeat)
-            await asyncio.shield(asyncio.create_task(self._end(heartbeat, wakeups)))
+            await asyncio.shield(asyncio.create_task(self._end(heartbeat, listener)))
 
-    async def _end(self, heartbeat: Heartbeat, wakeups: CommitListener) -> None:
-        """End a heartbeat: nothing more is begun, what is under way is waited for. Also if nobody waits for that."""
-        for each in self._stoppable:
-            each.set()
-        self._stock.interrupt()
-        began = time.monotonic()
-        drained = await heartbeat.stop(DRAIN)
-        self._drained = (time.monotonic(), max(GIVING_BACK, DRAIN - (time.monotonic() - began)))
-        await to_thread.run_sync(wakeups.stop)
+    async def _end(self, heartbeat: Heartbeat, listener: CommitListener) -> None:
+        """End a heartbeat: nothing more is begun, what is in flight is waited for. Also if nobody waits for that."""
+        self._drain_until = time.monotonic() + DRAIN_SECONDS
+        self._parts.stopping.set()
+        self._parts.statistics.interrupt()
+        drained = await heartbeat.stop(DRAIN_SECONDS)
+        await to_thread.run_sync(listener.stop)
         if not self._is_closed:
-            for each in self._stoppable:
-                each.clear()
+            self._parts.stopping.clear()
         log.info("heartbeat.stopped", drained=drained)
 
     async def _sweep(self) -> None:
@@ -348,28 +268,16 @@ class Linker(Service):
         if swept.advanced or swept.failed:
             self._wake_delivery()
         now = self.clock.now()
-        next_due = await self._sql.next_due(before=now + timedelta(seconds=self.settings.sweep_seconds))
+        next_due = await self._parts.store.next_due(before=now + timedelta(seconds=self.settings.sweep_seconds))
         if next_due is not None:
-            pause = max((next_due - now).total_seconds(), SHORTEST_PAUSE)
-            for heartbeat in self._heartbeats:
-                heartbeat.wake("sweep", after=pause)
-
-    def _woken(self) -> None:
-        """Somebody wrote something that may be ours to do."""
-        for heartbeat in self._heartbeats:
-            for beat in ("sweep", "call", "post"):
-                heartbeat.wake(beat)
+            pause = max((next_due - now).total_seconds(), SHORTEST_PAUSE_SECONDS)
+            self._wake("sweep", after=pause)
 
     def _wake_delivery(self) -> None:
+        self._wake("call", "post")
+
+    def _wake(self, *beats: str, after: float = 0.0) -> None:
+        """Let these beats come so many seconds from now: there may be something to do for them."""
         for heartbeat in self._heartbeats:
-            heartbeat.wake("call")
-            heartbeat.wake("post")
-
-
-def _tracing() -> Observer | None:
-    """Spans, where OpenTelemetry's API is installed."""
-    try:
-        tracing: Observer = import_module("linker.telemetry.tracing").Tracing()
-    except ModuleNotFoundError:
-        return None
-    return tracing
+            for beat in beats:
+                heartbeat.wake(beat, after=after)

@@ -39,14 +39,28 @@ def next_duty(connection: Connection) -> Duty:
     return _BY_STATE[connection.state]
 
 
+#: How many calls to Workable each duty makes, as a rule.
+_CALLS = {Duty.VERIFY_TOKEN: 2, Duty.PREPARE_RECRUITER: 1, Duty.FIND_RECRUITER: 1, Duty.CHECK_HEALTH: 1}
+#: How many calls more a hint about the recruiter is worth to a person who waits for it.
+HINT_CALLS_FOR_A_PERSON = 3
 #: From this age on, looks for a recruiter are so rare that a second call for a hint is polite.
 RARE = timedelta(hours=1)
 
 
-def extra_calls_for(connection: Connection, now: datetime) -> int:
-    """How many calls more a look in the background may make for a hint about the recruiter."""
+def hint_calls(connection: Connection, now: datetime, *, person_waits: bool) -> int:
+    """How many calls more a look may make for a hint about the recruiter."""
+    if person_waits:
+        return HINT_CALLS_FOR_A_PERSON
     waiting = connection.state is ConnectionState.AWAITING_RECRUITER
     return 1 if waiting and now - connection.state_since >= RARE else 0
+
+
+def calls_needed(connection: Connection, now: datetime) -> int:
+    """How many calls to Workable the next duty makes in the background."""
+    duty = next_duty(connection)
+    if duty not in _CALLS or (duty is Duty.PREPARE_RECRUITER and connection.recruiter is None):
+        return 0  # a recruiter that was never issued is prepared without a call
+    return _CALLS[duty] + hint_calls(connection, now, person_waits=False)
 
 
 def owes_expiry_notice(connection: Connection, now: datetime, timing: Timing) -> bool:

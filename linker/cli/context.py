@@ -12,7 +12,7 @@ from typing import TypeVar
 from linker.cli import logging_setup
 from linker.cli.exit_codes import Terminated
 from linker.database.database import Database
-from linker.database.urls import file_of, parse_url, shown
+from linker.database.urls import file_of, parse_url, redacted
 from linker.errors import NotFound
 from linker.linker import Linker
 from linker.outbox.administration import OutboxAdministration
@@ -36,14 +36,14 @@ def naming_the_database(used: Settings) -> Iterator[None]:
     try:
         yield
     except NotFound as missing:
-        missing.add_note(f"The database is {place(used)}.")
+        missing.add_note(f"The database is {database_location(used)}.")
         raise
 
 
-def place(used: Settings) -> str:
+def database_location(used: Settings) -> str:
     """Where the database is, without its password; a file by its whole path."""
     url = parse_url(used.database_url)
-    return str(file.absolute()) if (file := file_of(url)) else shown(url)
+    return str(file.absolute()) if (file := file_of(url)) else redacted(url)
 
 
 def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
@@ -63,8 +63,8 @@ def with_store(work: Callable[[ConnectionStore], Awaitable[T]]) -> T:
     return with_database(lambda database: work(ConnectionStore(database)))
 
 
-def with_letters(work: Callable[[OutboxAdministration, datetime], Awaitable[T]]) -> T:
-    """Do something with the letters of the outbox, as `with_database` does; by the time that all workers share."""
+def with_outbox(work: Callable[[OutboxAdministration, datetime], Awaitable[T]]) -> T:
+    """Do something with the outbox, as `with_database` does; by the time that all workers share."""
 
     async def timed(database: Database) -> T:
         return await work(OutboxAdministration(database), (await shared_clock(database)).now())

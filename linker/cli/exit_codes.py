@@ -57,54 +57,37 @@ def after_asking(connection: Connection, *, submitted: bool = False) -> int:
     return _BY_TROUBLE.get(problem.code, DONE)
 
 
-def with_error(error: Exception, *, as_json: bool) -> int:
-    """Say on stderr what went wrong, in one line, and give the exit code."""
-    if isinstance(error, LinkerError):
-        return _said(_named(error), error.exit_code, as_json=as_json)
-    if hasattr(error, "format_message"):  # Click's own errors, whose home depends on Typer's version
-        return _said(_usage(error), USAGE, as_json=as_json)
-    debugging = os.environ.get("LINKER_LOG_LEVEL", "").lower() == "debug"
-    if debugging:
-        sys.stderr.write(trace(error) + "\n")
-    return _said(_unexpected(error, debugging), OUR_FAULT, as_json=as_json)
-
-
-def _named(error: LinkerError) -> dict[str, Any]:
-    named: dict[str, Any] = {"code": error.code, "message": " ".join([str(error), *getattr(error, "__notes__", ())])}
-    if isinstance(error, BadInput):
-        named |= {"field": error.field, "cause": error.cause, "next_step": error.next_step}
-    return named
-
-
 #: A word that was given and that is too long for a name of ours: it could be a token in the wrong place.
 _LONG_WORD = re.compile(r"'[^'\s/]{17,}'")
 
 
-def _usage(error: Any) -> dict[str, Any]:
-    message = _LONG_WORD.sub("'…'", " ".join(str(error.format_message()).split()))
-    if "unexpected extra argument" in message:
-        # It is not repeated: it could be a token.
-        message = "There are more arguments than this command takes. A token is never an argument: pipe it in, or wait "
-        message += "for the prompt."
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "linker"
-    named = {
-        "code": "usage",
-        "message": f"{message if message.endswith('?') else message.removesuffix('.') + '.'} See `{command} --help`.",
-    }
-    parameter = getattr(getattr(error, "param", None), "name", None)
-    return named | ({"field": parameter} if parameter else {})
-
-
-def _unexpected(error: Exception, debugging: bool) -> dict[str, Any]:
-    again = "Please report it with the lines above." if debugging else "Run it again with LINKER_LOG_LEVEL=debug to see"
-    where = again if debugging else f"{again} where, and report that."
-    return {"code": "our_fault", "message": f"Our fault: {type(error).__name__}, which should not happen. {where}"}
-
-
-def _said(named: dict[str, Any], code: int, *, as_json: bool) -> int:
-    if as_json:
-        sys.stderr.write(json.dumps({"error": named}) + "\n")
+def with_error(error: Exception, *, as_json: bool) -> int:
+    """Say on stderr what went wrong, in one line, and give the exit code."""
+    if isinstance(error, LinkerError):
+        code, message = error.exit_code, " ".join([str(error), *getattr(error, "__notes__", ())])
+        told: dict[str, Any] = {"code": error.code, "message": message}
+        if isinstance(error, BadInput):
+            told |= {"field": error.field, "cause": error.cause, "next_step": error.next_step}
+    elif hasattr(error, "format_message"):  # Click's own errors, whose home depends on Typer's version
+        message = _LONG_WORD.sub("'…'", " ".join(str(error.format_message()).split()))
+        if "unexpected extra argument" in message:  # it is not repeated: it could be a token
+            message = "There are more arguments than this command takes. A token is never an argument: "
+            message += "pipe it in, or wait for the prompt."
+        message = message if message.endswith("?") else message.removesuffix(".") + "."
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "linker"
+        code, told = USAGE, {"code": "usage", "message": f"{message} See `{command} --help`."}
+        if parameter := getattr(getattr(error, "param", None), "name", None):
+            told |= {"field": parameter}
     else:
-        Output().err.print(Text.assemble(("error ", "bad"), named["message"]), soft_wrap=True)
+        where = "Run it again with LINKER_LOG_LEVEL=debug to see where, and report that."
+        if os.environ.get("LINKER_LOG_LEVEL", "").lower() == "debug":
+            sys.stderr.write(trace(error) + "\n")
+            where = "Please report it with the lines above."
+        message = f"Our fault: {type(error).__name__}, which should not happen. {where}"
+        code, told = OUR_FAULT, {"code": "our_fault", "message": message}
+    if as_json:
+        sys.stderr.write(json.dumps({"error": told}) + "\n")
+    else:
+        Output().err.print(Text.assemble(("error ", "bad"), told["message"]), soft_wrap=True)
     return code

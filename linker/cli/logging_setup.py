@@ -40,31 +40,24 @@ def configure(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         cache_logger_on_first_use=False,
     )
+    renderer: Processor = structlog.processors.JSONRenderer(default=str)
+    if sys.stderr.isatty():
+        colours = not os.environ.get("NO_COLOR")
+        renderer = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=stamps,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_values, _renderer()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_values, renderer],
         )
     )
-    handler.addFilter(_is_news)
+    # What was cut off because the process ends is no error, though APScheduler calls it one.
+    handler.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)))
     logging.raiseExceptions = False
     logging.basicConfig(handlers=[handler], level=max(logging.WARNING, logging.getLevelName(level.upper())), force=True)
     logging.getLogger("linker").setLevel(level.upper())
     # It warns whenever a beat is left out because the one before is still under way, and that is as it should be.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """What was cut off because the process ends is no error, though APScheduler calls it one."""
-    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
-
-
-def _renderer() -> Processor:
-    if sys.stderr.isatty():
-        colours = not os.environ.get("NO_COLOR")
-        return structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
-    return structlog.processors.JSONRenderer(default=str)
 
 
 def _without_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

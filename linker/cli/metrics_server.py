@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, start_http_server
 
@@ -32,7 +31,12 @@ def served(host: str, port: int) -> Iterator[Served]:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics = Metrics(registry)
-    server, thread = _listening(host, port, registry)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        cause = f"{host}:{port} cannot be listened on ({error.strerror or error})."
+        next_step = "Choose another port (0 picks a free one), or an address of this machine."
+        raise BadInput("metrics-port", cause, next_step) from None
     try:
         shown = f"[{host}]" if ":" in host else host
         yield Served(metrics, f"http://{shown}:{server.server_port}/metrics")
@@ -40,11 +44,3 @@ def served(host: str, port: int) -> Iterator[Served]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def _listening(host: str, port: int, registry: CollectorRegistry) -> Any:
-    try:
-        return start_http_server(port, host, registry)
-    except OSError as error:
-        cause = f"{host}:{port} cannot be listened on ({error.strerror or error})."
-    raise BadInput("metrics-port", cause, "Choose another port (0 picks a free one), or an address of this machine.")

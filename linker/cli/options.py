@@ -11,7 +11,7 @@ import typer
 
 from linker.errors import BadInput, NotFound
 
-LONGEST = 500
+MAX_TEXT_CHARACTERS = 500
 
 
 def pasted_id(given: str, *, what: str = "connection", shown_by: str = "list") -> str:
@@ -26,21 +26,12 @@ def _connection_id(given: str | None) -> str | None:
     return None if given is None else pasted_id(given)
 
 
-def _wanted(context: typer.Context, given: bool) -> bool:
-    """`linker --json show …` means the same as `linker show … --json`."""
-    return given or bool(context.find_root().params.get("as_json"))
-
-
 def login() -> str:
     """Who is at the keyboard, also behind sudo."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def _actor(given: str) -> str:
-    return text("actor", given) if given else f"operator:{login()}"
 
 
 def text(field: str, given: str) -> str:
@@ -52,13 +43,10 @@ def text(field: str, given: str) -> str:
     stripped = given.strip()
     if not stripped:
         raise BadInput(field, "there is none.", f"Give one line of text: --{field} TEXT.")
-    if len(stripped) > LONGEST or not stripped.isprintable():
-        raise BadInput(field, f"it is longer than {LONGEST} characters or not printable.", "Give one line of text.")
+    if len(stripped) > MAX_TEXT_CHARACTERS or not stripped.isprintable():
+        cause = f"it is longer than {MAX_TEXT_CHARACTERS} characters or not printable."
+        raise BadInput(field, cause, "Give one line of text.")
     return stripped
-
-
-def _reason(given: str | None) -> str | None:
-    return None if given is None else text("reason", given)
 
 
 def day(field: str, given: str | None) -> date | None:
@@ -91,7 +79,15 @@ Id = Annotated[
 OfConnection = Annotated[
     str | None, typer.Option("--connection", metavar="ID", help="Only of this connection.", callback=_connection_id)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.", callback=_wanted)]
+#: `linker --json show …` means the same as `linker show … --json`.
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON value on stdout.",
+        callback=lambda context, given: given or bool(context.find_root().params.get("as_json")),
+    ),
+]
 Actor = Annotated[
     str,
     typer.Option(
@@ -99,7 +95,15 @@ Actor = Annotated[
         envvar="LINKER_ACTOR",
         metavar="WHO",
         help="Who does this, for the history; by default operator:<your login>.",
-        callback=_actor,
+        callback=lambda given: text("actor", given) if given else f"operator:{login()}",
     ),
 ]
-Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the history.", callback=_reason)]
+Reason = Annotated[
+    str | None,
+    typer.Option(
+        "--reason",
+        metavar="TEXT",
+        help="Why, for the history.",
+        callback=lambda given: None if given is None else text("reason", given),
+    ),
+]

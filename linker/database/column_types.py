@@ -53,20 +53,20 @@ def _to_utc(time: datetime | None) -> datetime | None:
 
 
 #: The length of a time as we write it on SQLite; one that somebody wrote by hand may have another one, and a zone.
-WRITTEN = len("2026-11-26 18:00:00.000000")
+WRITTEN_CHARACTERS = len("2026-11-26 18:00:00.000000")
 
 
 @lru_cache(maxsize=1024)
 def _to_text(time: datetime | None) -> str | None:
     """As SQLAlchemy writes times on SQLite: of one length, so that texts compare as the times do."""
     utc = _to_utc(time)
-    return None if utc is None else utc.isoformat(" ", "microseconds")[:WRITTEN]
+    return None if utc is None else utc.isoformat(" ", "microseconds")[:WRITTEN_CHARACTERS]
 
 
 def _from_text(text: str | None) -> datetime | None:
     if text is None:
         return None
-    if len(text) == WRITTEN and text[-6:].isdigit():
+    if len(text) == WRITTEN_CHARACTERS and text[-6:].isdigit():
         return datetime.fromisoformat(f"{text}+00:00")
     time = datetime.fromisoformat(text)
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

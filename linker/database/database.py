@@ -1,15 +1,17 @@
-"""How the database is reached: one engine, its threads, and the one place where its errors are translated.
+"""How the database is reached: one engine and its threads; a unit of work is one thread and one transaction.
 
 SQLite is written by one thread, in transactions that take the write lock when they begin: nobody ever reads, decides
-and then finds the lock taken. PostgreSQL is reached through a pool. A unit of work is one hop into a thread and one
-transaction; the event loop never waits for a disk.
+and then finds the lock taken. PostgreSQL is reached through a pool. The event loop never waits for a disk.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
@@ -17,18 +19,17 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import SQLAlchemyError
 
 from linker.database.errors import HELD, translate
-from linker.database.postgres import POSTGRES_POOL, postgres
-from linker.database.sqlite import PASSING, READING, WRITING, Access, begin_on_sqlite, sqlite
+from linker.database.postgres import POOL_CONNECTIONS, postgres
+from linker.database.sqlite import READING, WRITING, WRITING_WITHOUT_FSYNC, Access, begin, sqlite
 from linker.database.sqlite_connections import SqliteConnections
-from linker.database.threads import Threads
-from linker.database.urls import in_memory, is_path, parse_url, shown
+from linker.database.urls import in_memory, is_path, parse_url, redacted
+from linker.errors import StoreUnavailable
 
 T = TypeVar("T")
 
-#: How long SQLite waits for another process's write lock, in seconds.
-SQLITE_PATIENCE = 30.0
-#: How long a single wait for it is, in seconds.
-SQLITE_WAIT = 1.0
+#: How long SQLite waits for another process's write lock, in all and at a time.
+SQLITE_PATIENCE_SECONDS = 30.0
+SQLITE_WAIT_SECONDS = 1.0
 #: How many threads read an SQLite file beside the one that writes it.
 SQLITE_READERS = 2
 
@@ -45,16 +46,19 @@ class Database:
         self.url = parse_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            self._engine = sqlite(self.url, wait=min(SQLITE_WAIT, SQLITE_PATIENCE))
+            self._engine = sqlite(self.url, wait_seconds=min(SQLITE_WAIT_SECONDS, SQLITE_PATIENCE_SECONDS))
         else:
             self._engine = postgres(self.url)
         #: What the driver raises where SQLAlchemy does not stand between.
         self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._closing = False
-        self._file = SqliteConnections(self._engine) if is_path(self.url) else None
-        self._threads = Threads(1 if self.is_sqlite else POSTGRES_POOL, self.name)
+        #: Where its threads are: the process that used it first.
+        self._process: int | None = None
+        self._connections = SqliteConnections(self._engine) if is_path(self.url) else None
+        self._threads = ThreadPoolExecutor(1 if self.is_sqlite else POOL_CONNECTIONS, "linker-database")
         # a file has threads for reading too, so that nobody who reads waits for somebody else's write lock
-        self._readers = Threads(SQLITE_READERS, self.name) if self.is_sqlite and self.tells else self._threads
+        reads_apart = self.is_sqlite and self.is_shared
+        self._readers = ThreadPoolExecutor(SQLITE_READERS, "linker-database") if reads_apart else self._threads
 
     @property
     def dialect(self) -> Dialect:
@@ -64,26 +68,49 @@ class Database:
     @property
     def name(self) -> str:
         """The URL, fit to be shown."""
-        return shown(self.url)
+        return redacted(self.url)
+
+    @property
+    def is_shared(self) -> bool:
+        """True if other processes can write it too: a database in memory is ours alone."""
+        return not self.is_sqlite or not in_memory(self.url)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in a thread."""
-        return await self._readers.do(self.read_here, work)
+        return await self._in_thread(self._readers, self._do, READING, work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work in a thread and in one transaction: committed if it returns, undone if it raises."""
-        return await self._threads.do(self.write_here, work)
+        return await self._in_thread(self._threads, self._do, WRITING, work)
 
     async def write_without_fsync(self, work: Callable[[Connection], T]) -> T:
         """The same for what a power cut may undo: a lease is worthless when its holder has lost its power.
 
         That is so for a file. A PostgreSQL server may lose its power alone, so there it waits for the disk as always.
         """
-        return await self._threads.do(self._do, PASSING, work)
+        return await self._in_thread(self._threads, self._do, WRITING_WITHOUT_FSYNC, work)
 
     async def run_in_thread(self, work: Callable[[Database], T]) -> T:
         """Do something with this database in a thread, in as many transactions as it likes."""
-        return await self._threads.do(work, self)
+        return await self._in_thread(self._threads, work, self)
+
+    async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> T:
+        """Who is cancelled does not wait for its end any more; what was not begun by then is not done at all.
+
+        Raises:
+            StoreUnavailable: the database is closed, or was opened before this process was forked.
+        """
+        self._process = self._process or os.getpid()
+        if self._process != os.getpid():  # the threads did not come along
+            why = "it was opened before this process was forked. Open it in each process."
+            raise StoreUnavailable(f"{self.name}: {why}")
+        try:
+            done = asyncio.get_running_loop().run_in_executor(threads, work, *given)
+        except RuntimeError:  # no work is taken any more, or no thread can be had
+            done = None
+        if done is None:
+            raise StoreUnavailable(f"{self.name}: it was closed here. Open the linker again.")
+        return await done
 
     def read_here(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in this thread. Raises as `write_here`."""
@@ -99,12 +126,12 @@ class Database:
         return self._do(WRITING, work)
 
     def _do(self, access: Access, work: Callable[[Connection], T]) -> T:
-        """Turn a driver's errors into ours, to which neither the driver's nor its statement is chained.
+        """Do a unit of work, and turn a driver's errors into ours, with neither its error nor its statement chained.
 
         A lock on SQLite is met only when a transaction begins, so that it can be waited for here: in short waits,
         because closing must not take as long as somebody else's lock.
         """
-        patience_ends = time.monotonic() + SQLITE_PATIENCE
+        patience_ends = time.monotonic() + SQLITE_PATIENCE_SECONDS
         while True:
             begun = False
             try:
@@ -120,20 +147,20 @@ class Database:
     @contextmanager
     def _transaction(self, access: Access) -> Iterator[Connection]:
         """A transaction for one block: committed if it ends, undone if it raises."""
-        connection = self._file.take() if self._file else self._engine.connect()
-        fit = False
+        connection = self._connections.take() if self._connections else self._engine.connect()
+        is_sound = False
         try:
             with connection.begin():
                 if self.is_sqlite:
-                    begin_on_sqlite(connection, access)
+                    begin(connection, access)
                 yield connection
-            fit = True
+            is_sound = True
         except Exception as error:
-            fit = not isinstance(error, SQLAlchemyError | self._driver_error)  # a lost race is no trouble
+            is_sound = not isinstance(error, SQLAlchemyError | self._driver_error)  # a lost race is no trouble
             raise
         finally:
-            if fit and self._file:
-                self._file.put_back(connection)
+            if is_sound and self._connections:
+                self._connections.put_back(connection)
             else:
                 connection.close()
 
@@ -149,14 +176,9 @@ class Database:
 
     def disconnect(self) -> None:
         """Close the connections that nobody uses now, from one of our threads; the next unit of work makes new ones."""
-        if self._file:
-            self._file.close()
+        if self._connections:
+            self._connections.close()
         self._engine.dispose()
-
-    @property
-    def tells(self) -> bool:
-        """True if others can write it, and tell: a database in memory is ours alone."""
-        return not self.is_sqlite or not in_memory(self.url)
 
     @contextmanager
     def dedicated_connection(self) -> Iterator[Any]:
@@ -181,7 +203,9 @@ class Database:
         if self._closing:
             return
         self._closing = True
-        # a database in memory is closed by its own thread only
-        self._threads.close(last=self._engine.dispose if self.is_sqlite else None)
-        self._readers.close()
+        if self._process == os.getpid():  # threads of another process did not come along: nobody can wait for them
+            if not self.is_shared:  # a database in memory is closed by its own thread only
+                self._threads.submit(self._engine.dispose)
+            for threads in (self._threads, self._readers):
+                threads.shutdown()
         self.disconnect()

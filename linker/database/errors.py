@@ -30,40 +30,27 @@ _TROUBLE = {
 
 def translate(error: BaseException, where: str) -> LinkerError:
     """The error of this library that a driver's error is. Carries no statement and no parameters."""
-    error = _first_of(error)
+    while "no such savepoint" in str(error) and error.__context__ is not None:
+        error = error.__context__  # what went wrong first: on a full disk SQLite undoes the whole transaction
     said = str(getattr(error, "orig", None) or error)
     for sign, meaning in _TROUBLE.items():
         if sign in said.lower():
             return StoreUnavailable(f"{where}: {meaning}")
     if "not a database" in said or "malformed" in said:
         return OurFault(f"{where}: the file is not a SQLite database, or it is damaged. Restore it from a backup.")
-    if isinstance(error, PoolTimeout) or _unreachable(error):
+    if isinstance(error, DBAPIError):
+        operational = isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error)
+        unreachable = error.connection_invalidated or operational
+    else:  # a driver's own, where SQLAlchemy does not stand between; psycopg calls it operational too
+        named = {kind.__name__ for kind in type(error).__mro__}
+        unreachable = "OperationalError" in named and not isinstance(error, sqlite3.Error)
+    first_line = said.strip().splitlines()[0][:200] if said.strip() else "no reason given"
+    if unreachable or isinstance(error, PoolTimeout):
         return StoreUnavailable(
-            f"{where}: the database cannot be reached ({_first_line(said)}). "
+            f"{where}: the database cannot be reached ({first_line}). "
             "Check that the server runs and that LINKER_DATABASE_URL is right, then try again."
         )
     return OurFault(
-        f"{where}: the database refused our statement ({_first_line(said)}). "
+        f"{where}: the database refused our statement ({first_line}). "
         "Nothing was half-done; `linker doctor` looks for the cause."
     )
-
-
-def _first_of(error: BaseException) -> BaseException:
-    """What went wrong first: on a full disk SQLite undoes the whole transaction, so that no savepoint is left."""
-    while "no such savepoint" in str(error) and error.__context__ is not None:
-        error = error.__context__
-    return error
-
-
-def _unreachable(error: BaseException) -> bool:
-    """True if the server is gone, going, or out of resources: what psycopg calls operational."""
-    if not isinstance(error, DBAPIError):  # a driver's own, where SQLAlchemy does not stand between
-        names = {kind.__name__ for kind in type(error).__mro__}
-        return "OperationalError" in names and not isinstance(error, sqlite3.Error)
-    return error.connection_invalidated or (
-        isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error)
-    )
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:200] if text.strip() else "no reason given"

@@ -18,21 +18,19 @@ from linker.errors import LinkerError
 log = structlog.get_logger("linker")
 
 #: The channel that commits are told on.
-CHANNEL = "workable_linker"
-#: How often SQLite is asked, in seconds: a few microseconds each time.
-ASKED_EVERY = 0.05
-#: How long a listener may take to notice that it shall end, in seconds.
-ENDS_WITHIN = 0.25
-#: The pauses between two tries to listen, in seconds: doubling up to the longest one.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-
-Wake = Callable[[], object]
+NOTIFY_CHANNEL = "workable_linker"
+#: How often SQLite is asked: a few microseconds each time.
+POLL_SECONDS = 0.05
+#: How long a listener may take to notice that it shall end.
+LISTEN_SECONDS = 0.25
+#: The pauses between two tries to listen: doubling up to the longest one.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
 class CommitListener:
     """Calls `wake`, in a thread of its own, whenever somebody wrote what may give us something to do."""
 
-    def __init__(self, database: Database, wake: Wake) -> None:
+    def __init__(self, database: Database, wake: Callable[[], object]) -> None:
         """Take the database; nothing is opened yet."""
         self._database = database
         self._wake = wake
@@ -41,7 +39,7 @@ class CommitListener:
 
     def start(self) -> None:
         """Begin to listen. A database that is away is tried again, again and again."""
-        if self._database.tells:
+        if self._database.is_shared:
             self._thread.start()
 
     def stop(self) -> None:
@@ -51,35 +49,30 @@ class CommitListener:
             self._thread.join()
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE
+        pause = FIRST_PAUSE_SECONDS
+        listen = self._poll_data_version if self._database.is_sqlite else self._listen
         while not self._stopping.is_set():
             try:
                 with self._database.dedicated_connection() as raw:
-                    pause = FIRST_PAUSE
-                    self._hear(raw)
+                    pause = FIRST_PAUSE_SECONDS
+                    listen(raw)
             except LinkerError as error:
                 log.warning("wakeups.deaf", code=error.code, reason=str(error))
                 self._stopping.wait(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-
-    def _hear(self, raw: Any) -> None:
-        if self._database.is_sqlite:
-            self._ask(raw)
-        else:
-            self._listen(raw)
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def _listen(self, raw: Any) -> None:
-        raw.execute(f"LISTEN {CHANNEL}")
+        raw.execute(f"LISTEN {NOTIFY_CHANNEL}")
         self._wake()  # something may have been told before
         while not self._stopping.is_set():
-            for _ in raw.notifies(timeout=ENDS_WITHIN):
+            for _ in raw.notifies(timeout=LISTEN_SECONDS):
                 self._wake()
 
-    def _ask(self, raw: Any) -> None:
+    def _poll_data_version(self, raw: Any) -> None:
         known = None
         while not self._stopping.is_set():
             version = raw.execute("PRAGMA data_version").fetchone()
             if version != known:
                 self._wake()
             known = version
-            self._stopping.wait(ASKED_EVERY)
+            self._stopping.wait(POLL_SECONDS)

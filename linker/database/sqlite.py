@@ -13,7 +13,7 @@ from linker.database.urls import is_path
 
 #: From how many written pages on SQLite puts them into the file: 16 MiB. A page is often written again soon, when what
 #: was claimed is settled, and then has to be put there once only; and many rows are scattered over many pages.
-SQLITE_CHECKPOINT = 4_000
+CHECKPOINT_PAGES = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,14 @@ class Access:
 
 #: Takes no lock.
 READING = Access("BEGIN", None)
-
-
 #: Takes the lock at once, and survives a power cut.
 WRITING = Access("BEGIN IMMEDIATE", "FULL")
-
-
 #: Takes the lock at once, and may be undone by a power cut.
-PASSING = Access("BEGIN IMMEDIATE", "NORMAL")
+WRITING_WITHOUT_FSYNC = Access("BEGIN IMMEDIATE", "NORMAL")
 
 
-def sqlite(url: URL, wait: float) -> Engine:
-    """The engine of SQLite. `wait`: how long to wait for somebody else's lock, in seconds.
+def sqlite(url: URL, wait_seconds: float) -> Engine:
+    """The engine of SQLite. `wait_seconds`: how long to wait for somebody else's lock, in seconds.
 
     To a file it opens each connection anew: who keeps them is `linker.database.sqlite_connections`.
     """
@@ -46,21 +42,20 @@ def sqlite(url: URL, wait: float) -> Engine:
         url,
         hide_parameters=True,
         json_serializer=as_json,
-        connect_args={"timeout": wait},
+        connect_args={"timeout": wait_seconds},
         poolclass=NullPool if is_path(url) else None,
     )
-    event.listen(engine, "connect", _prepare_sqlite)
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: Any, _record: object) -> None:
+        raw.isolation_level = None  # we say BEGIN ourselves
+        raw.execute("PRAGMA foreign_keys=ON").close()
+        raw.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}").close()
+
     return engine
 
 
-def _prepare_sqlite(raw: Any, _record: object) -> None:
-    """Let us say BEGIN ourselves, hold rows to their connection, and put pages into the file less often."""
-    raw.isolation_level = None
-    raw.execute("PRAGMA foreign_keys=ON").close()
-    raw.execute(f"PRAGMA wal_autocheckpoint={SQLITE_CHECKPOINT}").close()
-
-
-def begin_on_sqlite(connection: Connection, access: Access) -> None:
+def begin(connection: Connection, access: Access) -> None:
     """Begin what SQLAlchemy thinks has begun: its driver would wait for the first statement that writes."""
     pooled = connection.connection
     raw: Any = pooled.driver_connection

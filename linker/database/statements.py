@@ -42,7 +42,9 @@ class CompiledStatement:
         self._sql = str(compiled)
         #: What SQLAlchemy adds itself, such as an OFFSET.
         self._added = {name: value for name, value in compiled.params.items() if value is not None}
-        self._wire = [(name, _onto_the_wire(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()]
+        self._parameters = [
+            (name, _bind_processor(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()
+        ]
 
     def run(self, transaction: Connection, row: Row) -> int:
         """Run it; gives how many rows of the table were written."""
@@ -55,7 +57,7 @@ class CompiledStatement:
 
     def _values(self, row: Row) -> tuple[Any, ...]:
         row = {**self._added, **row}
-        return tuple([put(row[name]) if put else row[name] for name, put in self._wire])
+        return tuple([bind(row[name]) if bind else row[name] for name, bind in self._parameters])
 
 
 #: What gives the value of a name in the rows that a statement takes.
@@ -96,11 +98,13 @@ class ExecutemanyStatement:
         compiled = statement(lambda name: bindparam(name, type_=columns[name])).compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler), "statements that write rows are SQL"
         self._sql = str(compiled)
-        self._wire = [(name, _onto_the_wire(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()]
+        self._parameters = [
+            (name, _bind_processor(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()
+        ]
 
     def pack(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         """The values of each row."""
-        return [tuple([put(row[name]) if put else row[name] for name, put in self._wire]) for row in rows]
+        return [tuple([bind(row[name]) if bind else row[name] for name, bind in self._parameters]) for row in rows]
 
     def run(self, transaction: Connection, packed: Sequence[tuple[Any, ...]]) -> int:
         """Run it with all rows; gives how many rows of the table were written."""
@@ -126,20 +130,23 @@ class JsonRecordsetStatement:
             return cast(told, JSON) if name in nested else told
 
         self._sql = str(statement(value).compile(dialect=dialect))
-        self._wire = [
-            (name, as_json if name in nested else _onto_the_wire(kept_as, dialect)) for name, kept_as in columns.items()
+        self._parameters = [
+            (name, as_json if name in nested else _bind_processor(kept_as, dialect))
+            for name, kept_as in columns.items()
         ]
 
     def pack(self, rows: Sequence[Row]) -> str:
         """The rows in one text. Of one that holds half a character, PostgreSQL refuses that row and no other."""
-        return as_json([{name: put(row[name]) if put else row[name] for name, put in self._wire} for row in rows])
+        return as_json(
+            [{name: bind(row[name]) if bind else row[name] for name, bind in self._parameters} for row in rows]
+        )
 
     def run(self, transaction: Connection, packed: str) -> int:
         """Run it with all rows; gives how many rows of the table were written."""
         return transaction.exec_driver_sql(self._sql, (packed,)).rowcount
 
 
-def _onto_the_wire(kept_as: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+def _bind_processor(kept_as: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     """What turns a value of this type into what the driver takes; None if it takes it as it is."""
     return kept_as.dialect_impl(dialect).bind_processor(dialect)
 

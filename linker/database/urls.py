@@ -35,7 +35,7 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername=DRIVERS[backend])
 
 
-def shown(url: URL) -> str:
+def redacted(url: URL) -> str:
     """A URL without its password, wherever it stands: drivers take one among the parameters too."""
     return url.set(query={}).render_as_string(hide_password=True)
 

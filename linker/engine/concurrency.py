@@ -1,34 +1,33 @@
-"""What one part of a pass hands on to the next."""
+"""What runs at the same time: batches that one part hands to the next, and what is in flight when somebody closes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: How long things are gathered before they are taken, in seconds.
-GATHER = 0.02
-
 
 class BatchQueue(Generic[T]):
-    """One part puts things here, and the next one takes all that are there at once."""
+    """One part puts items here, and the next one takes what is there, many at once."""
 
-    def __init__(self, *, gathering: int = 0) -> None:
-        """Take from how many things on nobody waits for more of them."""
-        self._gathering = gathering
-        self._things: list[T] = []
+    def __init__(self, *, enough: int = 0, gather_seconds: float = 0.02) -> None:
+        """From `enough` items on nobody waits for more of them; for fewer, so many seconds at most."""
+        self._enough_items = enough
+        self._gather_seconds = gather_seconds
+        self._items: list[T] = []
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
         self._ended = False
 
-    def put(self, things: list[T]) -> None:
-        """Hand things on."""
-        self._things += things
+    def put(self, items: list[T]) -> None:
+        """Hand items on."""
+        self._items += items
         self._some.set()
-        if len(self._things) >= self._gathering:
+        if len(self._items) >= self._enough_items:
             self._enough.set()
 
     def end(self) -> None:
@@ -37,30 +36,33 @@ class BatchQueue(Generic[T]):
         self._some.set()
         self._enough.set()
 
-    async def take(self) -> list[T]:
-        """Wait for things and take them all; none once nothing more comes. As long as they are few, wait for more."""
+    async def take(self, most: int) -> list[T]:
+        """Wait for items and take at most so many; none once nothing more comes. While they are few, wait for more."""
         await self._some.wait()
         if not self._enough.is_set():
-            await self._gathered()
-        if not self._ended:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._gather_seconds):
+                    await self._enough.wait()
+        taken, self._items = self._items[:most], self._items[most:]
+        if not (self._ended or self._items):
             self._some.clear()
             self._enough.clear()
-        taken, self._things = self._things, []
         return taken
 
-    async def _gathered(self) -> None:
-        try:
-            async with asyncio.timeout(GATHER):
-                await self._enough.wait()
-        except TimeoutError:
-            pass
+
+async def in_parts(items: Sequence[T], most: int) -> AsyncIterator[Sequence[T]]:
+    """The items, so many at a time, with a turn of the event loop between: a host's loop is not held for all."""
+    for start in range(0, len(items), most):
+        if start:
+            await asyncio.sleep(0)
+        yield items[start : start + most]
 
 
 class InFlight:
-    """Counts the blocks that are under way: `with under_way:` is one of them."""
+    """Counts the blocks that are in flight: `with in_flight:` is one of them."""
 
     def __init__(self) -> None:
-        """Nothing is under way."""
+        """Nothing is in flight."""
         self._number = 0
         self._ended = asyncio.Event()
         self._ended.set()
@@ -77,7 +79,7 @@ class InFlight:
             self._ended.set()
 
     async def ended(self, within: float) -> None:
-        """Wait until nothing is under way any more, for so many seconds at most."""
+        """Wait until nothing is in flight any more, for so many seconds at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while self._number:

@@ -1,4 +1,4 @@
-"""Whose turn it is: batches of what is due, in which no owner waits for another one's crowd.
+"""Fairness among owners: batches of what is due, in which no owner waits for another one's crowd.
 
 The first batch is what is longest due. If more is due than that, the owners take turns: an owner with ten connections
 gets them attended also while another one has fifty thousand. A connection comes once in each state in a pass: one that
@@ -13,14 +13,14 @@ from linker.engine.ports import Clock, Lease, Store
 from states.connection import Connection
 
 #: How many turns are worked out at once: looking at all that is due costs too much for each batch.
-AHEAD = 5_000
-#: How long they hold, in seconds, and as a multiple of the time that it took: what falls due in the meantime waits.
-FRESH = 1.0
-WORTH = 20
+LISTED_ROWS = 5_000
+#: How long they hold, at least, and as a multiple of the time that it took: what falls due in the meantime waits.
+FRESH_SECONDS = 1.0
+FRESH_PER_SECOND_RATIO = 20
 
 
 class FairClaims:
-    """Claims batch after batch. `scarce`: all calls come out of one ration, so turns matter from the first one on."""
+    """Claims batch after batch. `scarce`: all calls come out of one limit, so turns matter from the first one on."""
 
     def __init__(self, store: Store, clock: Clock, *, scarce: bool = False) -> None:
         self._store = store
@@ -41,23 +41,20 @@ class FairClaims:
             self._first = False
             claimed = await self._store.claim_due(now=self._clock.now(), limit=most, lease=lease)
         else:
-            batch = await self._next_ids(most)
+            is_stale = bool(self._next) and time.monotonic() > self._fresh_until
+            if is_stale or not (self._next or self._all_listed):
+                await self._list()
+            batch, self._next = self._next[:most], self._next[most:]
             claimed = await self._store.claim_these(batch, now=self._clock.now(), lease=lease) if batch else []
             self.over = not batch or (self._scarce and not claimed)
         self._given.update((one.id, one.state.value) for one in claimed)
         return claimed
 
-    async def _next_ids(self, most: int) -> list[str]:
-        is_stale = bool(self._next) and time.monotonic() > self._fresh_until
-        if is_stale or not (self._next or self._all_listed):
-            await self._list()
-        batch, self._next = self._next[:most], self._next[most:]
-        return batch
-
     async def _list(self) -> None:
+        """Work out whose turn it is, and how long that holds."""
         began = time.monotonic()
-        due = await self._store.turns(now=self._clock.now(), limit=AHEAD)
+        due = await self._store.due_round_robin(now=self._clock.now(), limit=LISTED_ROWS)
         took = time.monotonic() - began
-        self._fresh_until = began + took + max(FRESH, took * WORTH)
-        self._all_listed = len(due) < AHEAD
+        self._fresh_until = began + took + max(FRESH_SECONDS, took * FRESH_PER_SECOND_RATIO)
+        self._all_listed = len(due) < LISTED_ROWS
         self._next = [connection_id for connection_id, state in due if (connection_id, state) not in self._given]

@@ -1,4 +1,8 @@
-"""The right to attend a connection: who holds it, and until when."""
+"""Leases: the right to attend a connection, who holds it, and until when.
+
+A lease is renewed as long as its pass goes on, given back when nothing came of it, and ends by itself when its holder
+died. A holder that stood still for too long loses it, and writes nothing: the version has changed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import itertools
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,13 +19,13 @@ from linker.errors import LinkerError
 from states.connection import Connection
 
 #: With less than this share of it left, a lease is not used for a call any more: longer than any question may take.
-NEEDED = 0.3
+NEEDED_RATIO = 0.3
 #: The share of a lease that a delivery to the host may take at most; the rest is for claiming and writing down.
-FOR_A_DELIVERY = 0.5
-#: How long a delivery may take, in seconds, however long leases are.
-DELIVERY_TIME = 15.0
+DELIVERY_RATIO = 0.5
+#: How long a delivery may take, however long leases are.
+DELIVERY_SECONDS = 15.0
 #: The share of a lease that a question to Workable may take at most.
-FOR_A_QUESTION = 0.25
+QUESTION_RATIO = 0.25
 
 
 def new_worker_id() -> str:
@@ -56,35 +60,35 @@ class LeaseIssuer:
         return replace(lease, until=self._clock.now() + self._length)
 
     @property
-    def renew_every(self) -> float:
-        """How often leases are renewed, in seconds: one lost try does no harm."""
+    def renew_seconds(self) -> float:
+        """How often leases are renewed: one lost try does no harm."""
         return self._length.total_seconds() / 3
 
     @property
-    def for_a_delivery(self) -> float:
-        """How long a delivery may take, in seconds: it ends before its lease does."""
-        return min(DELIVERY_TIME, self._length.total_seconds() * FOR_A_DELIVERY)
+    def delivery_seconds(self) -> float:
+        """How long a delivery may take: it ends before its lease does."""
+        return min(DELIVERY_SECONDS, self._length.total_seconds() * DELIVERY_RATIO)
 
     def allows_a_delivery(self, lease: Lease) -> bool:
         """True if a delivery that begins now surely ends before the lease does."""
-        return self._clock.now() + timedelta(seconds=self.for_a_delivery) <= lease.until
+        return self._clock.now() + timedelta(seconds=self.delivery_seconds) <= lease.until
 
     def allows_a_call(self, lease: Lease) -> bool:
         """True if a call that begins now surely ends before the lease does."""
-        return self._clock.now() + self._length * NEEDED <= lease.until
+        return self._clock.now() + self._length * NEEDED_RATIO <= lease.until
 
 
-#: What a lease is for: a connection's id, and the version that it was claimed at.
+#: What a lease is for: a connection's id, and the version that it was claimed at. A pass that stood still may meet a
+#: connection twice.
 Hold = tuple[str, int]
 
 
 class HeldLeases:
-    """What a pass holds: renewed in time, given back when nothing came of it."""
+    """The leases that a pass holds: of what is claimed and not written yet."""
 
     def __init__(self, store: Store, lease_issuer: LeaseIssuer) -> None:
         self._store = store
         self._lease_issuer = lease_issuer
-        #: By connection and version: a pass that stood still may meet a connection twice.
         self._leases: dict[Hold, Lease] = {}
         #: How many were given back, or left to end by themselves: nothing of ours was written.
         self.lost = 0
@@ -94,59 +98,49 @@ class HeldLeases:
 
     def took(self, batch: Iterable[Connection], lease: Lease) -> None:
         """Hold what was claimed under a lease."""
-        self._leases |= {_hold(connection): lease for connection in batch}
+        self._leases |= {(one.id, one.version): lease for one in batch}
 
     def allows_a_call(self, connection: Connection) -> bool:
         """True if a call that begins now surely ends before the lease of this connection does."""
-        return self._lease_issuer.allows_a_call(self._leases[_hold(connection)])
+        return self._lease_issuer.allows_a_call(self._leases[connection.id, connection.version])
 
     def wrote(self, connection: Connection) -> None:
         """Hold no longer what was written: its lease was given back in the same commit."""
-        del self._leases[_hold(connection)]
+        del self._leases[connection.id, connection.version]
 
-    async def renew_all(self) -> None:
+    async def renew(self) -> None:
         """Let what is held last as long as if it was claimed now. What is lost by now is left as it is."""
         for lease, holds in self._by_lease(list(self._leases)).items():
             renewed = self._lease_issuer.renewed(lease)
-            kept = await self._store.renew(_ids(holds), renewed)
+            kept = await self._store.renew([connection_id for connection_id, _ in holds], renewed)
             self._leases |= {hold: renewed for hold in holds if hold in self._leases and hold[0] in kept}
 
-    async def give_back(self, connections: Iterable[Connection]) -> None:
+    async def release(self, connections: Iterable[Connection]) -> None:
         """Give back what nothing came of, so that nobody has to wait for its leases to run out."""
-        await self._release([_hold(connection) for connection in connections])
+        await self._release([(one.id, one.version) for one in connections])
 
-    async def let_go(self, connections: Sequence[Connection]) -> None:
+    async def release_if_possible(self, connections: Iterable[Connection]) -> None:
         """Give back what nobody has begun. Where that fails its leases end by themselves: they are not renewed."""
+        holds = [(one.id, one.version) for one in connections]
         try:
-            await self.give_back(connections)
+            await self._release(holds)
         except LinkerError:
-            self._forget([_hold(connection) for connection in connections])
+            self._forget(holds)
 
-    async def give_back_all(self) -> None:
+    async def release_all(self) -> None:
         """Give back whatever is held."""
         await self._release(list(self._leases))
 
-    async def _release(self, holds: Sequence[Hold]) -> None:
+    async def _release(self, holds: Iterable[Hold]) -> None:
         for lease, of_it in self._by_lease(holds).items():
-            await self._store.release(_ids(of_it), lease)
+            await self._store.release([connection_id for connection_id, _ in of_it], lease)
             self._forget(of_it)  # only now: whoever is cancelled before leaves it to the end of the pass
 
-    def _forget(self, holds: Sequence[Hold]) -> None:
-        for hold in holds:
-            if self._leases.pop(hold, None) is not None:
-                self.lost += 1
+    def _forget(self, holds: Iterable[Hold]) -> None:
+        self.lost += sum(self._leases.pop(hold, None) is not None for hold in holds)
 
-    def _by_lease(self, holds: Sequence[Hold]) -> dict[Lease, list[Hold]]:
+    def _by_lease(self, holds: Iterable[Hold]) -> dict[Lease, list[Hold]]:
         by_lease: dict[Lease, list[Hold]] = {}
         for hold in holds:
             by_lease.setdefault(self._leases[hold], []).append(hold)
         return by_lease
-
-
-def _hold(connection: Connection) -> Hold:
-    """What a lease is for: a connection, as it was claimed."""
-    return connection.id, connection.version
-
-
-def _ids(holds: Sequence[Hold]) -> list[str]:
-    return [connection_id for connection_id, _ in holds]

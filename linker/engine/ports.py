@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import random
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from states.connection import Connection, ConnectionState, Recruiter
-from states.history import ANNOUNCEMENTS, Step
+from states.connection import Connection, ConnectionState, Recruiter, evolve
+from states.history import Step
 from states.verdicts import Verdict
+
+#: Letters and digits of a recruiter's key: none that people mistake for another. Ten of them are about 49 bits.
+KEY_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+KEY_CHARACTERS = 10
 
 
 class Clock(Protocol):
@@ -28,6 +34,16 @@ class SystemClock:
     def now(self) -> datetime:
         """The time now: aware, in UTC."""
         return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Randomness:
+    """Where chance comes from: a test hands over its own."""
+
+    #: A number from 0 (included) to 1 (not included), by which times are spread.
+    jitter: Callable[[], float] = random.random
+    #: The part of a recruiter's e-mail that makes it unique.
+    key: Callable[[], str] = lambda: "".join(secrets.choice(KEY_ALPHABET) for _ in range(KEY_CHARACTERS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,27 +88,35 @@ class Settlement:
     #: True if whoever wrote it goes on with it at once, so that no other worker needs to be woken.
     quiet: bool = False
 
+    def written(self, now: datetime) -> Connection:
+        """The connection as its row is, once this was committed at a time."""
+        seq = self.before.last_seq + (self.step is not None)
+        return evolve(self.after, version=self.before.version + 1, last_seq=seq, updated_at=now)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which connections are meant. `stuck`: only open ones that a person has to act for."""
+
+    state: ConnectionState | None = None
+    owner: str | None = None
+    stuck: bool = False
+    limit: int | None = None
+
 
 class Store(Protocol):
     """The memory. Every method is one transaction."""
 
     async def add(self, opened: Settlement) -> Connection:
-        """Write a new connection with its first step."""
+        """Write a new connection with its first step; gives it as it is then."""
         ...
 
     async def get(self, connection_id: str) -> Connection:
         """Read one connection. Raises NotFound."""
         ...
 
-    async def find(
-        self,
-        *,
-        state: ConnectionState | None = None,
-        owner: str | None = None,
-        stuck: bool = False,
-        limit: int | None = None,
-    ) -> list[Connection]:
-        """Read connections, oldest first. `stuck`: only open ones that a person has to act for."""
+    async def find(self, selection: Selection) -> list[Connection]:
+        """Read connections, oldest first."""
         ...
 
     async def connections_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -111,7 +135,7 @@ class Store(Protocol):
         """Lease up to `limit` connections that are due, longest due first. Some may be put off; fewer come then."""
         ...
 
-    async def turns(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+    async def due_round_robin(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
         """The ids and states of up to `limit` connections that are due, taking turns among their owners."""
         ...
 
@@ -131,76 +155,6 @@ class Store(Protocol):
         """
         ...
 
-    async def release(self, connection_ids: Sequence[str], lease: Lease) -> None:
+    async def release(self, ids: Sequence[str], lease: Lease) -> None:
         """Give back those of these connections that are still held under this lease; changes nothing else."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Announcement:
-    """Something that the host is told: `message_id` is the same at every try, `payload` holds no secret."""
-
-    id: int
-    message_id: str
-    connection_id: str
-    type: str
-    payload: Mapping[str, Any]
-    created_at: datetime
-    attempts: int
-    delivered_to: frozenset[str]
-    #: From when on a failure is the last one; None: it was not tried yet.
-    give_up_at: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryOutcome:
-    """How the delivery of an announcement ended: it is over when nothing is due any more."""
-
-    announcement: Announcement
-    delivered_to: frozenset[str]
-    #: When to try again; None: delivered, or given up.
-    due_at: datetime | None = None
-    error: str | None = None
-    give_up_at: datetime | None = None
-
-    @property
-    def held_others_up(self) -> bool:
-        """True if what comes behind it had to wait: it failed, now or before."""
-        return self.error is not None or self.announcement.attempts > 0
-
-    @property
-    def is_given_up(self) -> bool:
-        """True for a dead letter: it failed, and is not tried again."""
-        return self.due_at is None and self.error is not None
-
-
-class Outbox(Protocol):
-    """The announcements that wait for the host."""
-
-    async def claim_announcements(
-        self, types: Collection[str], *, now: datetime, limit: int, lease: Lease
-    ) -> list[Announcement]:
-        """Lease announcements that are due, at most the oldest undelivered one of each connection."""
-        ...
-
-    async def settle_deliveries(
-        self,
-        deliveries: Sequence[DeliveryOutcome],
-        *,
-        now: datetime,
-        lease: Lease,
-        types: Collection[str] = ANNOUNCEMENTS,
-    ) -> None:
-        """Write down how deliveries ended, as far as they are still held under this lease.
-
-        `types`: those that the deliverer takes; of them what comes behind a failure waits for it.
-        """
-        ...
-
-    async def give_back(self, lease: Lease) -> None:
-        """Let others deliver what is still held under this lease."""
-        ...
-
-    async def lapse(self, *, now: datetime) -> int:
-        """Let lapse a batch of what nobody took for too long; gives how many those were."""
         ...

@@ -1,4 +1,4 @@
-"""What is claimed a little before it is begun: whoever is free to ask Workable does not wait for the database.
+"""Prefetching claims: what is claimed a little before it is begun, so that nobody who is free waits for the database.
 
 Only a little before, and only while answers come quickly: a person may want what is held and not begun.
 """
@@ -11,25 +11,28 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from linker.engine.concurrency import in_parts
 from linker.engine.executor import PlannedDuty
 from linker.engine.fairness import FairClaims
 from linker.engine.leases import HeldLeases, LeaseIssuer
 from states.connection import Connection
 
-#: How long a connection may be held and not begun, in seconds: a person may want it.
-SOON = 1.0
-#: How many are claimed at once: those that are begun within this share of `SOON`.
-AT_ONCE = 0.5
-#: The next batch is claimed when fewer are left than are begun within this share of `SOON`, and never while more are
-#: left than this multiple of those that are attended at a time.
-EARLY = 0.1
-AHEAD = 4
-#: After which share of `SOON` is watched again for what is held for longer.
-WATCH = 0.25
-#: No answer is quicker, in seconds.
-QUICKEST = 0.0001
+#: How long a connection may be held and not begun: a person may want it.
+BEGIN_WITHIN_SECONDS = 1.0
+#: How many are claimed at once: those that are begun within this share of that time.
+BATCH_RATIO = 0.5
+#: The next batch is claimed when fewer are left than are begun within this share of it, and never while more are left
+#: than this multiple of those that are attended at a time.
+EARLY_RATIO = 0.1
+AHEAD_RATIO = 4
+#: After which share of it is looked again for what is held for longer.
+WATCH_RATIO = 0.25
+#: No answer is quicker.
+QUICKEST_SECONDS = 0.0001
+#: How many duties are planned at a time: a host's event loop is held for that long.
+PLANNED_ROWS = 50
 #: How much of what is known of Workable's pace comes from the last answer.
-NEWS = 0.1
+NEWS_RATIO = 0.1
 
 
 @dataclass
@@ -46,7 +49,7 @@ class ClaimPacing:
 
     def next_batch(self, free: int) -> int:
         """How many to claim now, while so many wait for one: few while all wait, or while answers are slow."""
-        soon = self._few if free >= self.concurrency else self._begun_within(AT_ONCE)
+        soon = self._few if free >= self.concurrency else self._begun_within(BATCH_RATIO)
         return max(1, min(self.batch_size, max(free, soon)))
 
     def is_early_enough(self, left: int) -> bool:
@@ -55,22 +58,22 @@ class ClaimPacing:
 
     def took(self, seconds: float) -> None:
         """Learn that an answer took so long."""
-        self.latency = seconds if self.latency is None else self.latency + (seconds - self.latency) * NEWS
+        self.latency = seconds if self.latency is None else self.latency + (seconds - self.latency) * NEWS_RATIO
 
     def slowed_down(self) -> None:
         """Learn that what was to be begun soon was not. The next quick answers may tell otherwise."""
-        self.latency = max(self.latency or 0.0, 2 * SOON * AT_ONCE)
+        self.latency = max(self.latency or 0.0, 2 * BEGIN_WITHIN_SECONDS * BATCH_RATIO)
 
     @property
     def _few(self) -> int:
         """Those that are begun within a moment, in which the next batch can be claimed."""
-        return min(self.concurrency * AHEAD, self._begun_within(EARLY))
+        return min(self.concurrency * AHEAD_RATIO, self._begun_within(EARLY_RATIO))
 
     def _begun_within(self, share: float) -> int:
-        """How many are begun within a share of `SOON`; none where answers are slow, or nobody knows."""
-        if self.latency is None or self.latency > SOON * AT_ONCE:
+        """How many are begun within a share of the time; none where answers are slow, or nobody knows."""
+        if self.latency is None or self.latency > BEGIN_WITHIN_SECONDS * BATCH_RATIO:
             return 0
-        return int(self.concurrency * SOON * share / max(self.latency, QUICKEST))
+        return int(self.concurrency * BEGIN_WITHIN_SECONDS * share / max(self.latency, QUICKEST_SECONDS))
 
 
 class Prefetch:
@@ -78,33 +81,33 @@ class Prefetch:
 
     def __init__(
         self,
-        turns: FairClaims,
+        claims: FairClaims,
         lease_issuer: LeaseIssuer,
         held_leases: HeldLeases,
         *,
-        prepare: Callable[[Connection], PlannedDuty],
+        plan: Callable[[Connection], PlannedDuty],
         pacing: ClaimPacing,
         stopping: asyncio.Event,
     ) -> None:
         """Take where batches come from and where their leases go.
 
         Args:
-            turns: whose turn it is.
+            claims: claims a batch.
             lease_issuer: makes the leases.
             held_leases: holds them.
-            prepare: says what is to be done for a connection; a batch is prepared in one go.
+            plan: says what is to be done for a connection; a batch is planned in one go.
             pacing: how many are claimed, and how early.
             stopping: once set, nothing more is claimed or given.
         """
-        self._turns = turns
+        self._claims = claims
         self._lease_issuer = lease_issuer
         self._held_leases = held_leases
-        self._prepare = prepare
+        self._plan = plan
         self._pacing = pacing
         self._stopping = stopping
         #: Claimed at these times, and not begun yet.
         self._waiting: deque[tuple[float, PlannedDuty]] = deque()
-        self._claim_under_way: asyncio.Task[None] | None = None
+        self._claim_in_flight: asyncio.Task[None] | None = None
         #: How many wait for something to begin.
         self._free = 0
         self._ended = False
@@ -115,16 +118,38 @@ class Prefetch:
         """What to do next; None once nothing more is to be done. Raises what claiming raised."""
         self._free += 1
         try:
-            while not self._waiting and self._claims():
-                await asyncio.shield(self._in_flight())  # to its end: leases that it takes after us would be nobody's
+            while not self._waiting and self._may_claim():
+                await asyncio.shield(self._claim())  # to its end: leases that it takes after us would be nobody's
         finally:
             self._free -= 1
         if not self._waiting or self._ended or self._stopping.is_set():
             return None
         _, planned = self._waiting.popleft()
-        if self._pacing.is_early_enough(len(self._waiting)) and self._claims():
-            self._in_flight()
+        if self._pacing.is_early_enough(len(self._waiting)) and self._may_claim():
+            self._claim()
         return planned
+
+    def _may_claim(self) -> bool:
+        """True if there may be more to claim. Raises what claiming raised."""
+        if self._claim_in_flight is not None and self._claim_in_flight.done():
+            self._claim_in_flight.result()
+        return not (self._ended or self._claims.over or self._stopping.is_set())
+
+    def _claim(self) -> asyncio.Task[None]:
+        """The claim that is in flight, or a new one."""
+
+        async def claim_batch() -> None:
+            lease = self._lease_issuer.new()
+            batch = await self._claims.claim(lease, self._pacing.next_batch(self._free))
+            self.claimed += len(batch)
+            self._held_leases.took(batch, lease)
+            now = time.monotonic()
+            async for part in in_parts(batch, PLANNED_ROWS):
+                self._waiting += [(now, self._plan(held)) for held in part]
+
+        if self._claim_in_flight is None or self._claim_in_flight.done():
+            self._claim_in_flight = asyncio.create_task(claim_batch())
+        return self._claim_in_flight
 
     def stop(self) -> list[Connection]:
         """Claim no more, and begin nothing of what is held; gives what is not begun any more."""
@@ -134,36 +159,16 @@ class Prefetch:
     async def overdue(self) -> list[Connection]:
         """What was held for too long and not begun, once there is some: it is not begun any more."""
         while True:
-            await asyncio.sleep(SOON * WATCH)
-            now = time.monotonic()
-            if too_long := sum(claimed_at + SOON <= now for claimed_at, _ in self._waiting):
+            await asyncio.sleep(BEGIN_WITHIN_SECONDS * WATCH_RATIO)
+            begun_by_now = time.monotonic() - BEGIN_WITHIN_SECONDS
+            if too_long := sum(claimed_at <= begun_by_now for claimed_at, _ in self._waiting):
                 self._pacing.slowed_down()
                 return self._put_back(too_long)
-
-    async def ended(self) -> None:
-        """Wait for a claim that nobody waits for any more: its thread goes on."""
-        if self._claim_under_way is not None:
-            await asyncio.gather(self._claim_under_way, return_exceptions=True)
 
     def _put_back(self, count: int) -> list[Connection]:
         return [self._waiting.popleft()[1].held for _ in range(count)]
 
-    def _claims(self) -> bool:
-        """True if there may be more to claim. Raises what claiming raised."""
-        if self._claim_under_way is not None and self._claim_under_way.done():
-            self._claim_under_way.result()
-        return not (self._ended or self._turns.over or self._stopping.is_set())
-
-    def _in_flight(self) -> asyncio.Task[None]:
-        """The claim that is under way, or a new one."""
-        if self._claim_under_way is None or self._claim_under_way.done():
-            self._claim_under_way = asyncio.create_task(self._claim_batch())
-        return self._claim_under_way
-
-    async def _claim_batch(self) -> None:
-        lease = self._lease_issuer.new()
-        batch = await self._turns.claim(lease, self._pacing.next_batch(self._free))
-        self.claimed += len(batch)
-        self._held_leases.took(batch, lease)
-        now = time.monotonic()
-        self._waiting += [(now, self._prepare(held)) for held in batch]
+    async def ended(self) -> None:
+        """Wait for a claim that nobody waits for any more: its thread goes on."""
+        if self._claim_in_flight is not None:
+            await asyncio.gather(self._claim_in_flight, return_exceptions=True)

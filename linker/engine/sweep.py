@@ -1,4 +1,4 @@
-"""One pass over what is due: claim, attend and settle at the same time, each at its own pace.
+"""One pass over what is due: claim, call, decide and settle at the same time, each at its own pace.
 
 Whoever asks Workable takes from what is claimed; the next batch is claimed a little before the last one is used up.
 Whatever was found out in the meantime is decided in one go and settled in one commit: the slower the disk, the larger
@@ -17,17 +17,21 @@ from typing import Any
 import structlog
 
 from linker.engine.concurrency import BatchQueue, InFlight
-from linker.engine.executor import DutyExecutor, Finding, PlannedDuty, log_written
+from linker.engine.executor import DutyExecutor, Finding, log_written
 from linker.engine.fairness import FairClaims
 from linker.engine.leases import HeldLeases, LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer
 from linker.engine.ports import Clock, Settlement, Store
 from linker.engine.prefetch import ClaimPacing, Prefetch
 from linker.errors import LinkerError, OurFault
-from states.connection import Connection, ConnectionState
+from states.connection import ConnectionState
 from states.problems import TRANSIENT
 
 log = structlog.get_logger("linker")
+
+#: How many are decided on, and settled in one commit, at most: a host's event loop is held for that long at a time.
+DECIDED_ROWS = 50
+SETTLED_ROWS = 100
 
 
 @dataclass(kw_only=True)
@@ -51,21 +55,20 @@ class Sweep:
 
     def count(self, settlement: Settlement) -> None:
         """Add a connection that was written."""
-        outcome = _outcome(settlement.before, settlement.after)
-        setattr(self, outcome, getattr(self, outcome) + 1)
+        before, after = settlement.before, settlement.after
+        if after.state is ConnectionState.FAILED:
+            self.failed += 1
+        elif after.state is not before.state:
+            self.advanced += 1
+        elif after.problem and after.problem.code in TRANSIENT:
+            self.unavailable += 1
+        else:
+            self.waiting += 1
 
     def add(self, other: Sweep) -> None:
         """Add another pass."""
         for each in fields(self):
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
-
-
-def _outcome(before: Connection, after: Connection) -> str:
-    if after.state is ConnectionState.FAILED:
-        return "failed"
-    if after.state is not before.state:
-        return "advanced"
-    return "unavailable" if after.problem and after.problem.code in TRANSIENT else "waiting"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +81,11 @@ class Sweeper:
     clock: Clock
     pacing: ClaimPacing
     observer: Observer = UNOBSERVED
-    #: True if all calls come out of one ration: a partner's.
+    #: True if all calls come out of one limit: a partner's.
     scarce: bool = False
     #: What has to come to its end before the store is closed.
     in_flight: InFlight = field(default_factory=InFlight)
-    #: Once set, nothing more is claimed; what is under way is finished.
+    #: Once set, nothing more is claimed; what is in flight is finished.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def sweep(self) -> Sweep:
@@ -98,7 +101,7 @@ class Sweeper:
 
 
 class _Pass:
-    """Attends, decides and settles at the same time; what it holds is kept, or given back."""
+    """Calls, decides and settles at the same time; what it holds is kept, or given back."""
 
     def __init__(self, by: Sweeper) -> None:
         self._by = by
@@ -107,21 +110,21 @@ class _Pass:
             FairClaims(by.store, by.clock, scarce=by.scarce),
             by.lease_issuer,
             self._held_leases,
-            prepare=by.executor.prepare,
+            plan=by.executor.plan,
             pacing=by.pacing,
             stopping=by.stopping,
         )
         #: Asked, and not decided yet; decided, and not written yet.
-        self._found = BatchQueue[Finding](gathering=by.pacing.concurrency)
+        self._found = BatchQueue[Finding](enough=by.pacing.concurrency)
         self._decided = BatchQueue[Settlement]()
         self._sweep = Sweep()
         #: True once something was given back because it was not begun for too long.
         self.gave_back = False
 
     async def run(self) -> Sweep:
-        beside = [asyncio.create_task(self._keep()), asyncio.create_task(self._let_go())]
+        beside = [asyncio.create_task(self._renew_leases()), asyncio.create_task(self._release_overdue())]
         try:
-            await _together(self._attend(), self._decide(), self._settle())
+            await _together(self._call_several_at_a_time(), self._decide(), self._settle())
         finally:
             for task in beside:
                 task.cancel()
@@ -130,87 +133,81 @@ class _Pass:
         return self._sweep
 
     async def _end(self) -> None:
-        """Give back what is left, also of a claim that is still under way, and also when nobody waits for it."""
+        """Give back what is left, also of a claim that is still in flight, and also when nobody waits for it."""
         with self._by.in_flight:
             await self._prefetch.ended()
-            await self._held_leases.give_back_all()
+            await self._held_leases.release_all()
 
-    async def _keep(self) -> None:
+    async def _renew_leases(self) -> None:
         """Renew what is held in time. A worker that cannot claims no more, and begins nothing new."""
         while True:
-            await asyncio.sleep(self._by.lease_issuer.renew_every)
+            await asyncio.sleep(self._by.lease_issuer.renew_seconds)
             try:
-                await self._held_leases.renew_all()
+                await self._held_leases.renew()
             except LinkerError as error:
                 log.warning("lease.not_renewed", code=error.code, reason=str(error), held=len(self._held_leases))
-                await self._held_leases.let_go(self._prefetch.stop())
+                await self._held_leases.release_if_possible(self._prefetch.stop())
 
-    async def _let_go(self) -> None:
+    async def _release_overdue(self) -> None:
         """Give back what is held and not begun for too long: a person may want it. It is due in the next pass."""
         while True:
             overdue = await self._prefetch.overdue()
             self.gave_back = True
-            await self._held_leases.let_go(overdue)
+            await self._held_leases.release_if_possible(overdue)
 
-    async def _attend(self) -> None:
-        """Attend several at a time."""
-        await _together(*(self._attend_one_after_another() for _ in range(self._by.pacing.concurrency)))
+    async def _call_several_at_a_time(self) -> None:
+        """Do what is owed to one connection after another, several at a time; hand on what was found out."""
+
+        async def one_after_another() -> None:
+            while (planned := await self._prefetch.next()) is not None:
+                found = None
+                if self._held_leases.allows_a_call(planned.held):
+                    began = time.monotonic()
+                    found = await self._by.executor.run(planned)
+                    if found is not None and found.asked:
+                        self._by.pacing.took(time.monotonic() - began)
+                if found is None:
+                    await self._held_leases.release([planned.held])
+                else:
+                    self._found.put([found])
+
+        await _together(*(one_after_another() for _ in range(self._by.pacing.concurrency)))
         self._found.end()
-
-    async def _attend_one_after_another(self) -> None:
-        while (planned := await self._prefetch.next()) is not None:
-            found = await self._run(planned) if self._held_leases.allows_a_call(planned.held) else None
-            if found is not None:
-                self._found.put([found])
-            else:
-                await self._held_leases.give_back([planned.held])
-
-    async def _run(self, planned: PlannedDuty) -> Finding | None:
-        began = time.monotonic()
-        found = await self._by.executor.run(planned)
-        if found is not None and found.asked:
-            self._by.pacing.took(time.monotonic() - began)
-        return found
 
     async def _decide(self) -> None:
         """Decide on whatever was found in the meantime, until everything is done."""
-        while batch := await self._found.take():
-            self._decided.put(await self._by.executor.conclude(batch))
+        while batch := await self._found.take(DECIDED_ROWS):
+            self._decided.put(await self._by.executor.decide_batch(batch))
         self._decided.end()
 
     async def _settle(self) -> None:
-        """Write whatever was decided in the meantime in one commit, until everything is done."""
-        while batch := await self._decided.take():
-            await self._write(batch)
+        """Write whatever was decided in the meantime in one commit, until everything is done.
 
-    async def _write(self, batch: list[Settlement]) -> None:
-        """Write a batch. What was not taken is written down as such, unless somebody else was faster."""
-        refused = await self._written(batch)
-        lost = await self._written([self._by.executor.give_up(one.before) for one in refused if not is_race(one)])
-        raced = [one for one in refused if is_race(one)]
-        self._by.observer.leases_lost(len(lost))
-        await self._held_leases.give_back(one.before for one in (*lost, *raced))
+        What was not taken is written down as such, unless somebody else was faster.
+        """
+        while batch := await self._decided.take(SETTLED_ROWS):
+            refused = await self._write(batch)
+            raced = [one for one in refused if is_race(one)]
+            lost = await self._write([self._by.executor.give_up(one.before) for one in refused if not is_race(one)])
+            self._by.observer.leases_lost(len(lost))
+            await self._held_leases.release(one.before for one in (*lost, *raced))
 
-    async def _written(self, batch: list[Settlement]) -> list[Settlement]:
-        """Write what can be written; gives the rest."""
+    async def _write(self, batch: list[Settlement]) -> list[Settlement]:
+        """Write what can be written; gives the rest. One that the database refuses must not end the pass for others."""
         if not batch:
             return []
-        written = await self._settled(batch)
+        try:
+            written = await self._by.store.settle(batch, now=self._by.clock.now(), release=True)
+        except OurFault as fault:
+            if len(batch) > 1:
+                raise
+            log.error("settlement.refused", connection_id=batch[0].after.id, reason=str(fault))
+            written = [False]
         for settlement in itertools.compress(batch, written):
             self._sweep.count(settlement)
             log_written(settlement)
             self._held_leases.wrote(settlement.before)
         return [settlement for settlement, ours in zip(batch, written, strict=True) if not ours]
-
-    async def _settled(self, batch: list[Settlement]) -> list[bool]:
-        """Settle; one that the database does not take on its own must not end the pass for all others."""
-        try:
-            return await self._by.store.settle(batch, now=self._by.clock.now(), release=True)
-        except OurFault as fault:
-            if len(batch) > 1:
-                raise
-            log.error("settlement.refused", connection_id=batch[0].after.id, reason=str(fault))
-            return [False]
 
 
 def is_race(refused: Settlement) -> bool:

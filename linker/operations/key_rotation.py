@@ -7,20 +7,20 @@ holds its lease, so a worker never loses the answer that it is waiting for; leas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import func, or_, select, update
 
 from linker.database.database import Database
 from linker.encryption import TokenCipher, key_id_of
 from linker.engine.ports import Clock
 from linker.errors import BadSettings, Busy, SealBroken
-from linker.persistence import schema
+from linker.persistence.claims import lease_is_free
 from linker.persistence.connection_store import ConnectionStore, open_database
 from linker.persistence.server_clock import shared_clock
 from linker.persistence.tables import CONNECTION
@@ -28,11 +28,10 @@ from linker.settings import Settings
 
 #: The columns that hold sealed tokens, each with the column that names its key.
 SEALED = {"token_sealed": "token_key_id", "candidate_sealed": "candidate_key_id"}
-#: How many rows are written in one transaction.
-BATCH = 100
-#: How often, and how long apart in seconds, rows that workers hold are come back to: longer than a call takes.
+BATCH_ROWS = 100
+#: How often, and how long apart, rows that workers hold are come back to: longer than a call takes.
 ROUNDS = 60
-PAUSE = 0.5
+PAUSE_SECONDS = 0.5
 
 Progress = Callable[[int, int], None]
 
@@ -58,104 +57,90 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
         SealBroken: some tokens do not open, and are named; all others were sealed again.
         Busy: some rows were held by workers all the time; all others were done.
     """
-    sealer = TokenCipher(settings.secret_keys)
+    cipher = TokenCipher(settings.secret_keys)
     async with open_database(settings) as database:
-        _refuse_missing(await ConnectionStore(database).key_ids() - sealer.key_ids)
-        rotation = _Rotation(database, sealer, clock, progress or (lambda done, total: None))
-        return await rotation.run()
-
-
-def _refuse_missing(missing: frozenset[str]) -> None:
-    if missing:
-        raise BadSettings(
-            "LINKER_SECRET_KEYS",
-            f"stored tokens are sealed with the key {', '.join(sorted(missing))}, which is not set.",
-            "Add that key again, after the newest one, then rotate.",
-        )
-
-
-def _told(rotated: Rotated, broken: Collection[str]) -> str:
-    return (
-        f"Tokens sealed again: {rotated.resealed}; sealed with the newest key before: {rotated.already}. "
-        f"The tokens of these connections do not open: {', '.join(sorted(broken))}. "
-        "Keep the old key until these are unlinked or given a new token."
-    )
+        missing = await ConnectionStore(database).key_ids() - cipher.key_ids
+        if missing:
+            raise BadSettings(
+                "LINKER_SECRET_KEYS",
+                f"stored tokens are sealed with the key {', '.join(sorted(missing))}, which is not set.",
+                "Add that key again, after the newest one, then rotate.",
+            )
+        return await _Rotation(database, cipher).run(progress or (lambda done, total: None), clock)
 
 
 class _Rotation:
-    def __init__(self, database: Database, sealer: TokenCipher, clock: Clock | None, progress: Progress) -> None:
+    def __init__(self, database: Database, cipher: TokenCipher) -> None:
         self._database = database
-        self._sealer = sealer
-        self._clock = clock
-        self._progress = progress
-        self._rotated = Rotated()
+        self._cipher = cipher
         self._broken: set[str] = set()
+        key_ids = [CONNECTION.c[key_id] for key_id in SEALED.values()]
+        self._sealed_with_newest = [key_id == cipher.newest for key_id in key_ids]
+        self._sealed_with_older = [key_id != cipher.newest for key_id in key_ids]
 
-    async def run(self) -> Rotated:
-        self._rotated.already, total = await self._database.read(self._counts)
+    async def run(self, progress: Progress, clock: Clock | None) -> Rotated:
+        def left(transaction: Transaction) -> bool:
+            query = (
+                select(CONNECTION.c.id)
+                .where(or_(*self._sealed_with_older), CONNECTION.c.id.not_in(self._broken))
+                .limit(1)
+            )
+            return transaction.execute(query).first() is not None
+
+        tokens = [*self._sealed_with_newest, *self._sealed_with_older]
+        query = select(*(func.count().filter(each) for each in tokens)).select_from(CONNECTION)
+        counts = await self._database.read(lambda transaction: transaction.execute(query).one())
+        rotated, total = Rotated(already=sum(counts[: len(SEALED)])), sum(counts[len(SEALED) :])
         for _ in range(ROUNDS):
-            await self._pass(self._clock or await shared_clock(self._database), total)
-            if not await self._database.read(self._left):
+            pass_clock = clock or await shared_clock(self._database)
+            last: str | None = ""
+            while last is not None:
+                last, resealed = await self._database.write(
+                    partial(self._reseal_batch, now=pass_clock.now(), after=last)
+                )
+                rotated.resealed += resealed
+                progress(rotated.resealed, total)
+            if not await self._database.read(left):
                 break
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE_SECONDS)
         else:
             raise Busy("Workers held some connections all the time; all others were done. Run it again.")
         if self._broken:
-            raise SealBroken(_told(self._rotated, self._broken))
-        return self._rotated
+            raise SealBroken(
+                f"Tokens sealed again: {rotated.resealed}; sealed with the newest key before: {rotated.already}. "
+                f"The tokens of these connections do not open: {', '.join(sorted(self._broken))}. "
+                "Keep the old key until these are unlinked or given a new token."
+            )
+        return rotated
 
-    async def _pass(self, clock: Clock, total: int) -> None:
-        """One pass over what is sealed with another key and held by nobody, in the order of the ids."""
-        last: str | None = ""
-        while last is not None:
-            last, done = await self._database.write(partial(self._batch, now=clock.now(), after=last))
-            self._rotated.resealed += done
-            self._progress(self._rotated.resealed, total)
+    def _reseal_batch(self, transaction: Transaction, *, now: datetime, after: str) -> tuple[str | None, int]:
+        """Write the next rows that nobody holds, in the order of the ids.
 
-    def _batch(self, transaction: Transaction, *, now: datetime, after: str) -> tuple[str | None, int]:
-        """Write one batch; gives the last id that was looked at (None: there was none) and how many tokens it were."""
-        rows = transaction.execute(_free(self._old(), now, after)).mappings().all()
-        done = sum(self._reseal(transaction, dict(row)) for row in rows)
-        return (rows[-1]["id"] if rows else None), done
-
-    def _reseal(self, transaction: Transaction, row: dict[str, Any]) -> int:
-        changes: dict[str, Any] = {}
-        try:
-            for sealed, key_id in SEALED.items():
-                if row[sealed] is not None and row[key_id] != self._sealer.newest:
-                    token = self._sealer.open(row[sealed], bound_to=row["id"])
-                    changes[sealed] = self._sealer.seal(token, bound_to=row["id"])
-                    changes[key_id] = key_id_of(changes[sealed])
-        except SealBroken:
-            self._broken.add(row["id"])
-            return 0
-        unchanged = (CONNECTION.c.id == row["id"], CONNECTION.c.version == row["version"])
-        written = update(CONNECTION).where(*unchanged).values(**changes, version=row["version"] + 1)
-        return len(changes) // 2 if transaction.execute(written).rowcount else 0
-
-    def _old(self) -> Any:
-        """Rows with a token that the newest key did not seal."""
-        return or_(*(CONNECTION.c[key_id] != self._sealer.newest for key_id in SEALED.values()))
-
-    def _counts(self, transaction: Transaction) -> tuple[int, int]:
-        """How many tokens have the newest key, and how many have another one."""
-        newest = others = 0
-        for key_id in SEALED.values():
-            for key in schema.distinct(transaction, "connection", key_id):
-                query = select(func.count()).where(CONNECTION.c[key_id] == key)
-                count = transaction.execute(query).scalar_one()
-                newest, others = (newest + count, others) if key == self._sealer.newest else (newest, others + count)
-        return newest, others
-
-    def _left(self, transaction: Transaction) -> bool:
-        """True if something is left that we could still do."""
-        query = select(CONNECTION.c.id).where(self._old(), CONNECTION.c.id.not_in(self._broken)).limit(1)
-        return transaction.execute(query).first() is not None
-
-
-def _free(old: Any, now: datetime, after: str) -> Select[Any]:
-    """A batch of rows that nobody holds, locked until it is written."""
-    nobody = or_(CONNECTION.c.lease_until.is_(None), CONNECTION.c.lease_until <= now)
-    columns = (CONNECTION.c.id, CONNECTION.c.version, *(CONNECTION.c[name] for pair in SEALED.items() for name in pair))
-    batch = select(*columns).where(old, nobody, CONNECTION.c.id > after).order_by(CONNECTION.c.id).limit(BATCH)
-    return batch.with_for_update(skip_locked=True)
+        Gives the last id that was looked at (None: there was none) and how many tokens were sealed again.
+        """
+        columns = [CONNECTION.c[name] for pair in SEALED.items() for name in pair]
+        free = lease_is_free(CONNECTION.c.lease_until, now)
+        batch = (
+            select(CONNECTION.c.id, CONNECTION.c.version, *columns)
+            .where(or_(*self._sealed_with_older), free, CONNECTION.c.id > after)
+            .order_by(CONNECTION.c.id)
+            .limit(BATCH_ROWS)
+            .with_for_update(skip_locked=True)
+        )
+        last, resealed = None, 0
+        for row in transaction.execute(batch).mappings().all():
+            last = row["id"]
+            changes: dict[str, Any] = {}
+            try:
+                for sealed, key_id in SEALED.items():
+                    if row[sealed] is not None and row[key_id] != self._cipher.newest:
+                        token = self._cipher.open(row[sealed], bound_to=last)
+                        changes[sealed] = self._cipher.seal(token, bound_to=last)
+                        changes[key_id] = key_id_of(changes[sealed])
+            except SealBroken:
+                self._broken.add(last)
+                continue
+            unchanged = (CONNECTION.c.id == last, CONNECTION.c.version == row["version"])
+            written = update(CONNECTION).where(*unchanged).values(**changes, version=row["version"] + 1)
+            resealed += len(changes) // 2 if transaction.execute(written).rowcount else 0
+        return last, resealed

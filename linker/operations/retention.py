@@ -1,4 +1,4 @@
-"""Pruning: what is older than the settings keep goes, in small batches that nobody has to wait for.
+"""Retention: what is older than the settings keep is pruned, in small batches that nobody has to wait for.
 
 - Steps: a step goes once the step after it is too old as well. So what is left tells the whole of the time that is
   kept, from the state at its beginning on; it has no gap, and its last step is the state.
@@ -26,20 +26,19 @@ from linker.database.database import Database
 from linker.database.statements import materialized
 from linker.engine.ports import Clock
 from linker.outbox.channels import CHANNELS, HANDLERS, WEBHOOK
-from linker.outbox.outbox_store import LAPSE_AFTER, OutboxStore, is_forgotten
+from linker.outbox.outbox_store import EXPIRE_AFTER, OutboxStore, is_unclaimed
 from linker.persistence.tables import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
 from linker.settings import Settings
 
 log = structlog.get_logger("linker")
 
-
 #: How many rows are looked for in one transaction; of connections fewer, because much may belong to each.
-BATCH = 500
-CONNECTIONS = 50
-#: The pause after a batch, in seconds. Whoever waits for SQLite's lock asks for it every 0.1 s: longer than that.
-SQLITE_PAUSE = 0.15
+BATCH_ROWS = 500
+CONNECTION_BATCH_ROWS = 50
+#: The pause after a batch. Whoever waits for SQLite's lock asks for it every 0.1 s: longer than that.
+SQLITE_PAUSE_SECONDS = 0.15
 #: On PostgreSQL nobody waits; the pause leaves the disk to others.
-POSTGRES_PAUSE = 0.02
+POSTGRES_PAUSE_SECONDS = 0.02
 
 #: Told how many rows are gone and about how many there are to go.
 Progress = Callable[[int, int], None]
@@ -55,8 +54,8 @@ class Pruned:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Kind:
-    """One kind of what goes: how it is found, and how a batch of it goes."""
+class _RetentionRule:
+    """What one setting keeps: how the rows that are too old are found, and how a batch of them goes."""
 
     name: str
     #: The column that says how old a row is, and the condition of the index that it is found by.
@@ -71,8 +70,12 @@ class _Kind:
         return int(transaction.execute(self._old(before).with_only_columns(func.count())).scalar_one())
 
     def prune(self, before: datetime, now: datetime, transaction: Transaction) -> tuple[int, bool]:
-        """Take a batch away, the oldest first; gives how many rows went, and whether there may be more."""
-        _one_at_a_time(transaction)
+        """Take a batch away, the oldest first; gives how many rows went, and whether there may be more.
+
+        Two runs take turns, so that their batches never wait for each other's rows. SQLite has one lock for all.
+        """
+        if transaction.dialect.name == "postgresql":
+            transaction.execute(text("SELECT pg_advisory_xact_lock(hashtext('workable-linker prune'))"))
         found, gone = self.remove(transaction, self._old(before).order_by(self.age).limit(self.batch), now)
         return gone, found == self.batch
 
@@ -87,78 +90,64 @@ class Pruning:
         """Take the database, open; what is too old is reckoned from now on."""
         self._database = database
         self._now = clock.now()
-        self._pause = SQLITE_PAUSE if database.is_sqlite else POSTGRES_PAUSE
+        self._pause_seconds = SQLITE_PAUSE_SECONDS if database.is_sqlite else POSTGRES_PAUSE_SECONDS
         kept = {
             STEPS: settings.keep_history,
             ANNOUNCEMENTS: settings.keep_announcements,
             CLOSED_CONNECTIONS: settings.keep_closed,
         }
-        #: What is older than this goes, by its kind; what is kept for ever is left out.
-        self._before = {kind: self._now - span for kind, span in kept.items() if span is not None}
+        self._before = {rule: self._now - span for rule, span in kept.items() if span is not None}
 
     @property
     def before(self) -> dict[str, datetime]:
         """What is older than this goes, by its name; what is kept for ever is left out."""
-        return {kind.name: before for kind, before in self._before.items()}
+        return {rule.name: before for rule, before in self._before.items()}
 
     async def foresee(self) -> Pruned:
         """What would go now. Changes nothing."""
-        counts = {
-            kind.name: await self._database.read(partial(kind.count, before)) for kind, before in self._before.items()
-        }
-        if ANNOUNCEMENTS in self._before:
-            counts[ANNOUNCEMENTS.name] += await self._database.read(self._count_lapsing)
-        return Pruned(**counts)
 
-    def _count_lapsing(self, transaction: Transaction) -> int:
-        """How many announcements are too old that a run would let lapse, and then take away."""
-        webhook_is_over, handlers_are_over = (way.of(OUTBOX, "due_at").is_(None) for way in (WEBHOOK, HANDLERS))
-        webhook, handlers = (is_forgotten(way, self._now - LAPSE_AFTER, self._now) for way in (WEBHOOK, HANDLERS))
-        found = 0
-        for lapsing in ((webhook, handlers_are_over), (handlers, webhook_is_over), (webhook, handlers)):
-            too_old = OUTBOX.c.created_at < self._before[ANNOUNCEMENTS]
-            query = select(func.count()).select_from(OUTBOX).where(too_old, *lapsing)
-            found += transaction.execute(query).scalar_one()
-        return found
+        def count(transaction: Transaction) -> dict[str, int]:
+            counts = {rule.name: rule.count(before, transaction) for rule, before in self._before.items()}
+            if ANNOUNCEMENTS in self._before:  # with those that a run would let lapse, and then take away
+                too_old = OUTBOX.c.created_at < self._before[ANNOUNCEMENTS]
+                over = {channel: channel.column(OUTBOX, "due_at").is_(None) for channel in CHANNELS}
+                lapsing = {channel: is_unclaimed(channel, self._now - EXPIRE_AFTER, self._now) for channel in CHANNELS}
+                for on_webhook, on_handlers in ((lapsing, over), (over, lapsing), (lapsing, lapsing)):
+                    query = select(func.count()).where(too_old, on_webhook[WEBHOOK], on_handlers[HANDLERS])
+                    counts[ANNOUNCEMENTS.name] += transaction.execute(query.select_from(OUTBOX)).scalar_one()
+            return counts
+
+        return Pruned(**await self._database.read(count))
 
     async def run(self, progress: Progress | None = None) -> Pruned:
         """Take it away, batch by batch. Raises StoreUnavailable; what went before that is gone.
 
-        Announcements that nobody took for a week lapse first, on both ways: perhaps no process here delivers.
+        Announcements that nobody took for a week lapse first, on both channels: perhaps no process here delivers.
         """
-        await self._let_lapse()
-        total = _sum(await self.foresee()) if progress else 0
-        pruned = Pruned()
-        for kind, before in self._before.items():
-            more = True
-            while more:
-                # what a power cut undoes here, the next run does again
-                gone, more = await self._database.write_without_fsync(partial(kind.prune, before, self._now))
-                setattr(pruned, kind.name, getattr(pruned, kind.name) + gone)
-                if progress:
-                    progress(_sum(pruned), total)
-                await asyncio.sleep(self._pause if gone else 0)
-        log.info("prune.finished", **asdict(pruned))
-        return pruned
-
-    async def _let_lapse(self) -> None:
         lapsed = 0
-        for way in CHANNELS:
-            while more := await OutboxStore(self._database, way).lapse(now=self._now):
+        for channel in CHANNELS:
+            while more := await OutboxStore(self._database, channel).expire_unclaimed(now=self._now):
                 lapsed += more
-                await asyncio.sleep(self._pause)
+                await asyncio.sleep(self._pause_seconds)
         if lapsed:
             log.warning("announcements.lapsed", count=lapsed)
+        total = _sum(await self.foresee()) if progress else 0
+        pruned = Pruned()
+        for rule, before in self._before.items():
+            unfinished = True
+            while unfinished:
+                # what a power cut undoes here, the next run does again
+                gone, unfinished = await self._database.write_without_fsync(partial(rule.prune, before, self._now))
+                setattr(pruned, rule.name, getattr(pruned, rule.name) + gone)
+                if progress:
+                    progress(_sum(pruned), total)
+                await asyncio.sleep(self._pause_seconds if gone else 0)
+        log.info("prune.finished", **asdict(pruned))
+        return pruned
 
 
 def _sum(pruned: Pruned) -> int:
     return sum(asdict(pruned).values())
-
-
-def _one_at_a_time(transaction: Transaction) -> None:
-    """Let two runs take turns, so that their batches never wait for each other's rows. SQLite has one lock for all."""
-    if transaction.dialect.name == "postgresql":
-        transaction.execute(text("SELECT pg_advisory_xact_lock(hashtext('workable-linker prune'))"))
 
 
 def _remove_before(transaction: Transaction, old: Select[Any], now: datetime) -> tuple[int, int]:
@@ -188,9 +177,11 @@ def _remove(transaction: Transaction, old: Select[Any], now: datetime) -> tuple[
     return gone, gone
 
 
-STEPS = _Kind(name="steps", age=STEP.c.at, condition=CONTINUES, batch=BATCH, remove=_remove_before)
-ANNOUNCEMENTS = _Kind(name="announcements", age=OUTBOX.c.created_at, condition=OVER, batch=BATCH, remove=_remove)
+STEPS = _RetentionRule(name="steps", age=STEP.c.at, condition=CONTINUES, batch=BATCH_ROWS, remove=_remove_before)
+ANNOUNCEMENTS = _RetentionRule(
+    name="announcements", age=OUTBOX.c.created_at, condition=OVER, batch=BATCH_ROWS, remove=_remove
+)
 #: Last, when little belongs to them any more.
-CLOSED_CONNECTIONS = _Kind(
-    name="connections", age=CONNECTION.c.closed_at, condition=CLOSED, batch=CONNECTIONS, remove=_remove
+CLOSED_CONNECTIONS = _RetentionRule(
+    name="connections", age=CONNECTION.c.closed_at, condition=CLOSED, batch=CONNECTION_BATCH_ROWS, remove=_remove
 )

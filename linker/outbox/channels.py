@@ -1,4 +1,4 @@
-"""The two ways that an announcement goes to the host: neither waits for the other."""
+"""The two channels by which an announcement goes to the host: neither waits for the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, FromClause
 
 @dataclass(frozen=True)
 class Channel:
-    """A way through the outbox, with columns of its own. Its name is what people, numbers and JSON call it."""
+    """A channel of the outbox, with columns of its own. Its name is what people, numbers and JSON call it."""
 
     name: str
     prefix: str
@@ -18,13 +18,13 @@ class Channel:
     #: wait for nobody.
     in_order: bool
 
-    def of(self, table: FromClause, column: str) -> ColumnElement[Any]:
-        """A column of this way in the outbox, or in an alias of it."""
-        return table.c[self.prefix + column]
+    def column(self, table: FromClause, name: str) -> ColumnElement[Any]:
+        """A column of this channel in the outbox, or in an alias of it."""
+        return table.c[self.prefix + name]
 
     def values(self, **columns: Any) -> dict[str, Any]:
         """Columns to write."""
-        return {self.prefix + column: value for column, value in columns.items()}
+        return {self.prefix + name: value for name, value in columns.items()}
 
 
 HANDLERS = Channel("handlers", "", in_order=False)

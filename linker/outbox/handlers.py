@@ -2,6 +2,9 @@
 
 A handler that raises is called again later, and only that one; the others have the announcement. Later announcements of
 the same connection wait for it, because they are told in order, until it is given up.
+
+A plain function is called in a thread that nobody else needs. One that hangs is left behind, and known to be: it is not
+called again for the same announcement before it has ended.
 """
 
 from __future__ import annotations
@@ -9,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-from collections.abc import Awaitable, Callable, Collection, Container
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from anyio import CapacityLimiter, to_thread
 
-from linker.engine.ports import Announcement
 from linker.errors import BadInput
+from linker.outbox.announcements import Announcement
 from linker.outbox.channels import HANDLERS, Channel
 from linker.outbox.deliverer import ReceiverResult
 from states.history import ANNOUNCEMENTS
@@ -41,8 +44,8 @@ def announcement_named(name: str) -> str:
 class Handlers:
     """Calls the handlers of this process."""
 
-    way: ClassVar[Channel] = HANDLERS
-    at_once: ClassVar[int] = 100
+    channel: ClassVar[Channel] = HANDLERS
+    concurrency: ClassVar[int] = 100
     #: 5 s, doubling up to an hour, with full jitter.
     backoff: ClassVar[Backoff] = Backoff()
 
@@ -56,10 +59,17 @@ class Handlers:
         return self.by_type.keys()
 
     def on(self, name: str, handler: Handler) -> None:
-        """Call `handler` for announcements of this name. Its module and name say, over restarts, who has what."""
+        """Call `handler` for announcements of this name.
+
+        Its module and name say, over restarts, who has what; a number sets apart those that share them, as functions
+        made in a loop do.
+        """
         listening = self.by_type.setdefault(announcement_named(name), {})
         if handler not in listening.values():
-            listening[_known_as(handler, listening)] = handler
+            qualified = getattr(handler, "__qualname__", type(handler).__qualname__)
+            known_as = f"{getattr(handler, '__module__', '?')}.{qualified}"
+            numbered = (f"{known_as}#{number}" for number in itertools.count(2))
+            listening[next(free for free in itertools.chain([known_as], numbered) if free not in listening)] = handler
 
     async def receive(self, announcement: Announcement, *, within: float) -> ReceiverResult:
         """Call all handlers that do not have the announcement yet, each within so many seconds."""
@@ -75,46 +85,29 @@ class Handlers:
         return ReceiverResult(reached=reached, error="; ".join(filter(None, said)) or None)
 
     async def _call(self, handler: Handler, known_as: str, announcement: Announcement, within: float) -> str | None:
-        """Call a handler, unless its call of before is still under way; gives what it raised, in short."""
+        """Call a handler, unless its call of before has not ended yet; gives what it raised, in short."""
         call = (known_as, announcement.message_id)
         if call in self.in_flight:
             return f"{known_as}: still under way"
+
+        def in_thread() -> Awaitable[None] | None:
+            try:
+                return handler(announcement)
+            finally:
+                self.in_flight.discard(call)
+
         try:
             async with asyncio.timeout(within):
                 if inspect.iscoroutinefunction(handler):
                     await handler(announcement)
-                elif inspect.isawaitable(later := await _in_thread(handler, call, announcement, self.in_flight)):
-                    await later
+                else:
+                    self.in_flight.add(call)
+                    later = await to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+                    if inspect.isawaitable(later):
+                        await later
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if _is_cancelled():
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # we are asked to stop; handlers may raise it by themselves too
                 raise
             return f"{known_as}: {type(error).__name__}"
         return None
-
-
-def _known_as(handler: Handler, taken: Container[str]) -> str:
-    """A handler's module and name; a number sets apart those that share them, as functions made in a loop do."""
-    name = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', type(handler).__qualname__)}"
-    numbered = (name if number == 1 else f"{name}#{number}" for number in itertools.count(1))
-    return next(free for free in numbered if free not in taken)
-
-
-def _is_cancelled() -> bool:
-    """True if we are asked to stop; a handler may also raise CancelledError by itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _in_thread(
-    handler: Handler, call: tuple[str, str], announcement: Announcement, in_flight: set[tuple[str, str]]
-) -> Awaitable[None] | None:
-    """Call a plain function in a thread that nobody else needs; one that hangs is left behind, and known to be."""
-
-    def called() -> Awaitable[None] | None:
-        try:
-            return handler(announcement)
-        finally:
-            in_flight.discard(call)
-
-    in_flight.add(call)
-    return await to_thread.run_sync(called, abandon_on_cancel=True, limiter=CapacityLimiter(1))

@@ -13,7 +13,7 @@ import asyncio
 import base64
 import json
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,11 +23,12 @@ from typing import ClassVar
 import httpx
 import structlog
 from pydantic import SecretStr
-from standardwebhooks import Webhook as Signing
+from standardwebhooks import Webhook as Signer
 
-from linker.engine.ports import Announcement
+from linker.engine.ports import Clock
 from linker.errors import BadSettings
-from linker.http_client import TRANSPORT_TROUBLE, build_http, retry_after, trouble_name
+from linker.http_client import TRANSPORT_TROUBLE, build_transport, retry_after, trouble_name
+from linker.outbox.announcements import Announcement
 from linker.outbox.channels import WEBHOOK, Channel
 from linker.outbox.deliverer import ReceiverResult
 from linker.settings import Settings
@@ -37,13 +38,13 @@ from states.timing import Backoff
 log = structlog.get_logger("linker")
 
 PREFIX = "whsec_"
-#: How long a secret is, in bytes: the shortest and the longest that the scheme allows, and those that we make.
-SHORTEST_SECRET, LONGEST_SECRET, OUR_SECRET = 24, 64, 32
+#: How long a secret is: the shortest and the longest that the scheme allows, and those that we make.
+SHORTEST_SECRET_BYTES, LONGEST_SECRET_BYTES, OUR_SECRET_BYTES = 24, 64, 32
 #: How long a receiver is left alone that says it is gone, or that there is too much without saying for how long.
 GONE_FOR = timedelta(hours=1)
 TOO_MUCH_FOR = timedelta(minutes=1)
-#: An answer up to this size, in bytes, is read to its end within this time, in seconds: its connection is used again.
-SHORT_ANSWER, SHORT_WAIT = 16_384, 1.0
+#: An answer up to this size is read to its end within this time: its connection is used again.
+SHORT_ANSWER_BYTES, SHORT_ANSWER_SECONDS = 16_384, 1.0
 LAST_PORT = 65_535
 #: How names of machines end that only a private network knows.
 PRIVATE = (".internal", ".local", ".localhost")
@@ -51,23 +52,45 @@ PRIVATE = (".internal", ".local", ".localhost")
 
 def new_webhook_secret() -> SecretStr:
     """A secret for signing webhooks: `whsec_` and 32 random bytes in base64."""
-    return SecretStr(PREFIX + base64.b64encode(secrets.token_bytes(OUR_SECRET)).decode())
+    return SecretStr(PREFIX + base64.b64encode(secrets.token_bytes(OUR_SECRET_BYTES)).decode())
 
 
-def webhook_of(settings: Settings, now: Callable[[], datetime]) -> Webhook | None:
+def build_webhook(settings: Settings, clock: Clock) -> Webhook | None:
     """The webhook that the settings name; None if they name none.
 
+    In clear text it may only post to where no stranger listens: what it posts tells of people.
+
     Raises:
-        BadSettings: the URL or a secret is missing or unusable.
+        BadSettings: the URL or a secret is missing or unusable. The URL is not repeated: it may hold a password.
     """
     if settings.webhook_url is None:
         return None
-    url = _parsed(settings.webhook_url)
-    signings = signings_of(settings.webhook_secret)
-    return Webhook(url=url, signings=signings, http=build_http("httpx", connections=Webhook.at_once), now=now)
+    try:
+        url = httpx.URL(settings.webhook_url)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    example = "Give a URL like https://app.example.com/hooks/workable."
+    if url.scheme not in {"http", "https"} or not url.host or "%" in url.host or (url.port or 0) > LAST_PORT:
+        raise BadSettings("LINKER_WEBHOOK_URL", "it is not a URL that begins with https://.", example)
+    if url.userinfo:
+        cause = "it holds a user or a password, and URLs get into logs; the signature proves who posts."
+        raise BadSettings("LINKER_WEBHOOK_URL", cause, example)
+    if url.scheme == "http" and not _is_private(url.host):
+        cause = "http:// is only for this machine and for private networks, as what is posted tells of people."
+        raise BadSettings("LINKER_WEBHOOK_URL", cause, "Give a URL that begins with https://.")
+    signing = signers(settings.webhook_secret)
+    transport = build_transport("httpx", connections=Webhook.concurrency)
+    return Webhook(url=url, signers=signing, transport=transport, clock=clock)
 
 
-def signings_of(given: Sequence[SecretStr]) -> tuple[Signing, ...]:
+def _is_private(host: str) -> bool:
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith(PRIVATE)
+
+
+def signers(given: Sequence[SecretStr]) -> tuple[Signer, ...]:
     """What signs with each secret, newest first.
 
     Raises:
@@ -80,63 +103,35 @@ def signings_of(given: Sequence[SecretStr]) -> tuple[Signing, ...]:
     for number, secret in enumerate(given, start=1):
         if not _is_secret(secret):
             which = "it" if len(given) == 1 else f"number {number} of {len(given)}"
-            cause = f"{which} is not {PREFIX} and {SHORTEST_SECRET} to {LONGEST_SECRET} bytes in base64."
+            cause = f"{which} is not {PREFIX} and {SHORTEST_SECRET_BYTES} to {LONGEST_SECRET_BYTES} bytes in base64."
             raise BadSettings("LINKER_WEBHOOK_SECRET", cause, make_one)
-    return tuple(Signing(secret.get_secret_value()) for secret in given)
+    return tuple(Signer(secret.get_secret_value()) for secret in given)
 
 
 def _is_secret(secret: SecretStr) -> bool:
+    """In a frame of its own: reports of errors show the locals of others."""
     with suppress(ValueError):
         if secret.get_secret_value().startswith(PREFIX):
             length = len(base64.b64decode(secret.get_secret_value().removeprefix(PREFIX), validate=True))
-            return SHORTEST_SECRET <= length <= LONGEST_SECRET
+            return SHORTEST_SECRET_BYTES <= length <= LONGEST_SECRET_BYTES
     return False
-
-
-def _parsed(given: str) -> httpx.URL:
-    """The URL. In clear text it may only go where no stranger listens: it tells of people.
-
-    Raises:
-        BadSettings: it is not usable. It is not repeated: it may hold a password.
-    """
-    try:
-        url = httpx.URL(given)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    example = "Give a URL like https://app.example.com/hooks/workable."
-    if url.scheme not in {"http", "https"} or not url.host or "%" in url.host or (url.port or 0) > LAST_PORT:
-        raise BadSettings("LINKER_WEBHOOK_URL", "it is not a URL that begins with https://.", example)
-    if url.userinfo:
-        cause = "it holds a user or a password, and URLs get into logs; the signature proves who posts."
-        raise BadSettings("LINKER_WEBHOOK_URL", cause, example)
-    if url.scheme == "http" and not _is_near(url.host):
-        cause = "http:// is only for this machine and for private networks, as what is posted tells of people."
-        raise BadSettings("LINKER_WEBHOOK_URL", cause, "Give a URL that begins with https://.")
-    return url
-
-
-def _is_near(host: str) -> bool:
-    try:
-        return ip_address(host).is_private
-    except ValueError:
-        return "." not in host or host.endswith(PRIVATE)
 
 
 @dataclass(kw_only=True)
 class Webhook:
     """The host's URL as a receiver of announcements."""
 
-    way: ClassVar[Channel] = WEBHOOK
-    at_once: ClassVar[int] = 10
+    channel: ClassVar[Channel] = WEBHOOK
+    concurrency: ClassVar[int] = 10
     #: 5 s, doubling up to 6 hours, with full jitter: some thirty tries in three days.
     backoff: ClassVar[Backoff] = Backoff(last=timedelta(hours=6))
 
     url: httpx.URL = field(repr=False)
-    signings: tuple[Signing, ...] = field(repr=False)
-    http: httpx.AsyncClient = field(repr=False)
-    now: Callable[[], datetime] = field(repr=False)
+    signers: tuple[Signer, ...] = field(repr=False)
+    transport: httpx.AsyncBaseTransport = field(repr=False)
+    clock: Clock = field(repr=False)
     #: The receiver asked to be left alone until then.
-    rests_until: datetime | None = None
+    paused_until: datetime | None = None
 
     @property
     def origin(self) -> str:
@@ -145,76 +140,71 @@ class Webhook:
 
     @property
     def types(self) -> Collection[str]:
-        """All kinds; none while the receiver rests."""
-        return () if self.rests_until and self.now() < self.rests_until else ANNOUNCEMENTS
+        """All kinds; none while the receiver is left alone."""
+        return () if self.paused_until and self.clock.now() < self.paused_until else ANNOUNCEMENTS
 
     async def receive(self, announcement: Announcement, *, within: float) -> ReceiverResult:
         """Post an announcement."""
+        message_id, at = announcement.message_id, self.clock.now().replace(microsecond=0)
         body = json.dumps(announcement.payload, separators=(",", ":"))
-        headers = self._headers(announcement.message_id, body)
-        try:
-            async with asyncio.timeout(within):
-                answer = await self._post(body.encode(), headers)
-        except TimeoutError:
-            return ReceiverResult(error="webhook: no answer in time")
-        except TRANSPORT_TROUBLE as error:
-            return ReceiverResult(error=f"webhook: {trouble_name(error)}")
-        return self._judged(answer)
-
-    def _headers(self, message_id: str, body: str) -> dict[str, str]:
-        at = self.now().replace(microsecond=0)
-        return {
+        headers = {
             "content-type": "application/json",
             "user-agent": "workable-linker",
             "webhook-id": message_id,
             "webhook-timestamp": str(int(at.timestamp())),
-            "webhook-signature": " ".join(each.sign(message_id, at, body) for each in self.signings),
+            "webhook-signature": " ".join(signer.sign(message_id, at, body) for signer in self.signers),
         }
+        request = httpx.Request("POST", self.url, content=body.encode(), headers=headers)
+        try:
+            async with asyncio.timeout(within):
+                answer = await self.transport.handle_async_request(request)
+                try:
+                    await _pass_over(answer)
+                finally:
+                    await answer.aclose()
+        except TimeoutError:
+            return ReceiverResult(error="webhook: no answer in time")
+        except TRANSPORT_TROUBLE as error:
+            return ReceiverResult(error=f"webhook: {trouble_name(error)}")
+        return self._judge(answer)
 
-    async def _post(self, body: bytes, headers: dict[str, str]) -> httpx.Response:
-        """Give the answer's status and headers; its body is passed over."""
-        async with self.http.stream("POST", self.url, content=body, headers=headers, timeout=None) as answer:
-            await _pass_over(answer)
-            return answer
-
-    def _judged(self, answer: httpx.Response) -> ReceiverResult:
+    def _judge(self, answer: httpx.Response) -> ReceiverResult:
+        """What an answer means. The receiver is one and the same for all connections: if it asks so, all wait."""
         if answer.is_success:
             return ReceiverResult(reached=frozenset({"webhook"}))
+        now, status = self.clock.now(), answer.status_code
         said = answer.headers.get("retry-after")
-        retry_at = retry_after({b"retry-after": said.encode()}, self.now()) if said else None
-        match answer.status_code:
+        retry_at = retry_after({b"retry-after": said.encode()}, now) if said else None
+        until = None
+        match status:
             case 410:
-                self._rest(self.now() + GONE_FOR, 410)
+                until = now + GONE_FOR
             case 429 | 503 if retry_at:
-                self._rest(retry_at, answer.status_code)
+                until = retry_at
             case 429:
-                self._rest(self.now() + TOO_MUCH_FOR, 429)
-        gone = answer.status_code == httpx.codes.GONE
-        return ReceiverResult(error=f"webhook: {answer.status_code}", retry_at=retry_at, for_good=gone)
-
-    def _rest(self, until: datetime, status: int) -> None:
-        """Leave the receiver alone for a while, with all connections: it is one and the same for all."""
-        if self.rests_until is None or self.rests_until < until:
-            self.rests_until = until
+                until = now + TOO_MUCH_FOR
+        if until is not None and (self.paused_until is None or self.paused_until < until):
+            self.paused_until = until
             log.warning("webhook.resting", status=status, until=until.isoformat())
+        return ReceiverResult(error=f"webhook: {status}", retry_at=retry_at, is_permanent=status == 410)
 
 
 async def _pass_over(answer: httpx.Response) -> None:
     """Read a short answer to its end; a long or a slow one is cut off. The status has said everything."""
     length = 0
     with suppress(TimeoutError, *TRANSPORT_TROUBLE):
-        async with asyncio.timeout(SHORT_WAIT):
+        async with asyncio.timeout(SHORT_ANSWER_SECONDS):
             async for chunk in answer.aiter_raw():
                 length += len(chunk)
-                if length > SHORT_ANSWER:
+                if length > SHORT_ANSWER_BYTES:
                     return
 
 
 class NullReceiver:
     """Stands in the webhook's place where none is set."""
 
-    way: ClassVar[Channel] = WEBHOOK
-    at_once: ClassVar[int] = 0
+    channel: ClassVar[Channel] = WEBHOOK
+    concurrency: ClassVar[int] = 0
     backoff: ClassVar[Backoff] = Backoff()
     types: Collection[str] = ()
 

@@ -1,22 +1,21 @@
 """Claiming: leases are taken in one statement, and what others hold is passed over.
 
-A claim bumps the version, so that whoever held the row before cannot write it any more. Accounts that several
-connections share, and partners' client ids, have a ration of calls that all workers share: it is counted in the claim.
+A claim bumps the version, the fencing token: whoever held the row before cannot write it any more. Calls that several
+connections share are counted in the claim, and what has to wait for them is given back in the same transaction.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Dialect,
-    Integer,
     LargeBinary,
     Select,
     Text,
@@ -30,7 +29,6 @@ from sqlalchemy import (
 )
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from linker.database.statements import CompiledStatement, materialized
 from linker.engine.ports import Lease
@@ -40,127 +38,24 @@ from linker.persistence.rate_limits import SharedRateLimits
 from linker.persistence.tables import CONNECTION
 from states.connection import Connection
 
-Order = Callable[[Connection], Any]
+Terms = Mapping[str, Any]
+Row = Sequence[Any]
 #: Rows that cannot be read, by the ids of their connections.
 Unreadable = Mapping[str, RowUnreadable]
 
 #: How long a row that cannot be read is left alone.
-ASIDE = timedelta(hours=1)
+QUARANTINE = timedelta(hours=1)
 
-_FREE = or_(CONNECTION.c.lease_until.is_(None), CONNECTION.c.lease_until <= bindparam("now"))
+
+def lease_is_free(lease_until: ColumnElement[Any], now: Any) -> ColumnElement[bool]:
+    """That nobody holds a row at a time."""
+    return or_(lease_until.is_(None), lease_until <= now)
+
+
+_FREE = lease_is_free(CONNECTION.c.lease_until, bindparam("now"))
 _DUE = (CONNECTION.c.due_at <= bindparam("now"), _FREE)
-_LONGEST_DUE = select(CONNECTION.c.id).where(*_DUE).order_by(CONNECTION.c.due_at).limit(bindparam("most"))
 #: Not the column itself: for the sake of its order SQLite would walk through the index of all owners.
 _OWNER: ColumnElement[str] = literal_column("connection.owner || ''")
-_TURN = func.row_number().over(partition_by=_OWNER, order_by=CONNECTION.c.due_at)
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What a claim took, to be read outside of the database's thread, and the order that it is given in."""
-
-    leased: Leased
-    order: Order
-    #: What was given back at once: the calls that it shares with others are used up.
-    put_off: Set[str] = frozenset()
-
-
-class Claims:
-    """Takes leases. Its statements are compiled once: a sweep asks for little else."""
-
-    def __init__(self, rations: SharedRateLimits, dialect: Dialect) -> None:
-        """Take the rations that all workers share, and the engine that statements are made for."""
-        self._rations = rations
-        self._leases = leases_of(dialect)
-        self._is_sqlite = dialect.name == "sqlite"
-        self._reader = mapping.Reader(dialect)
-
-    def one(self, transaction: Transaction, terms: Terms) -> Connection | None:
-        """Lease the connection `this`, unless somebody else holds it. Raises RowUnreadable.
-
-        A person asks for one: that is counted, and never put off.
-        """
-        this = select(CONNECTION.c.id).where(CONNECTION.c.id == bindparam("this"), _FREE).with_for_update()
-        leased = self._leases.take(transaction, "one", this, terms)
-        for values in leased:
-            claimed = self._reader.connection(values[:-1])
-            self._rations.count(transaction, claimed, terms["now"], shares=leased.shares)
-            return claimed
-        return None
-
-    def due(self, transaction: Transaction, terms: Terms) -> Taken:
-        """Lease at most `most` connections that are due, longest due first."""
-        chosen = _LONGEST_DUE.with_for_update(skip_locked=True)
-        return self._taken(transaction, "due", chosen, terms, order=lambda found: found.due_at)
-
-    def these(self, transaction: Transaction, ids: Sequence[str], terms: Terms) -> Taken:
-        """Lease those of these connections that are due and that nobody else holds, in the order given."""
-        is_listed = (
-            CONNECTION.c.id.in_(listed("ids"))
-            if self._is_sqlite
-            else CONNECTION.c.id == func.any(bindparam("ids", type_=ARRAY(Text)))
-        )
-        chosen = select(CONNECTION.c.id).where(is_listed, *_DUE).with_for_update(skip_locked=True)
-        place = {connection_id: number for number, connection_id in enumerate(ids)}
-        terms = {**terms, "ids": json.dumps(ids) if self._is_sqlite else ids}
-        return self._taken(transaction, "these", chosen, terms, order=lambda found: place[found.id])
-
-    def _taken(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms, *, order: Order) -> Taken:
-        """Lease what is chosen. Where calls are shared, what has to wait for them is given back."""
-        leased = self._leases.take(transaction, name, chosen, terms)
-        if not self._rations.concern(shares=leased.shares):
-            return Taken(leased, order)
-        sharing = {values[0] for values in leased if values[-1]}
-        claimed, _ = self.read(Taken(leased, order))
-        put_off = self._rations.share_out(transaction, claimed, sharing, terms["now"])
-        for connection_id, until in put_off.items():
-            _put_off(transaction, connection_id, terms["holder"], until)
-        return Taken(leased, order, put_off.keys())
-
-    def read(self, taken: Taken) -> tuple[list[Connection], Unreadable]:
-        """The connections that were taken, in their order, and what cannot be read."""
-        claimed: list[Connection] = []
-        unreadable: dict[str, RowUnreadable] = {}
-        for values in taken.leased:
-            try:
-                claimed.append(self._reader.connection(values[:-1]))
-            except RowUnreadable as error:
-                unreadable[values[0]] = error
-        claimed.sort(key=taken.order)
-        return [one for one in claimed if one.id not in taken.put_off], unreadable
-
-
-def due_by_owner_round_robin(now: datetime, limit: int) -> Select[Any]:
-    """The ids and states of what is due, taking turns among the owners: nobody waits for another one's crowd."""
-    listed = (CONNECTION.c.id, CONNECTION.c.state, CONNECTION.c.due_at, _TURN.label("turn"))
-    due = select(*listed).where(*_DUE).subquery()
-    return select(due.c.id, due.c.state).order_by(due.c.turn, due.c.due_at).limit(limit).params(now=now)
-
-
-def quarantine(transaction: Transaction, unreadable: Iterable[str], lease: Lease, now: datetime) -> None:
-    """Leave alone for a while what cannot be read, if it is still held under this lease."""
-    for connection_id in unreadable:
-        _put_off(transaction, connection_id, lease.holder, now + ASIDE)
-
-
-def _put_off(transaction: Transaction, connection_id: str, holder: str, until: datetime) -> None:
-    """Give a lease back and look again later."""
-    these = update(CONNECTION).where(CONNECTION.c.id == connection_id, CONNECTION.c.lease_holder == holder)
-    transaction.execute(these.values(due_at=until, lease_holder=None, lease_until=None))
-
-
-Terms = Mapping[str, Any]
-Values = Sequence[Any]
-
-_LEASED = {
-    "lease_holder": bindparam("holder"),
-    "lease_until": bindparam("until"),
-    "version": CONNECTION.c.version + literal_column("1"),
-}
-#: How SQLite and Python's driver say that a value was not written by us; they have no code for it.
-DAMAGED = ("JSON cannot hold BLOB", "Could not decode to UTF-8")
-#: SQLite's own number of a row: it is sound also where an id is not.
-_row: ColumnElement[int] = literal_column("connection.rowid", Integer())
 #: Written by hand, because SQLAlchemy leaves the names of tables out of what SQLite returns.
 _SHARES_ITS_ACCOUNT: ColumnElement[bool] = literal_column(
     "EXISTS (SELECT 1 FROM connection AS other WHERE other.subdomain = connection.subdomain "
@@ -169,108 +64,127 @@ _SHARES_ITS_ACCOUNT: ColumnElement[bool] = literal_column(
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
-    """What was leased, still as the database gave it."""
+class ClaimedRows:
+    """What a claim took, to be read outside of the database's thread, and the order that it is given in.
 
-    #: The rows, or all of them in one text of JSON; behind the columns of each: whether others share its account.
-    given: str | list[tuple[Any, ...]]
-    #: True if there is one that shares its account.
-    shares: bool
+    Behind the columns of each row stands whether other connections share its account.
+    """
 
-    def __iter__(self) -> Iterator[Values]:
-        """The rows."""
-        return iter(json.loads(self.given) if isinstance(self.given, str) else self.given)
-
-
-class Leases(Protocol):
-    """Takes leases on one engine."""
-
-    def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
-        """Lease what is chosen, by a statement that has this `name` and is compiled once."""
-        ...
+    rows: Sequence[Row]
+    order: Callable[[Connection], Any]
+    #: What was given back at once: the calls that it shares with others are used up.
+    postponed: Set[str] = frozenset()
 
 
-class PostgresLeases:
-    """Takes leases with one statement."""
+class Claims:
+    """Takes leases. Its statements are compiled once: a sweep asks for little else."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self._prepared: dict[str, CompiledStatement] = {}
-
-    def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
-        """Lease what is chosen, and return it."""
-        if name not in self._prepared:
-            self._prepared[name] = CompiledStatement(_lease(chosen), self._dialect)
-        rows = self._prepared[name].returned(transaction, terms)
-        return Leased(rows, any(row[-1] for row in rows))
-
-
-class SqliteLeases:
-    """Takes leases with three statements: which ones, lease them, read them. Nobody writes between them."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self._choosing: dict[str, CompiledStatement] = {}
-        these = _row.in_(listed("chosen"))
-        columns = (*CONNECTION.c, _SHARES_ITS_ACCOUNT)
-        in_one = func.json_group_array(func.json_array(*columns))
-        read = select(in_one, func.max(_SHARES_ITS_ACCOUNT), func.json_valid(in_one))
-        self._lease = CompiledStatement(update(CONNECTION).where(these).values(_LEASED), dialect)
-        self._read = CompiledStatement(read.select_from(CONNECTION).where(these), dialect)
-        self._read_one = CompiledStatement(select(*columns).where(_row == bindparam("this")), dialect)
-        self._name_one = CompiledStatement(
-            select(cast(CONNECTION.c.id, LargeBinary)).where(_row == bindparam("this")), dialect
+    def __init__(self, rate_limits: SharedRateLimits, dialect: Dialect) -> None:
+        """Take the limits that all workers share, and the engine that statements are made for."""
+        self._rate_limits = rate_limits
+        self._reader = mapping.Reader(dialect)
+        self._is_sqlite = dialect.name == "sqlite"
+        every_id = func.json_each(bindparam("ids", type_=Text)).table_valued("value").c.value
+        listed = (
+            CONNECTION.c.id.in_(select(every_id))
+            if self._is_sqlite
+            else CONNECTION.c.id == func.any(bindparam("ids", type_=ARRAY(Text)))
         )
+        ids = select(CONNECTION.c.id)
+        longest_due = ids.where(*_DUE).order_by(CONNECTION.c.due_at).limit(bindparam("most"))
+        self._lease_one = _lease(ids.where(CONNECTION.c.id == bindparam("this"), _FREE).with_for_update(), dialect)
+        self._lease_due = _lease(longest_due.with_for_update(skip_locked=True), dialect)
+        self._lease_listed = _lease(ids.where(listed, *_DUE).with_for_update(skip_locked=True), dialect)
 
-    def take(self, transaction: Transaction, name: str, chosen: Select[Any], terms: Terms) -> Leased:
-        """Lease what is chosen, and read it."""
-        if name not in self._choosing:
-            rows = chosen.with_only_columns(_row.label("row")).subquery("chosen")
-            self._choosing[name] = CompiledStatement(select(func.json_group_array(rows.c.row)), self._dialect)
-        [(found,)] = self._choosing[name].returned(transaction, terms)
-        these = {**terms, "chosen": found}
-        if not self._lease.run(transaction, these):
-            return Leased([], shares=False)
-        found_all = _undamaged(self._read, transaction, these)
-        if found_all and found_all[0][-1]:
-            [(rows, shares, _)] = found_all
-            return Leased(rows, bool(shares))
-        return self._one_by_one(transaction, json.loads(found))
+    def one(self, transaction: Transaction, terms: Terms) -> Connection | None:
+        """Lease the connection `this`, unless somebody else holds it. Raises RowUnreadable.
 
-    def _one_by_one(self, transaction: Transaction, chosen: Sequence[int]) -> Leased:
-        """Where something was written by hand that JSON cannot hold. What no text can hold comes as its id alone."""
-        rows: list[tuple[Any, ...]] = []
-        for row in chosen:
-            whole = _undamaged(self._read_one, transaction, {"this": row})
-            rows += [(self._name(transaction, row), False)] if whole is None else whole
-        return Leased(rows, any(row[-1] for row in rows))
+        A person asks for one: that is counted, and never put off.
+        """
+        for *values, shares in self._leased(self._lease_one, transaction, terms):
+            claimed = self._reader.connection(values)
+            self._rate_limits.count(transaction, claimed, terms["now"], shares=shares)
+            return claimed
+        return None
 
-    def _name(self, transaction: Transaction, row: int) -> str:
-        """The id of a row; of one that is damaged too, what can be shown of it."""
-        [(name,)] = self._name_one.returned(transaction, {"this": row})
-        return str(name, errors="replace")
+    def due(self, transaction: Transaction, terms: Terms) -> ClaimedRows:
+        """Lease at most `most` connections that are due, longest due first."""
+        rows = self._leased(self._lease_due, transaction, terms)
+        return self._within_limits(transaction, ClaimedRows(rows, lambda found: found.due_at), terms)
+
+    def these(self, transaction: Transaction, ids: Sequence[str], terms: Terms) -> ClaimedRows:
+        """Lease those of these connections that are due and that nobody else holds, in the order given."""
+        place = {connection_id: number for number, connection_id in enumerate(ids)}
+        listed = {**terms, "ids": json.dumps(ids) if self._is_sqlite else ids}
+        rows = self._leased(self._lease_listed, transaction, listed)
+        return self._within_limits(transaction, ClaimedRows(rows, lambda found: place[found.id]), terms)
+
+    def _leased(self, lease: CompiledStatement, transaction: Transaction, terms: Terms) -> Sequence[Row]:
+        """Lease, and give what was leased. A text that is none, written by hand, stops its own row only."""
+        try:
+            return lease.returned(transaction, terms)
+        except OperationalError as error:
+            if not str(error.orig).startswith("Could not decode to UTF-8"):  # the driver has no code for it
+                raise
+        ours = CONNECTION.c.lease_holder == terms["holder"]  # SQLite has leased them all before it gives the first
+        rows: list[Row] = []
+        for raw_id in transaction.execute(select(cast(CONNECTION.c.id, LargeBinary)).where(ours)).scalars().all():
+            this = select(*CONNECTION.c, _SHARES_ITS_ACCOUNT).where(cast(CONNECTION.c.id, LargeBinary) == raw_id)
+            try:
+                rows += CompiledStatement(this, transaction.dialect).returned(transaction, {})
+            except OperationalError:
+                rows.append((raw_id.decode(errors="replace"), False))
+        return rows
+
+    def _within_limits(self, transaction: Transaction, claimed: ClaimedRows, terms: Terms) -> ClaimedRows:
+        """Where calls are shared, give back what has to wait for them."""
+        sharing = {row[0] for row in claimed.rows if row[-1]}
+        if not self._rate_limits.concern(shares=bool(sharing)):
+            return claimed
+        connections, _ = self.read(claimed.rows)
+        connections.sort(key=claimed.order)
+        waiting = self._rate_limits.share_out(transaction, connections, sharing, terms["now"])
+        for connection_id, until in waiting.items():
+            _postpone(transaction, connection_id, terms["holder"], until)
+        return ClaimedRows(claimed.rows, claimed.order, waiting.keys())
+
+    def read(self, rows: Sequence[Row]) -> tuple[list[Connection], Unreadable]:
+        """The connections of rows that were claimed, and what cannot be read."""
+        connections: list[Connection] = []
+        unreadable: dict[str, RowUnreadable] = {}
+        for *values, _ in rows:
+            try:
+                connections.append(self._reader.connection(values))
+            except RowUnreadable as error:
+                unreadable[values[0]] = error
+        return connections, unreadable
 
 
-def _undamaged(statement: CompiledStatement, transaction: Transaction, terms: Terms) -> list[tuple[Any, ...]] | None:
-    """What a statement returns; None if it meets what no text can hold."""
-    try:
-        return statement.returned(transaction, terms)
-    except OperationalError as error:
-        if str(error.orig).startswith(DAMAGED):
-            return None
-        raise
+def _lease(chosen: Select[Any], dialect: Dialect) -> CompiledStatement:
+    """The statement that leases what is chosen, and returns it."""
+    leased = {
+        "lease_holder": bindparam("holder"),
+        "lease_until": bindparam("until"),
+        "version": CONNECTION.c.version + literal_column("1"),
+    }
+    these = update(CONNECTION).where(CONNECTION.c.id.in_(materialized(chosen))).values(leased)
+    return CompiledStatement(these.returning(CONNECTION, _SHARES_ITS_ACCOUNT), dialect)
 
 
-def leases_of(dialect: Dialect) -> Leases:
-    """How leases are taken on this engine."""
-    return SqliteLeases(dialect) if dialect.name == "sqlite" else PostgresLeases(dialect)
+def due_by_owner_round_robin(now: datetime, limit: int) -> Select[Any]:
+    """The ids and states of what is due, taking turns among the owners: nobody waits for another one's crowd."""
+    turn = func.row_number().over(partition_by=_OWNER, order_by=CONNECTION.c.due_at).label("turn")
+    due = select(CONNECTION.c.id, CONNECTION.c.state, CONNECTION.c.due_at, turn).where(*_DUE).subquery()
+    return select(due.c.id, due.c.state).order_by(due.c.turn, due.c.due_at).limit(limit).params(now=now)
 
 
-def listed(name: str) -> Select[Any]:
-    """What is in a list that SQLite takes as a text of JSON."""
-    return select(func.json_each(bindparam(name, type_=Text)).table_valued("value").c.value)
+def quarantine(transaction: Transaction, unreadable: Iterable[str], lease: Lease, now: datetime) -> None:
+    """Leave alone for a while what cannot be read, if it is still held under this lease."""
+    for connection_id in unreadable:
+        _postpone(transaction, connection_id, lease.holder, now + QUARANTINE)
 
 
-def _lease(chosen: Select[Any]) -> ReturningUpdate[Any]:
-    these = CONNECTION.c.id.in_(materialized(chosen))
-    return update(CONNECTION).where(these).values(_LEASED).returning(CONNECTION, _SHARES_ITS_ACCOUNT)
+def _postpone(transaction: Transaction, connection_id: str, holder: str, until: datetime) -> None:
+    """Give a lease back and look again later."""
+    these = update(CONNECTION).where(CONNECTION.c.id == connection_id, CONNECTION.c.lease_holder == holder)
+    transaction.execute(these.values(due_at=until, lease_holder=None, lease_until=None))

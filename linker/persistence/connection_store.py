@@ -1,4 +1,4 @@
-"""The store: connections, steps and announcements in SQL, on SQLite and on PostgreSQL.
+"""The store: connections and their steps in SQL, on SQLite and on PostgreSQL.
 
 Every write compares the version that was read (the fencing token) and every method is one transaction. The tables are
 written with statements rather than with an ORM session: a batch of a thousand is a handful of statements.
@@ -8,27 +8,30 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
+from sqlalchemy import ColumnElement, bindparam, case, func, insert, or_, select, text, update
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, case, func, insert, or_, select, text, update
 
 from linker.database.database import Database
 from linker.database.statements import CompiledStatement
-from linker.engine.ports import Lease, Settlement
+from linker.engine.concurrency import in_parts
+from linker.engine.observer import UNOBSERVED, Observer, Work
+from linker.engine.ports import Lease, Selection, Settlement
 from linker.errors import LinkerError, NotFound, RowUnreadable
 from linker.persistence import mapping, schema
-from linker.persistence.claims import Claims, Taken, due_by_owner_round_robin, quarantine
+from linker.persistence.claims import ClaimedRows, Claims, due_by_owner_round_robin, quarantine
 from linker.persistence.rate_limits import SharedRateLimits
 from linker.persistence.settlements import (
     NO_LEASE,
     NotAllWritten,
     SettlementWriter,
+    insert_all,
     lock_in_order,
-    note,
-    tell,
+    notify_workers,
     write_all,
     write_each,
 )
@@ -41,76 +44,75 @@ from states.table import LAW
 
 log = structlog.get_logger("linker")
 
-#: Problems that wait for a person.
-WAITING_FOR_PEOPLE = [
-    code.value for code, advice in PROBLEMS.items() if advice.owner in {ProblemOwner.CUSTOMER, ProblemOwner.OPERATOR}
-]
-
-_BY_ID = select(CONNECTION).where(CONNECTION.c.id == bindparam("this"))
+#: How many rows are read at a time: a host's event loop is held for that long.
+READ_ROWS = 100
 
 
 class ConnectionStore:
     """The memory of all connections, in one database."""
 
-    def __init__(self, database: Database, rations: SharedRateLimits | None = None) -> None:
-        """Take the database, and the rations that its workers share; nothing is opened yet."""
+    def __init__(
+        self, database: Database, rate_limits: SharedRateLimits | None = None, observer: Observer = UNOBSERVED
+    ) -> None:
+        """Take the database, the limits that its workers share, and who is told of claims; nothing is opened yet."""
         self._database = database
-        self._lookup = _Lookup()
-        self._settling = SettlementWriter(database.dialect)
-        self._claiming = Claims(rations or SharedRateLimits(), database.dialect)
+        self._observer = observer
+        self._read_by_id: CompiledStatement | None = None
+        self._reader = mapping.Reader(database.dialect)
+        self._writer = SettlementWriter(database.dialect)
+        self._claims = Claims(rate_limits or SharedRateLimits(), database.dialect)
 
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
         await self._database.run_in_thread(schema.check)
 
-    async def add(self, opened: Settlement) -> Connection:
-        """Write a new connection with its first step."""
-
-        def work(transaction: Transaction) -> None:
-            kept = {
-                "version": opened.before.version + 1,
-                "last_seq": 1,
-                "updated_at": opened.after.created_at,
-                "law": LAW,
-            }
-            transaction.execute(insert(CONNECTION), mapping.changed_columns(None, opened.after) | kept)
-            note(transaction, notes)
-            tell(transaction)
-
-        notes = self._settling.notes([opened])
-        await self._database.write(work)
-        return await self.get(opened.after.id)
+    # reading
 
     async def get(self, connection_id: str) -> Connection:
         """Read one connection. Raises NotFound."""
-        found = await self._database.read(lambda transaction: self._lookup.one(transaction, connection_id))
+        found = await self._database.read(lambda transaction: self._one(transaction, connection_id))
         if found is None:
             raise NotFound(connection_id)
         return found
 
-    async def find(
-        self,
-        *,
-        state: ConnectionState | None = None,
-        owner: str | None = None,
-        stuck: bool = False,
-        limit: int | None = None,
-    ) -> list[Connection]:
-        """Read connections, oldest first. `stuck`: only open ones that a person has to act for."""
-        query = select(CONNECTION).order_by(CONNECTION.c.created_at, CONNECTION.c.id).limit(limit)
-        if state is not None:
-            query = query.where(CONNECTION.c.state == state.value)
-        if owner is not None:
-            query = query.where(CONNECTION.c.owner == owner)
-        if stuck:
-            query = query.where(text(TROUBLED), _needs_a_person())
+    def _one(self, transaction: Transaction, connection_id: str) -> Connection | None:
+        """By a statement that is compiled once: nothing is read as often. Raises RowUnreadable."""
+        if self._read_by_id is None:
+            by_id = select(CONNECTION).where(CONNECTION.c.id == bindparam("this"))
+            self._read_by_id = CompiledStatement(by_id, transaction.dialect)
+        rows = self._read_by_id.returned(transaction, {"this": connection_id})
+        return self._reader.connection(rows[0]) if rows else None
+
+    async def find(self, selection: Selection | None = None) -> list[Connection]:
+        """Read connections, by default all, oldest first. What cannot be read is left out, and told to the log."""
+        selection = selection or Selection()
+        query = select(CONNECTION).order_by(CONNECTION.c.created_at, CONNECTION.c.id).limit(selection.limit)
+        if selection.state is not None:
+            query = query.where(CONNECTION.c.state == selection.state.value)
+        if selection.owner is not None:
+            query = query.where(CONNECTION.c.owner == selection.owner)
+        if selection.stuck:
+            people = {ProblemOwner.CUSTOMER, ProblemOwner.OPERATOR}
+            needs_a_person = or_(
+                CONNECTION.c.state == ConnectionState.FAILED.value,
+                has_problem_of(people),
+                CONNECTION.c.replacement_problem_code.is_not(None),
+                CONNECTION.c.paused_at.is_not(None),
+            )
+            query = query.where(text(TROUBLED), needs_a_person)
 
         def work(transaction: Transaction) -> list[Connection]:
             try:
                 return [mapping.connection(row) for row in transaction.execute(query).mappings()]
             except mapping.UNREADABLE:
-                ids = transaction.execute(query.with_only_columns(CONNECTION.c.id)).scalars().all()
-                return self._lookup.readable(transaction, ids)
+                pass
+            found = []
+            for connection_id in transaction.execute(query.with_only_columns(CONNECTION.c.id)).scalars().all():
+                try:
+                    found.append(self._one(transaction, connection_id))
+                except RowUnreadable as error:
+                    log.error("row.unreadable", connection_id=connection_id, reason=str(error))
+            return [one for one in found if one is not None]
 
         return await self._database.read(work)
 
@@ -139,20 +141,66 @@ class ConnectionStore:
             raise NotFound(connection_id)
         return steps
 
+    async def key_ids(self) -> frozenset[str]:
+        """The ids of the keys that the stored tokens are sealed with."""
+
+        def work(transaction: Transaction) -> frozenset[str]:
+            columns = ("token_key_id", "candidate_key_id")
+            return frozenset(key for column in columns for key in schema.distinct(transaction, "connection", column))
+
+        return await self._database.read(work)
+
+    # claiming
+
     async def claim(self, connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
         """Lease one connection; None if somebody else holds it. Raises NotFound."""
         terms = {"this": connection_id, "now": now, "holder": lease.holder, "until": lease.until}
-        claimed = await self._database.write_without_fsync(lambda transaction: self._claiming.one(transaction, terms))
-        if claimed is None:
-            await self.get(connection_id)
+        with self._observer.watch(Work.CLAIM) as note:
+            claimed = await self._database.write_without_fsync(lambda transaction: self._claims.one(transaction, terms))
+            if claimed is None:
+                await self.get(connection_id)
+            note(rows=int(claimed is not None))
         return claimed
 
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
         """Lease up to `limit` connections that are due, longest due first."""
         terms = {"now": now, "most": limit, "holder": lease.holder, "until": lease.until}
-        return await self._claimed(lambda transaction: self._claiming.due(transaction, terms), lease, now)
+        return await self._claimed(lambda transaction: self._claims.due(transaction, terms), lease, now)
 
-    async def turns(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+    async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
+        """Lease those of these connections that are due and that nobody else holds, in the order given."""
+        terms = {"now": now, "holder": lease.holder, "until": lease.until}
+        return await self._claimed(lambda transaction: self._claims.these(transaction, ids, terms), lease, now)
+
+    async def _claimed(
+        self, take: Callable[[Transaction], ClaimedRows], lease: Lease, now: datetime
+    ) -> list[Connection]:
+        """Take leases, and read what was leased. A row that cannot be read must not stop the others: it is put aside.
+
+        Where that fails it is met again when its lease ends.
+        """
+        with self._observer.watch(Work.CLAIM) as note:
+            taken = await self._database.write_without_fsync(take)
+            claimed: list[Connection] = []
+            unreadable: dict[str, RowUnreadable] = {}
+            async for rows in in_parts(taken.rows, READ_ROWS):
+                readable, damaged = self._claims.read(rows)
+                claimed += [one for one in readable if one.id not in taken.postponed]
+                unreadable |= damaged
+            claimed.sort(key=taken.order)
+            for connection_id, error in unreadable.items():
+                log.error("row.unreadable", connection_id=connection_id, reason=str(error))
+            if unreadable:
+                try:
+                    await self._database.write_without_fsync(
+                        lambda transaction: quarantine(transaction, unreadable, lease, now)
+                    )
+                except LinkerError as error:
+                    log.warning("row.not_put_aside", code=error.code, reason=str(error))
+            note(rows=len(claimed))
+        return claimed
+
+    async def due_round_robin(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
         """The ids and states of up to `limit` connections that are due, taking turns among their owners."""
         query = due_by_owner_round_robin(now, limit)
         due = await self._database.read(lambda transaction: transaction.execute(query).all())
@@ -172,34 +220,9 @@ class ConnectionStore:
 
         return await self._database.read(work)
 
-    async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
-        """Lease those of these connections that are due and that nobody else holds, in the order given."""
-        terms = {"now": now, "holder": lease.holder, "until": lease.until}
-        return await self._claimed(lambda transaction: self._claiming.these(transaction, ids, terms), lease, now)
-
-    async def _claimed(self, take: Callable[[Transaction], Taken], lease: Lease, now: datetime) -> list[Connection]:
-        """Take leases, and read what was leased. A row that cannot be read must not stop the others."""
-        taken = await self._database.write_without_fsync(take)
-        claimed, unreadable = self._claiming.read(taken)
-        for connection_id, error in unreadable.items():
-            log.error("row.unreadable", connection_id=connection_id, reason=str(error))
-        if unreadable:
-            await self._put_aside(unreadable, lease, now)
-        return claimed
-
-    async def _put_aside(self, unreadable: Iterable[str], lease: Lease, now: datetime) -> None:
-        """Leave alone for a while what cannot be read. Where that fails it is met again when its lease ends."""
-        try:
-            await self._database.write_without_fsync(
-                lambda transaction: quarantine(transaction, unreadable, lease, now)
-            )
-        except LinkerError as error:
-            log.warning("row.not_put_aside", code=error.code, reason=str(error))
-
     async def renew(self, ids: Sequence[str], lease: Lease) -> list[str]:
         """Let this lease of these connections last until its new end; gives those that are still held under it."""
-        held = update(CONNECTION).where(CONNECTION.c.id.in_(ids), CONNECTION.c.lease_holder == lease.holder)
-        renewed = held.values(lease_until=lease.until).returning(CONNECTION.c.id)
+        renewed = _held(ids, lease).values(lease_until=lease.until).returning(CONNECTION.c.id)
 
         def work(transaction: Transaction) -> list[str]:
             lock_in_order(transaction, ids)
@@ -207,72 +230,74 @@ class ConnectionStore:
 
         return await self._database.write_without_fsync(work)
 
+    async def release(self, ids: Sequence[str], lease: Lease) -> None:
+        """Give back those of these connections that are still held under this lease; changes nothing else."""
+
+        def work(transaction: Transaction) -> None:
+            lock_in_order(transaction, ids)
+            transaction.execute(_held(ids, lease).values(**NO_LEASE))
+
+        await self._database.write_without_fsync(work)
+
+    # writing
+
+    async def add(self, opened: Settlement) -> Connection:
+        """Write a new connection with its first step; gives it as it is then."""
+        inserts = self._writer.inserts([opened])
+        written = opened.written(opened.after.created_at)
+        kept = {"version": written.version, "last_seq": 1, "updated_at": written.updated_at, "law": LAW}
+        columns = mapping.changed_columns(None, opened.after) | kept
+
+        def work(transaction: Transaction) -> None:
+            transaction.execute(insert(CONNECTION), columns)
+            insert_all(transaction, inserts)
+            notify_workers(transaction)
+
+        await self._database.write(work)
+        return written
+
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
         """Write a batch in one commit, each compared with the version that it was read at.
 
         Gives True for each one written and False for each one that lost its race or broke a uniqueness.
         `release`: give the leases back with it.
         """
-        draft = self._settling.draft(settlements, now, release)
-        try:
-            await self._database.write(lambda transaction: write_all(transaction, draft))
-        except NotAllWritten:
-            drafts = [self._settling.draft([one], now, release) for one in settlements]
-            return await self._database.write(lambda transaction: write_each(transaction, drafts))
-        return [True] * len(settlements)
-
-    async def key_ids(self) -> frozenset[str]:
-        """The ids of the keys that the stored tokens are sealed with."""
-
-        def work(transaction: Transaction) -> frozenset[str]:
-            columns = ("token_key_id", "candidate_key_id")
-            return frozenset(key for column in columns for key in schema.distinct(transaction, "connection", column))
-
-        return await self._database.read(work)
-
-    async def release(self, connection_ids: Sequence[str], lease: Lease) -> None:
-        """Give back those of these connections that are still held under this lease; changes nothing else."""
-        held = update(CONNECTION).where(CONNECTION.c.id.in_(connection_ids), CONNECTION.c.lease_holder == lease.holder)
-
-        def work(transaction: Transaction) -> None:
-            lock_in_order(transaction, connection_ids)
-            transaction.execute(held.values(**NO_LEASE))
-
-        await self._database.write_without_fsync(work)
-
-
-def _needs_a_person() -> Any:
-    return or_(
-        CONNECTION.c.state == ConnectionState.FAILED.value,
-        CONNECTION.c.problem_code.in_(WAITING_FOR_PEOPLE),
-        CONNECTION.c.replacement_problem_code.is_not(None),
-        CONNECTION.c.paused_at.is_not(None),
-    )
-
-
-class _Lookup:
-    """Reads connections by their ids, with a statement that is compiled once: nothing is read as often."""
-
-    def __init__(self) -> None:
-        self._prepared: tuple[CompiledStatement, mapping.Reader] | None = None
-
-    def one(self, transaction: Transaction, connection_id: str) -> Connection | None:
-        """Read one connection. Raises RowUnreadable."""
-        if self._prepared is None:
-            self._prepared = CompiledStatement(_BY_ID, transaction.dialect), mapping.Reader(transaction.dialect)
-        statement, reader = self._prepared
-        rows = statement.returned(transaction, {"this": connection_id})
-        return reader.connection(rows[0]) if rows else None
-
-    def readable(self, transaction: Transaction, connection_ids: Iterable[str]) -> list[Connection]:
-        """Read those of these connections that can be read."""
-        found = []
-        for connection_id in connection_ids:
+        with self._observer.watch(Work.SETTLE) as note:
+            batch = self._writer.batch(settlements, now, release)
             try:
-                found.append(self.one(transaction, connection_id))
-            except RowUnreadable as error:
-                log.error("row.unreadable", connection_id=connection_id, reason=str(error))
-        return [one for one in found if one is not None]
+                await self._database.write(lambda transaction: write_all(transaction, batch))
+                written = [True] * len(settlements)
+            except NotAllWritten:
+                each = [self._writer.batch([one], now, release) for one in settlements]
+                written = await self._database.write(lambda transaction: write_each(transaction, each))
+            note(rows=sum(written))
+        return written
+
+
+def _held(ids: Sequence[str], lease: Lease) -> Any:
+    """The UPDATE of those of these connections that are still held under a lease."""
+    return update(CONNECTION).where(CONNECTION.c.id.in_(ids), CONNECTION.c.lease_holder == lease.holder)
+
+
+def has_problem_of(owners: Iterable[ProblemOwner]) -> ColumnElement[bool]:
+    """That a connection's problem is one that these have to act for."""
+    codes = [code.value for code, advice in PROBLEMS.items() if advice.owner in set(owners)]
+    return CONNECTION.c.problem_code.in_(codes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """How many connections are due, and by how many seconds the one is late that is due the longest."""
+
+    due: int
+    lag_seconds: float
+
+
+def backlog(transaction: Transaction, now: datetime) -> Backlog:
+    """What is due at a time."""
+    query = select(func.count(), func.min(CONNECTION.c.due_at)).where(CONNECTION.c.due_at <= now)
+    due, oldest = transaction.execute(query).one()
+    return Backlog(due=due, lag_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0)
 
 
 @asynccontextmanager

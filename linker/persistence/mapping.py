@@ -132,6 +132,13 @@ class Reader:
 
 def connection(row: Mapping[Any, Any]) -> Connection:
     """The connection that a row of the table holds."""
+    account = recruiter = doubt = None
+    if row["account_id"] is not None:
+        account = Account(id=row["account_id"], name=row["account_name"], subdomain=row["account_subdomain"])
+    if row["recruiter_email"] is not None:
+        recruiter = Recruiter(name=row["recruiter_name"], email=row["recruiter_email"], id=row["recruiter_id"])
+    if row["doubt_code"] is not None:
+        doubt = Doubt(code=ProblemCode(row["doubt_code"]), count=row["doubt_count"], since=row["doubt_since"])
     return restore(
         id=row["id"],
         owner=row["owner"],
@@ -140,13 +147,13 @@ def connection(row: Mapping[Any, Any]) -> Connection:
         state_since=row["state_since"],
         metadata=row["metadata"],
         subdomain=row["subdomain"],
-        account=_read_account(row),
-        recruiter=_read_recruiter(row),
+        account=account,
+        recruiter=recruiter,
         token=_read_credential(row, "token"),
         candidate=_read_credential(row, "candidate"),
         problem=_read_problem(row, "problem"),
         replacement_problem=_read_problem(row, "replacement_problem"),
-        doubt=_read_doubt(row),
+        doubt=doubt,
         attempts=row["attempts"],
         checks=row["checks"],
         due_at=row["due_at"],
@@ -161,18 +168,6 @@ def connection(row: Mapping[Any, Any]) -> Connection:
         last_seq=row["last_seq"],
         updated_at=row["updated_at"],
     )
-
-
-def _read_account(row: Mapping[Any, Any]) -> Account | None:
-    if row["account_id"] is None:
-        return None
-    return Account(id=row["account_id"], name=row["account_name"], subdomain=row["account_subdomain"])
-
-
-def _read_recruiter(row: Mapping[Any, Any]) -> Recruiter | None:
-    if row["recruiter_email"] is None:
-        return None
-    return Recruiter(name=row["recruiter_name"], email=row["recruiter_email"], id=row["recruiter_id"])
 
 
 def _read_credential(row: Mapping[Any, Any], prefix: str) -> Credential | None:
@@ -191,12 +186,6 @@ def _read_problem(row: Mapping[Any, Any], prefix: str) -> Problem | None:
     if code is None:
         return None
     return Problem(code=ProblemCode(code), since=row[f"{prefix}_since"], detail=row[f"{prefix}_detail"])
-
-
-def _read_doubt(row: Mapping[Any, Any]) -> Doubt | None:
-    if row["doubt_code"] is None:
-        return None
-    return Doubt(code=ProblemCode(row["doubt_code"]), count=row["doubt_count"], since=row["doubt_since"])
 
 
 def step_columns(connection_id: str, seq: int, step: Step) -> Columns:

@@ -1,10 +1,10 @@
-"""SharedRateLimits: how many calls all workers together may make to an account, or with a partner's client id.
+"""Rate limits that all workers share: how many calls they may make together to an account, or as one partner.
 
-Each ration is a row that says until when its calls are spread out at the allowed rate. The row is locked in the claim
+Each limit is a row that says until when its calls are spread out at the allowed rate. The row is locked in the claim
 that counts on it, so that no number of workers makes more calls than one. Sweeps may be a little ahead of the rate and
 are put off when they would be more; what people ask for is counted and never put off.
 
-An account's ration is kept only where several connections share the account: a connection alone is asked for once in
+An account's row is kept only where several connections share the account: a connection alone is asked for once in
 ten seconds at most. What Workable itself says is left is minded by each process (`linker.workable.rate_budget`).
 """
 
@@ -22,17 +22,14 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from linker.persistence.tables import RATION
+from linker.persistence.tables import RATE_LIMIT
+from linker.workable.api import ACCOUNT_LIMIT, LOOKS_OF_TEN, PARTNER_LIMIT, VERIFICATIONS_OF_TEN, WINDOW_SECONDS
 from states.connection import Connection
-from states.duties import Duty, extra_calls_for, next_duty
+from states.duties import calls_needed
 
-#: Workable counts in windows of so many seconds (documented).
-WINDOW = 10.0
-#: No ration is ever further ahead, in seconds: neither people who press a button again and again nor a clock that went
-#: wrong keep the others waiting for longer.
-LONGEST = 60.0
-#: How many calls a duty makes, as a rule. A recruiter that was never issued is prepared without one.
-CALLS = {Duty.VERIFY_TOKEN: 2, Duty.PREPARE_RECRUITER: 1, Duty.FIND_RECRUITER: 1, Duty.CHECK_HEALTH: 1}
+#: No limit is ever further ahead: neither people who press a button again and again nor a clock that went wrong keep
+#: the others waiting for longer.
+LONGEST_AHEAD_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +37,19 @@ class CallRate:
     """So many `calls` in a window, and how many seconds sweeps may be ahead of that rate."""
 
     calls: int
-    ahead: float
+    ahead_seconds: float
 
     @property
-    def pause(self) -> float:
+    def pause_seconds(self) -> float:
         """The seconds from one call to the next at the allowed rate."""
-        return WINDOW / self.calls
+        return WINDOW_SECONDS / self.calls
 
 
-#: Of Workable's 10 calls in 10 s (documented) the customer's own tools keep the greater part.
-ACCOUNT = CallRate(calls=4, ahead=5.0)
-#: The same of the 50 that an account allows to partners (documented).
-PARTNERS_ACCOUNT = CallRate(calls=20, ahead=5.0)
-#: Of the 50 calls in 10 s with a partner's client id, over all accounts and workers: the rest is for people.
-PARTNER = CallRate(calls=40, ahead=1.0)
+ACCOUNT = CallRate(calls=ACCOUNT_LIMIT * LOOKS_OF_TEN // 10, ahead_seconds=5.0)
+#: The same of what an account allows to partners.
+PARTNERS_ACCOUNT = CallRate(calls=PARTNER_LIMIT * LOOKS_OF_TEN // 10, ahead_seconds=5.0)
+#: With a partner's client id, over all accounts and workers: the rest is for people.
+PARTNER = CallRate(calls=PARTNER_LIMIT * VERIFICATIONS_OF_TEN // 10, ahead_seconds=1.0)
 
 
 class SharedRateLimits:
@@ -70,7 +66,7 @@ class SharedRateLimits:
 
     def count(self, transaction: Transaction, claimed: Connection, now: datetime, *, shares: bool) -> None:
         """Count the calls for a connection that a person asks for. `shares`: others share its account."""
-        self._spend(transaction, self._wanted([claimed], {claimed.id} if shares else set(), now), now, people=True)
+        self._spend(transaction, [claimed], {claimed.id} if shares else set(), now, people=True)
 
     def share_out(
         self, transaction: Transaction, claimed: Iterable[Connection], sharing: Set[str], now: datetime
@@ -79,67 +75,45 @@ class SharedRateLimits:
 
         `sharing`: the ids of those whose account has other connections too.
         """
-        return self._spend(transaction, self._wanted(claimed, sharing, now), now, people=False)
-
-    def _wanted(
-        self, claimed: Iterable[Connection], sharing: Set[str], now: datetime
-    ) -> list[tuple[Connection, dict[str, CallRate]]]:
-        """The connections that need a call, each with the rations that it is taken from."""
-        wanted = []
-        for one in claimed if self._partner or sharing else ():
-            rations = {self._partner: PARTNER} if self._partner else {}
-            if one.id in sharing:
-                rations[f"account:{one.subdomain}"] = PARTNERS_ACCOUNT if self._partner else ACCOUNT
-            if rations and _calls(one, now):
-                wanted.append((one, rations))
-        return wanted
+        return self._spend(transaction, claimed, sharing, now, people=False)
 
     def _spend(
-        self,
-        transaction: Transaction,
-        wanted: list[tuple[Connection, dict[str, CallRate]]],
-        now: datetime,
-        *,
-        people: bool,
+        self, transaction: Transaction, claimed: Iterable[Connection], sharing: Set[str], now: datetime, *, people: bool
     ) -> dict[str, datetime]:
+        wanted: list[tuple[Connection, dict[str, CallRate]]] = []
+        for one in claimed if self._partner or sharing else ():
+            limits = {self._partner: PARTNER} if self._partner else {}
+            if one.id in sharing:
+                limits[f"account:{one.subdomain}"] = PARTNERS_ACCOUNT if self._partner else ACCOUNT
+            if limits and calls_needed(one, now):
+                wanted.append((one, limits))
         if not wanted:
             return {}
-        latest = now.timestamp() + LONGEST
-        locked = _locked(transaction, {name for _, rations in wanted for name in rations})
-        spread = {name: min(until, latest) for name, until in locked.items()}
+        seconds = now.timestamp()
+        spread = _locked(transaction, {name for _, limits in wanted for name in limits})
+        spread = {name: min(until, seconds + LONGEST_AHEAD_SECONDS) for name, until in spread.items()}
         waiting: dict[str, datetime] = {}
         late: dict[str, float] = defaultdict(float)
-        for one, rations in wanted:
-            calls = _calls(one, now)
-            room_at = max(spread[name] - ration.ahead for name, ration in rations.items())
-            if people or room_at <= now.timestamp():
-                for name, ration in rations.items():
-                    spread[name] = max(spread[name], now.timestamp()) + calls * ration.pause
+        for one, limits in wanted:
+            calls = calls_needed(one, now)
+            room_at = {name: spread[name] - rate.ahead_seconds for name, rate in limits.items()}
+            tightest = max(room_at, key=lambda name: room_at[name])
+            if people or room_at[tightest] <= seconds:
+                for name, rate in limits.items():
+                    spread[name] = max(spread[name], seconds) + calls * rate.pause_seconds
             else:
-                tightest = max(rations, key=lambda name: spread[name] - rations[name].ahead)
-                waiting[one.id] = datetime.fromtimestamp(room_at + late[tightest], UTC)
-                late[tightest] += calls * rations[tightest].pause
-        _write(transaction, spread)
+                waiting[one.id] = datetime.fromtimestamp(room_at[tightest] + late[tightest], UTC)
+                late[tightest] += calls * limits[tightest].pause_seconds
+        one_row = update(RATE_LIMIT).where(RATE_LIMIT.c.name == bindparam("this"))
+        rows = [{"this": name, "until": until} for name, until in sorted(spread.items())]
+        transaction.execute(one_row.values(spread_until=bindparam("until")), rows)
         return waiting
 
 
-def _calls(one: Connection, now: datetime) -> int:
-    """How many calls to Workable the connection needs next."""
-    duty = next_duty(one)
-    if duty is Duty.PREPARE_RECRUITER and one.recruiter is None:
-        return 0
-    return CALLS[duty] + extra_calls_for(one, now) if duty in CALLS else 0
-
-
 def _locked(transaction: Transaction, names: set[str]) -> dict[str, float]:
-    """Lock these rations, in the order of their names so that nobody waits in a circle; made if they are new."""
+    """Lock these rows, in the order of their names so that nobody waits in a circle; made if they are new."""
     insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[transaction.dialect.name]
     rows: list[Mapping[str, Any]] = [{"name": name, "spread_until": 0.0} for name in sorted(names)]
-    transaction.execute(insert(RATION).on_conflict_do_nothing(), rows)
-    these = select(RATION).where(RATION.c.name.in_(names)).order_by(RATION.c.name).with_for_update()
+    transaction.execute(insert(RATE_LIMIT).on_conflict_do_nothing(), rows)
+    these = select(RATE_LIMIT).where(RATE_LIMIT.c.name.in_(names)).order_by(RATE_LIMIT.c.name).with_for_update()
     return {row.name: row.spread_until for row in transaction.execute(these)}
-
-
-def _write(transaction: Transaction, spread: dict[str, float]) -> None:
-    one = update(RATION).where(RATION.c.name == bindparam("this")).values(spread_until=bindparam("until"))
-    transaction.execute(one, [{"this": name, "until": until} for name, until in sorted(spread.items())])

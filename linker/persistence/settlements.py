@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from linker.database.notifier import CHANNEL
+from linker.database.notifier import NOTIFY_CHANNEL
 from linker.database.statements import BatchStatement, Row, Value, batch_statement
 from linker.engine.ports import Settlement
 from linker.persistence import mapping
@@ -62,6 +62,10 @@ class NotAllWritten(Exception):
     """One of a batch was not at its version any more, or was refused: the transaction is to be undone."""
 
 
+#: Rows to insert, as the driver takes them.
+Inserts = list[tuple[BatchStatement, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class SettlementBatch:
     """A batch as it is going to be written: its statements, each with all of its rows as the driver takes them."""
@@ -69,130 +73,121 @@ class SettlementBatch:
     ids: list[str]
     #: With how many rows have to be written.
     updates: list[tuple[BatchStatement, Any, int]]
-    notes: Notes
+    #: Of steps and announcements.
+    inserts: Inserts
     #: True if there is something to do soon, or the host is to be told.
     is_urgent: bool
 
 
-#: Steps and announcements to be added.
-Notes = list[tuple[BatchStatement, Any]]
-
-
 class SettlementWriter:
-    """Drafts what is written. A statement is made once for each set of columns that decisions change together."""
+    """Prepares what is written. A statement is made once for each set of columns that decisions change together."""
 
     def __init__(self, dialect: Dialect) -> None:
         """Take the engine that statements are made for."""
         self._dialect = dialect
-        self._updates: dict[tuple[Any, ...], BatchStatement] = {}
+        self._updates: dict[tuple[tuple[str, ...], bool], BatchStatement] = {}
         self._inserts: dict[str, BatchStatement] = {}
 
-    def draft(self, settlements: Sequence[Settlement], now: datetime, release: bool) -> SettlementBatch:
-        """How to write a batch."""
-        groups = [(self._update(columns, release), rows) for columns, rows in _alike(settlements, now).items()]
+    def batch(self, settlements: Sequence[Settlement], now: datetime, release: bool) -> SettlementBatch:
+        """How to write a batch. `release`: give the leases back with it."""
+        rows_by_columns: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+        is_urgent = False
+        for one in settlements:
+            columns = mapping.changed_columns(one.before, one.after)
+            columns["updated_at"] = now
+            if one.step:
+                columns["last_seq"] = one.before.last_seq + 1
+            row = {f"new_{name}": value for name, value in columns.items()}
+            row["at_id"], row["at_version"] = one.before.id, one.before.version
+            rows_by_columns[tuple(columns)].append(row)
+            due_soon = one.after.due_at is not None and one.after.due_at <= now + SOON
+            is_urgent = is_urgent or one.announcement is not None or (due_soon and not one.quiet)
+        updates = [(self._update(columns, release), rows) for columns, rows in rows_by_columns.items()]
         return SettlementBatch(
-            [one.after.id for one in settlements],
-            [(update, update.pack(rows), len(rows)) for update, rows in groups],
-            self.notes(settlements),
-            any(_is_urgent(one, now) for one in settlements),
+            ids=[one.after.id for one in settlements],
+            updates=[(update, update.pack(rows), len(rows)) for update, rows in updates],
+            inserts=self.inserts(settlements),
+            is_urgent=is_urgent,
         )
 
-    def notes(self, settlements: Sequence[Settlement]) -> Notes:
+    def _update(self, columns: tuple[str, ...], release: bool) -> BatchStatement:
+        """The UPDATE that writes these columns of connections that are still at their versions."""
+
+        def statement(value: Value) -> Update:
+            read_at = (CONNECTION.c.id == value("at_id"), CONNECTION.c.version == value("at_version"))
+            values: dict[str, Any] = {name: value(f"new_{name}") for name in columns}
+            values |= {"version": CONNECTION.c.version + literal_column("1"), "law": literal_column(f"'{LAW}'")}
+            return update(CONNECTION).where(*read_at).values(values | (NO_LEASE if release else {}))
+
+        key = (columns, release)
+        if key not in self._updates:
+            types = {"at_id": CONNECTION.c.id.type, "at_version": CONNECTION.c.version.type}
+            types |= {f"new_{name}": CONNECTION.c[name].type for name in columns}
+            self._updates[key] = batch_statement(statement, types, self._dialect)
+        return self._updates[key]
+
+    def inserts(self, settlements: Sequence[Settlement]) -> Inserts:
         """How to add the steps and the announcements of what is written."""
         steps = [
             mapping.step_columns(one.after.id, one.before.last_seq + 1, one.step) for one in settlements if one.step
         ]
         announced = [mapping.announcement_columns(one) for one in settlements if one.announcement]
-        inserts = [(self._insert(table, rows[0]), rows) for table, rows in ((STEP, steps), (OUTBOX, announced)) if rows]
-        return [(insert, insert.pack(rows)) for insert, rows in inserts]
+        found: Inserts = []
+        for table, rows in ((STEP, steps), (OUTBOX, announced)):
+            if rows:
+                into = self._insert(table, tuple(rows[0]))
+                found.append((into, into.pack(rows)))
+        return found
 
-    def _insert(self, table: Table, row: Row) -> BatchStatement:
+    def _insert(self, table: Table, columns: tuple[str, ...]) -> BatchStatement:
+        """The INSERT of rows with these columns."""
+
+        def statement(value: Value) -> Insert:
+            return insert(table).from_select(columns, select(*(value(name) for name in columns)))
+
         if table.name not in self._inserts:
-            self._inserts[table.name] = _insert(table, tuple(row), self._dialect)
+            types = {name: table.c[name].type for name in columns}
+            self._inserts[table.name] = batch_statement(statement, types, self._dialect)
         return self._inserts[table.name]
 
-    def _update(self, columns: tuple[str, ...], release: bool) -> BatchStatement:
-        key = (columns, release)
-        if key not in self._updates:
-            self._updates[key] = _update(columns, release, self._dialect)
-        return self._updates[key]
 
-
-def write_all(transaction: Transaction, draft: SettlementBatch) -> None:
+def write_all(transaction: Transaction, batch: SettlementBatch) -> None:
     """Write a batch whole. Raises NotAllWritten; the transaction may then hold a part of it."""
-    lock_in_order(transaction, draft.ids)
+    lock_in_order(transaction, batch.ids)
     try:
-        for update_these, rows, count in draft.updates:
+        for update_these, rows, count in batch.updates:
             if update_these.run(transaction, rows) != count:
                 raise NotAllWritten
-        note(transaction, draft.notes)
-        if draft.is_urgent:
-            tell(transaction)
+        insert_all(transaction, batch.inserts)
+        if batch.is_urgent:
+            notify_workers(transaction)
     except REFUSED as error:
-        if len(draft.ids) == 1 and not _is_taken(error):
+        if len(batch.ids) == 1 and not _is_taken(error):
             raise
         raise NotAllWritten from None
 
 
-def write_each(transaction: Transaction, drafts: Sequence[SettlementBatch]) -> list[bool]:
-    """Write those that can be written, each of them drafted by itself; says which."""
-    lock_in_order(transaction, [draft.ids[0] for draft in drafts])
-    return [_written_alone(transaction, draft) for draft in drafts]
+def write_each(transaction: Transaction, batches: Sequence[SettlementBatch]) -> list[bool]:
+    """Write those that can be written, each a batch by itself; says which. One that is refused stops no other."""
+    lock_in_order(transaction, [batch.ids[0] for batch in batches])
+    written = []
+    for batch in batches:
+        try:
+            with transaction.begin_nested():
+                write_all(transaction, batch)
+            written.append(True)
+        except NotAllWritten:
+            written.append(False)
+        except REFUSED as error:
+            log.error("settlement.refused", connection_id=batch.ids[0], reason=type(_drivers(error)).__name__)
+            written.append(False)
+    return written
 
 
-def _written_alone(transaction: Transaction, draft: SettlementBatch) -> bool:
-    """Write one of several; one that the database does not take must not stop the others."""
-    try:
-        with transaction.begin_nested():
-            write_all(transaction, draft)
-            return True
-    except NotAllWritten:
-        return False
-    except REFUSED as error:
-        log.error("settlement.refused", connection_id=draft.ids[0], reason=type(_drivers(error)).__name__)
-        return False
-
-
-def note(transaction: Transaction, notes: Notes) -> None:
+def insert_all(transaction: Transaction, inserts: Inserts) -> None:
     """Add steps and announcements."""
-    for insert_these, rows in notes:
+    for insert_these, rows in inserts:
         insert_these.run(transaction, rows)
-
-
-def _insert(table: Table, columns: tuple[str, ...], dialect: Dialect) -> BatchStatement:
-    """The INSERT of rows with these columns."""
-
-    def statement(value: Value) -> Insert:
-        return insert(table).from_select(columns, select(*(value(name) for name in columns)))
-
-    return batch_statement(statement, {name: table.c[name].type for name in columns}, dialect)
-
-
-def _update(columns: tuple[str, ...], release: bool, dialect: Dialect) -> BatchStatement:
-    """The UPDATE that writes these columns of connections that are still at their versions."""
-
-    def statement(value: Value) -> Update:
-        read_at = (CONNECTION.c.id == value("at_id"), CONNECTION.c.version == value("at_version"))
-        values: dict[str, Any] = {name: value(f"new_{name}") for name in columns}
-        values |= {"version": CONNECTION.c.version + literal_column("1"), "law": literal_column(f"'{LAW}'")}
-        return update(CONNECTION).where(*read_at).values(values | (NO_LEASE if release else {}))
-
-    types = {"at_id": CONNECTION.c.id.type, "at_version": CONNECTION.c.version.type}
-    return batch_statement(statement, types | {f"new_{name}": CONNECTION.c[name].type for name in columns}, dialect)
-
-
-def _alike(settlements: Sequence[Settlement], now: datetime) -> dict[tuple[str, ...], list[Row]]:
-    """The rows to write, by the columns that they change: each group is one statement."""
-    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for one in settlements:
-        columns = mapping.changed_columns(one.before, one.after)
-        columns["updated_at"] = now
-        if one.step:
-            columns["last_seq"] = one.before.last_seq + 1
-        row = {f"new_{name}": value for name, value in columns.items()}
-        row["at_id"], row["at_version"] = one.before.id, one.before.version
-        groups[tuple(columns)].append(row)
-    return groups
 
 
 def lock_in_order(transaction: Transaction, connection_ids: Sequence[str]) -> None:
@@ -205,16 +200,10 @@ def lock_in_order(transaction: Transaction, connection_ids: Sequence[str]) -> No
         transaction.execute(_LOCKED_IN_ORDER, {"ids": list(connection_ids)})
 
 
-def _is_urgent(one: Settlement, now: datetime) -> bool:
-    """True if there is something to do soon, or the host is to be told."""
-    due_soon = one.after.due_at is not None and one.after.due_at <= now + SOON
-    return one.announcement is not None or (due_soon and not one.quiet)
-
-
-def tell(transaction: Transaction) -> None:
+def notify_workers(transaction: Transaction) -> None:
     """Let this commit wake idle workers. SQLite is asked by them instead."""
     if transaction.dialect.name == "postgresql":
-        transaction.exec_driver_sql(f"NOTIFY {CHANNEL}")
+        transaction.exec_driver_sql(f"NOTIFY {NOTIFY_CHANNEL}")
 
 
 def _is_taken(error: Exception) -> bool:

@@ -227,7 +227,7 @@ class LinkRow(Table, table=True):
     attempts: int = 0
 
 
-class RationRow(Table, table=True):
+class RateLimitRow(Table, table=True):
     """How far the calls that share a limit are spread out: Unix seconds. Locked in the claim that counts on it."""
 
     __tablename__: ClassVar[str] = "ration"
@@ -245,4 +245,4 @@ def _table(row: Any) -> SqlTable:
 CONNECTION = _table(ConnectionRow)
 STEP = _table(StepRow)
 OUTBOX = _table(OutboxRow)
-RATION = _table(RationRow)
+RATE_LIMIT = _table(RateLimitRow)

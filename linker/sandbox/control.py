@@ -41,7 +41,7 @@ View = dict[str, object]
 _Endpoint = Callable[[Request], Awaitable[Response]]
 _Change = Callable[[dict[str, object]], View]
 
-_LOG_PAGE = 200
+_LOG_PAGE_ENTRIES = 200
 _PAGE_HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -53,40 +53,46 @@ _PAGE_HEADERS = {
 
 def routes(world: World) -> Starlette:
     """Returns the router of the control page over `world`."""
-    panel = _Panel(world)
+    control = _ControlApi(world)
     changes: dict[str, _Change] = {
-        "account": panel.account,
-        "token": panel.token,
-        "scopes": panel.scopes,
-        "revoke": panel.revoke,
-        "recruiter": panel.recruiter,
-        "recruiter/remove": panel.remove_recruiter,
-        "member": panel.member,
-        "fault": panel.fault,
-        "heal": panel.heal,
-        "limit": panel.limit,
-        "reset": panel.reset,
+        "account": control.account,
+        "token": control.token,
+        "scopes": control.scopes,
+        "revoke": control.revoke,
+        "recruiter": control.recruiter,
+        "recruiter/remove": control.remove_recruiter,
+        "member": control.member,
+        "fault": control.fault,
+        "heal": control.heal,
+        "limit": control.limit,
+        "reset": control.reset,
     }
     return Starlette(
         routes=[
-            Route("/", _to_the_page),
+            Route("/", control.home),
             Route("/_sandbox", _file("page.html", "text/html")),
             Route("/_sandbox/page.css", _file("page.css", "text/css")),
             Route("/_sandbox/page.js", _file("page.js", "text/javascript")),
-            Route(ELSEWHERE_PATH, panel.elsewhere),
-            Route("/_sandbox/api/world", panel.world_now),
-            Route("/_sandbox/api/log", panel.log),
-            *(Route(f"/_sandbox/api/{name}", _changing(change), methods=["POST"]) for name, change in changes.items()),
+            Route(ELSEWHERE_PATH, control.elsewhere),
+            Route("/_sandbox/api/world", control.world_now),
+            Route("/_sandbox/api/log", control.log),
+            *(
+                Route(f"/_sandbox/api/{name}", _endpoint_of(change), methods=["POST"])
+                for name, change in changes.items()
+            ),
         ],
-        exception_handlers={WorldError: _named_error},
+        exception_handlers={WorldError: _world_error},
     )
 
 
-class _Panel:
+class _ControlApi:
     """What the control API does to one world; each method takes a JSON object and returns one."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+
+    async def home(self, _: Request) -> Response:
+        return RedirectResponse("/_sandbox")
 
     async def world_now(self, _: Request) -> Response:
         return JSONResponse(world_view(self._world))
@@ -94,7 +100,7 @@ class _Panel:
     async def log(self, request: Request) -> Response:
         """Requests with a number above `after`, the latest `limit` of them, oldest first."""
         after = count_in(request.query_params.get("after"), "after", 0)
-        limit = count_in(request.query_params.get("limit"), "limit", _LOG_PAGE)
+        limit = count_in(request.query_params.get("limit"), "limit", _LOG_PAGE_ENTRIES)
         entries = [entry_view(entry) for entry in self._world.log if entry.number > after]
         return JSONResponse({"entries": entries[-limit:] if limit else [], "last": self._world.last_logged})
 
@@ -204,7 +210,7 @@ class _Panel:
         return world_view(self._world)
 
 
-def _changing(change: _Change) -> _Endpoint:
+def _endpoint_of(change: _Change) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -222,11 +228,7 @@ def _file(name: str, media_type: str) -> _Endpoint:
     return endpoint
 
 
-async def _to_the_page(_: Request) -> Response:
-    return RedirectResponse("/_sandbox")
-
-
-async def _named_error(_: Request, error: Exception) -> Response:
+async def _world_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, WorldError)
     return _error(error.field, error.message, status=400)
 

@@ -15,7 +15,7 @@ from linker.sandbox.faults import Fault, FaultRule
 #: Called once, just before the last byte leaves, so that whoever got the whole answer finds it in the log.
 Ending = Callable[[], object]
 
-_PIECE = 64 * 1024
+_PIECE_BYTES = 64 * 1024
 _MOST_DROPS = 50
 
 
@@ -32,17 +32,32 @@ async def faulty(answer: Answer, rule: FaultRule, receive: Receive, send: Send, 
     Raises `httpx.RemoteProtocolError` for `CUT`: a server drops the connection then, and a client without a
     network in between (`httpx.ASGITransport`) sees what it would have seen with one.
     """
-    if rule.fault is Fault.SLOW:
-        await _wait(rule.seconds or 0, receive)
-        await whole(answer, send, ending)
-    elif rule.fault is Fault.TRICKLE:
-        await _trickle(answer, rule.seconds or 0, receive, send, ending)
-    elif rule.fault is Fault.HUGE:
-        await _stream(answer, send, ending)
-    elif rule.fault is Fault.CUT:
-        await _cut(answer, send, ending)
-    else:
-        await whole(answer, send, ending)
+    seconds = rule.seconds or 0
+    match rule.fault:
+        case Fault.TRICKLE:  # never silent for long: who only limits the pause between bytes waits to the end
+            *drops, last = _pieces(answer.body, -(-len(answer.body) // _MOST_DROPS))
+            await _start(answer, send, len(answer.body))
+            for drop in drops:
+                await send({"type": "http.response.body", "body": drop, "more_body": True})
+                await _wait(seconds / len(drops), receive)
+            ending()
+            await send({"type": "http.response.body", "body": last})
+        case Fault.HUGE:  # without content-length: only reading shows how much it is
+            await _start(answer, send, None)
+            for piece in _pieces(answer.body, _PIECE_BYTES):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            ending()
+            await send({"type": "http.response.body", "body": b""})
+        case Fault.CUT:  # promises the whole body, sends half of it, and breaks off
+            await _start(answer, send, len(answer.body))
+            half = answer.body[: len(answer.body) // 2]
+            await send({"type": "http.response.body", "body": half, "more_body": True})
+            ending()
+            raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+        case _:
+            if rule.fault is Fault.SLOW:
+                await _wait(seconds, receive)
+            await whole(answer, send, ending)
 
 
 async def _start(answer: Answer, send: Send, length: int | None) -> None:
@@ -50,34 +65,6 @@ async def _start(answer: Answer, send: Send, length: int | None) -> None:
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-
-
-async def _trickle(answer: Answer, seconds: float, receive: Receive, send: Send, ending: Ending) -> None:
-    """Never silent for long: a client that only limits the pause between bytes waits to the end."""
-    *drops, last = _pieces(answer.body, -(-len(answer.body) // _MOST_DROPS))
-    await _start(answer, send, len(answer.body))
-    for drop in drops:
-        await send({"type": "http.response.body", "body": drop, "more_body": True})
-        await _wait(seconds / len(drops), receive)
-    ending()
-    await send({"type": "http.response.body", "body": last})
-
-
-async def _stream(answer: Answer, send: Send, ending: Ending) -> None:
-    """Without content-length: only reading shows how much it is."""
-    await _start(answer, send, None)
-    for piece in _pieces(answer.body, _PIECE):
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    ending()
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def _cut(answer: Answer, send: Send, ending: Ending) -> None:
-    """Promises the whole body, sends half of it, and breaks off."""
-    await _start(answer, send, len(answer.body))
-    await send({"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True})
-    ending()
-    raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
 
 
 def _pieces(body: bytes, size: int) -> list[bytes]:

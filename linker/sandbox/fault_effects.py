@@ -56,11 +56,14 @@ def replacement(rule: FaultRule, call: Call, now: float) -> Answer:
 
 def spoilt(rule: FaultRule, call: Call, right: Answer) -> Answer:
     """Returns the right answer with the fault's change to its body; most spoil only how it is sent."""
-    if rule.fault is Fault.HUGE:
-        return _padded(right)
-    if rule.fault is Fault.FOREIGN_NEXT:
-        return _led_astray(right, call)
-    return right
+    if rule.fault not in (Fault.HUGE, Fault.FOREIGN_NEXT):
+        return right
+    value = json.loads(right.body)
+    if rule.fault is Fault.HUGE:  # valid JSON still, so that a client without a cap on its reading would take it
+        value["padding"] = "x" * PADDING_BYTES
+    elif "members" in value:
+        value["paging"] = {"next": elsewhere(call.base)}
+    return replace(right, body=answers.encoded(value))
 
 
 def elsewhere(base: str) -> str:
@@ -69,16 +72,3 @@ def elsewhere(base: str) -> str:
     host = "localhost" if here.hostname == "127.0.0.1" else "127.0.0.1"
     port = f":{here.port}" if here.port else ""
     return f"{here.scheme}://{host}{port}{ELSEWHERE_PATH}"
-
-
-def _padded(right: Answer) -> Answer:
-    """Valid JSON still, so that a client without a cap on its reading would take it."""
-    value = json.loads(right.body)
-    return replace(right, body=answers.encoded({**value, "padding": "x" * PADDING_BYTES}))
-
-
-def _led_astray(right: Answer, call: Call) -> Answer:
-    value = json.loads(right.body)
-    if "members" not in value:
-        return right
-    return replace(right, body=answers.encoded({**value, "paging": {"next": elsewhere(call.base)}}))

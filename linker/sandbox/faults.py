@@ -1,4 +1,4 @@
-"""What can go wrong on demand, and the board that says where and how often it does."""
+"""What can go wrong on demand, and the rules that say where and how often it does."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class FaultRule:
         return here and (self.path is None or self.path in path)
 
 
-class FaultBoard:
+class FaultRules:
     """The rules in force, in the order in which they were added: the first that concerns a request strikes.
 
     So two rules in a row are a script: `SERVER_ERROR` twice, then `SLOW`. Not locked: its owner, the world,
@@ -151,12 +151,16 @@ class FaultBoard:
         """Puts a rule in force; raises `WorldError` for a count below one, or a time the fault cannot use."""
         if times is not None and times < 1:
             raise WorldError("times", "must be 1 or more, or nothing for 'until healed'")
+        if seconds is not None and fault not in TIMED:
+            raise WorldError("seconds", f"'{fault.value}' takes no time; leave it out")
+        if seconds is not None and not 0 <= seconds <= _LONGEST_SECONDS:
+            raise WorldError("seconds", f"must be between 0 and {_LONGEST_SECONDS:.0f}")
         rule = FaultRule(
             number=self._last + 1,
             fault=fault,
             subdomain=subdomain,
             path=path or None,
-            seconds=_checked_seconds(fault, seconds),
+            seconds=DEFAULT_SECONDS.get(fault) if seconds is None else float(seconds),
             remaining=times,
         )
         self._last = rule.number
@@ -179,40 +183,22 @@ class FaultBoard:
     def take(self, subdomain: str, path: str) -> FaultRule | None:
         """Returns the rule that strikes this request, counted down, or None when the request is spared."""
         for rule in self.rules:
-            if rule.concerns(subdomain, path) and not self._spares(rule, subdomain, path):
-                return self._struck(rule)
-        return None
-
-    def _struck(self, rule: FaultRule) -> FaultRule:
-        remaining = None if rule.remaining is None else rule.remaining - 1
-        after = replace(rule, remaining=remaining, struck=rule.struck + 1)
-        if remaining == 0:
-            self._forget(rule.number)
-        else:
+            if not rule.concerns(subdomain, path):
+                continue
+            request = (rule.number, subdomain, path)
+            if request in self._spared:  # a spurious 404 never comes twice in a row for the same thing
+                self._spared.remove(request)
+                continue
+            if rule.fault is Fault.SPURIOUS_404:
+                self._spared.add(request)
+            remaining = None if rule.remaining is None else rule.remaining - 1
+            after = replace(rule, remaining=remaining, struck=rule.struck + 1)
             self._rules[rule.number] = after
-        return after
-
-    def _spares(self, rule: FaultRule, subdomain: str, path: str) -> bool:
-        """A spurious 404 never comes twice in a row for the same thing."""
-        if rule.fault is not Fault.SPURIOUS_404:
-            return False
-        request = (rule.number, subdomain, path)
-        if request in self._spared:
-            self._spared.remove(request)
-            return True
-        self._spared.add(request)
-        return False
+            if remaining == 0:
+                self._forget(rule.number)
+            return after
+        return None
 
     def _forget(self, number: int) -> None:
         del self._rules[number]
         self._spared = {request for request in self._spared if request[0] != number}
-
-
-def _checked_seconds(fault: Fault, seconds: float | None) -> float | None:
-    if seconds is None:
-        return DEFAULT_SECONDS.get(fault)
-    if fault not in TIMED:
-        raise WorldError("seconds", f"'{fault.value}' takes no time; leave it out")
-    if not 0 <= seconds <= _LONGEST_SECONDS:
-        raise WorldError("seconds", f"must be between 0 and {_LONGEST_SECONDS:.0f}")
-    return float(seconds)

@@ -38,8 +38,8 @@ WWW = "www"
 
 _SUBDOMAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
-_FINGERPRINT_LENGTH = 8
-_LONGEST_TEXT = 255
+_FINGERPRINT_CHARACTERS = 8
+_LONGEST_TEXT_CHARACTERS = 255
 
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -104,7 +104,7 @@ class Member:
 
 def fingerprint(secret: str) -> str:
     """Names a token without revealing it: the first eight hex digits of its SHA-256."""
-    return hashlib.sha256(secret.encode()).hexdigest()[:_FINGERPRINT_LENGTH]
+    return hashlib.sha256(secret.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS]
 
 
 def checked_subdomain(value: str) -> str:
@@ -142,8 +142,8 @@ def checked_text(field: str, value: str) -> str:
     text = value.strip()
     if not text:
         raise WorldError(field, "must not be empty")
-    if len(text) > _LONGEST_TEXT:
-        raise WorldError(field, f"must have at most {_LONGEST_TEXT} characters")
+    if len(text) > _LONGEST_TEXT_CHARACTERS:
+        raise WorldError(field, f"must have at most {_LONGEST_TEXT_CHARACTERS} characters")
     return text
 
 

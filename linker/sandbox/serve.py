@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -47,12 +47,23 @@ async def serve(
     """
     listener = _listen(host, port)
     stop = stop or asyncio.Event()
-    with _quiet_uvicorn(), _stopping_on_signals(stop, wanted=handle_signals):
+    with _quiet_uvicorn(), ExitStack() as signals:
+        if handle_signals:
+            loop = asyncio.get_running_loop()
+            for each in _STOP_SIGNALS:
+                loop.add_signal_handler(each, stop.set)
+                signals.callback(loop.remove_signal_handler, each)
         server = _server(world)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        if on_ready is not None:
-            on_ready(url_template(listener))
-        await _until(stop, serving, server)
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            if on_ready is not None:
+                on_ready(url_template(listener))
+            await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            server.should_exit = True
+            await serving
 
 
 @contextmanager
@@ -121,30 +132,6 @@ def _server(world: World | ASGIApp) -> _Server:
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
     )
-
-
-async def _until(stop: asyncio.Event, serving: asyncio.Task[None], server: _Server) -> None:
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        server.should_exit = True
-        await serving
-
-
-@contextmanager
-def _stopping_on_signals(stop: asyncio.Event, *, wanted: bool) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    if wanted:
-        for each in _STOP_SIGNALS:
-            loop.add_signal_handler(each, stop.set)
-    try:
-        yield
-    finally:
-        if wanted:
-            for each in _STOP_SIGNALS:
-                loop.remove_signal_handler(each)
 
 
 @contextmanager

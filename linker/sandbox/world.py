@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from linker.sandbox.faults import EVERYWHERE, Fault, FaultBoard, FaultRule
+from linker.sandbox.faults import EVERYWHERE, Fault, FaultRule, FaultRules
 from linker.sandbox.limits import Allowance, Limit, RateCounter
 from linker.sandbox.models import (
     Account,
@@ -26,7 +27,7 @@ from linker.sandbox.models import (
     checked_text,
     fingerprint,
 )
-from linker.sandbox.request_log import LENGTH, Journal, LogEntry
+from linker.sandbox.request_log import LOG_ENTRIES, LONGEST_TEXT_CHARACTERS, LogEntry
 
 #: Returns Unix seconds.
 UnixClock = Callable[[], float]
@@ -52,7 +53,7 @@ class World:
         *,
         clock: UnixClock = time.time,
         limit: Limit | None = None,
-        log_length: int = LENGTH,
+        log_length: int = LOG_ENTRIES,
     ) -> None:
         """Starts empty.
 
@@ -61,8 +62,9 @@ class World:
         """
         self.clock = clock
         self._lock = threading.RLock()
-        self._faults = FaultBoard()
-        self._journal = Journal(log_length)
+        self._faults = FaultRules()
+        self._log: deque[LogEntry] = deque(maxlen=log_length)
+        self._last_logged = 0
         self._rates = RateCounter(limit or Limit())
         self._empty()
 
@@ -78,7 +80,7 @@ class World:
         with self._lock:
             self._empty()
             self._faults.remove(subdomain=None, fault=None, number=None)
-            self._journal.clear()
+            self._log.clear()
             self._rates = RateCounter()
 
     # Accounts
@@ -122,7 +124,7 @@ class World:
         """Gives an account a token; without `token` one is made up, and returned as `secret`."""
         with self._lock:
             self._existing(subdomain)
-            secret = checked_secret(self._made_up_token(subdomain) if token is None else token)
+            secret = checked_secret(f"sandbox-{subdomain}-{self._tokens_made + 1:04d}" if token is None else token)
             if secret in self._tokens:
                 raise WorldError("token", "this token exists already")
             made = Token(
@@ -134,9 +136,6 @@ class World:
             self._tokens_made += 1
             self._tokens[secret] = made
             return made
-
-    def _made_up_token(self, subdomain: str) -> str:
-        return f"sandbox-{subdomain}-{self._tokens_made + 1:04d}"
 
     @property
     def tokens(self) -> tuple[Token, ...]:
@@ -301,12 +300,12 @@ class World:
     def log(self) -> tuple[LogEntry, ...]:
         """The requests that are remembered, oldest first."""
         with self._lock:
-            return self._journal.entries
+            return tuple(self._log)
 
     @property
     def last_logged(self) -> int:
         """The number of the latest request, 0 before the first."""
-        return self._journal.last
+        return self._last_logged
 
     def requests(self, *, subdomain: str | None = None, path: str | None = None) -> tuple[LogEntry, ...]:
         """Returns the remembered requests to a subdomain, and to paths with `path` in them; None is any."""
@@ -330,23 +329,27 @@ class World:
         user_agent: str,
         fault: Fault | None,
     ) -> LogEntry:
-        """Writes a request down as ended now; meant for the app that answers."""
+        """Writes a request down as ended now, its texts cut to size; meant for the app that answers."""
         with self._lock:
-            return self._journal.add(
+            self._last_logged += 1
+            entry = LogEntry(
+                number=self._last_logged,
                 at=at,
+                method=method,
+                subdomain=subdomain[:LONGEST_TEXT_CHARACTERS],
+                path=path[:LONGEST_TEXT_CHARACTERS],
+                query=query[:LONGEST_TEXT_CHARACTERS],
+                status=status,
                 started=started,
                 ended=time.monotonic(),
-                method=method,
-                subdomain=subdomain,
-                path=path,
-                query=query,
-                status=status,
                 fingerprint=fingerprint,
-                user_agent=user_agent,
+                user_agent=user_agent[:LONGEST_TEXT_CHARACTERS],
                 fault=None if fault is None else fault.value,
             )
+            self._log.append(entry)
+            return entry
 
     def forget_requests(self) -> None:
         """Empties the log; the numbers of requests go on."""
         with self._lock:
-            self._journal.clear()
+            self._log.clear()

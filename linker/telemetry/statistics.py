@@ -1,6 +1,6 @@
-"""Taking stock: what is due, what waits and where the connections stand, read so that nobody feels it.
+"""Statistics: what is due, what waits and where the connections stand, read so that nobody feels it.
 
-What indexes tell is read every 15 seconds. The census looks at every connection, so it is taken once a minute at most.
+What indexes tell is read every 15 seconds. Counting looks at every connection, so it is done once a minute at most.
 And neither takes more than a hundredth of the time: after a second of reading it pauses for 100, but not for longer
 than ten minutes.
 """
@@ -23,18 +23,19 @@ from linker.database.database import Database
 from linker.engine.observer import ConnectionStats, QueueStats, Statistics, Waiting
 from linker.errors import LinkerError, StoreUnavailable
 from linker.outbox.channels import CHANNELS, HANDLERS, Channel
+from linker.persistence.connection_store import backlog
 from linker.persistence.tables import CONNECTION, OUTBOX
 from states.connection import ConnectionState
 
 T = TypeVar("T")
 
-#: How old what is due, and the census, may at least become before they are read again, in seconds.
-QUEUE_EVERY = 15.0
-CENSUS_EVERY = 60.0
+#: How old what is due, and the counts of connections, may at least become before they are read again.
+QUEUE_INTERVAL_SECONDS = 15.0
+CONNECTIONS_INTERVAL_SECONDS = 60.0
 #: The share of the time that reading may take at most.
-SHARE = 0.01
-#: The longest pause, in seconds: numbers that are older mislead.
-LONGEST = 600.0
+MAX_READING_RATIO = 0.01
+#: The longest pause: numbers that are older mislead.
+LONGEST_PAUSE_SECONDS = 600.0
 #: The name of what is no problem.
 NO_PROBLEM = "none"
 #: Who is linked waits for nothing.
@@ -42,50 +43,50 @@ _WAITING = [state.value for state in ConnectionState if state is not ConnectionS
 
 
 class StatisticsReader:
-    """Takes stock of one database, at a pace of its own."""
+    """Reads the statistics of one database, at a pace of its own."""
 
     def __init__(self, database: Database, now: Callable[[], datetime], *, posts: bool = True) -> None:
         """Take the database, and where the time comes from; nothing is opened yet. `posts`: a webhook is set."""
         self._database = database
         self._now = now
-        self._ways = CHANNELS if posts else (HANDLERS,)
-        self._queue = _Paced[QueueStats](QUEUE_EVERY)
-        self._census = _Paced[ConnectionStats](CENSUS_EVERY)
-        self._reading = _Interruptible()
+        self._channels = CHANNELS if posts else (HANDLERS,)
+        self._queue = CachedReading[QueueStats](QUEUE_INTERVAL_SECONDS)
+        self._connections = CachedReading[ConnectionStats](CONNECTIONS_INTERVAL_SECONDS)
+        self._query = InterruptibleQuery()
 
-    async def take(self) -> Statistics | None:
+    async def read(self) -> Statistics | None:
         """What is in the database now, or was when it was last the time to look; None if it was interrupted.
 
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
         now = self._now()
-        self._reading.interrupted = False
+        self._query.interrupted = False
         try:
-            await self._read_if_due(self._queue, lambda transaction: _queue(transaction, now, self._ways))
-            await self._read_if_due(self._census, lambda transaction: _census(transaction, now))
+            await self._read_if_due(self._queue, lambda transaction: _queue(transaction, now, self._channels))
+            await self._read_if_due(self._connections, lambda transaction: _connections(transaction, now))
         except LinkerError:
-            if not self._reading.interrupted:
+            if not self._query.interrupted:
                 raise
-        if self._reading.interrupted:
+        if self._query.interrupted:
             return None
-        return Statistics(queue=self._queue.value, census=self._census.value)
+        return Statistics(queue=self._queue.value, census=self._connections.value)
 
     def interrupt(self) -> None:
-        """End what is being read: who wants to stop does not wait for a census."""
-        self._reading.interrupt()
+        """End what is being read: who wants to stop does not wait for it."""
+        self._query.interrupt()
 
-    async def _read_if_due(self, paced: _Paced[T], reading: Callable[[Transaction], T]) -> None:
+    async def _read_if_due(self, cached: CachedReading[T], reading: Callable[[Transaction], T]) -> None:
         def work(transaction: Transaction) -> None:
-            with self._reading.of(transaction):
-                paced.read(lambda: reading(transaction))
+            with self._query.of(transaction):
+                cached.read(lambda: reading(transaction))
 
-        if paced.is_due:
+        if cached.is_due:
             await self._database.read(work)
 
 
-class _Interruptible:
-    """A transaction that another thread can end."""
+class InterruptibleQuery:
+    """A transaction whose statement another thread can end."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -115,11 +116,11 @@ class _Interruptible:
                 self._driver.cancel()  # psycopg's
 
 
-class _Paced(Generic[T]):
+class CachedReading(Generic[T]):
     """A value that is read again only after a while: the longer reading it took, the later."""
 
-    def __init__(self, every: float) -> None:
-        self._every = every
+    def __init__(self, interval_seconds: float) -> None:
+        self._interval_seconds = interval_seconds
         self._again_at = 0.0
         self._found: T | None = None
 
@@ -139,34 +140,28 @@ class _Paced(Generic[T]):
         began = time.monotonic()
         self._found = reading()
         ended = time.monotonic()
-        self._again_at = ended + max(self._every, min((ended - began) / SHARE, LONGEST))
+        self._again_at = ended + max(
+            self._interval_seconds, min((ended - began) / MAX_READING_RATIO, LONGEST_PAUSE_SECONDS)
+        )
 
 
-def _queue(transaction: Transaction, now: datetime, ways: Collection[Channel]) -> QueueStats:
-    first = transaction.execute(select(func.min(CONNECTION.c.due_at)).where(CONNECTION.c.due_at.is_not(None))).scalar()
-    due = select(func.count()).select_from(CONNECTION).where(CONNECTION.c.due_at <= now)
-    return QueueStats(
-        read_at=now,
-        due=transaction.execute(due).scalar_one(),
-        lag=_since(first, now),
-        outbox={
-            (way.name, row.type, bool(row.tried)): Waiting(number=row.number, oldest=_since(row.oldest, now))
-            for way in ways
-            for row in transaction.execute(_waiting(way))
-        },
-    )
+def _queue(transaction: Transaction, now: datetime, channels: Collection[Channel]) -> QueueStats:
+    due = backlog(transaction, now)
+    outbox = {}
+    for channel in channels:
+        tried = (channel.column(OUTBOX, "attempts") > literal_column("0")).label("tried")
+        waiting = (
+            select(OUTBOX.c.type, tried, func.count().label("number"), func.min(OUTBOX.c.created_at).label("oldest"))
+            .where(channel.column(OUTBOX, "due_at").is_not(None))
+            .group_by(OUTBOX.c.type, tried)
+        )
+        for row in transaction.execute(waiting):
+            found = Waiting(number=row.number, oldest=_seconds_since(row.oldest, now))
+            outbox[channel.name, row.type, bool(row.tried)] = found
+    return QueueStats(read_at=now, due=due.due, lag=due.lag_seconds, outbox=outbox)
 
 
-def _waiting(way: Channel) -> Any:
-    tried = (way.of(OUTBOX, "attempts") > literal_column("0")).label("tried")
-    return (
-        select(OUTBOX.c.type, tried, func.count().label("number"), func.min(OUTBOX.c.created_at).label("oldest"))
-        .where(way.of(OUTBOX, "due_at").is_not(None))
-        .group_by(OUTBOX.c.type, tried)
-    )
-
-
-def _census(transaction: Transaction, now: datetime) -> ConnectionStats:
+def _connections(transaction: Transaction, now: datetime) -> ConnectionStats:
     since = func.min(case((CONNECTION.c.paused_at.is_(None), CONNECTION.c.state_since))).label("since")
     standing = (
         select(CONNECTION.c.state, CONNECTION.c.problem_code, func.count().label("number"), since)
@@ -177,15 +172,14 @@ def _census(transaction: Transaction, now: datetime) -> ConnectionStats:
     oldest: dict[str, float] = defaultdict(float)
     for row in transaction.execute(standing):
         connections[row.state, row.problem_code or NO_PROBLEM] = row.number
-        oldest[row.state] = max(oldest[row.state], _since(row.since, now))
-    dead = {way.name: transaction.execute(_dead(way)).scalar_one() for way in CHANNELS}
+        oldest[row.state] = max(oldest[row.state], _seconds_since(row.since, now))
+    dead = {}
+    for channel in CHANNELS:
+        query = select(func.count()).select_from(OUTBOX).where(channel.column(OUTBOX, "dead_at").is_not(None))
+        dead[channel.name] = transaction.execute(query).scalar_one()
     return ConnectionStats(connections=connections, oldest_wait={state: oldest[state] for state in _WAITING}, dead=dead)
 
 
-def _dead(way: Channel) -> Any:
-    return select(func.count()).select_from(OUTBOX).where(way.of(OUTBOX, "dead_at").is_not(None))
-
-
-def _since(then: datetime | None, now: datetime) -> float:
-    """The seconds since a time; none if it is still to come."""
+def _seconds_since(then: datetime | None, now: datetime) -> float:
+    """None of it if the time is still to come."""
     return max(0.0, (now - then).total_seconds()) if then else 0.0

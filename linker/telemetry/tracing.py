@@ -70,7 +70,7 @@ class Tracing:
         if count and self._listening:
             trace.get_current_span().add_event("linker.leases_lost", {"linker.count": count})
 
-    def statistics_read(self, stock: Statistics) -> None:
+    def statistics_read(self, statistics: Statistics) -> None:
         """What is in the database is nothing for a trace."""
 
 

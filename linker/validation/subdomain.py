@@ -16,9 +16,9 @@ HOST_SUFFIX = ".workable.com"
 RESERVED = frozenset({"www", "api", "app", "apply", "help", "id", "jobs", "resources", "status"})
 #: A host name's label. Workable's own grammar is not published; a stricter one keeps secrets from going elsewhere.
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-MAX_LABEL = 63
+MAX_LABEL_CHARACTERS = 63
 #: Nobody's address bar holds more.
-MAX_GIVEN = 2048
+MAX_GIVEN_CHARACTERS = 2048
 
 NEXT_STEP = (
     "Give the subdomain alone, like acme, or the address, like acme.workable.com. "
@@ -61,40 +61,30 @@ def parse_subdomain(text: str) -> str:
 
 def _parse(given: str) -> tuple[str, str | None]:
     """The label, and what is wrong; with something wrong the label is empty, so that no frame holds it."""
-    cause = _unusable_text(given)
-    if cause:
-        return "", cause
+    if not given:
+        return "", "it is empty."
+    if len(given) > MAX_GIVEN_CHARACTERS:
+        return "", "it is much too long."
+    if not given.isascii():
+        return "", "it holds letters that a subdomain cannot have, or that only look like the usual ones."
+    if not given.isprintable() or " " in given:
+        return "", "it holds blanks, line breaks or control characters."
     given = given.lower()  # only now: some foreign letters become plain ones when lowered
     scheme = SCHEME.fullmatch(given)
     if scheme is not None and scheme[1] not in ("http", "https"):
         return "", "it begins with something else than https://."
     host = re.split("[/?#]", scheme[2] if scheme else given, maxsplit=1)[0]
     label = host.removesuffix(HOST_SUFFIX)
-    alone = label == host
-    cause = _unusable_host(host) or (NOT_WORKABLE if alone and host != given else _unusable_label(label))
+    cause = next((cause for character, cause in FORBIDDEN.items() if character in host), None)
+    if cause is None:
+        cause = NOT_WORKABLE if label == host != given else _unusable_label(label)
     return ("", cause) if cause else (label, None)
-
-
-def _unusable_text(given: str) -> str | None:
-    if not given:
-        return "it is empty."
-    if len(given) > MAX_GIVEN:
-        return "it is much too long."
-    if not given.isascii():
-        return "it holds letters that a subdomain cannot have, or that only look like the usual ones."
-    if not given.isprintable() or " " in given:
-        return "it holds blanks, line breaks or control characters."
-    return None
-
-
-def _unusable_host(host: str) -> str | None:
-    return next((cause for character, cause in FORBIDDEN.items() if character in host), None)
 
 
 def _unusable_label(label: str) -> str | None:
     if "." in label:
         return NOT_WORKABLE
-    if len(label) > MAX_LABEL or TOKEN_LIKE.fullmatch(label):
+    if len(label) > MAX_LABEL_CHARACTERS or TOKEN_LIKE.fullmatch(label):
         return "it is too long for a subdomain. Is it the API token?"
     if not is_label(label):
         return "a subdomain is made of the letters a to z, digits, and hyphens inside."

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from linker.errors import BadInput
 from linker.validation.subdomain import HOST_SUFFIX
 
-SHORTEST = 8
-LONGEST = 4096
+SHORTEST_CHARACTERS = 8
+LONGEST_CHARACTERS = 4096
 NEXT_STEP = "In Workable, open Settings > Apps, generate an API token, and paste it here whole."
 
 
@@ -21,31 +21,29 @@ def parse_token(text: str | SecretStr) -> SecretStr:
     Raises:
         BadInput: it cannot be a token; on the field `token`. Nothing of what was given is in the error or its frames.
     """
-    token = SecretStr(_bare(text.get_secret_value() if isinstance(text, SecretStr) else text))
+    token, cause = _parse(text.get_secret_value() if isinstance(text, SecretStr) else text)
     del text
-    cause = _unusable(token)
     if cause:
         raise BadInput("token", cause, NEXT_STEP)
     return token
 
 
-def _bare(text: str) -> str:
+def _parse(text: str) -> tuple[SecretStr, str | None]:
+    """The token, and what is wrong with it; in a frame of its own, which no report of the error shows."""
     given = text.strip()
-    return given[7:].strip() if given[:7].lower() == "bearer " else given
-
-
-def _unusable(token: SecretStr) -> str | None:
-    given = token.get_secret_value()
+    if given[:7].lower() == "bearer ":
+        given = given[7:].strip()
+    cause = None
     if not given or given.lower() == "bearer":
-        return "it is empty."
-    if len(given) > LONGEST:
-        return "it is much too long for a token."
-    if any(character.isspace() for character in given):
-        return "it holds blanks or line breaks, so it was not copied alone."
-    if not (given.isascii() and given.isprintable()):
-        return "it holds characters that no token has."
-    if HOST_SUFFIX in given.lower():
-        return "this is the address of the account, not the token."
-    if len(given) < SHORTEST:
-        return "it is too short for a token."
-    return None
+        cause = "it is empty."
+    elif len(given) > LONGEST_CHARACTERS:
+        cause = "it is much too long for a token."
+    elif any(character.isspace() for character in given):
+        cause = "it holds blanks or line breaks, so it was not copied alone."
+    elif not (given.isascii() and given.isprintable()):
+        cause = "it holds characters that no token has."
+    elif HOST_SUFFIX in given.lower():
+        cause = "this is the address of the account, not the token."
+    elif len(given) < SHORTEST_CHARACTERS:
+        cause = "it is too short for a token."
+    return SecretStr(given), cause

@@ -1,4 +1,4 @@
-"""The Workable client: the two questions that linking asks, over a client that is handed in.
+"""The Workable client: the two questions that linking asks, over a transport that is handed in.
 
 The token leaves its `SecretStr` in one place only, where the request is made. No exception of the HTTP library
 leaves this file, because its frames hold the request: trouble becomes a verdict, and a fault of ours becomes an
@@ -15,7 +15,6 @@ from traceback import extract_tb
 from typing import Any
 
 import httpx
-import yarl
 from pydantic import SecretStr
 
 from linker.engine.ports import Answer, Clock, SystemClock
@@ -24,7 +23,6 @@ from linker.http_client import TRANSPORT_TROUBLE, trouble_name
 from linker.workable import api, near_misses, responses
 from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, RateBudget
 from linker.workable.responses import Entry, Judged, ObjectMissing, Page
-from linker.workable.sending import Headers, Reply, Sender
 from linker.workable.urls import AccountUrls
 from states.connection import Recruiter
 from states.table import ACCOUNT, RECRUITERS
@@ -71,24 +69,27 @@ class _Question:
 
 
 class WorkableClient:
-    """Asks Workable over `http`, which stays its owner's to close. Redirects and cookies are never followed or sent.
+    """Asks Workable over a transport, which stays its owner's to close. No redirect is followed, no cookie is sent.
 
     `url_template` holds `{subdomain}`. With a partner's `client_id` Workable allows five times as much.
     """
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         *,
         url_template: str = api.URL_TEMPLATE,
         clock: Clock | None = None,
         client_id: SecretStr | str | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        self._addresses = AccountUrls(url_template)
+        self._transport = transport
+        self._urls = AccountUrls(url_template)
         self._clock = clock or SystemClock()
         self._timeouts = timeouts or Timeouts()
-        self._sender = Sender(http, connect=self._timeouts.connect, read=self._timeouts.read)
+        # none for a connection of the pool that becomes free: whoever asks ends the whole question
+        limits = httpx.Timeout(self._timeouts.read, connect=self._timeouts.connect, pool=None)
+        self._extensions = {"timeout": limits.as_dict()}
         self._client_id = SecretStr(client_id) if isinstance(client_id, str) else client_id
         self._budget = RateBudget(self._clock, partner=client_id is not None)
 
@@ -117,26 +118,28 @@ class WorkableClient:
         question = _Question(subdomain, token, LOOK)
         return await self._answer(question, self._look(question, recruiter, extra_calls))
 
-    async def _answer(self, question: _Question, verdict: Coroutine[Any, Any, Verdict]) -> Answer:
+    async def _answer(self, question: _Question, asking: Coroutine[Any, Any, Verdict]) -> Answer:
+        """The verdict with its evidence, in time, and without anything of the request in what is raised."""
         fault = None
         try:
             async with asyncio.timeout(self._timeouts.total):
-                found = await verdict
+                verdict = await asking
         except TimeoutError:
             for unanswered in question.calls[-1:]:
                 unanswered["note"] = f"no whole answer within {self._timeouts.total:g} s"
-            found = question.certain or Unavailable()
+            verdict = question.certain or Unavailable()
         except OurFault as error:
             fault = str(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its frames hold the request
-            fault = f"Asking Workable went wrong on our side: {_place(error)}."
+        except Exception as error:  # noqa: BLE001 - whatever it is, its frames hold the request, its message may quote it
+            place = extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
+            fault = f"Asking Workable went wrong on our side: {type(error).__name__} at {where}."
         if fault is not None:
             raise OurFault(fault)
-        return Answer(verdict=found, evidence={"calls": question.calls})
-
-    # ── verification ──────────────────────────────────────────────────────────────────────────────────────────────────
+        return Answer(verdict=verdict, evidence={"calls": question.calls})
 
     async def _verify(self, question: _Question) -> Verdict:
+        """Read the account, then its recruiters. A mismatch is certain; who the token does reach is asked then."""
         found = await self._ask_again(question, ACCOUNT, api.ACCOUNT_PATH)
         if isinstance(found, ObjectMissing):
             found = WrongAccount()  # as good as 422 on this call
@@ -144,19 +147,16 @@ class WorkableClient:
         if isinstance(verdict, AccountReadable):
             recruiters = await self._recruiters(question)
             verdict = recruiters if isinstance(recruiters, Verdict) else verdict
-        return await self._named(question, verdict) if verdict == WrongAccount() else verdict
-
-    async def _named(self, question: _Question, verdict: Verdict) -> Verdict:
-        """The mismatch with the subdomains that the token does reach, if Workable tells; it is certain without them."""
-        question.certain = verdict
-        found = await self._ask(question, api.ACCOUNTS, self._addresses.of(api.NO_ACCOUNT, api.ACCOUNTS_PATH))
-        if not isinstance(found, Page):
+        if verdict != WrongAccount():
             return verdict
-        return WrongAccount(responses.subdomains_in(found, but=question.subdomain))
-
-    # ── looking for the recruiter ─────────────────────────────────────────────────────────────────────────────────────
+        question.certain = verdict
+        reached = await self._ask(question, api.ACCOUNTS, self._urls.of(api.NO_ACCOUNT, api.ACCOUNTS_PATH))
+        if not isinstance(reached, Page):
+            return verdict
+        return WrongAccount(responses.subdomains_in(reached, but=question.subdomain))
 
     async def _look(self, question: _Question, recruiter: Recruiter, extra_calls: int) -> Verdict:
+        """Look through the recruiters, then for what comes close, then whether ours was added as a member."""
         listed = await self._recruiters(question)
         if isinstance(listed, Verdict):
             return listed
@@ -167,8 +167,17 @@ class WorkableClient:
         if near is not None:
             return RecruiterNotSeen(near)
         question.certain = RecruiterNotSeen(near_misses.not_there(len(listed)))
-        if extra_calls and await self._is_member(question, recruiter.email, extra_calls):
-            return RecruiterNotSeen(near_misses.as_member(recruiter))
+        url: httpx.URL | None = self._urls.of(question.subdomain, api.MEMBERS_PATH)
+        for _ in range(extra_calls):  # trouble counts as no: this only adds a hint
+            if url is None or not self._budget.is_roomy(question.subdomain):
+                break
+            page = await self._ask(question, api.MEMBERS, url)
+            members = page.body.get("members") if isinstance(page, Page) else None
+            if not isinstance(page, Page) or not isinstance(members, list):
+                break
+            if _find(responses.entries(members), recruiter.email) is not None:
+                return RecruiterNotSeen(near_misses.as_member(recruiter))
+            url = self._urls.next_page(question.subdomain, responses.next_in(page))
         return question.certain
 
     async def _recruiters(self, question: _Question) -> list[Entry] | Verdict:
@@ -177,33 +186,18 @@ class WorkableClient:
             return NotUnderstood("Workable says twice that there is no list of recruiters (404).")
         return responses.recruiters_in(found) if isinstance(found, Page) else found
 
-    async def _is_member(self, question: _Question, email: str, pages: int) -> bool:
-        """True if the members hold this e-mail. Trouble counts as no: this only adds a hint."""
-        url: yarl.URL | None = self._addresses.of(question.subdomain, api.MEMBERS_PATH)
-        for _ in range(pages):
-            if url is None or not self._budget.is_roomy(question.subdomain):
-                return False
-            page = await self._ask(question, api.MEMBERS, url)
-            members = page.body.get("members") if isinstance(page, Page) else None
-            if not isinstance(page, Page) or not isinstance(members, list):
-                return False
-            if _find(responses.entries(members), email) is not None:
-                return True
-            url = self._addresses.next_page(question.subdomain, responses.next_in(page))
-        return False
-
     # ── one call ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _ask_again(self, question: _Question, call: str, path: str) -> Page | Verdict:
         """Ask; after a 404 once more, because a single one is no verdict."""
-        url = self._addresses.of(question.subdomain, path)
+        url = self._urls.of(question.subdomain, path)
         found = await self._ask(question, call, url)
         if isinstance(found, ObjectMissing):
             await asyncio.sleep(self._timeouts.pause)
             found = await self._ask(question, call, url)
         return found
 
-    async def _ask(self, question: _Question, call: str, url: yarl.URL) -> Page | Verdict:
+    async def _ask(self, question: _Question, call: str, url: httpx.URL) -> Page | Verdict:
         """Make one call, if the budget allows it, and write down what came of it."""
         until = self._budget.spend(question.subdomain, question.allowance)
         if until is not None:
@@ -224,42 +218,40 @@ class WorkableClient:
             made["note"] = judged.note
         return judged.outcome
 
-    async def _exchange(self, question: _Question, url: yarl.URL, made: dict[str, Any]) -> Judged:
+    async def _exchange(self, question: _Question, url: httpx.URL, made: dict[str, Any]) -> Judged:
         """Send the request and judge the answer, reading no more of it than is needed."""
-        reply = await self._sender.get(url, self._headers(question.token))
-        try:
-            made["status"] = reply.status
-            headers = {key.lower(): value for key, value in reply.headers}
-            now = self._clock.now()
-            self._budget.learn(question.subdomain, headers, now)
-            judged = responses.judge_head(reply.status, headers, now)
-            if judged is None:
-                judged = responses.judge_body(reply.status, headers, await _body(reply))
-        finally:
-            await reply.close()
-        if isinstance(judged.outcome, OverLimit):
-            self._budget.block(question.subdomain, judged.outcome.retry_at)
-        return judged
-
-    def _headers(self, token: SecretStr) -> Headers:
-        """All headers of a request. Raises OurFault for a secret that could not have been parsed."""
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a packed answer could unpack to anything
             "User-Agent": api.USER_AGENT,
-            "Authorization": "Bearer " + _visible(token),
+            "Authorization": "Bearer " + _visible(question.token),
         }
         if self._client_id:
             headers[api.CLIENT_ID_HEADER] = _visible(self._client_id)
-        return headers
+        request = httpx.Request("GET", url, headers=headers, extensions=self._extensions)
+        response = await self._transport.handle_async_request(request)
+        try:
+            made["status"] = status = response.status_code
+            given = {key.lower(): value for key, value in response.headers.raw}
+            now = self._clock.now()
+            self._budget.learn(question.subdomain, given, now)
+            judged = responses.judge_head(status, given, now)
+            if judged is None:
+                judged = responses.judge_body(status, given, await _body(response))
+        finally:
+            await response.aclose()
+        if isinstance(judged.outcome, OverLimit):
+            self._budget.block(question.subdomain, judged.outcome.retry_at)
+        return judged
 
 
-async def _body(reply: Reply) -> bytes | None:
-    """The body as it was sent; None as soon as it is longer than we read."""
+async def _body(response: httpx.Response) -> bytes | None:
+    """The body as it was sent, because unpacking it would have no limit; None as soon as it is longer than we read."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
     chunks, size = [], 0
-    async for chunk in reply.body:
+    async for chunk in response.stream:
         size += len(chunk)
-        if size > api.MAX_ANSWER:
+        if size > api.MAX_ANSWER_BYTES:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
@@ -278,9 +270,3 @@ def _find(listed: list[Entry], email: str) -> Entry | None:
     wanted = near_misses.same_text(email)
     alike = [one for one in listed if near_misses.same_text(one.email) == wanted]
     return next((one for one in alike if one.email == email), alike[0] if alike else None)
-
-
-def _place(error: Exception) -> str:
-    """What went wrong and where, without the message: it may quote the request."""
-    frames = extract_tb(error.__traceback__)
-    return f"{type(error).__name__} at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"

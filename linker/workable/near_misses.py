@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from states.connection import Recruiter
 
 #: How many e-mails are compared letter by letter; nobody has so many external recruiters by hand.
-MOST_COMPARED = 500
+MOST_COMPARED_ENTRIES = 500
 #: The greatest number of slips (a character too much, missing, wrong, or two swapped) that still counts as our e-mail.
 MOST_SLIPS = 2
 MENU = "Settings > Account members > Add an external recruiter"
@@ -56,9 +56,18 @@ def close(ours: Recruiter, others: Sequence[tuple[str, str]]) -> str | None:
     An e-mail with a slip tells more than the right name with another e-mail, so it is looked for first.
     """
     email = same_text(ours.email)
-    for _, theirs in others[:MOST_COMPARED]:
+    for _, theirs in others[:MOST_COMPARED_ENTRIES]:
         if 0 < slips(email, same_text(theirs)) <= MOST_SLIPS:
-            return _slip(ours.email, theirs)
+            alike = 0
+            for mine, other in zip(ours.email.casefold(), same_text(theirs), strict=False):
+                if mine != other:
+                    break
+                alike += 1
+            where = f"it differs after “{ours.email[:alike]}”" if alike else "it differs at the very beginning"
+            return (
+                f"An external recruiter was added with almost this e-mail: {where}. In Workable, edit its e-mail to "
+                f"{ours.email}."
+            )
     name = _plain_name(ours.name)
     if any(_plain_name(theirs) == name for theirs, _ in others):
         return (
@@ -66,17 +75,6 @@ def close(ours: Recruiter, others: Sequence[tuple[str, str]]) -> str | None:
             f"connection, edit its e-mail in Workable to {ours.email}."
         )
     return None
-
-
-def _slip(ours: str, theirs: str) -> str:
-    """Says where the e-mail goes wrong by the part of our own that is still right."""
-    alike = 0
-    for mine, other in zip(ours.casefold(), same_text(theirs), strict=False):
-        if mine != other:
-            break
-        alike += 1
-    where = f"it differs after “{ours[:alike]}”" if alike else "it differs at the very beginning"
-    return f"An external recruiter was added with almost this e-mail: {where}. In Workable, edit its e-mail to {ours}."
 
 
 def _plain_name(name: str) -> str:

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from linker.engine.ports import Clock
-from linker.http_client import MAX_WAIT, number
+from linker.http_client import LONGEST_WAIT_SECONDS, number
 from linker.workable import api
 
 ACCOUNTS_KEPT = 10_000
-#: A window that would end later than this, in seconds, is a clock that goes wrong.
-LONGEST_WINDOW = 60.0
+#: A window that would end later than this is a clock that goes wrong.
+LONGEST_WINDOW_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Allowance:
     left: int
 
 
-LOOK = Allowance("look", own=4, left=4)
-VERIFICATION = Allowance("verification", own=8, left=2)
+LOOK = Allowance("look", own=api.LOOKS_OF_TEN, left=4)
+VERIFICATION = Allowance("verification", own=api.VERIFICATIONS_OF_TEN, left=2)
 
 
 class _Account:
@@ -59,18 +59,18 @@ class _Account:
 
     def forget_what_lies_ahead(self, now: float) -> None:
         """The clock was set back: forget what is so far ahead that it would be waited for too long."""
-        if self._blocked > now + MAX_WAIT:
+        if self._blocked > now + LONGEST_WAIT_SECONDS:
             self._blocked = 0.0
-        if self._resets > now + LONGEST_WINDOW:
+        if self._resets > now + LONGEST_WINDOW_SECONDS:
             self._resets = 0.0
         for name, made in list(self._made.items()):
-            if made[-1] > now + api.WINDOW:
+            if made[-1] > now + api.WINDOW_SECONDS:
                 del self._made[name]
 
     def free_at(self, allowance: Allowance, most: int, now: float) -> float:
         """When the next call may be made, of which there are `most` in a window."""
         made = self._made.get(allowance.name)
-        own = made[0] + api.WINDOW if made and len(made) == most else 0.0
+        own = made[0] + api.WINDOW_SECONDS if made and len(made) == most else 0.0
         remaining = self.remaining(now)
         short = remaining is not None and remaining * 10 < allowance.left * self.limit
         return max(self._blocked, own, self._resets if short else 0.0)
@@ -95,7 +95,7 @@ class _Account:
 
     def at_rest(self, now: float) -> bool:
         """True if nothing is known that still matters."""
-        busy = any(now - api.WINDOW < made[-1] for made in self._made.values())
+        busy = any(now - api.WINDOW_SECONDS < made[-1] for made in self._made.values())
         return not busy and self.remaining(now) is None and self._blocked <= now
 
 
@@ -132,8 +132,8 @@ class RateBudget:
             return
         now = at.timestamp()
         resets = number(headers.get(api.RESET_HEADER))
-        if resets is None or not now < resets <= now + LONGEST_WINDOW:
-            resets = int(now + api.WINDOW)
+        if resets is None or not now < resets <= now + LONGEST_WINDOW_SECONDS:
+            resets = int(now + api.WINDOW_SECONDS)
         account = self._account(subdomain, now)
         account.learn(remaining, float(resets), now)
         account.limit = number(headers.get(api.LIMIT_HEADER)) or self._limit
@@ -156,19 +156,13 @@ class RateBudget:
         self._latest = now
         account = self._accounts.get(subdomain)
         if account is None:
-            self._make_room(now)
+            for _ in range(2):  # forget two that are at rest, of those that were not asked for longest
+                oldest = next(iter(self._accounts), None)
+                if oldest is not None and self._accounts[oldest].at_rest(now):
+                    del self._accounts[oldest]
+            while len(self._accounts) >= self._kept:
+                self._accounts.popitem(last=False)
             account = self._accounts[subdomain] = _Account(self._limit)
         else:
             self._accounts.move_to_end(subdomain)
         return account
-
-    def _make_room(self, now: float) -> None:
-        """Forget the accounts that were not asked for longest: two that are at rest, or one that is not if full."""
-        for _ in range(2):
-            oldest = next(iter(self._accounts), None)
-            if oldest is None:
-                break
-            if self._accounts[oldest].at_rest(now):
-                del self._accounts[oldest]
-        while len(self._accounts) >= self._kept:
-            self._accounts.popitem(last=False)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 import zlib
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from linker.http_client import MAX_WAIT, Headers, number, retry_after
+from linker.http_client import LONGEST_WAIT_SECONDS, Headers, number, retry_after
 from linker.validation.subdomain import is_label
 from linker.workable import api
 from states.connection import Account
@@ -33,6 +34,9 @@ from states.verdicts import (
     Verdict,
     WrongAccount,
 )
+
+#: No name of an account is kept longer.
+LONGEST_NAME_CHARACTERS = 200
 
 
 class ObjectMissing(Verdict):
@@ -77,8 +81,8 @@ def throttled_until(headers: Headers, now: datetime) -> datetime:
         return named
     reset = number(headers.get(api.RESET_HEADER))
     if reset is None or reset <= now.timestamp():
-        return now + timedelta(seconds=api.WINDOW)
-    return now + timedelta(seconds=min(reset - now.timestamp(), MAX_WAIT))
+        return now + timedelta(seconds=api.WINDOW_SECONDS)
+    return now + timedelta(seconds=min(reset - now.timestamp(), LONGEST_WAIT_SECONDS))
 
 
 # ── by the body ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -86,7 +90,7 @@ def throttled_until(headers: Headers, now: datetime) -> datetime:
 
 def judge_body(status: int, headers: Headers, raw: bytes | None) -> Judged:
     """The judgement by the body as it was sent; None: it is longer than we read."""
-    if not _is_json(headers):
+    if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
         return _odd(status, "it is not JSON")
     body = None if raw is None else unpacked(headers, raw)
     if body is None:
@@ -114,10 +118,6 @@ def _odd(status: int, why: str) -> Judged:
     return Judged(NotUnderstood(f"An answer with status {status} was not understood: {why}."), why)
 
 
-def _is_json(headers: Headers) -> bool:
-    return headers.get(b"content-type", b"").split(b";")[0].strip().lower() == b"application/json"
-
-
 def unpacked(headers: Headers, raw: bytes) -> bytes | None:
     """The body without its packing; None if it grows beyond the limit, or is packed otherwise than with gzip.
 
@@ -130,26 +130,21 @@ def unpacked(headers: Headers, raw: bytes) -> bytes | None:
         return None
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        body = unpacker.decompress(raw, api.MAX_ANSWER + 1)
+        body = unpacker.decompress(raw, api.MAX_ANSWER_BYTES + 1)
     except zlib.error:
         return b""
-    return body if len(body) <= api.MAX_ANSWER else None
+    return body if len(body) <= api.MAX_ANSWER_BYTES else None
 
 
 def _object(body: bytes) -> dict[str, Any] | None:
     """The object, by the quicker of two readers; Python's own takes what only it does (half a character)."""
+    found: Any = None
     try:
         found = from_json(body)
     except ValueError:
-        found = _by_python(body)
+        with suppress(ValueError, RecursionError):
+            found = json.loads(body)
     return found if isinstance(found, dict) else None
-
-
-def _by_python(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 # ── what good answers hold ────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,7 +168,9 @@ def account_in(page: Page, subdomain: str) -> Verdict:
     name = page.body.get("name")
     if not isinstance(name, str):
         return _shape(ACCOUNT)
-    return AccountReadable(Account(id=account_id, name=_shown(name) or subdomain, subdomain=subdomain))
+    # as it may be stored and shown: no control characters, no broken Unicode, not endless
+    shown = "".join(character for character in name if character.isprintable()).strip()[:LONGEST_NAME_CHARACTERS]
+    return AccountReadable(Account(id=account_id, name=shown or subdomain, subdomain=subdomain))
 
 
 def recruiters_in(page: Page) -> list[Entry] | Verdict:
@@ -218,8 +215,3 @@ def _id(value: object) -> str:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _shown(name: str) -> str:
-    """The name as it may be stored and shown: no control characters, no broken Unicode, not endless."""
-    return "".join(character for character in name if character.isprintable()).strip()[:200]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
-import yarl
 
 from linker.errors import BadSettings, OurFault
 from linker.validation.subdomain import is_label
@@ -14,7 +13,9 @@ from linker.workable import api
 
 PLACE = "{subdomain}"
 #: How many URLs are kept made, each with its look at where it leads.
-KEPT = 8192
+KEPT_URLS = 8192
+#: No URL of a further page is longer.
+LONGEST_CHARACTERS = 2000
 #: Takes the subdomain's place while the template is taken apart.
 STAND_IN = "stand-in"
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -31,9 +32,17 @@ class AccountUrls:
 
     def __init__(self, template: str) -> None:
         self._template = template.rstrip("/")
-        # A subdomain cannot change how the parts lie, because it is a label: so they are taken apart only once.
-        parts = _parts(self._template)
-        if parts is None or PLACE not in self._template or STAND_IN in self._template:
+        # a subdomain cannot change how the parts lie, because it is a label: so they are taken apart only once
+        parts = None
+        try:
+            stood_in = self._template.replace(PLACE, STAND_IN)
+            parts = urlsplit(stood_in)
+            is_sound = parts.scheme in DEFAULT_PORTS and parts.hostname and not (parts.query or parts.fragment)
+            is_sound = is_sound and "@" not in parts.netloc and parts.port != 0
+            is_sound = is_sound and httpx.URL(stood_in).raw_host.decode("ascii") == parts.hostname
+        except (ValueError, httpx.InvalidURL):  # a port out of range, brackets that do not close, a tab in the name
+            is_sound = False
+        if parts is None or not is_sound or PLACE not in self._template or STAND_IN in self._template:
             raise BadSettings(
                 "LINKER_WORKABLE_URL",
                 "this is not a template of Workable's address.",
@@ -43,31 +52,33 @@ class AccountUrls:
         self._port = parts.port or DEFAULT_PORTS[parts.scheme]
         self._host = str(parts.hostname).replace(STAND_IN, PLACE)
         self._path = parts.path.replace(STAND_IN, PLACE) + "/spi/v3/"
-        #: The URL of a path in an account, as it is sent; see `_of`.
-        self.of = lru_cache(maxsize=KEPT)(self._of)
+        self._made = lru_cache(maxsize=KEPT_URLS)(self._make)
 
-    def _of(self, subdomain: str, path: str) -> yarl.URL:
-        """The URL of a path in an account, as it is sent.
+    def of(self, subdomain: str, path: str) -> httpx.URL:
+        """The URL of a path in an account.
 
         Raises:
             OurFault: the subdomain is no strict label, or the URL would lead elsewhere. Nothing was sent.
         """
+        return self._made(subdomain, path)
+
+    def _make(self, subdomain: str, path: str) -> httpx.URL:
         if not is_label(subdomain):
             raise OurFault("A subdomain reached the Workable client without having been parsed. Nothing was sent.")
         url = httpx.URL((self._template + path).replace(PLACE, subdomain))
         if not self._belongs(url, subdomain):
             raise OurFault("An address would have led away from the account. Nothing was sent.")
-        return _as_sent(url)
+        return url
 
-    def next_page(self, subdomain: str, given: object) -> yarl.URL | None:
-        """The URL of a further page, as it is sent, if it is one of this account's; None for anything else."""
-        if not isinstance(given, str) or len(given) > 2000:
+    def next_page(self, subdomain: str, given: object) -> httpx.URL | None:
+        """The URL of a further page, if it is one of this account's; None for anything else."""
+        if not isinstance(given, str) or len(given) > LONGEST_CHARACTERS:
             return None
         try:
             url = httpx.URL(given)
         except (httpx.InvalidURL, ValueError):  # half a character, for one
             return None
-        return _as_sent(url) if self._belongs(url, subdomain) else None
+        return url if self._belongs(url, subdomain) else None
 
     def _belongs(self, url: httpx.URL, subdomain: str) -> bool:
         """True if scheme, host, port and the beginning of the path are those of the account."""
@@ -79,20 +90,3 @@ class AccountUrls:
             and url.raw_path.decode("ascii").startswith(self._path.replace(PLACE, subdomain))
             and ".." not in url.path
         )
-
-
-def _as_sent(url: httpx.URL) -> yarl.URL:
-    """The URL as `aiohttp` takes it, who sends it as it is written here: made once, for as often as it is asked."""
-    return yarl.URL(str(url), encoded=True)
-
-
-def _parts(template: str) -> SplitResult | None:
-    """The parts of the template's address; None if it is not one."""
-    try:
-        address = template.replace(PLACE, STAND_IN)
-        parts = urlsplit(address)
-        sound = parts.scheme in DEFAULT_PORTS and parts.hostname and not (parts.query or parts.fragment)
-        sound = sound and httpx.URL(address).raw_host.decode("ascii") == parts.hostname
-        return parts if sound and "@" not in parts.netloc and parts.port != 0 else None
-    except (ValueError, httpx.InvalidURL):  # a port out of range, brackets that do not close, a tab in the name
-        return None

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 
-from linker.http_client import build_http
 from scripts.benchmarks import local, sweep
 from scripts.benchmarks.figures import Figures
 
@@ -49,10 +48,9 @@ async def naive(url: str, path: Path) -> float:
 
 async def ours(url: str, path: Path) -> float:
     """Connections per second of our sweep."""
-    async with build_http() as http:
-        worker = sweep.Worker(http, url, f"sqlite:///{path}")
-        async with worker.linker:
-            return await worker.rate()
+    worker = sweep.Worker(url, f"sqlite:///{path}")
+    async with worker.linker:
+        return await worker.rate()
 
 
 def measure(figures: Figures, folder: Path, rounds: int) -> None:

@@ -67,7 +67,7 @@ async def due_by_owner_round_robin(ours: Path, by_hand: Path, batch: int) -> tup
 
 
 async def _settle(linker: Linker, batch: list[Connection]) -> None:
-    decide, settle = linker._executor.decide, linker._store.settle
+    decide, settle = linker._engine.executor.decide, linker._parts.store.settle
     decided = [decide(before, RecruiterFound("2b81ff"), actor="heartbeat") for before in batch]
     assert all(await settle(decided, now=local.NOW, release=True))
 

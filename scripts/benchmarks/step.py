@@ -10,12 +10,12 @@ from pathlib import Path
 from statistics import median
 
 from linker import Linker
-from linker.engine.executor import HINT_CALLS
 from linker.engine.ports import SystemClock
-from linker.http_client import build_http
-from linker.workable import WorkableClient
+from linker.http_client import build_transport
+from linker.workable.client import WorkableClient
 from scripts.benchmarks import local, sweep
 from scripts.benchmarks.figures import Figures
+from states.duties import HINT_CALLS_FOR_A_PERSON
 
 #: A pause between two calls of one account would be polite; the bench uses each account once instead.
 STEPS = 150
@@ -29,16 +29,18 @@ FOUNDATIONS = (
 
 async def steps(url: str, database_url: str) -> tuple[float, float]:
     """The median milliseconds of “Set up integration”, and of the same look alone, with its call for a hint."""
-    async with build_http() as http:
-        linker = Linker(local.settings(database_url, url), http=http)
+    async with build_transport() as transport:
+        linker = Linker(local.settings(database_url, url))
         ids = local.fill(database_url, linker.settings, STEPS)
-        client = WorkableClient(http, url_template=url, clock=SystemClock())
+        client = WorkableClient(transport, url_template=url, clock=SystemClock())
         async with linker:
             await linker.confirm_recruiter(ids[0])
             whole, calls = [], []
             for number in range(1, STEPS):
                 began = time.perf_counter()
-                await client.look(f"bench{number}", local.token_of(number), sweep.OURS, extra_calls=HINT_CALLS)
+                await client.look(
+                    f"bench{number}", local.token_of(number), sweep.OURS, extra_calls=HINT_CALLS_FOR_A_PERSON
+                )
                 calls.append(time.perf_counter() - began)
                 began = time.perf_counter()
                 await linker.confirm_recruiter(ids[number])

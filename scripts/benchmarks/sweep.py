@@ -24,8 +24,9 @@ import httpx
 
 from linker import Linker
 from linker.engine.ports import SystemClock
-from linker.http_client import Kind, PlainClient, build_http
-from linker.workable import WorkableClient, api
+from linker.http_client import Kind, build_transport
+from linker.workable import api
+from linker.workable.client import WorkableClient
 from scripts.benchmarks import local
 from scripts.benchmarks.figures import Figures
 from scripts.benchmarks.peers.part import SERVER
@@ -69,18 +70,9 @@ async def bare(http: httpx.AsyncClient, url: str, count: int) -> float:
     return await rate(call, count)
 
 
-async def beneath(http: httpx.AsyncClient, url: str, count: int) -> float:
-    """Calls per second of the same loop over the session beneath the client."""
-    assert isinstance(http, PlainClient)
-    session = http.session()
-    assert session is not None, "it is our own client"
-
-    async def call(number: int) -> None:
-        address, headers = question(url, number)
-        async with session.get(address, headers=headers) as answer:
-            assert await answer.json() == {"recruiters": []}
-
-    return await rate(call, count)
+def a_client(kind: Kind = "aiohttp") -> httpx.AsyncClient:
+    """A client over a transport like ours."""
+    return httpx.AsyncClient(transport=build_transport(kind), trust_env=False)
 
 
 class GoingOn(SystemClock):
@@ -101,13 +93,13 @@ class GoingOn(SystemClock):
 class Looks:
     """Our own client, alone: the same calls, with every check of the answer."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, url: str) -> None:
         self._clock = GoingOn()
-        self._client = WorkableClient(http, url_template=url, clock=self._clock)
+        self._client = WorkableClient(transport, url_template=url, clock=self._clock)
 
     async def rate(self) -> float:
         """Looks per second."""
-        self._clock.go_on(timedelta(seconds=api.WINDOW))
+        self._clock.go_on(timedelta(seconds=api.WINDOW_SECONDS))
         return await rate(self._look, DUE)
 
     async def _look(self, number: int) -> None:
@@ -117,10 +109,10 @@ class Looks:
 class Worker:
     """A linker that makes one pass after another over the same connections, which are all due each time."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str, database_url: str) -> None:
+    def __init__(self, url: str, database_url: str) -> None:
         self._clock = GoingOn()
         self._since = self._clock.now() - YOUNG
-        self.linker = Linker(local.settings(database_url, url), http=http, clock=self._clock)
+        self.linker = Linker(local.settings(database_url, url), clock=self._clock)
         local.fill(database_url, self.linker.settings, DUE, partial(local.waiting, since=self._since))
 
     async def rate(self) -> float:
@@ -171,11 +163,11 @@ async def together(parts: Iterable[Awaitable[None]]) -> None:
 
 
 async def measure_sweep(figures: Figures, url: str, databases: Mapping[str, str], turns: int, label: str = "") -> None:
-    """A worker's passes on each database, each between two bare loops, and our client alone; over one client."""
-    async with build_http() as http, AsyncExitStack() as open_linkers:
-        looks = Looks(http, url)
+    """A worker's passes on each database, each between two bare loops, and our client alone."""
+    async with a_client() as http, build_transport() as transport, AsyncExitStack() as open_linkers:
+        looks = Looks(transport, url)
         for engine, database_url in databases.items():
-            worker = Worker(http, url, database_url)
+            worker = Worker(url, database_url)
             await open_linkers.enter_async_context(worker.linker)
             await worker.rate()
             await looks.rate()
@@ -185,14 +177,13 @@ async def measure_sweep(figures: Figures, url: str, databases: Mapping[str, str]
                 after = await bare(http, url, DUE)
                 figures.add(f"bare loop beside {engine}{label}, calls/s", harmonic_mean((before, after)))
                 figures.add(f"our client alone beside {engine}{label}, looks/s", await looks.rate())
-                figures.add(f"loop over the session beside {engine}{label}, calls/s", await beneath(http, url, DUE))
 
 
 async def measure_transports(figures: Figures, url: str, rounds: int) -> None:
     """Each transport of `httpx` under the same loop, in turns."""
     for _ in range(rounds):
         for kind in KINDS:
-            async with build_http(kind) as http:
+            async with a_client(kind) as http:
                 await bare(http, url, CONCURRENCY)
                 figures.add(f"transport {kind}, calls/s", await bare(http, url, CALLS))
         figures.add("a client made for each call, calls/s", await naive(url, CALLS // 10))

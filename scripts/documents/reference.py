@@ -17,7 +17,7 @@ from linker.engine.ports import Settlement
 from linker.outbox.administration import DeliveryState
 from linker.serialization import payload
 from linker.settings import PREFIX, Settings
-from linker.telemetry.metrics import NUMBERS
+from linker.telemetry.metrics import METRICS
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.description import rules
 from states.history import ANNOUNCEMENTS, Step
@@ -249,7 +249,7 @@ def _numbers() -> Iterator[str]:
         ("name", "type", "labels", "over workers", "meaning"),
         (
             (f"`{n.name}`", n.kind, ", ".join(f"`{label}`" for label in n.labels), f"`{n.across}`", n.meaning)
-            for n in NUMBERS
+            for n in METRICS
         ),
     )
 

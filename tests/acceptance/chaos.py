@@ -27,7 +27,7 @@ from starlette.types import Receive, Scope, Send
 from linker import new_key
 from linker.database.database import Database
 from linker.encryption import TokenCipher, fingerprint
-from linker.engine.leases import NEEDED
+from linker.engine.leases import NEEDED_RATIO
 from linker.persistence import mapping, schema
 from linker.persistence.tables import CONNECTION, STEP
 from linker.sandbox import Limit, LogEntry, Sandbox, World, running
@@ -298,12 +298,12 @@ def assert_leases_kept(log: Iterable[LogEntry], lease: float, outages: Iterable[
     """Nobody came before the lease of a worker that was lost could end. For tests in which every answer is a good one.
 
     A question that is asked again was not settled before: it was asked under a lease of which at least the share
-    `NEEDED` was left, so the one who asks again has to come so much later. Sooner only when the database was away in
-    between: whoever could not write what it found gives its leases back as soon as the database can be reached.
+    `NEEDED_RATIO` was left, so the one who asks again has to come so much later. Sooner only when the database was away
+    in between: whoever could not write what it found gives its leases back as soon as the database can be reached.
     """
     for subdomain, entries in by_account(log).items():
         for first, second in asked_again(entries):
-            asked_in_time = second.started - first.started >= NEEDED * lease
+            asked_in_time = second.started - first.started >= NEEDED_RATIO * lease
             assert asked_in_time or any(outage.between(first, second) for outage in outages), (subdomain, first, second)
 
 

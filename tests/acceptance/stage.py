@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from linker import Connection, Linker, Settings, new_key
-from linker.engine.executor import Randomness
-from linker.http_client import build_http
+from linker.engine.ports import Randomness
+from linker.http_client import build_transport
 from linker.sandbox import Limit, Sandbox, World, running
 from linker.testing import SettableClock
-from linker.workable import Timeouts, WorkableClient
+from linker.workable.client import Timeouts, WorkableClient
 from states.history import Step
 
 #: So patient that a busy machine is not taken for a Workable that is down.
@@ -48,14 +48,14 @@ class Stage:
         self,
         *,
         timeouts: Timeouts = PATIENT,
-        http: httpx.AsyncClient | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
         url: str | None = None,
         **settings: Any,
     ) -> AsyncIterator[Linker]:
         """A linker as a process of its own would have it: with a client and a budget of its own."""
         given: dict[str, Any] = {"database_url": self.database_url, "secret_keys": (self.key,), **settings}
-        async with http or build_http(verify=TRUST) as client:
-            workable = WorkableClient(client, url_template=url or self.url, clock=self.clock, timeouts=timeouts)
+        async with transport or build_transport(verify=TRUST) as line:
+            workable = WorkableClient(line, url_template=url or self.url, clock=self.clock, timeouts=timeouts)
             randomness = Randomness(jitter=lambda: self.jitter)
             async with Linker(Settings(**given), workable=workable, clock=self.clock, randomness=randomness) as linker:
                 yield linker

@@ -13,18 +13,18 @@ import aiohttp
 import httpx
 import pytest
 import structlog
+from httpx_aiohttp import AiohttpTransport
 from pydantic import SecretStr
 
 from linker import Announcement, Connection, ConnectionState, Linker
 from linker.encryption import TokenCipher
 from linker.engine.executor import DutyExecutor
-from linker.http_client import build_http
+from linker.http_client import ClientTransport, build_transport
 from linker.outbox.webhooks import new_webhook_secret
 from linker.persistence.connection_store import ConnectionStore
 from linker.sandbox import EVERYWHERE, Fault
 from linker.serialization import connection_json, step_json
-from linker.workable import WorkableClient
-from linker.workable.sending import Sender
+from linker.workable.client import WorkableClient
 from states.history import ANNOUNCEMENTS
 from tests.acceptance.leaks import Listener, Places, Secret
 from tests.acceptance.stage import (
@@ -135,16 +135,16 @@ async def give(linker: Linker, connection: Connection, token: str = CANARY, subd
 # every way of giving it
 
 
-KINDS: dict[str, Callable[[], httpx.AsyncClient]] = {
-    "aiohttp": lambda: build_http(verify=TRUST),
-    "httpx": lambda: build_http("httpx", verify=TRUST),
+KINDS: dict[str, Callable[[], httpx.AsyncBaseTransport]] = {
+    "aiohttp": lambda: build_transport(verify=TRUST),
+    "httpx": lambda: build_transport("httpx", verify=TRUST),
 }
 
 
-@pytest.mark.parametrize("http", KINDS.values(), ids=KINDS)
-async def test_good_token(stage: Stage, watch: Watch, http: Callable[[], httpx.AsyncClient]) -> None:
+@pytest.mark.parametrize("transport", KINDS.values(), ids=KINDS)
+async def test_good_token(stage: Stage, watch: Watch, transport: Callable[[], httpx.AsyncBaseTransport]) -> None:
     """A good token from “Continue” to a health check of the linked account, over both transports."""
-    async with watch.linker(http=http()) as linker:
+    async with watch.linker(transport=transport()) as linker:
         waiting = await give(linker, await awaiting_token(stage, linker))
         stage.add_recruiter(waiting)
         now = await sweep_when_due(stage, linker, waiting)
@@ -271,7 +271,7 @@ async def explode_later(*args: Any, **given: Any) -> Any:
 
 
 EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
-    "sending": (Sender, "_by_session", explode_later),
+    "sending": (AiohttpTransport, "handle_async_request", explode_later),
     "aiohttp": (aiohttp.ClientSession, "_request", explode_later),
     "a host's own client": (httpx.AsyncClient, "send", explode_later),
     "reading the answer": (aiohttp.ClientResponse, "release", explode),
@@ -281,7 +281,7 @@ EXPLOSIONS: dict[str, tuple[Any, str, Any]] = {
     "the law's verdict": ("linker.engine.executor.judge", "", explode),
     "the law": ("linker.engine.executor.advance", "", explode),
     "the referee": ("states.machine._judge", "", explode),
-    "attending": (DutyExecutor, "attend", explode_later),
+    "attending": (DutyExecutor, "run", explode_later),
     "claiming": (ConnectionStore, "claim", explode_later),
     "settling": (ConnectionStore, "settle", explode_later),
     "reading the row": ("linker.persistence.mapping.connection", "", explode),
@@ -304,8 +304,9 @@ async def test_faults_of_our_own(
 ) -> None:
     """A fault deep inside, shown with the locals of all frames, shows the token nowhere."""
     BANGS.clear()
-    hosts_own = httpx.AsyncClient(verify=TRUST, trust_env=False) if where in HOSTS_OWN else None
-    async with watch.linker(http=hosts_own) as linker:
+    hosts_own = httpx.AsyncClient(verify=TRUST, trust_env=False)
+    transport = ClientTransport(hosts_own) if where in HOSTS_OWN else None
+    async with watch.linker(transport=transport) as linker:
         opened = await awaiting_token(stage, linker)
         with monkeypatch.context() as patch:
             if name:
@@ -353,7 +354,7 @@ async def test_webhook_secrets(stage: Stage, watch: Watch, answer: Answer) -> No
 WEBHOOK_EXPLOSIONS: dict[str, str] = {
     "the transport": "httpx.AsyncClient.stream",
     "the signature": "standardwebhooks.Webhook.sign",
-    "judging the answer": "linker.outbox.webhooks.Webhook._judged",
+    "judging the answer": "linker.outbox.webhooks.Webhook._judge",
     "writing it down": "linker.outbox.outbox_store.OutboxStore.settle_deliveries",
 }
 

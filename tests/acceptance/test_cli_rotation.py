@@ -23,9 +23,9 @@ OLD, NEW = new_key(), new_key()
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches, and little patience with workers."""
-    monkeypatch.setattr(key_rotation, "BATCH", 2)
+    monkeypatch.setattr(key_rotation, "BATCH_ROWS", 2)
     monkeypatch.setattr(key_rotation, "ROUNDS", 2)
-    monkeypatch.setattr(key_rotation, "PAUSE", 0)
+    monkeypatch.setattr(key_rotation, "PAUSE_SECONDS", 0)
 
 
 def settings(url: str, *keys: SecretStr) -> Settings:
@@ -75,13 +75,13 @@ async def test_what_a_worker_holds_is_left_to_it(database_url: str) -> None:
     async with linker(database_url, clock, OLD) as before:
         held, free = await waiting(before, 2)
         until = clock.now().replace(year=2100)
-        claimed = await before._store.claim(held, now=clock.now(), lease=Lease(holder="a-worker", until=until))
+        claimed = await before._parts.store.claim(held, now=clock.now(), lease=Lease(holder="a-worker", until=until))
         assert claimed is not None
         with pytest.raises(Busy):
             await rotate_keys(settings(database_url, NEW, OLD), clock=clock)
         assert (await before.get(held)).version == claimed.version
         assert (await before.get(free)).version > 0
-        await before._store.release([held], Lease(holder="a-worker", until=until))
+        await before._parts.store.release([held], Lease(holder="a-worker", until=until))
         assert await rotate_keys(settings(database_url, NEW, OLD), clock=clock) == Rotated(resealed=1, already=1)
 
 
@@ -94,7 +94,9 @@ async def test_leases_are_judged_by_the_clock_that_all_share(
     async with Linker(settings(postgres_url, OLD), workable=ScriptedWorkable()) as before:
         [held] = await waiting(before, 1)
         until = before.clock.now() + timedelta(minutes=1)
-        claimed = await before._store.claim(held, now=before.clock.now(), lease=Lease(holder="a-worker", until=until))
+        claimed = await before._parts.store.claim(
+            held, now=before.clock.now(), lease=Lease(holder="a-worker", until=until)
+        )
         assert claimed is not None
         ahead = timedelta(minutes=5)
         monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + ahead)

@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ import pytest
 
 from linker.cli.main import main
 from linker.database.database import Database
+from linker.encryption import new_key
 from linker.engine.ports import SystemClock
+from linker.outbox.webhooks import new_webhook_secret
 from linker.persistence.migrations import HEAD
 from linker.persistence.schema import upgrade
+from linker.persistence.tables import CONNECTION, OUTBOX
 from linker.sandbox import Limit, running, seed
 from tests.acceptance.commands import Ran, Terminal
 
@@ -127,6 +130,41 @@ def test_age_is_judged_by_the_server_s_clock(
     assert main(["db", "prune", "--dry-run", "--json"]) == 0
     before = datetime.fromisoformat(json.loads(capsys.readouterr().out)["before"]["steps"])
     assert abs(datetime.now(UTC) - timedelta(days=1) - before) < timedelta(minutes=1)
+
+
+def test_the_doctor_judges_by_the_clock_that_all_share(
+    postgres_url: str, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A machine two hours behind finds what is an hour late at the server; its own clock is held against Workable's."""
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - timedelta(hours=2)
+
+    upgrade(database := Database(postgres_url))
+    for name, value in {
+        "DATABASE_URL": postgres_url,
+        "SECRET_KEYS": new_key().get_secret_value(),
+        "WORKABLE_URL": url,
+        "WEBHOOK_URL": "https://receiver.example/",
+        "WEBHOOK_SECRET": new_webhook_secret().get_secret_value(),
+    }.items():
+        monkeypatch.setenv(f"LINKER_{name}", value)
+    monkeypatch.setattr("linker.cli.logging_setup.configure", lambda _: None)
+    assert main(["open", "--owner", "a"]) == 0
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    overdue = [CONNECTION.update().values(due_at=an_hour_ago), OUTBOX.update().values(hook_due_at=an_hour_ago)]
+    database.write_here(lambda transaction: [transaction.execute(each) for each in overdue])
+    database.close()
+    monkeypatch.setattr("linker.operations.health_checks.datetime", Behind)
+    monkeypatch.setattr(SystemClock, "now", lambda _: Behind.now(UTC))
+    capsys.readouterr()
+    assert main(["doctor", "--json"]) == 5
+    found = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert [found[name]["status"] for name in ("due", "outbox", "clock")] == ["failed"] * 3
+    assert "1 due, the oldest since 1 h" in found["due"]["said"]
+    assert "2 h behind" in found["clock"]["said"]
 
 
 def greet(mail: socket.socket) -> None:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from linker import Connection, ConnectionState, Linker
 from linker.sandbox import EVERYWHERE, Fault
 from linker.serialization import connection_json
-from linker.workable import Timeouts
+from linker.workable.client import Timeouts
 from tests.acceptance.stage import (
     IMPATIENT,
     PATIENT,

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from linker.encryption import new_key
 from linker.sandbox import EVERYWHERE, Fault, Limit, World, running, seed
-from linker.telemetry.metrics import NUMBERS
+from linker.telemetry.metrics import METRICS
 from states.history import ANNOUNCEMENTS
 from states.problems import ProblemCode
 from tests.acceptance.commands import PATIENCE, ROOT, Terminal, until
@@ -152,8 +152,8 @@ def test_every_number_is_there(story: Story) -> None:
     """A scrape has all the numbers of the reference, under these names and with these labels, and no other of ours."""
     families = {family.name: family for family in text_string_to_metric_families(story.after.text)}
     ours = {name: family for name, family in families.items() if name.startswith("linker_")}
-    assert ours.keys() == {number.name.removesuffix("_total") for number in NUMBERS}
-    for number in NUMBERS:
+    assert ours.keys() == {number.name.removesuffix("_total") for number in METRICS}
+    for number in METRICS:
         family = ours[number.name.removesuffix("_total")]
         assert (family.type, family.documentation) == (number.kind, number.meaning)
         labels = {frozenset(sample.labels) - {"le"} for sample in family.samples}
@@ -285,7 +285,7 @@ def expressions() -> list[str]:
 
 def test_alerts_and_dashboard_use_names_that_are_scraped(story: Story) -> None:
     """An expression names what a scrape prints, label by label, and values that can be; nothing is left unwatched."""
-    number_of = {name: number for number in NUMBERS for name in story.after.names if name.startswith(number.name)}
+    number_of = {name: number for number in METRICS for name in story.after.names if name.startswith(number.name)}
     of_outbox = ("linker_outbox_oldest_seconds", "linker_outbox_waiting")
     known = {f"{name} {label}": set(values) for name in of_outbox for label, values in RARE.items()}
     known["linker_connections problem"] = {code.value for code in ProblemCode} | {"none"}
@@ -301,7 +301,7 @@ def test_alerts_and_dashboard_use_names_that_are_scraped(story: Story) -> None:
                 assert matcher.name in number_of[selector.name].labels, expression
                 possible = known[f"{selector.name} {matcher.name}"]
                 assert set(matcher.value.split("|")) <= possible, (expression, possible)
-    assert used == {number.name for number in NUMBERS}
+    assert used == {number.name for number in METRICS}
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
@@ -318,7 +318,7 @@ def test_an_alert_says_what_to_do(rule: Any) -> None:
 
 def test_gauges_are_put_together_with_max_and_counters_with_sum() -> None:
     """What each worker reads from the same database is never added up over them; a counter never stands alone."""
-    across = {number.name: number.across for number in NUMBERS}
+    across = {number.name: number.across for number in METRICS}
     for expression in expressions():
         for selector in selectors(expression):
             before = expression[: expression.index(selector.name)]

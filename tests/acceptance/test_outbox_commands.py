@@ -51,7 +51,7 @@ def linker(tmp_path: Path, world: World, receiver: Receiver) -> Iterator[Termina
 
 
 def listed(linker: Terminal, *options: str) -> Any:
-    """The letters for the webhook."""
+    """What is queued for the webhook."""
     return linker("outbox", "list", "--to", "webhook", "--json", *options).json
 
 
@@ -71,11 +71,11 @@ def dead(linker: Terminal, receiver: Receiver) -> str:
     time_passes(linker, hook_due_at="2026-01-01 00:00:00.000000", hook_give_up_at="2026-01-01 00:00:00.000000")
     receiver.script.append(status(500))
     linker("outbox", "deliver")
-    [letter] = listed(linker, "--dead")
-    return str(letter["id"])
+    [delivery] = listed(linker, "--dead")
+    return str(delivery["id"])
 
 
-def test_a_letter_s_life_as_operators_see_it(linker: Terminal, receiver: Receiver) -> None:
+def test_the_life_of_a_delivery_as_operators_see_it(linker: Terminal, receiver: Receiver) -> None:
     """Pending, retrying, dead, retried by hand, delivered: each is listed, and what is listed is one JSON value."""
     connection_id = linker.opened()
     [pending] = listed(linker, "--pending")
@@ -88,10 +88,10 @@ def test_a_letter_s_life_as_operators_see_it(linker: Terminal, receiver: Receive
     time_passes(linker, hook_due_at="2026-01-01 00:00:00.000000", hook_give_up_at="2026-01-01 00:00:00.000000")
     receiver.script.append(status(500))
     linker("outbox", "deliver")
-    [letter] = listed(linker, "--dead")
-    assert (letter["state"], letter["due_at"], letter["dead_at"] is None) == ("dead", None, False)
+    [delivery] = listed(linker, "--dead")
+    assert (delivery["state"], delivery["due_at"], delivery["dead_at"] is None) == ("dead", None, False)
     assert listed(linker, "--pending") == []
-    retried = linker("outbox", "retry", letter["id"], "--json")
+    retried = linker("outbox", "retry", delivery["id"], "--json")
     assert (retried.code, [each["state"] for each in retried.json]) == (0, ["retrying"])
     assert linker("outbox", "deliver", "--json").json == {"delivered": 1, "failed": 0}
     [delivered] = listed(linker, "--connection", connection_id)
@@ -121,12 +121,12 @@ def test_all_dead_letters_are_tried_again(linker: Terminal, receiver: Receiver) 
     assert [(each["id"], each["to"], each["state"]) for each in retried] == [(message_id, "webhook", "retrying")]
 
 
-def test_a_letter_is_dropped_with_a_reason(linker: Terminal, receiver: Receiver) -> None:
+def test_a_delivery_is_dropped_with_a_reason(linker: Terminal, receiver: Receiver) -> None:
     """It is kept, with who and why, and not delivered; a retry brings it back."""
     message_id = dead(linker, receiver)
     dropped = linker("outbox", "drop", message_id, "--reason", "a test", "--actor", "ann", "--to", "webhook", "--json")
-    [letter] = dropped.json
-    assert (dropped.code, letter["state"], letter["last_error"]) == (0, "dropped", "dropped by ann: a test")
+    [delivery] = dropped.json
+    assert (dropped.code, delivery["state"], delivery["last_error"]) == (0, "dropped", "dropped by ann: a test")
     assert listed(linker, "--dead") == []
     assert linker("outbox", "deliver", "--json").json == {"delivered": 0, "failed": 0}
     assert linker("outbox", "retry", message_id, "--to", "webhook").code == 0
@@ -137,15 +137,15 @@ def test_what_cannot_be_done_is_told(linker: Terminal, receiver: Receiver) -> No
     """Bad input ends with 2, an unknown id with 3, a delivered one with 4; nothing is changed."""
     linker.opened()
     linker("outbox", "deliver")
-    [letter] = listed(linker)
+    [delivery] = listed(linker)
     for command, code, word in (
-        (("retry", letter["id"], "--to", "webhook"), 4, "has been delivered"),
-        (("drop", letter["id"], "--to", "webhook", "--reason", "r"), 4, "has been delivered"),
+        (("retry", delivery["id"], "--to", "webhook"), 4, "has been delivered"),
+        (("drop", delivery["id"], "--to", "webhook", "--reason", "r"), 4, "has been delivered"),
         (("retry", "msg_unknown"), 3, "linker outbox list"),
-        (("retry", letter["id"], "msg_unknown"), 3, "msg_unknown"),
+        (("retry", delivery["id"], "msg_unknown"), 3, "msg_unknown"),
         (("retry",), 2, "linker outbox list"),
-        (("retry", letter["id"], "--all-dead"), 2, "not both"),
-        (("drop", letter["id"]), 2, "reason"),
+        (("retry", delivery["id"], "--all-dead"), 2, "not both"),
+        (("drop", delivery["id"]), 2, "reason"),
         (("drop", "--reason", "r"), 2, "linker outbox list"),
         (("list", "--to", "nowhere"), 2, "webhook"),
         (("list", "--connection", "con_unknown"), 3, "linker list"),
@@ -153,7 +153,7 @@ def test_what_cannot_be_done_is_told(linker: Terminal, receiver: Receiver) -> No
     ):
         ran = linker("outbox", *command, "--json")
         assert (ran.code, ran.out, word in ran.error["message"]) == (code, "", True), (command, ran.err)
-    assert listed(linker) == [letter]
+    assert listed(linker) == [delivery]
     no_webhook = linker("outbox", "deliver", "--json", webhook_url="")
     assert (no_webhook.code, no_webhook.error["field"]) == (2, "LINKER_WEBHOOK_URL")
 
@@ -169,8 +169,8 @@ def test_people_get_a_table(linker: Terminal, receiver: Receiver, monkeypatch: p
         assert message_id in shown
         assert "webhook: 500" in shown
     linker.opened()
-    ways = {letter["to"] for letter in linker("outbox", "list", "--pending", "--json", webhook_url="").json}
-    assert ways == {"handlers"}
+    channels = {delivery["to"] for delivery in linker("outbox", "list", "--pending", "--json", webhook_url="").json}
+    assert channels == {"handlers"}
     assert "--limit" in linker("outbox", "list", "--limit", "1").err
 
 

@@ -17,9 +17,10 @@ from typing import NoReturn
 from pydantic import SecretStr
 
 from linker.database.database import Database
-from linker.engine.ports import Announcement, Answer
+from linker.engine.ports import Answer
 from linker.errors import LinkerError
 from linker.linker import Linker
+from linker.outbox.announcements import Announcement
 from linker.persistence import schema
 from linker.persistence.connection_store import ConnectionStore
 from linker.settings import Settings

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from linker import BadInput, Busy, Linker, LinkerError, Refused, Settings, new_key
 from linker.encryption import fingerprint
-from linker.engine.executor import Randomness
+from linker.engine.ports import Randomness
 from linker.sandbox import World
 from linker.sandbox import fingerprint as name_of
 from linker.testing import SettableClock
@@ -64,7 +64,7 @@ class Stage(RuleBasedStateMachine):
         self.things = ExitStack()
         numbers = itertools.count(1)
         self.things.enter_context(patch.object(secrets, "token_hex", lambda size=8: f"{next(numbers):0{2 * size}x}"))
-        self.things.enter_context(patch("linker.engine.service.PAUSE", 1.0))
+        self.things.enter_context(patch("linker.engine.service.PAUSE_SECONDS", 1.0))
         self.things.enter_context(patch("linker.outbox.handlers.to_thread.run_sync", run_here))
         self.logs = self.things.enter_context(capture_logs())
         self.clock = SettableClock()

@@ -6,36 +6,26 @@ With it every run of the same rules is the same run: no thread, no real pause, n
 import asyncio
 import selectors
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from math import ceil
 from typing import Any, TypeVar
 
-from linker.database.threads import Job, Threads
 from linker.testing import SettableClock
 
 T = TypeVar("T")
 
 
-class Here(Threads):
-    """No threads: the work is done by who asks, in a turn of the event loop between two others, as with threads.
+class Here(Executor):
+    """No threads: the work is done by who asks, and in the turn of the event loop behind it nobody knows it yet."""
 
-    They may be used again after they were closed.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(0, "here")
-
-    async def do(self, work: Callable[..., T], *given: Any) -> T:
-        """Do it. In the turn behind it the work is done and who asked does not know it yet."""
-        await asyncio.sleep(0)
+    def submit(self, work: Callable[..., T], /, *given: Any, **named: Any) -> Future[T]:
+        """Do it."""
+        done: Future[T] = Future()
         try:
-            return work(*given)
-        finally:
-            await asyncio.sleep(0)
-
-    def close(self, last: Job | None = None) -> None:
-        """Nothing is ever left to do but this."""
-        if last:
-            last()
+            done.set_result(work(*given, **named))
+        except BaseException as error:  # noqa: BLE001 - it comes out of the future
+            done.set_exception(error)
+        return done
 
 
 class _Leaping(selectors.SelectSelector):

@@ -7,6 +7,7 @@ Workable.
 import asyncio
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,9 +20,7 @@ from sqlalchemy import Connection
 from linker import Linker, Settings
 from linker.database.database import Database
 from linker.database.sqlite import READING, Access
-from linker.database.threads import Threads
-from linker.engine.executor import Randomness
-from linker.http_client import PlainClient
+from linker.engine.ports import Randomness
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock
 from tests.integration.stateful_time import Here
@@ -158,7 +157,7 @@ class Worker:
     @property
     def id(self) -> str:
         """What the holders of its leases begin with."""
-        return self.linker._lease_issuer.worker_id
+        return self.linker._engine.lease_issuer.worker_id
 
 
 class _MortalDatabase(Database):
@@ -171,7 +170,7 @@ class _MortalDatabase(Database):
         self._writing = False
         self._commit = self._engine.dialect.do_commit
         for name, value in list(vars(self).items()):
-            if isinstance(value, Threads):
+            if isinstance(value, ThreadPoolExecutor):
                 vars(self)[name] = Here()
         vars(self._engine.dialect)["do_commit"] = self._mortal_commit
 
@@ -211,10 +210,10 @@ class Office:
         database.mortal = mortal = Mortal(wire.clock)
         database.wire = wire
         line = _Line(mortal, wire)
-        http = PlainClient(line)
-        with patch("linker.linker.Database", lambda _: database):
+        http = httpx.AsyncClient(transport=line)
+        with patch("linker.composition.Database", lambda _: database):
             linker = Linker(settings, http=http, clock=wire.clock, randomness=randomness)
-        line.name = linker._lease_issuer.worker_id
+        line.name = linker._engine.lease_issuer.worker_id
         await linker.__aenter__()
         return Worker(linker, http, mortal)
 
@@ -222,7 +221,7 @@ class Office:
         """Close what a worker holds open; a dead one leaves nothing else behind either."""
         await worker.linker.__aexit__(None, None, None)
         await worker.http.aclose()
-        database = worker.linker._database
+        database = worker.linker._parts.database
         assert isinstance(database, _MortalDatabase)
         database.mortal = database.wire = None
         database._closing = False

@@ -7,7 +7,7 @@ import pytest
 
 from linker.engine.fairness import FairClaims
 from linker.persistence.connection_store import ConnectionStore
-from linker.persistence.rate_limits import LONGEST, SharedRateLimits
+from linker.persistence.rate_limits import LONGEST_AHEAD_SECONDS, SharedRateLimits
 from linker.testing import SettableClock
 from states.connection import Connection, ConnectionState
 from tests.integration.storehouse import (
@@ -58,8 +58,8 @@ async def test_no_owner_waits_for_anothers_crowd(house: House) -> None:
 
 async def test_who_falls_due_during_a_crowd_does_not_wait_for_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The turns are worked out anew now and then: for others' few, and for whom the pass brought a state further."""
-    monkeypatch.setattr("linker.engine.fairness.FRESH", 0.0)
-    monkeypatch.setattr("linker.engine.fairness.WORTH", 0)
+    monkeypatch.setattr("linker.engine.fairness.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("linker.engine.fairness.FRESH_PER_SECOND_RATIO", 0)
     for number in range(100):
         await due(house, "crowd", subdomain=f"crowd{number}", late=3600 - number)
     goes_on = await due(house, "goes-on", subdomain="goes-on", late=7200)
@@ -192,7 +192,7 @@ async def test_a_clock_that_went_wrong_stops_nobody_for_long(house: House) -> No
     await house.store.claim(one.id, now=NOW, lease=a_lease("person", until=NOW))
     await house.sql("UPDATE ration SET spread_until = spread_until + 1e9")
     assert await claimed(house.store) == []
-    assert len(await claimed(house.store, now=NOW + timedelta(seconds=LONGEST))) == 2
+    assert len(await claimed(house.store, now=NOW + timedelta(seconds=LONGEST_AHEAD_SECONDS))) == 2
 
 
 async def test_a_lease_is_renewed_by_its_holder_only(house: House) -> None:

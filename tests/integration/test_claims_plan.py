@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from linker.database.database import Database
 from linker.engine.fairness import FairClaims
+from linker.engine.ports import Selection
 from linker.operations.retention import Pruned, Pruning
 from linker.outbox.channels import WEBHOOK
 from linker.outbox.outbox_store import OutboxStore
@@ -126,7 +127,7 @@ async def claim_posts(house: House) -> Any:
 
 async def let_lapse(house: House) -> Any:
     """Look for announcements that nobody took: there are none."""
-    assert await OutboxStore(house.database, WEBHOOK).lapse(now=NOW) == 0
+    assert await OutboxStore(house.database, WEBHOOK).expire_unclaimed(now=NOW) == 0
 
 
 async def read_keys(house: House) -> Any:
@@ -151,8 +152,8 @@ async def claim_one(house: House) -> Any:
 
 async def list_stuck(house: House) -> Any:
     """What `linker list --stuck` asks."""
-    assert len(await house.store.find(stuck=True)) == DUE
-    assert len(await house.store.find(stuck=True, limit=5)) == 5
+    assert len(await house.store.find(Selection(stuck=True))) == DUE
+    assert len(await house.store.find(Selection(stuck=True, limit=5))) == 5
 
 
 def pruning(house: House) -> Pruning:

@@ -157,7 +157,7 @@ async def test_an_id_of_bytes_has_no_turn(house: House, sqlite_url: str) -> None
     """Whoever takes turns among owners passes over it, and all others have theirs."""
     good, odd = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
     by_hand(sqlite_url, "UPDATE connection SET id=x'00ff' WHERE id=:id", id=odd.id)
-    assert [connection_id for connection_id, _ in await house.store.turns(now=NOW, limit=10)] == [good.id]
+    assert [connection_id for connection_id, _ in await house.store.due_round_robin(now=NOW, limit=10)] == [good.id]
 
 
 @pytest.mark.parametrize("metadata", ["{half", "[" * 100_000], ids=["half", "endlessly deep"])
@@ -201,7 +201,7 @@ async def test_a_broken_disk_is_no_damaged_row(house: House, monkeypatch: pytest
     returned = CompiledStatement.returned
 
     def broken(self: CompiledStatement, transaction: Transaction, row: Row) -> list[tuple[Any, ...]]:
-        if "json_valid" in self._sql:
+        if "UPDATE connection" in self._sql:
             raise OperationalError("SELECT", {}, sqlite3.OperationalError("disk I/O error"))
         return returned(self, transaction, row)
 

@@ -278,7 +278,7 @@ async def test_tables_that_are_gone_are_our_fault(sqlite_house: House) -> None:
 async def test_a_lock_that_is_held_for_long_is_told(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """When patience ends the error says so, nothing was written, and once the lock is gone all goes on."""
     before = await kept(sqlite_house)
-    monkeypatch.setattr(database_module, "SQLITE_PATIENCE", 0.2)
+    monkeypatch.setattr(database_module, "SQLITE_PATIENCE_SECONDS", 0.2)
     with child("lock", sqlite_house.url) as holder, opened(sqlite_house.url) as house:
         error = await caught(house.store.settle([change(before, attempts=1)], now=NOW, release=True), StoreUnavailable)
         assert_fit_for_people(error, names=house.database.name)
@@ -336,7 +336,7 @@ async def test_a_sweep_that_the_database_leaves_in_the_middle_is_made_up_for(
 
         with monkeypatch.context() as patched:
             patched.setattr(
-                "linker.persistence.settlements.note", fail
+                "linker.persistence.settlements.insert_all", fail
             )  # the connections are written by then, their steps are not
             await caught(linker_.attend_due(), StoreUnavailable)
         for connection in connections:

@@ -22,7 +22,7 @@ TOKEN = SecretStr("a-token-of-acme")
 
 async def test_a_handler_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain function that does not come back stops neither other handlers nor the event loop, nor is it doubled."""
-    monkeypatch.setattr("linker.engine.leases.DELIVERY_TIME", 0.2)
+    monkeypatch.setattr("linker.engine.leases.DELIVERY_SECONDS", 0.2)
     clock, let_go, calls, told = SettableClock(), threading.Event(), list[str](), list[str]()
     async with linker_in_memory(clock=clock) as linker:
 

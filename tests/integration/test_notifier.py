@@ -59,13 +59,14 @@ async def until(fulfilled: Callable[[], Awaitable[bool]]) -> None:
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set whenever a worker heard a word; a listener that begins to listen takes that for one."""
-    heard, wake = asyncio.Event(), Linker._woken
+    heard, wake = asyncio.Event(), Linker._wake
 
-    def hear(linker: Linker) -> None:
-        wake(linker)
-        heard.set()
+    def hear(linker: Linker, *beats: str, after: float = 0.0) -> None:
+        wake(linker, *beats, after=after)
+        if len(beats) == len(("sweep", "call", "post")):
+            heard.set()
 
-    monkeypatch.setattr(Linker, "_woken", hear)
+    monkeypatch.setattr(Linker, "_wake", hear)
     return heard
 
 
@@ -170,7 +171,7 @@ async def test_a_listener_that_lost_its_server_listens_again(url: str, woken: as
         async with worker.heartbeat():
             await until_idle(worker, woken)
             woken.clear()
-            assert await web._database.write(lambda transaction: transaction.execute(cut).all())
+            assert await web._parts.database.write(lambda transaction: transaction.execute(cut).all())
             await until_idle(worker, woken)
             await resumed_and_linked(web, connection_id)
 
@@ -189,7 +190,7 @@ async def test_the_servers_time_is_everybodys(postgres_url: str, monkeypatch: py
 
 async def written(linker: Linker, statement: Update) -> None:
     """Execute a statement past the linker."""
-    await linker._database.write(lambda transaction: transaction.execute(statement))
+    await linker._parts.database.write(lambda transaction: transaction.execute(statement))
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0], ids=["back", "ahead"])

@@ -38,13 +38,13 @@ class HeldUp(ScriptedWorkable):
 
 def before_each_claim(linker: Linker, monkeypatch: pytest.MonkeyPatch, happens: Any) -> None:
     """Let something happen before a person's claim."""
-    claim = linker._store.claim
+    claim = linker._parts.store.claim
 
     async def claimed(connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
         await happens(connection_id)
         return await claim(connection_id, now=now, lease=lease)
 
-    monkeypatch.setattr(linker._store, "claim", claimed)
+    monkeypatch.setattr(linker._parts.store, "claim", claimed)
 
 
 async def test_people_claim_as_often_as_something_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,11 +65,11 @@ async def test_people_claim_as_often_as_something_is_owed(monkeypatch: pytest.Mo
 
 async def test_a_call_that_is_cancelled_while_it_claims_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A web framework cancels what its client left: the claim, whose thread goes on, is given back."""
-    monkeypatch.setattr("linker.engine.service.PATIENCE", 0.2)
+    monkeypatch.setattr("linker.engine.service.PATIENCE_SECONDS", 0.2)
     async with linker_in_memory() as linker:
         connection = await linker.create(owner="customer-1")
         connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)
-        claim, claimed, may_go_on = linker._store.claim, asyncio.Event(), asyncio.Event()
+        claim, claimed, may_go_on = linker._parts.store.claim, asyncio.Event(), asyncio.Event()
 
         async def claims_slowly(connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
             held = await claim(connection_id, now=now, lease=lease)
@@ -78,7 +78,7 @@ async def test_a_call_that_is_cancelled_while_it_claims_holds_nothing(monkeypatc
             return held
 
         with monkeypatch.context() as patched:
-            patched.setattr(linker._store, "claim", claims_slowly)
+            patched.setattr(linker._parts.store, "claim", claims_slowly)
             pressed = asyncio.create_task(linker.confirm_recruiter(connection.id))
             await claimed.wait()
             pressed.cancel()
@@ -179,7 +179,7 @@ async def test_a_linker_can_be_opened_again(tmp_path: Path) -> None:
 
 async def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that takes longer than a linker waits ends with an error of ours."""
-    monkeypatch.setattr("linker.linker.DRAIN", 0.1)
+    monkeypatch.setattr("linker.linker.DRAIN_SECONDS", 0.1)
     workable = HeldUp()
     linker = await opened(tmp_path, workable)
     connection = await linker.create(owner="customer-1")
@@ -200,7 +200,7 @@ async def test_a_person_is_not_put_off_with_a_sweep(monkeypatch: pytest.MonkeyPa
         async def put_off(connection_id: str) -> None:
             put = text("UPDATE connection SET due_at = :later WHERE id = :id")
             values = {"later": f"{later:%Y-%m-%d %H:%M:%S.%f}", "id": connection_id}
-            await linker._database.write(lambda transaction: transaction.execute(put, values))
+            await linker._parts.database.write(lambda transaction: transaction.execute(put, values))
 
         before_each_claim(linker, monkeypatch, put_off)
         connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)

@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from linker import Connection, Linker
 from linker.engine.ports import Answer, Lease
-from linker.engine.prefetch import AHEAD
+from linker.engine.prefetch import AHEAD_RATIO
 from linker.engine.sweep import Sweep
 from linker.errors import StoreUnavailable
 from linker.persistence.tables import CONNECTION
@@ -112,7 +112,7 @@ async def test_little_is_claimed_ahead(slow: tuple[Linker, SlowWorkable, Settabl
     sweep = asyncio.create_task(linker.attend_due())
     await workable.asked_once.wait()
     await asyncio.sleep(0.1)
-    held = await linker._database.read(_held)
+    held = await linker._parts.database.read(_held)
     assert held <= 3
     workable.go.set()
     assert (await sweep).waiting == 5
@@ -135,13 +135,13 @@ async def held_ahead(
     """
     given = {"concurrency": 5, "batch_size": 5, "lease_seconds": 2}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("linker.engine.prefetch.SOON", soon)
+        patched.setattr("linker.engine.prefetch.BEGIN_WITHIN_SECONDS", soon)
         async with linker_in_memory(clock=clock, workable=workable, **given) as linker:
             await thirty_due(linker, clock)
             workable.hold_from = 10
             sweep = asyncio.create_task(linker.attend_due())
             async with asyncio.timeout(10):
-                while len(workable.waiting) < 5 or await linker._database.read(_held) != 10:  # noqa: ASYNC110 - as above
+                while len(workable.waiting) < 5 or await linker._parts.database.read(_held) != 10:  # noqa: ASYNC110 - as above
                     await asyncio.sleep(0.01)
             yield linker, sweep
 
@@ -151,7 +151,7 @@ async def test_the_next_batch_is_claimed_a_little_early_while_answers_come_quick
     workable = SlowWorkable()
     async with held_ahead(workable, SettableClock()) as (linker, sweep):
         await asyncio.sleep(0.2)
-        assert await linker._database.read(_held) == 5 + 5
+        assert await linker._parts.database.read(_held) == 5 + 5
         workable.go.set()
         assert (await sweep).waiting == 30
 
@@ -161,13 +161,13 @@ async def test_how_quickly_answers_come_is_remembered(monkeypatch: pytest.Monkey
     clock, claimed = SettableClock(), list[int]()
     async with linker_in_memory(clock=clock, workable=ScriptedWorkable(), concurrency=5, batch_size=20) as linker:
         await thirty_due(linker, clock)
-        claim_due = linker._store.claim_due
+        claim_due = linker._parts.store.claim_due
 
         async def seen(*, now: datetime, limit: int, lease: Lease) -> list[Connection]:
             claimed.append(limit)
             return await claim_due(now=now, limit=limit, lease=lease)
 
-        monkeypatch.setattr(linker._store, "claim_due", seen)
+        monkeypatch.setattr(linker._parts.store, "claim_due", seen)
         await linker.attend_due()
         await linker.attend_due()
         clock.advance(hours=1)
@@ -180,7 +180,7 @@ async def test_what_asks_nothing_says_nothing_of_the_pace() -> None:
     workable, clock = SlowWorkable(), SettableClock()
     async with linker_in_memory(clock=clock, workable=workable, concurrency=5) as linker:
         await thirty_due(linker, clock)
-        pacing = linker._sweeper.pacing
+        pacing = linker._engine.sweeper.pacing
         pacing.latency = 2.0
         workable.hold_from = 1_000
         workable.will_say(*[OverLimit(clock.now() + timedelta(minutes=1), unasked=True)] * 30)
@@ -201,7 +201,7 @@ async def test_a_quick_answer_is_written_while_a_slow_one_is_waited_for() -> Non
         clock.advance(minutes=1)
         sweep = asyncio.create_task(linker.attend_due())
         async with asyncio.timeout(2):
-            while not workable.waiting or await linker._database.read(_held) != 1:  # noqa: ASYNC110 - as above
+            while not workable.waiting or await linker._parts.database.read(_held) != 1:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
         workable.go.set()
         assert (await sweep).waiting == 2
@@ -211,18 +211,18 @@ async def test_a_drain_begins_nothing_of_what_is_held_ahead() -> None:
     """Who is asked to stop finishes what is under way, and gives the rest back."""
     workable = SlowWorkable()
     async with held_ahead(workable, SettableClock()) as (linker, sweep):
-        linker._sweeper.stopping.set()
+        linker._engine.sweeper.stopping.set()
         workable.go.set()
         assert (await sweep).waiting == 15
-        assert await linker._database.read(_held) == 0
+        assert await linker._parts.database.read(_held) == 0
 
 
 async def test_nothing_is_begun_on_a_lease_that_ran_out() -> None:
     """A worker that stood still asks for nothing that somebody else may be asking for by now."""
     workable, clock = SlowWorkable(), SettableClock()
     async with held_ahead(workable, clock) as (linker, sweep):
-        unbegun = set(await linker._database.read(_held_subdomains)) - set(workable.waiting)
-        linker._sweeper.lease_issuer._clock = Later(clock)
+        unbegun = set(await linker._parts.database.read(_held_subdomains)) - set(workable.waiting)
+        linker._engine.sweeper.lease_issuer._clock = Later(clock)
         workable.go.set()
         assert (await sweep).lost == len(unbegun) == 5
         assert unbegun.isdisjoint(workable.began)
@@ -232,9 +232,9 @@ class Failing:
     """A method of the store that fails from now on, while renewals are written down once it is well again."""
 
     def __init__(self, linker: Linker, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-        self._renew, self._renewals = linker._sql.renew, asyncio.Queue[list[str]]()
+        self._renew, self._renewals = linker._parts.store.renew, asyncio.Queue[list[str]]()
         self._failed = asyncio.Event()
-        self._patch = partial(monkeypatch.setattr, linker._sql)
+        self._patch = partial(monkeypatch.setattr, linker._parts.store)
         self._patch(method, self._away)
 
     async def _away(self, *_: object) -> list[str]:
@@ -272,7 +272,7 @@ async def test_what_is_held_ahead_is_given_back_when_answers_become_slow() -> No
     workable = SlowWorkable()
     async with held_ahead(workable, SettableClock(), soon=2.0) as (linker, sweep):
         async with asyncio.timeout(10):
-            while await linker._database.read(_held) != 5:  # noqa: ASYNC110 - the database sets no event
+            while await linker._parts.database.read(_held) != 5:  # noqa: ASYNC110 - the database sets no event
                 await asyncio.sleep(0.01)
         workable.go.set()
         assert (await sweep).lost == 5
@@ -280,7 +280,7 @@ async def test_what_is_held_ahead_is_given_back_when_answers_become_slow() -> No
 
 async def test_what_was_given_back_is_attended_in_the_next_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who calls it once has everything that is due attended, also when Workable turns slow in between."""
-    monkeypatch.setattr("linker.engine.prefetch.SOON", 0.2)
+    monkeypatch.setattr("linker.engine.prefetch.BEGIN_WITHIN_SECONDS", 0.2)
     workable, clock = SlowWorkable(), SettableClock()
     workable.hold_from = 1_000
     async with linker_in_memory(clock=clock, workable=workable, concurrency=2, batch_size=10) as linker:
@@ -291,25 +291,25 @@ async def test_what_was_given_back_is_attended_in_the_next_pass(monkeypatch: pyt
         done = await linker.attend_due()
     assert done.waiting == 30
     assert done.claimed == 30 + done.lost
-    assert 0 < done.lost < 2 * AHEAD + 10, "only what was claimed before it was known"
+    assert 0 < done.lost < 2 * AHEAD_RATIO + 10, "only what was claimed before it was known"
 
 
 async def test_one_that_nothing_is_owed_to_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was made due by hand, and the database is slow to take it back: the others are attended meanwhile."""
-    monkeypatch.setattr("linker.engine.prefetch.SOON", 0.2)
+    monkeypatch.setattr("linker.engine.prefetch.BEGIN_WITHIN_SECONDS", 0.2)
     workable, clock = ScriptedWorkable(), SettableClock()
     async with linker_in_memory(clock=clock, workable=workable, concurrency=5) as linker:
         await thirty_due(linker, clock)
         idle = await linker.create(owner="idle")
         due = update(CONNECTION).where(CONNECTION.c.id == idle.id).values(due_at=clock.now())
-        await linker._database.write(lambda transaction: transaction.execute(due))
-        release = linker._store.release
+        await linker._parts.database.write(lambda transaction: transaction.execute(due))
+        release = linker._parts.store.release
 
         async def slow(ids: list[str], lease: Lease) -> None:
             await asyncio.sleep(0.5)
             await release(ids, lease)
 
-        monkeypatch.setattr(linker._store, "release", slow)
+        monkeypatch.setattr(linker._parts.store, "release", slow)
         async with asyncio.timeout(20):
             done = await linker.attend_due()
     assert (done.waiting, done.lost) == (30, 1)
@@ -333,14 +333,14 @@ async def test_what_is_not_begun_any_more_is_not_renewed(monkeypatch: pytest.Mon
         renewing = Failing(linker, monkeypatch, "renew")
         await renewing.failed()
         assert len(await renewing.renewed_later()) == len(workable.waiting) == 5
-        assert await linker._database.read(_held) == 5
+        assert await linker._parts.database.read(_held) == 5
         workable.go.set()
         assert (await sweep).lost == 5
 
 
 async def test_nothing_is_claimed_ahead_while_answers_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch takes longer than anybody may be kept waiting: only what is begun at once is held."""
-    monkeypatch.setattr("linker.engine.prefetch.SOON", 0.05)
+    monkeypatch.setattr("linker.engine.prefetch.BEGIN_WITHIN_SECONDS", 0.05)
     workable = SlowWorkable()
     workable.pause = 0.02
     async with linker_in_memory(clock=(clock := SettableClock()), workable=workable, concurrency=5) as linker:
@@ -351,7 +351,7 @@ async def test_nothing_is_claimed_ahead_while_answers_are_slow(monkeypatch: pyte
             while len(workable.waiting) < 5:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
-        assert await linker._database.read(_held) == 5
+        assert await linker._parts.database.read(_held) == 5
         workable.go.set()
         assert (await sweep).waiting == 30
 
@@ -360,7 +360,7 @@ async def test_a_pass_that_fails_leaves_no_lease_behind(monkeypatch: pytest.Monk
     """Also not of a claim whose thread was still at it when another part of the pass failed."""
     workable, claiming = SlowWorkable(), threading.Event()
     async with held_ahead(workable, SettableClock()) as (linker, sweep):
-        claim, settle = linker._sql._claiming.these, linker._sql.settle
+        claim, settle = linker._parts.store._claims.these, linker._parts.store.settle
 
         def slowly(*given: Any) -> Any:
             claimed = claim(*given)
@@ -373,13 +373,13 @@ async def test_a_pass_that_fails_leaves_no_lease_behind(monkeypatch: pytest.Monk
                 raise StoreUnavailable("The disk is full.")
             return await settle(*given, **named)
 
-        monkeypatch.setattr(linker._sql._claiming, "these", slowly)
-        monkeypatch.setattr(linker._sql, "settle", fails)
+        monkeypatch.setattr(linker._parts.store._claims, "these", slowly)
+        monkeypatch.setattr(linker._parts.store, "settle", fails)
         workable.go.set()
         with pytest.raises(StoreUnavailable):
             await sweep
         assert claiming.is_set()
-        assert await linker._database.read(_held) == 0
+        assert await linker._parts.database.read(_held) == 0
 
 
 def _held_subdomains(transaction: Transaction) -> list[str]:
@@ -400,10 +400,10 @@ async def test_a_long_pass_keeps_its_leases() -> None:
         clock.advance(minutes=1)
         sweep = asyncio.create_task(linker.attend_due())
         await workable.asked_once.wait()
-        first = await linker._database.read(_lease_end)
+        first = await linker._parts.database.read(_lease_end)
         clock.advance(seconds=1)
         async with asyncio.timeout(10):
-            while await linker._database.read(_lease_end) == first:  # noqa: ASYNC110 - the database sets no event
+            while await linker._parts.database.read(_lease_end) == first:  # noqa: ASYNC110 - the database sets no event
                 await asyncio.sleep(0.05)
         workable.go.set()
         assert (await sweep).waiting == 1
@@ -422,7 +422,7 @@ async def test_a_worker_that_cannot_renew_begins_nothing_new(monkeypatch: pytest
             failed.set()
             raise StoreUnavailable("The database is away.")
 
-        monkeypatch.setattr(linker._sql, "renew", away)
+        monkeypatch.setattr(linker._parts.store, "renew", away)
         asked = len(workable.asked)
         sweep = asyncio.create_task(linker.attend_due())
         async with asyncio.timeout(10):

@@ -21,7 +21,7 @@ async def waiting_for_long(linker: Linker, clock: SettableClock) -> None:
     clock.advance(hours=HOURS)
     due = text("UPDATE connection SET due_at = :due")
     past = f"{clock.now() - timedelta(minutes=1):%Y-%m-%d %H:%M:%S.%f}"
-    await linker._database.write(lambda transaction: transaction.execute(due, {"due": past}))
+    await linker._parts.database.write(lambda transaction: transaction.execute(due, {"due": past}))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

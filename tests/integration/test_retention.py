@@ -173,18 +173,18 @@ async def announced(house: House, connection: Connection, name: str, *, ago: tim
 
 
 async def test_announcements_go_when_they_are_old_and_over(house: House) -> None:
-    """Delivered or given up, an old one goes; one that somebody is still owed stays, on whichever way it is due."""
+    """Delivered or given up, an old one goes; one that somebody is still owed stays, on whichever channel it is due."""
     connection = await kept(house)
     await announced(house, connection, "delivered", ago=6 * DAY, delivered_at=NOW)
     await announced(house, connection, "dead", ago=6 * DAY, dead_at=NOW)
     await announced(house, connection, "young", ago=4 * DAY, delivered_at=NOW)
-    ways = [column.name for column in OUTBOX.c if column.name.endswith("due_at")]
-    for way in ways:
-        await announced(house, connection, way, ago=99 * DAY, **{way: NOW})
+    due_columns = [column.name for column in OUTBOX.c if column.name.endswith("due_at")]
+    for due_column in due_columns:
+        await announced(house, connection, due_column, ago=99 * DAY, **{due_column: NOW})
     assert (await pruning(house).foresee()).announcements == 2
     assert (await pruning(house).run()).announcements == 2
     left = {name for (name,) in await house.sql("SELECT message_id FROM outbox")}
-    assert left == {"young", *ways}
+    assert left == {"young", *due_columns}
 
 
 async def test_unlinked_connections_go_with_all_that_belongs_to_them(house: House) -> None:
@@ -272,7 +272,7 @@ async def test_claims_go_on_between_any_two_batches(shared_house: House) -> None
     finally:
         claiming.cancel()
         await asyncio.wait([claiming])
-    assert len(seen) >= MANY // module.BATCH
+    assert len(seen) >= MANY // module.BATCH_ROWS
     assert all(before < after for before, after in itertools.pairwise(seen.values())), seen
     assert await count(shared_house, "step") == 2 * MANY + 1
 

@@ -270,8 +270,8 @@ class LifeOfConnections(Stage):
         connection_id = self._id(who)
 
         async def claim(linker: Linker) -> None:
-            lease = replace(linker._lease_issuer.new(), holder=f"{NOBODY}:1")
-            await linker._store.claim(connection_id, now=self.clock.now(), lease=lease)
+            lease = replace(linker._engine.lease_issuer.new(), holder=f"{NOBODY}:1")
+            await linker._parts.store.claim(connection_id, now=self.clock.now(), lease=lease)
 
         self._do(Act("claim", claim))
 

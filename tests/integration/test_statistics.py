@@ -18,9 +18,14 @@ from linker.engine.observer import Statistics, Waiting
 from linker.errors import StoreUnavailable
 from linker.persistence import schema
 from linker.persistence.tables import OUTBOX
-from linker.telemetry import statistics as stock_module
+from linker.telemetry import statistics as statistics_module
 from linker.telemetry.metrics import Metrics
-from linker.telemetry.statistics import CENSUS_EVERY, QUEUE_EVERY, StatisticsReader, _Paced
+from linker.telemetry.statistics import (
+    CONNECTIONS_INTERVAL_SECONDS,
+    QUEUE_INTERVAL_SECONDS,
+    CachedReading,
+    StatisticsReader,
+)
 from linker.testing import ScriptedWorkable, SettableClock
 from states.connection import ConnectionState, Problem
 from states.problems import ProblemCode
@@ -46,26 +51,26 @@ async def set_outbox(house: House, connection: Connection, **columns: object) ->
 
 async def taken(house: House) -> Statistics:
     """What is in the house now."""
-    found = await StatisticsReader(house.database, lambda: NOW).take()
+    found = await StatisticsReader(house.database, lambda: NOW).read()
     assert found is not None
     return found
 
 
-async def read_at(stock: StatisticsReader) -> datetime:
+async def read_at(reader: StatisticsReader) -> datetime:
     """When what is told now was read."""
-    found = await stock.take()
+    found = await reader.read()
     assert found is not None
     return found.queue.read_at
 
 
 async def test_an_empty_database(house: House) -> None:
     """Nothing is counted as 0: every state is there, and nothing waits."""
-    stock = await taken(house)
-    assert stock.queue.read_at == NOW
-    assert (stock.queue.due, stock.queue.lag, stock.queue.outbox) == (0, 0.0, {})
-    assert stock.census.connections == {(state.value, "none"): 0 for state in ConnectionState}
-    assert set(stock.census.oldest_wait.values()) == {0.0}
-    assert stock.census.dead == {"handlers": 0, "webhook": 0}
+    statistics = await taken(house)
+    assert statistics.queue.read_at == NOW
+    assert (statistics.queue.due, statistics.queue.lag, statistics.queue.outbox) == (0, 0.0, {})
+    assert statistics.census.connections == {(state.value, "none"): 0 for state in ConnectionState}
+    assert set(statistics.census.oldest_wait.values()) == {0.0}
+    assert statistics.census.dead == {"handlers": 0, "webhook": 0}
 
 
 async def test_connections_by_state_and_problem(house: House) -> None:
@@ -101,16 +106,16 @@ async def test_the_outbox(house: House) -> None:
     await set_outbox(house, tried, created_at=NOW - 2 * MINUTE, attempts=3, due_at=NOW + MINUTE)
     await set_outbox(house, dead, due_at=None, dead_at=NOW, attempts=9)
     await set_outbox(house, delivered, due_at=None, delivered_at=NOW, attempts=1)
-    stock = await taken(house)
-    assert stock.queue.outbox == {
+    statistics = await taken(house)
+    assert statistics.queue.outbox == {
         ("handlers", "connection.linked", False): Waiting(number=1, oldest=60.0),
         ("handlers", "connection.linked", True): Waiting(number=1, oldest=120.0),
         ("webhook", "connection.linked", False): Waiting(number=4, oldest=120.0),
     }
-    assert stock.census.dead == {"handlers": 1, "webhook": 0}
-    alone = await StatisticsReader(house.database, lambda: NOW, posts=False).take()
+    assert statistics.census.dead == {"handlers": 1, "webhook": 0}
+    alone = await StatisticsReader(house.database, lambda: NOW, posts=False).read()
     assert alone is not None
-    assert {way for way, _, _ in alone.queue.outbox} == {"handlers"}, "no webhook is set: nothing waits for it"
+    assert {channel for channel, _, _ in alone.queue.outbox} == {"handlers"}, "no webhook is set: nothing waits for it"
 
 
 # ── the pace ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,13 +136,13 @@ class Stopwatch:
 def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
     """The stopwatch that the pace is kept by."""
     made = Stopwatch()
-    monkeypatch.setattr(stock_module, "time", SimpleNamespace(monotonic=made.monotonic))
+    monkeypatch.setattr(statistics_module, "time", SimpleNamespace(monotonic=made.monotonic))
     return made
 
 
 def test_reading_takes_a_hundredth_of_the_time(stopwatch: Stopwatch) -> None:
     """What took 3 s to read is left alone for 300, what took nothing for the time that was set, none for over 600."""
-    paced = _Paced[str](60.0)
+    cached = CachedReading[str](60.0)
     takes = 3
 
     def slowly() -> str:
@@ -146,16 +151,16 @@ def test_reading_takes_a_hundredth_of_the_time(stopwatch: Stopwatch) -> None:
 
     def is_due(*, after: float) -> bool:
         stopwatch.seconds += after
-        return paced.is_due
+        return cached.is_due
 
     assert is_due(after=0)
-    paced.read(slowly)
-    assert paced.value == "read"
+    cached.read(slowly)
+    assert cached.value == "read"
     assert [is_due(after=299), is_due(after=1)] == [False, True]
-    paced.read(lambda: "again")
+    cached.read(lambda: "again")
     assert [is_due(after=59), is_due(after=1)] == [False, True]
     takes = 100
-    paced.read(slowly)
+    cached.read(slowly)
     assert [is_due(after=599), is_due(after=1)] == [False, True]
 
 
@@ -168,18 +173,18 @@ async def test_a_beat_between_two_readings_asks_nothing(sqlite_house: House, sto
         asked.append(statement)
 
     now = NOW
-    stock = StatisticsReader(sqlite_house.database, lambda: now)
-    await stock.take()
+    reader = StatisticsReader(sqlite_house.database, lambda: now)
+    await reader.read()
     first = len(asked)
     now += 10 * SECOND
-    stopwatch.seconds += QUEUE_EVERY - 1
-    assert await read_at(stock) == NOW, "it says how old it is"
+    stopwatch.seconds += QUEUE_INTERVAL_SECONDS - 1
+    assert await read_at(reader) == NOW, "it says how old it is"
     assert len(asked) == first
     stopwatch.seconds += 1
-    assert await read_at(stock) == now
-    assert first < len(asked) < 2 * first, "the census is left for later"
-    stopwatch.seconds += CENSUS_EVERY
-    await stock.take()
+    assert await read_at(reader) == now
+    assert first < len(asked) < 2 * first, "the connections are left for later"
+    stopwatch.seconds += CONNECTIONS_INTERVAL_SECONDS
+    await reader.read()
     assert len(asked) > 2 * first
 
 
@@ -189,9 +194,9 @@ ENDLESS = {
 }
 
 
-async def test_who_stops_does_not_wait_for_a_census(shared_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A census that takes long is ended by whoever wants to stop, on both engines, and the next one is whole."""
-    stock = StatisticsReader(shared_house.database, lambda: NOW)
+async def test_who_stops_does_not_wait_for_a_count(shared_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A count that takes long is ended by whoever wants to stop, on both engines, and the next one is whole."""
+    reader = StatisticsReader(shared_house.database, lambda: NOW)
     counting = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -200,16 +205,16 @@ async def test_who_stops_does_not_wait_for_a_census(shared_house: House, monkeyp
         transaction.exec_driver_sql(ENDLESS[transaction.dialect.name])
 
     with monkeypatch.context() as patch:
-        patch.setattr(stock_module, "_census", endless)
-        taking = asyncio.create_task(stock.take())
+        patch.setattr(statistics_module, "_connections", endless)
+        taking = asyncio.create_task(reader.read())
         await counting.wait()
         began = time.monotonic()
         while not taking.done():  # the statement may not have begun yet
-            stock.interrupt()
+            reader.interrupt()
             await asyncio.sleep(0.01)
         assert await taking is None
         assert time.monotonic() - began < 10
-    again = await stock.take()
+    again = await reader.read()
     assert again is not None
     assert again.census.dead == {"handlers": 0, "webhook": 0}
 
@@ -261,7 +266,7 @@ async def test_a_server_that_is_away_is_counted(postgres_url: str, monkeypatch: 
         async def away(*_: object) -> None:
             raise StoreUnavailable("The server is away.")
 
-        monkeypatch.setattr(linker._servers_clock, "read", away)
+        monkeypatch.setattr(linker._parts.server_clock, "read", away)
         with pytest.raises(StoreUnavailable):
             await linker.attend_due()
     labels = {"work": "sweep", "error": "store_unavailable"}
@@ -274,7 +279,7 @@ async def until(true: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_the_heartbeat_takes_stock(shared_house: House) -> None:
+async def test_the_heartbeat_reads_statistics(shared_house: House) -> None:
     """A host that hands over its registry finds the gauges there, at the pace of the heartbeat."""
     clock, registry = SettableClock(), CollectorRegistry()
     async with a_linker(shared_house.url, ScriptedWorkable(), clock, registry) as linker:

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from linker.engine.ports import Announcement, DeliveryOutcome
+from linker.outbox.announcements import Announcement, DeliveryOutcome
 from linker.outbox.channels import CHANNELS, Channel
-from linker.outbox.outbox_store import LAPSE_AFTER, OutboxStore
+from linker.outbox.outbox_store import EXPIRE_AFTER, OutboxStore
 from states.connection import Connection
 from tests.integration.storehouse import MINUTE, NOW, SECOND, House, a_lease, change, kept
 
@@ -103,18 +103,18 @@ async def test_one_that_was_given_up_makes_room(house: House) -> None:
     assert (row[0] is not None, row[1], row[2]) == (True, None, "handler: ValueError")
 
 
-@pytest.mark.parametrize("way", CHANNELS, ids=lambda way: way.name)
-async def test_what_waited_behind_one_that_was_given_up_is_due_from_then_on(house: House, way: Channel) -> None:
-    """On either way it lapses as long after the giving up as any other one after it was written."""
+@pytest.mark.parametrize("channel", CHANNELS, ids=lambda channel: channel.name)
+async def test_what_waited_behind_one_that_was_given_up_is_due_from_then_on(house: House, channel: Channel) -> None:
+    """On either channel it expires as long after the giving up as any other one after it was written."""
     connection = await kept(house)
     await announced(house, connection, OPENED, ACCEPTED, LINKED)
-    outbox, given_up_at = OutboxStore(house.database, way), NOW + 3 * DAY
+    outbox, given_up_at = OutboxStore(house.database, channel), NOW + 3 * DAY
     [first] = await outbox.claim_announcements(ALL, now=NOW, limit=10, lease=a_lease("host"))
     dead = DeliveryOutcome(announcement=first, delivered_to=frozenset(), error="handler: ValueError")
     await outbox.settle_deliveries([dead], now=given_up_at, lease=a_lease("host"))
-    assert await outbox.lapse(now=given_up_at + LAPSE_AFTER - SECOND) == 0
-    assert await outbox.forgotten(before=given_up_at, now=given_up_at + DAY) == 2
-    assert await outbox.lapse(now=given_up_at + LAPSE_AFTER) == 2
+    assert await outbox.expire_unclaimed(now=given_up_at + EXPIRE_AFTER - SECOND) == 0
+    assert await outbox.count_unclaimed(before=given_up_at, now=given_up_at + DAY) == 2
+    assert await outbox.expire_unclaimed(now=given_up_at + EXPIRE_AFTER) == 2
 
 
 async def test_who_lost_its_lease_cannot_settle(house: House) -> None:

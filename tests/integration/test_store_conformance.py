@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from linker.engine.ports import Settlement
+from linker.engine.ports import Selection, Settlement
 from linker.errors import LinkerError, NotFound, OurFault
 from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter
 from states.events import Paused, Unlinked
@@ -133,7 +133,7 @@ async def test_every_changed_fact_comes_back(house: House, first: Connection, th
 async def test_a_time_of_another_zone_comes_back_in_utc(house: House) -> None:
     """Whatever zone a time is given in, the moment stays and the zone is UTC."""
     kathmandu = timezone(timedelta(hours=5, minutes=45))
-    found = await kept(house, due_at=NOW.astimezone(kathmandu))
+    found = await house.store.get((await kept(house, due_at=NOW.astimezone(kathmandu))).id)
     assert found.due_at == NOW
     assert found.due_at is not None
     assert found.due_at.utcoffset() == timedelta(0)
@@ -198,8 +198,8 @@ async def test_connections_are_found_oldest_first(house: House) -> None:
     early = await kept(house, id="y", created_at=NOW - SECOND)
     expected = [early.id, twins[1].id, twins[0].id, late.id]
     assert [found.id for found in await house.store.find()] == expected
-    assert [found.id for found in await house.store.find(limit=2)] == expected[:2]
-    assert await house.store.find(limit=0) == []
+    assert [found.id for found in await house.store.find(Selection(limit=2))] == expected[:2]
+    assert await house.store.find(Selection(limit=0)) == []
 
 
 async def test_connections_are_found_by_state_and_owner(house: House) -> None:
@@ -207,12 +207,12 @@ async def test_connections_are_found_by_state_and_owner(house: House) -> None:
     for owner in ("acme", "bolt"):
         for state in ConnectionState:
             await kept(house, owner=owner, state=state)
-    assert {found.state for found in await house.store.find(state=LINKED)} == {LINKED}
-    assert len(await house.store.find(state=LINKED)) == 2
-    assert {found.owner for found in await house.store.find(owner="bolt")} == {"bolt"}
-    [one] = await house.store.find(owner="bolt", state=FAILED)
+    assert {found.state for found in await house.store.find(Selection(state=LINKED))} == {LINKED}
+    assert len(await house.store.find(Selection(state=LINKED))) == 2
+    assert {found.owner for found in await house.store.find(Selection(owner="bolt"))} == {"bolt"}
+    [one] = await house.store.find(Selection(owner="bolt", state=FAILED))
     assert (one.owner, one.state) == ("bolt", FAILED)
-    assert await house.store.find(owner="Bolt") == []
+    assert await house.store.find(Selection(owner="Bolt")) == []
 
 
 def a_problem(code: ProblemCode) -> Problem:
@@ -241,7 +241,9 @@ async def test_stuck_are_those_that_a_person_has_to_act_for(
 ) -> None:
     """Stuck is an open connection that failed, is paused, or has a problem that its owner has to mend by hand."""
     connection = await kept(memory_house, **facts)
-    assert [found.id for found in await memory_house.store.find(stuck=True)] == ([connection.id] if stuck else [])
+    assert [found.id for found in await memory_house.store.find(Selection(stuck=True))] == (
+        [connection.id] if stuck else []
+    )
 
 
 async def test_stuck_ones_are_filtered_like_all(house: House) -> None:
@@ -250,7 +252,7 @@ async def test_stuck_ones_are_filtered_like_all(house: House) -> None:
     await kept(house, state=LINKED, owner="bolt", paused_at=NOW)
     one = await kept(house, state=FAILED, owner="bolt")
     await kept(house, state=LINKED, owner="bolt")
-    assert await house.store.find(stuck=True, owner="bolt", state=FAILED) == [one]
+    assert await house.store.find(Selection(stuck=True, owner="bolt", state=FAILED)) == [one]
 
 
 async def test_history_is_told_in_order_and_without_gaps(house: House) -> None:
@@ -564,7 +566,7 @@ async def test_a_large_batch_is_settled_at_once(house: House) -> None:
     assert len(claimed) == 200
     batch = [linked(one) if number % 2 else change(one, attempts=1) for number, one in enumerate(claimed)]
     assert all(await house.store.settle(batch, now=NOW, release=True))
-    assert len(await house.store.find(state=LINKED)) == 100
+    assert len(await house.store.find(Selection(state=LINKED))) == 100
 
 
 async def test_errors_of_the_store_are_the_librarys_own(house: House) -> None:

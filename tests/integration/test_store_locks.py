@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from linker.database.database import Database
-from linker.engine.ports import Announcement, DeliveryOutcome
+from linker.outbox.announcements import Announcement, DeliveryOutcome
 from linker.outbox.channels import CHANNELS, Channel
 from linker.outbox.outbox_store import OutboxStore
 from linker.persistence.connection_store import ConnectionStore
@@ -90,7 +90,7 @@ async def test_workers_that_claim_at_once_spend_one_ration(postgres_house: House
     gate.open.set()
     for batch in await asyncio.gather(*claiming):
         made += batch
-    at_once = 1 + PARTNER.ahead / PARTNER.pause
+    at_once = 1 + PARTNER.ahead_seconds / PARTNER.pause_seconds
     assert len({one.id for one in made}) == len(made) == at_once
 
 

@@ -16,7 +16,7 @@ from linker import Announcement, ConnectionState, Linker, Settings, new_key
 from linker.outbox.administration import DeliveryState, OutboxAdministration, QueuedDelivery
 from linker.outbox.channels import CHANNELS, WEBHOOK
 from linker.outbox.deliverer import GIVE_UP_AFTER
-from linker.outbox.outbox_store import LAPSE_AFTER
+from linker.outbox.outbox_store import EXPIRE_AFTER
 from linker.outbox.webhooks import GONE_FOR, TOO_MUCH_FOR, new_webhook_secret
 from linker.testing import ScriptedWorkable, SettableClock
 from tests.integration.storehouse import House
@@ -62,8 +62,8 @@ class Post:
         async with Linker(Settings(**given), workable=self.workable, clock=self.clock) as linker:
             yield linker
 
-    async def letters(self, *states: DeliveryState) -> list[QueuedDelivery]:
-        """The webhook's letters in these states, oldest first."""
+    async def deliveries(self, *states: DeliveryState) -> list[QueuedDelivery]:
+        """What is queued for the webhook in these states, oldest first."""
         found = await OutboxAdministration(self.house.database).find(
             {WEBHOOK: states or tuple(DeliveryState)}, limit=1_000
         )
@@ -100,10 +100,10 @@ async def test_a_story_arrives_signed_and_in_order(post: Post) -> None:
         assert await linker.deliver() == 3
         assert await linker.deliver() == 0
     assert post.receiver.types == STORY
-    for came, letter in zip(post.receiver.came, await post.letters(DeliveryState.DELIVERED), strict=True):
+    for came, delivery in zip(post.receiver.came, await post.deliveries(DeliveryState.DELIVERED), strict=True):
         assert came.path == "/hooks?from=linker"
         assert came.headers["content-type"] == "application/json"
-        assert came.id == letter.id
+        assert came.id == delivery.id
         assert came.headers["webhook-timestamp"] == str(int(post.clock.now().timestamp()))
         assert Verifier(SECRET.get_secret_value()).verify(came.body, dict(came.headers)) == came.payload
         assert came.payload.keys() == {"type", "timestamp", "data"}
@@ -157,10 +157,10 @@ async def test_trouble_is_tried_again(post: Post, trouble: Answer) -> None:
     async with post.linker(lease_seconds=2) as linker:
         await linker.create(owner="customer-1")
         assert await linker.deliver() == 0
-        [letter] = await post.letters(DeliveryState.RETRYING)
-        assert letter.last_error is not None
-        assert letter.last_error.startswith("webhook: ")
-        assert post.receiver.url not in letter.last_error
+        [delivery] = await post.deliveries(DeliveryState.RETRYING)
+        assert delivery.last_error is not None
+        assert delivery.last_error.startswith("webhook: ")
+        assert post.receiver.url not in delivery.last_error
         assert await linker.deliver() == 0, "not before its time"
         post.clock.advance(seconds=5)
         assert await linker.deliver() == 1
@@ -186,8 +186,8 @@ async def test_nobody_at_the_other_end(post: Post) -> None:
     async with post.linker(webhook_url="http://127.0.0.1:9/hooks") as linker:
         await linker.create(owner="customer-1")
         assert await linker.deliver() == 0
-    [letter] = await post.letters(DeliveryState.RETRYING)
-    assert letter.attempts == 1
+    [delivery] = await post.deliveries(DeliveryState.RETRYING)
+    assert delivery.attempts == 1
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,9 @@ async def test_gone_is_gone(post: Post) -> None:
         await linker.create(owner="customer-2")
         post.receiver.otherwise = status(410)
         await linker.deliver()
-        dead = await post.letters(DeliveryState.DEAD)
+        dead = await post.deliveries(DeliveryState.DEAD)
         assert dead
-        assert {letter.last_error for letter in dead} == {"webhook: 410"}
+        assert {delivery.last_error for delivery in dead} == {"webhook: 410"}
         post.receiver.otherwise, before = status(200), len(post.receiver.came)
         await linker.create(owner="customer-3")
         assert (await linker.deliver(), len(post.receiver.came)) == (0, before)
@@ -252,12 +252,12 @@ async def test_gone_is_gone(post: Post) -> None:
 
 
 async def test_three_days_then_a_dead_letter(post: Post) -> None:
-    """Tries go on for three days with growing pauses; then the letter is dead, and the next one has its turn."""
+    """Tries go on for three days with growing pauses; then it is dead, and the next one has its turn."""
     post.receiver.otherwise = status(500)
     async with post.linker() as linker:
         await story(linker)
         began = post.clock.now()
-        while not await post.letters(DeliveryState.DEAD):
+        while not await post.deliveries(DeliveryState.DEAD):
             await linker.deliver()
             post.clock.advance(minutes=10)
         assert timedelta(days=3) <= post.clock.now() - began <= timedelta(days=3, hours=7)
@@ -267,7 +267,7 @@ async def test_three_days_then_a_dead_letter(post: Post) -> None:
         post.clock.advance(hours=6)
         assert await linker.deliver() == 2
         assert post.receiver.types[-2:] == STORY[1:]
-        assert [letter.state for letter in await post.letters()] == ["dead", "delivered", "delivered"]
+        assert [delivery.state for delivery in await post.deliveries()] == ["dead", "delivered", "delivered"]
 
 
 async def test_a_dead_letter_that_is_tried_again_has_three_more_days(post: Post) -> None:
@@ -278,35 +278,35 @@ async def test_a_dead_letter_that_is_tried_again_has_three_more_days(post: Post)
         await linker.deliver()
         post.clock.advance(days=3)
         await linker.deliver()
-        [dead] = await post.letters(DeliveryState.DEAD)
+        [dead] = await post.deliveries(DeliveryState.DEAD)
         now = post.clock.now()
         await OutboxAdministration(post.house.database).retry(
-            [dead.id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER
+            [dead.id], channels=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER
         )
         await linker.deliver()
-        [letter] = await post.letters(DeliveryState.RETRYING)
-        assert letter.attempts == 1
-        assert letter.due_at is not None
-        assert letter.due_at - now <= timedelta(seconds=5)
+        [delivery] = await post.deliveries(DeliveryState.RETRYING)
+        assert delivery.attempts == 1
+        assert delivery.due_at is not None
+        assert delivery.due_at - now <= timedelta(seconds=5)
         post.clock.advance(days=2.9)
         await linker.deliver()
-        assert await post.letters(DeliveryState.RETRYING)
+        assert await post.deliveries(DeliveryState.RETRYING)
 
 
 async def test_a_webhook_that_is_set_late_is_not_told_of_years_ago(post: Post) -> None:
-    """Nobody posted for a week: what is older lapses, and is kept; what is younger is posted."""
+    """Nobody posted for a week: what is older expires, and is kept; what is younger is posted."""
     async with post.linker(webhook_url=None) as linker:
         await linker.create(owner="long-ago")
-        post.clock.advance(seconds=LAPSE_AFTER.total_seconds())
+        post.clock.advance(seconds=EXPIRE_AFTER.total_seconds())
         await linker.create(owner="lately")
         assert await linker.deliver() == 0
     async with post.linker() as linker:
         assert await linker.deliver() == 1
         assert [came.owner for came in post.receiver.came] == ["lately"]
-        [lapsed] = await post.letters(DeliveryState.LAPSED)
+        [lapsed] = await post.deliveries(DeliveryState.LAPSED)
         now = post.clock.now()
         await OutboxAdministration(post.house.database).retry(
-            [lapsed.id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER
+            [lapsed.id], channels=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER
         )
         assert await linker.deliver() == 1
 
@@ -355,7 +355,7 @@ async def test_several_workers_post_once(post: Post) -> None:
     """Workers that deliver at the same time do not post the same."""
     async with post.linker() as one, post.linker() as other:
         ids = [await story(one, f"customer-{number}") for number in range(10)]
-        while not all(letter.state is DeliveryState.DELIVERED for letter in await post.letters()):
+        while not all(delivery.state is DeliveryState.DELIVERED for delivery in await post.deliveries()):
             await asyncio.gather(one.deliver(), other.deliver())
     assert len(post.receiver.came) == len({came.id for came in post.receiver.came}) == 30
     for connection_id in ids:
@@ -407,7 +407,7 @@ async def test_a_receiver_that_hangs_does_not_slow_links(post: Post) -> None:
 
 async def test_whoever_stops_while_a_webhook_hangs_loses_nothing(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopping worker does not wait for it for ever; another one posts it once the lease has run out."""
-    monkeypatch.setattr("linker.linker.DRAIN", 0.2)
+    monkeypatch.setattr("linker.linker.DRAIN_SECONDS", 0.2)
     post.receiver.script.append(hang)
     async with post.linker() as linker, linker.heartbeat():
         await linker.create(owner="customer-1")
@@ -423,7 +423,7 @@ async def test_whoever_stops_while_a_webhook_hangs_loses_nothing(post: Post, mon
 async def test_a_delivery_ends_before_its_lease(post: Post, lease_seconds: float) -> None:
     """However short leases are, a delivery has at most half of one, and never more than 15 seconds."""
     async with post.linker(lease_seconds=lease_seconds) as linker:
-        assert linker._lease_issuer.for_a_delivery == min(15, lease_seconds / 2)
+        assert linker._engine.lease_issuer.delivery_seconds == min(15, lease_seconds / 2)
 
 
 # operators
@@ -436,13 +436,17 @@ async def test_what_is_dropped_is_not_delivered(post: Post) -> None:
         await story(linker)
         delivering = asyncio.create_task(linker.deliver())
         await until(lambda: len(post.receiver.came) == 1)
-        letters = OutboxAdministration(post.house.database)
-        dropped = await letters.drop([post.receiver.came[0].id], now=post.clock.now(), reason="dropped by a test")
-        assert [(letter.way, letter.state) for letter in dropped] == [(way, "dropped") for way in CHANNELS]
+        administration = OutboxAdministration(post.house.database)
+        dropped = await administration.drop(
+            [post.receiver.came[0].id], now=post.clock.now(), reason="dropped by a test"
+        )
+        assert [(delivery.channel, delivery.state) for delivery in dropped] == [
+            (channel, "dropped") for channel in CHANNELS
+        ]
         await until(lambda: len(post.receiver.came) == 3)
         post.receiver.let_go.set()
         assert await delivering == 2
-    assert [letter.state for letter in await post.letters()] == ["dropped", "delivered", "delivered"]
+    assert [delivery.state for delivery in await post.deliveries()] == ["dropped", "delivered", "delivered"]
 
 
 async def test_a_retry_is_not_undone_by_the_try_that_was_under_way(post: Post) -> None:
@@ -452,13 +456,13 @@ async def test_a_retry_is_not_undone_by_the_try_that_was_under_way(post: Post) -
         await linker.create(owner="customer-1")
         delivering = asyncio.create_task(linker.deliver())
         await until(lambda: len(post.receiver.came) == 1)
-        letters, now = OutboxAdministration(post.house.database), post.clock.now()
-        await letters.retry([post.receiver.came[0].id], ways=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
+        administration, now = OutboxAdministration(post.house.database), post.clock.now()
+        await administration.retry([post.receiver.came[0].id], channels=(WEBHOOK,), now=now, until=now + GIVE_UP_AFTER)
         post.receiver.otherwise = status(200)
         post.receiver.let_go.set()
         await delivering
-    [letter] = await post.letters()
-    assert letter.state == "delivered"
+    [delivery] = await post.deliveries()
+    assert delivery.state == "delivered"
 
 
 # expiry

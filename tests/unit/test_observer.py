@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from linker.engine.observer import UNOBSERVED, Observer, Work, together, verdict_name, verdict_names
 from linker.errors import Refused, StoreUnavailable
-from linker.telemetry.metrics import NUMBERS, Metrics
+from linker.telemetry.metrics import METRICS, Metrics
 from states.verdicts import CredentialRefused, RecruiterNotSeen, Unavailable
 
 
@@ -74,7 +74,7 @@ def test_errors_are_counted_by_their_code(
 def test_gauges_are_silent_before_the_database_was_seen(registry: CollectorRegistry, metrics: Metrics) -> None:
     """A gauge that nobody read yet is absent rather than 0: nobody may take it for an empty database."""
     shown = generate_latest(registry).decode()
-    for number in NUMBERS:
+    for number in METRICS:
         sample = f"\n{number.name}_count" if number.kind == "histogram" else f"\n{number.name}"
         assert (sample in shown) == (number.kind != "gauge"), number.name
 
@@ -113,12 +113,12 @@ def test_watching_costs_nothing_where_nobody_listens() -> None:
 BARE = """
 import sys
 sys.modules["opentelemetry"] = sys.modules["prometheus_client"] = None
-from linker.linker import _tracing
+from linker.composition import _tracing
 from linker import Linker, Settings, new_key
 from linker.persistence.connection_store import ConnectionStore
 linker = Linker(Settings(database_url="sqlite://", secret_keys=(new_key(),)))
 assert _tracing() is None
-assert type(linker._sql) is ConnectionStore, "nothing is wrapped where nobody listens"
+assert type(linker._parts.store) is ConnectionStore, "nothing is wrapped where nobody listens"
 from linker.cli.main import main
 sys.exit(main(["worker", "--metrics-port", "0"]))
 """

@@ -10,13 +10,13 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from linker.encryption import new_key
-from linker.engine.ports import Announcement
 from linker.errors import BadInput, StoreUnavailable
 from linker.linker import Linker
 from linker.outbox.administration import OutboxAdministration
+from linker.outbox.announcements import Announcement
 from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.outbox.handlers import announcement_named
-from linker.outbox.outbox_store import LAPSE_AFTER
+from linker.outbox.outbox_store import EXPIRE_AFTER
 from linker.persistence.tables import OUTBOX
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
@@ -252,9 +252,9 @@ async def test_an_announcement_is_given_up_in_the_end(linker: Linker, clock: Set
 
 
 async def test_whoever_begins_to_listen_is_not_told_of_years_ago(linker: Linker, clock: SettableClock) -> None:
-    """What nobody was there to take for a week lapses; what is younger is told."""
+    """What nobody was there to take for a week expires; what is younger is told."""
     await accepted(linker, owner="long-ago")
-    clock.advance(seconds=LAPSE_AFTER.total_seconds())
+    clock.advance(seconds=EXPIRE_AFTER.total_seconds())
     younger = await accepted(linker, owner="lately")
     clock.advance(days=6.9)
     ears = Ears()
@@ -264,7 +264,7 @@ async def test_whoever_begins_to_listen_is_not_told_of_years_ago(linker: Linker,
     assert {one.connection_id for one in ears.heard} == {younger}
 
 
-async def test_what_waits_behind_a_failure_does_not_lapse(linker: Linker, clock: SettableClock) -> None:
+async def test_what_waits_behind_a_failure_does_not_expire(linker: Linker, clock: SettableClock) -> None:
     """It was not forgotten: its turn comes when the one before is given up, however long that took."""
     ears = Ears(RuntimeError("not now"))
     hear_all(linker, ears)
@@ -286,11 +286,11 @@ async def test_an_operator_lets_what_waits_go_on_at_once(linker: Linker, clock: 
         clock.advance(hours=1)
     await linker.deliver()
     ears.raises, [message_id, *_] = None, [one.message_id for one in ears.heard]
-    ears.heard, letters, now = [], OutboxAdministration(linker._database), clock.now()
+    ears.heard, administration, now = [], OutboxAdministration(linker._parts.database), clock.now()
     if what == "drop":
-        await letters.drop([message_id], now=now, reason="a bad one")
+        await administration.drop([message_id], now=now, reason="a bad one")
     else:
-        await letters.retry([message_id], now=now, until=now + GIVE_UP_AFTER)
+        await administration.retry([message_id], now=now, until=now + GIVE_UP_AFTER)
     await linker.deliver()
     assert ears.types == (STORY[1:] if what == "drop" else STORY)
 
@@ -328,7 +328,7 @@ async def test_what_waited_behind_a_failure_that_ended_is_told(
     ears.raises = None
     if ended_by == "drop":
         message_id, ears.heard = ears.heard[0].message_id, []
-        await OutboxAdministration(linker._database).drop([message_id], now=clock.now(), reason="a bad one")
+        await OutboxAdministration(linker._parts.database).drop([message_id], now=clock.now(), reason="a bad one")
     else:
         ears.heard = []
         clock.advance(hours=1)
@@ -342,7 +342,7 @@ async def test_what_waits_behind_a_failure_is_due_with_it(linker: Linker, clock:
     hear_all(linker, ears)
     await accepted(linker)
     await linker.deliver()
-    due = await linker._database.read(
+    due = await linker._parts.database.read(
         lambda transaction: transaction.execute(select(OUTBOX.c.due_at).distinct()).scalars().all()
     )
     assert len(due) == 1
@@ -408,7 +408,7 @@ async def test_a_handler_that_exits_does_not_end_the_host(linker: Linker, clock:
 
 async def test_a_call_that_delivers_comes_to_an_end(linker: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much falls due meanwhile, the caller goes on: what is left is for the next call."""
-    monkeypatch.setattr("linker.linker.BEGIN_FOR", 0.1)
+    monkeypatch.setattr("linker.linker.BEGIN_FOR_SECONDS", 0.1)
 
     @linker.on("opened")
     async def opens_another(announcement: Announcement) -> None:
@@ -467,7 +467,7 @@ async def test_what_was_not_written_down_is_told_again(
         raise StoreUnavailable("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(type(linker._calling.outbox), "settle_deliveries", full)
+        broken.setattr(type(linker._parts.calling.outbox), "settle_deliveries", full)
         with pytest.raises(StoreUnavailable):
             await linker.deliver()
     assert await linker.deliver() == 0, "the lease of the one that crashed still runs"

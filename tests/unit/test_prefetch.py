@@ -11,7 +11,7 @@ from linker.engine.executor import PlannedDuty
 from linker.engine.fairness import FairClaims
 from linker.engine.leases import HeldLeases, LeaseIssuer
 from linker.engine.ports import Lease, SystemClock
-from linker.engine.prefetch import AHEAD, ClaimPacing, Prefetch
+from linker.engine.prefetch import AHEAD_RATIO, ClaimPacing, Prefetch
 from states.connection import Connection
 from tests.builders import a_connection
 
@@ -45,9 +45,9 @@ class Leases(HeldLeases):
         self.held += [one.id for one in batch]
 
 
-def prepare(held: Connection) -> PlannedDuty:
+def plan(held: Connection) -> PlannedDuty:
     """Nothing is done."""
-    return PlannedDuty(held, None)
+    return PlannedDuty(held)
 
 
 class Scene:
@@ -59,7 +59,7 @@ class Scene:
         lease_issuer = LeaseIssuer(SystemClock(), timedelta(minutes=1))
         stopping = asyncio.Event()
         self.prefetch = Prefetch(
-            self.turns, lease_issuer, self.leases, prepare=prepare, pacing=self.pacing, stopping=stopping
+            self.turns, lease_issuer, self.leases, plan=plan, pacing=self.pacing, stopping=stopping
         )
 
     async def begin(self, number: int) -> None:
@@ -74,7 +74,7 @@ class Scene:
     ("latency", "first", "then"),
     [
         pytest.param(None, CONCURRENCY, 1, id="not known yet"),
-        pytest.param(0.001, CONCURRENCY * AHEAD, BATCH, id="quick: a whole batch"),
+        pytest.param(0.001, CONCURRENCY * AHEAD_RATIO, BATCH, id="quick: a whole batch"),
         pytest.param(0.1, CONCURRENCY, 25, id="those that are begun within half a second"),
         pytest.param(0.25, CONCURRENCY, 10, id="less quick"),
         pytest.param(0.6, CONCURRENCY, 1, id="slow: as many as are free"),
@@ -101,8 +101,8 @@ async def test_little_more_is_held_than_is_begun_while_a_claim_takes() -> None:
     for begun in range(1, 200):
         await scene.begin(1)
         most = max(most, len(scene.leases.held) - begun)
-    assert most <= CONCURRENCY * AHEAD + BATCH
-    assert most > CONCURRENCY * AHEAD, "but nobody waits for a claim either"
+    assert most <= CONCURRENCY * AHEAD_RATIO + BATCH
+    assert most > CONCURRENCY * AHEAD_RATIO, "but nobody waits for a claim either"
 
 
 async def test_what_is_claimed_while_it_is_stopped_is_not_begun() -> None:
@@ -126,7 +126,7 @@ def test_the_next_batch_is_claimed_when_few_are_left(latency: float | None, few:
 
 async def test_what_is_not_begun_soon_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also while others are begun; and from then on no more is claimed than is begun at once."""
-    monkeypatch.setattr(prefetch, "SOON", 0.2)
+    monkeypatch.setattr(prefetch, "BEGIN_WITHIN_SECONDS", 0.2)
     scene = Scene(latency=0.001)
     await scene.begin(1)
     giving_back = asyncio.create_task(scene.prefetch.overdue())

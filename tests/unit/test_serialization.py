@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from linker.engine.ports import Announcement, Settlement
+from linker.engine.ports import Settlement
+from linker.outbox.announcements import Announcement
 from linker.persistence.mapping import announcement_columns
 from linker.serialization import connection_json, moment, problem_json, step_json
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory

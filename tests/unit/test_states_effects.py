@@ -228,17 +228,17 @@ def expiring(days: int, **facts: Any) -> Connection:
 
 
 @pytest.mark.parametrize(("days", "owed"), [(-3, True), (0, True), (14, True), (15, False), (400, False)])
-def test_notice_is_owed_some_days_before_the_last_one(days: int, next_duty: bool) -> None:
+def test_notice_is_owed_some_days_before_the_last_one(days: int, owed: bool) -> None:
     """From the beginning of the fourteenth day before; also late, if nobody looked in time."""
-    assert owes_expiry_notice(expiring(days), NOW, TIMING) is next_duty
+    assert owes_expiry_notice(expiring(days), NOW, TIMING) is owed
 
 
 @pytest.mark.parametrize("state", ConnectionState)
 def test_notice_is_owed_while_the_token_is_of_use(state: ConnectionState) -> None:
     """Who has failed needs another token anyway, and who has just pasted one is not bothered before the recruiter."""
     token = a_credential(expires_on=NOW.date())
-    next_duty = owes_expiry_notice(a_connection(state, token=token), NOW, TIMING)
-    assert next_duty is (state in {AWAITING_RECRUITER, LINKED})
+    owed = owes_expiry_notice(a_connection(state, token=token), NOW, TIMING)
+    assert owed is (state in {AWAITING_RECRUITER, LINKED})
 
 
 def test_notice_is_given_once_for_a_day() -> None:
@@ -248,10 +248,10 @@ def test_notice_is_given_once_for_a_day() -> None:
     assert changed(before, after) <= {"expiry_told", "due_at"}
     assert (after.due_at, owes_expiry_notice(after, NOW, TIMING)) == (NOW, False)
     assert after.token is not None
-    for days, next_duty in ((3, False), (4, True)):
+    for days, owed in ((3, False), (4, True)):
         other = a_credential("candidate", expires_on=NOW.date() + timedelta(days=days))
         swapped = move(replace(after, candidate=other), happened.ReplacementAccepted(ACME))
-        assert owes_expiry_notice(swapped, NOW, TIMING) is next_duty
+        assert owes_expiry_notice(swapped, NOW, TIMING) is owed
 
 
 @pytest.mark.parametrize(("days", "checked"), [(400, 30.0), (24, 9.6), (14, 0.0), (2, 0.0)])
@@ -437,7 +437,7 @@ def test_trouble_keeps_everything(state: ConnectionState, event: Event, code: Pr
 
 
 @pytest.mark.parametrize(("event", "code", "detail"), TROUBLE)
-@pytest.mark.parametrize("dice", [0.0, 0.5, 0.999999])
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999999])
 def test_trouble_is_tried_again_in_time(event: Event, code: ProblemCode, detail: str | None, jitter: float) -> None:
     """The next try comes by itself, never before Workable's own time and never at once."""
     named: datetime | None = getattr(event, "retry_at", None)

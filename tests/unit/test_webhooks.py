@@ -10,8 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from linker.errors import BadSettings
-from linker.outbox.webhooks import new_webhook_secret, signings_of, webhook_of
+from linker.outbox.webhooks import build_webhook, new_webhook_secret, signers
 from linker.settings import Settings
+from linker.testing import SettableClock
 from tests.builders import NOW
 
 SECRET = new_webhook_secret()
@@ -21,16 +22,16 @@ def refused(**given: Any) -> BadSettings:
     """The error of a linker with these settings; it shows nothing of their values."""
     settings = Settings(**{"webhook_url": "https://app.example.com/hooks", "webhook_secret": (SECRET,), **given})
     with pytest.raises(BadSettings) as error:
-        webhook_of(settings, lambda: NOW)
+        build_webhook(settings, SettableClock(NOW))
     assert "canary" not in "".join(traceback.format_exception(error.value))
     return error.value
 
 
 def test_the_scheme_s_own_example() -> None:
     """The signature that the scheme's documentation gives for its example is ours too."""
-    [signing] = signings_of((SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),))
+    [signer] = signers((SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),))
     at, body = datetime.fromtimestamp(1614265330, UTC), '{"test": 2432232314}'
-    signed = signing.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", at, body)
+    signed = signer.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", at, body)
     assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
@@ -44,7 +45,7 @@ def test_secrets_that_we_make() -> None:
 
 def test_no_webhook() -> None:
     """Without a URL there is none, whatever else is set."""
-    assert webhook_of(Settings(webhook_secret=(SecretStr("canary"),)), lambda: NOW) is None
+    assert build_webhook(Settings(webhook_secret=(SecretStr("canary"),)), SettableClock(NOW)) is None
 
 
 def of_bytes(length: int) -> str:
@@ -100,7 +101,7 @@ def test_a_url_that_cannot_be_used(url: str) -> None:
 )
 def test_a_url_that_can(url: str, origin: str) -> None:
     """Clear text only where no stranger listens. What is shown is where, and nothing of the rest."""
-    webhook = webhook_of(Settings(webhook_url=url, webhook_secret=(SECRET,)), lambda: NOW)
+    webhook = build_webhook(Settings(webhook_url=url, webhook_secret=(SECRET,)), SettableClock(NOW))
     assert webhook is not None
     assert webhook.origin == origin
     assert "canary" not in repr(webhook)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker.workable.near_misses import MOST_COMPARED, MOST_SLIPS, as_member, close, not_there, same_text, slips
+from linker.workable.near_misses import MOST_COMPARED_ENTRIES, MOST_SLIPS, as_member, close, not_there, same_text, slips
 from states.connection import Recruiter
 
 OURS = Recruiter(name="Northwind ATS", email="ats+q7kd2m@inbound.example")
@@ -81,7 +81,7 @@ def test_our_own_email_is_no_slip() -> None:
 
 def test_a_list_without_an_end_is_compared_for_a_while_only() -> None:
     """So many e-mails are compared letter by letter and no more; the right name is found wherever it stands."""
-    crowd = [("Jane", "jane@acme.example")] * (MOST_COMPARED - 1)
+    crowd = [("Jane", "jane@acme.example")] * (MOST_COMPARED_ENTRIES - 1)
     almost = ("Any", "ats+q7kd2n@inbound.example")
     assert "almost" in (close(OURS, [*crowd, almost]) or "")
     assert close(OURS, [*crowd, crowd[0], almost]) is None

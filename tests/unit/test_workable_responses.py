@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker.engine.executor import HINT_CALLS
 from linker.engine.ports import Answer
-from linker.workable.api import MAX_ANSWER
+from linker.workable.api import MAX_ANSWER_BYTES
 from linker.workable.responses import Page, judge_body, judge_head
 from states.connection import Account
+from states.duties import HINT_CALLS_FOR_A_PERSON
 from states.verdicts import (
     AccountReadable,
     CredentialRefused,
@@ -53,7 +53,7 @@ async def verify(workable: FakeWorkable) -> Answer:
     return await workable.client().verify("acme", TOKEN)
 
 
-async def look(workable: FakeWorkable, *, extra_calls: int = HINT_CALLS) -> Answer:
+async def look(workable: FakeWorkable, *, extra_calls: int = HINT_CALLS_FOR_A_PERSON) -> Answer:
     """Look for our recruiter in acme."""
     return await workable.client().look("acme", TOKEN, OURS, extra_calls=extra_calls)
 
@@ -146,7 +146,7 @@ FAILURES: dict[str, tuple[Reply, Verdict | type[Verdict]]] = {
     "200 null": (json(200, None), NotUnderstood),
     "200 list": (json(200, [ACME]), NotUnderstood),
     "200 empty object": (json(200, {}), NotUnderstood),
-    "200 huge": (json(200, {"id": "x" * MAX_ANSWER}), NotUnderstood),
+    "200 huge": (json(200, {"id": "x" * MAX_ANSWER_BYTES}), NotUnderstood),
     "connect time-out": (httpx.ConnectTimeout("t"), Unavailable()),
     "read time-out": (httpx.ReadTimeout("t"), Unavailable()),
     "pool time-out": (httpx.PoolTimeout("t"), Unavailable()),
@@ -313,7 +313,7 @@ async def test_a_list_of_another_shape_is_not_understood(body: Any) -> None:
     assert isinstance((await look(FakeWorkable(recruiters=json(200, body)))).verdict, NotUnderstood)
 
 
-async def hint(workable: FakeWorkable, *, extra_calls: int = HINT_CALLS) -> str:
+async def hint(workable: FakeWorkable, *, extra_calls: int = HINT_CALLS_FOR_A_PERSON) -> str:
     """What is told when our recruiter is not seen."""
     verdict = (await look(workable, extra_calls=extra_calls)).verdict
     assert isinstance(verdict, RecruiterNotSeen)

@@ -11,17 +11,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Any, get_args
+from typing import get_args
 
 import httpx
-import httpx_aiohttp
 import pytest
 from pydantic import SecretStr
 
 from linker.errors import OurFault
-from linker.http_client import Kind, PlainClient, build_http
-from linker.workable import Timeouts, WorkableClient
+from linker.http_client import ClientTransport, Kind, build_transport
 from linker.workable.api import ACCOUNTS
+from linker.workable.client import Timeouts, WorkableClient
 from states.connection import Recruiter
 from states.table import ACCOUNT
 from states.verdicts import (
@@ -79,8 +78,8 @@ async def speaking(speak: Speak) -> AsyncIterator[tuple[str, list[bytes]]]:
 
 async def look_at(template: str, kind: Kind, *, timeouts: Timeouts = QUICK, times: int = 1) -> list[Verdict]:
     """Look for our recruiter with a real client of this kind."""
-    async with build_http(kind) as http:
-        client = WorkableClient(http, url_template=template, clock=SettableClock(), timeouts=timeouts)
+    async with build_transport(kind) as transport:
+        client = WorkableClient(transport, url_template=template, clock=SettableClock(), timeouts=timeouts)
         return [(await client.look("acme", TOKEN, OURS, extra_calls=0)).verdict for _ in range(times)]
 
 
@@ -263,7 +262,7 @@ async def test_a_clients_own_habits_do_not_matter() -> None:
         headers={"X-Own": "1"},
         base_url="https://evil.example",
     )
-    client = WorkableClient(http, clock=SettableClock())
+    client = WorkableClient(ClientTransport(http), clock=SettableClock())
     workable.answers["recruiters"] = httpx.Response(302, headers={"location": "https://evil.example/"})
     assert (await client.look("acme", TOKEN, OURS)).verdict == Unavailable()
     (request,) = workable.asked
@@ -280,55 +279,23 @@ async def test_a_call_leaves_no_line_in_a_hosts_log(caplog: pytest.LogCaptureFix
     async def speak(writer: asyncio.StreamWriter) -> None:
         await say(writer, good(b'{"recruiters": []}'))
 
-    async with speaking(speak) as (url, heard), build_http() as http:
-        await WorkableClient(http, url_template=url, clock=SettableClock()).look("acme", TOKEN, OURS)
+    async with speaking(speak) as (url, heard), build_transport() as transport:
+        await WorkableClient(transport, url_template=url, clock=SettableClock()).look("acme", TOKEN, OURS)
     assert heard != []
     assert caplog.records == []
 
 
 async def test_hooks_of_a_hosts_are_called() -> None:
-    """A host that watches the calls of the client that it hands over sees them from then on, of our own client too."""
+    """A host that watches the calls of the client that it hands over sees them."""
     seen: list[str] = []
 
     async def hook(request: httpx.Request) -> None:
         seen.append(request.url.path)
 
-    async def speak(writer: asyncio.StreamWriter) -> None:
-        await say(writer, good(b'{"recruiters": []}'))
-
-    async with speaking(speak) as (url, _), build_http() as http:
-        client = WorkableClient(http, url_template=url, clock=SettableClock())
-        await client.look("acme", TOKEN, OURS)
-        http.event_hooks = {"request": [hook]}
-        await client.look("acme", TOKEN, OURS)
-    assert seen == ["/acme/spi/v3/recruiters"]
-
-
-class OtherTransport(httpx_aiohttp.AiohttpTransport):
-    """A transport that a host made."""
-
-
-@pytest.mark.parametrize("theirs", [True, False], ids=["a host's own", "ours, watched"])
-async def test_a_transport_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, theirs: bool) -> None:
-    """Whoever puts another transport into our client, or wraps the one that is in it, sees all calls."""
-    seen: list[str] = []
-    send = httpx_aiohttp.AiohttpTransport.handle_async_request
-
-    async def watched(*given: Any) -> httpx.Response:
-        seen.append(given[-1].url.path)
-        return await send(http._transport, given[-1])  # type: ignore[arg-type]
-
-    async def speak(writer: asyncio.StreamWriter) -> None:
-        await say(writer, good(b'{"recruiters": []}'))
-
-    async with speaking(speak) as (url, _), PlainClient(OtherTransport()) if theirs else build_http() as http:
-        monkeypatch.setattr(OtherTransport if theirs else http._transport, "handle_async_request", watched)
-        await WorkableClient(http, url_template=url, clock=SettableClock()).look("acme", TOKEN, OURS)
-    assert seen == ["/acme/spi/v3/recruiters"]
-
-
-async def ignore(request: httpx.Request) -> None:
-    """A hook that does nothing: only so that the client is asked in the usual way."""
+    http = httpx.AsyncClient(transport=httpx.MockTransport(FakeWorkable()), event_hooks={"request": [hook]})
+    client = WorkableClient(ClientTransport(http), clock=SettableClock())
+    await client.look("acme", TOKEN, OURS)
+    assert seen == ["/spi/v3/recruiters"]
 
 
 @pytest.mark.parametrize(
@@ -342,31 +309,34 @@ async def ignore(request: httpx.Request) -> None:
     ],
 )
 async def test_trouble_has_one_name_in_whichever_way_a_client_is_asked(speak: Speak | None, name: str) -> None:
-    """The evidence does not change its words because somebody hangs a hook on the client."""
-    async with speaking(speak or silent) as (template, _), build_http() as http:
-        url = template if speak else "http://127.0.0.1:1/{subdomain}"
+    """The evidence says the same whether our transport is asked or a host's client over it."""
+    url = "http://127.0.0.1:1/{subdomain}"
+    async with speaking(speak or silent) as (template, _), build_transport() as transport:
+        http = httpx.AsyncClient(transport=transport)
         named = []
-        for hooks in ([], [ignore]):
-            http.event_hooks = {"request": hooks}
-            answer = await WorkableClient(http, url_template=url, timeouts=QUICK).look("acme", TOKEN, OURS)
+        for asked in (transport, ClientTransport(http)):
+            client = WorkableClient(asked, url_template=template if speak else url, timeouts=QUICK)
+            answer = await client.look("acme", TOKEN, OURS)
             named += [call["note"] for call in answer.evidence["calls"]]
     assert named == [name, name]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_closed_client_sends_nothing(kind: Kind) -> None:
-    """Once the client is closed, asking is a fault of ours: no connection is opened behind its owner's back."""
+@pytest.mark.parametrize("used", [True, False])
+async def test_a_closed_transport_sends_nothing(used: bool) -> None:
+    """Once the transport is closed, asking is a fault of ours: no connection is opened behind its owner's back."""
 
     async def speak(writer: asyncio.StreamWriter) -> None:
         writer.write(good(b'{"recruiters": []}'))
 
     async with speaking(speak) as (url, heard):
-        http = build_http(kind)
-        client = WorkableClient(http, url_template=url, clock=SettableClock())
-        await http.aclose()
+        transport = build_transport()
+        client = WorkableClient(transport, url_template=url, clock=SettableClock())
+        if used:
+            await client.look("acme", TOKEN, OURS)
+        await transport.aclose()
         with pytest.raises(OurFault, match="RuntimeError"):
             await client.look("acme", TOKEN, OURS)
-    assert heard == []
+    assert len(heard) == used
 
 
 # ── cancelled, broken, and still silent about the token ───────────────────────────────────────────────────────────────
@@ -375,8 +345,8 @@ async def test_a_closed_client_sends_nothing(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_cancelled_question_is_cancelled(kind: Kind) -> None:
     """Cancelling passes through, and leaves a client that can be used."""
-    async with speaking(silent) as (template, _), build_http(kind) as http:
-        client = WorkableClient(http, url_template=template)
+    async with speaking(silent) as (template, _), build_transport(kind) as transport:
+        client = WorkableClient(transport, url_template=template)
         asking = asyncio.create_task(client.verify("acme", TOKEN))
         await asyncio.sleep(0.1)
         asking.cancel()
@@ -416,8 +386,8 @@ UNPARSED = [SecretStr(text) for text in (f"{CANARY}é", f"{CANARY}\r\nX-Evil: 1"
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_token_that_can_be_no_header_is_our_fault(kind: Kind, token: SecretStr) -> None:
     """A token that was not parsed is neither sent nor shown, and is not called an outage."""
-    async with speaking(silent) as (template, heard), build_http(kind) as http:
-        client = WorkableClient(http, url_template=template)
+    async with speaking(silent) as (template, heard), build_transport(kind) as transport:
+        client = WorkableClient(transport, url_template=template)
         with pytest.raises(OurFault, match="without having been parsed") as caught:
             await client.verify("acme", token)
         assert not heard
@@ -433,16 +403,27 @@ async def test_a_subdomain_that_was_not_parsed_is_our_fault() -> None:
     assert not workable.asked
 
 
-@pytest.mark.parametrize("build", [*(partial(build_http, kind) for kind in KINDS), httpx.AsyncClient], ids=CLIENTS)
+class OfAHost(ClientTransport):
+    """Over a host's own client, which the host closes."""
+
+    def __init__(self) -> None:
+        self.http = httpx.AsyncClient()
+        super().__init__(self.http)
+
+    async def aclose(self) -> None:
+        await self.http.aclose()
+
+
+@pytest.mark.parametrize("build", [*(partial(build_transport, kind) for kind in KINDS), OfAHost], ids=CLIENTS)
 @pytest.mark.parametrize("speak", [silent, cut_the_body, gibberish, bomb, packed])
 async def test_the_token_is_nowhere(
-    build: Callable[[], httpx.AsyncClient], speak: Speak, caplog: pytest.LogCaptureFixture
+    build: Callable[[], httpx.AsyncBaseTransport], speak: Speak, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With every library at DEBUG, no log, evidence or verdict shows the token, whatever happens on the wire."""
     for name in ("", "httpx", "httpcore", "aiohttp", "asyncio"):
         caplog.set_level(logging.DEBUG, logger=name)
-    async with speaking(speak) as (template, heard), build() as http:
-        client = WorkableClient(http, url_template=template, timeouts=QUICK)
+    async with speaking(speak) as (template, heard), build() as transport:
+        client = WorkableClient(transport, url_template=template, timeouts=QUICK)
         answers = [await client.verify("acme", TOKEN), await client.look("acme", TOKEN, OURS)]
         assert CANARY.encode() in heard[0]
     assert CANARY not in repr(answers) + repr(client) + repr(vars(client)) + caplog.text
@@ -458,8 +439,8 @@ async def test_a_slow_extra_does_not_undo_a_verdict() -> None:
         heard.append(b"") if not heard else await asyncio.sleep(30)
 
     heard: list[bytes] = []
-    async with speaking(only_recruiters) as (template, _), build_http() as http:
-        client = WorkableClient(http, url_template=template, timeouts=Timeouts(read=30, total=0.5))
+    async with speaking(only_recruiters) as (template, _), build_transport() as transport:
+        client = WorkableClient(transport, url_template=template, timeouts=Timeouts(read=30, total=0.5))
         answer = await client.look("acme", TOKEN, Recruiter(name="N", email="n@x.example"))
     assert isinstance(answer.verdict, RecruiterNotSeen)
 
@@ -471,8 +452,8 @@ async def test_names_that_do_not_come_do_not_undo_a_mismatch() -> None:
     async def only_the_account(writer: asyncio.StreamWriter) -> None:
         await (say(writer, mismatch) if len(heard) == 1 else silent(writer))
 
-    async with speaking(only_the_account) as (template, heard), build_http() as http:
-        client = WorkableClient(http, url_template=template, timeouts=Timeouts(read=30, total=0.5))
+    async with speaking(only_the_account) as (template, heard), build_transport() as transport:
+        client = WorkableClient(transport, url_template=template, timeouts=Timeouts(read=30, total=0.5))
         answer = await client.verify("acme", TOKEN)
     assert answer.verdict == WrongAccount()
     assert [made["call"] for made in answer.evidence["calls"]] == [ACCOUNT, ACCOUNTS]

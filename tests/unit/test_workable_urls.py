@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,5 +113,6 @@ def test_whoever_reads_the_url_of_a_further_page_finds_the_account_in_it(tail: s
     for before in ("", "https://acme.workable.com", "https://acme.workable.com/spi/v3/"):
         url = REAL.next_page("acme", before + "".join(pieces) + tail)
         if url is not None:
-            assert (url.scheme, url.host, url.port, url.user) == ("https", "acme.workable.com", 443, None)
-            assert url.raw_path.startswith("/spi/v3/")
+            sent = yarl.URL(str(url))  # as aiohttp reads it
+            assert (sent.scheme, sent.host, sent.port, sent.user) == ("https", "acme.workable.com", 443, None)
+            assert sent.raw_path.startswith("/spi/v3/")

@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from linker.http_client import PlainClient
-from linker.workable import Timeouts, WorkableClient
+from linker.workable.client import Timeouts, WorkableClient
 from states.connection import Recruiter
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -98,6 +97,5 @@ class FakeWorkable:
 
     def client(self, **given: Any) -> WorkableClient:
         """A client that asks this Workable."""
-        http = PlainClient(httpx.MockTransport(self))
         given = {"clock": self.clock, "timeouts": Timeouts(pause=0.0), **given}
-        return WorkableClient(http, **given)
+        return WorkableClient(httpx.MockTransport(self), **given)

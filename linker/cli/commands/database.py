@@ -14,7 +14,7 @@ from linker.cli.context import settings
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
 from linker.cli.terminal.output import Output
-from linker.cli.terminal.progress import bar
+from linker.cli.terminal.progress import progress_bar
 from linker.database.database import Database
 from linker.operations.retention import Progress, Pruned, Pruning
 from linker.persistence import schema
@@ -32,8 +32,7 @@ app.add_typer(db, name="db")
 @db.command()
 def upgrade(as_json: Json = False) -> int:
     """Bring the database to the revision that this program needs. Take a backup first."""
-    output = Output(as_json)
-    database = _database()
+    output, database = Output(as_json), Database(settings().database_url)
     try:
         before = revision(database)
         with output.busy("Upgrading the database …"):
@@ -42,26 +41,26 @@ def upgrade(as_json: Json = False) -> int:
         database.close()
     told = {"revision": now, "head": HEAD, "before": before, "database": database.name}
     done = f"upgraded from {before or 'nothing'} to {now}" if before != now else f"at revision {now} already"
-    output.tell(told, Text.assemble(("✓ ", "good"), f"{database.name}: {done}"))
+    output.result(told, Text.assemble(("✓ ", "good"), f"{database.name}: {done}"))
     return DONE
 
 
 @db.command()
 def current(as_json: Json = False) -> int:
     """Say which revision the database has, and whether it fits. Changes nothing."""
-    database = _database()
+    database = Database(settings().database_url)
     try:
         told = compared(database)
     finally:
         database.close()
     mark = ("✓ ", "good") if told["state"] == "head" else ("! ", "care")
     line = f"{told['database']}: revision {told['revision'] or 'none'}, {MEANINGS[told['state']]}"
-    Output(as_json).tell(told, Text.assemble(mark, line))
+    Output(as_json).result(told, Text.assemble(mark, line))
     return DONE
 
 
-def _database() -> Database:
-    return Database(settings().database_url)
+#: What goes, as people say it.
+WENT = {"steps": "steps of history", "announcements": "announcements", "connections": "unlinked connections"}
 
 
 @db.command()
@@ -73,28 +72,19 @@ def prune(
 
     Run it once a day. Nobody waits for it, and it can be ended at any moment: the next run goes on.
     """
-    output = Output(as_json)
-    with bar(output, "pruning") as advance:
-        pruned, before = asyncio.run(_pruned(dry_run, advance))
+    given, output = settings(), Output(as_json)
+
+    async def pruned_by(progress: Progress) -> tuple[Pruned, dict[str, datetime]]:
+        async with open_database(given) as database:
+            pruning = Pruning(database, given, await shared_clock(database))
+            return await (pruning.foresee() if dry_run else pruning.run(progress)), pruning.before
+
+    with progress_bar(output, "pruning") as progress:
+        pruned, before = asyncio.run(pruned_by(progress))
     limits = dict.fromkeys(asdict(pruned)) | {name: moment(limit) for name, limit in before.items()}
-    output.tell({**asdict(pruned), "dry_run": dry_run, "before": limits}, _told(pruned, before, dry_run))
-    return DONE
-
-
-async def _pruned(dry_run: bool, progress: Progress) -> tuple[Pruned, dict[str, datetime]]:
-    given = settings()
-    async with open_database(given) as database:
-        pruning = Pruning(database, given, await shared_clock(database))
-        return await (pruning.foresee() if dry_run else pruning.run(progress)), pruning.before
-
-
-#: What goes, as people say it.
-WENT = {"steps": "steps of history", "announcements": "announcements", "connections": "unlinked connections"}
-
-
-def _told(pruned: Pruned, before: dict[str, datetime], dry_run: bool) -> Text:
     lines = ["Nothing was changed; this would go:" if dry_run else "This went:"]
     for name, count in asdict(pruned).items():
         went = f"{count} from before {before[name]:%Y-%m-%d %H:%M} UTC" if name in before else "none, all are kept"
         lines.append(f"  {WENT[name]}: {went}")
-    return Text("\n".join(lines))
+    output.result({**asdict(pruned), "dry_run": dry_run, "before": limits}, Text("\n".join(lines)))
+    return DONE

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,10 +13,11 @@ from linker.cli import logging_setup
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
 from linker.cli.terminal.output import Output
-from linker.operations.health_checks import Check, examine
+from linker.operations.health_checks import Check, run_checks
 
 app = typer.Typer()
 
+#: How people see what became of a check.
 MARKS = {"ok": ("✓", "good"), "care": ("!", "care"), "failed": ("✗", "bad")}
 
 
@@ -33,46 +32,32 @@ def doctor(
     """
     logging_setup.configure("error")
     output = Output(as_json)
-    checks = asyncio.run(_examined(output, offline))
-    wrong = [check for check in checks if check.mark == "failed"]
-    output.tell({"ok": not wrong, "checks": [_json(check) for check in checks]}, _summary(checks))
-    return wrong[0].code if wrong else DONE
+    checks: list[Check] = []
 
-
-async def _examined(output: Output, offline: bool) -> list[Check]:
-    """Check one thing after another; people see each as soon as it is known."""
-    checks = []
-    with output.busy("Looking …"):
-        async for check in examine(offline=offline):
+    async def look() -> None:
+        async for check in run_checks(offline=offline):
             checks.append(check)
-            if not output.as_json:
-                output.show(_line(check))
-    return checks
+            if as_json:
+                continue
+            mark, style = MARKS[check.status]
+            said = Text(check.said)
+            if check.advice:
+                said.append(f"\n→ {check.advice}", style)
+            grid = Table.grid(padding=(0, 1))
+            grid.add_column(no_wrap=True)
+            grid.add_column(no_wrap=True, min_width=12)
+            grid.add_column(overflow="fold")
+            grid.add_row(Text(mark, style=style), Text(check.name, style="label"), said)
+            output.show(grid)  # at once: people see each check as soon as it is done
 
-
-def _line(check: Check) -> RenderableType:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True, min_width=12)
-    grid.add_column(overflow="fold")
-    mark, style = MARKS[check.mark]
-    said = Text(check.said)
-    if check.advice:
-        said.append(f"\n→ {check.advice}", style)
-    grid.add_row(Text(mark, style=style), Text(check.name, style="label"), said)
-    return grid
-
-
-def _summary(checks: list[Check]) -> Text:
-    wrong = sum(check.mark == "failed" for check in checks)
-    unsure = sum(check.mark == "care" for check in checks)
-    if wrong:
-        return Text(f"\n{wrong} of {len(checks)} checks failed.", style="bad")
-    care = f"; {unsure} deserve a look" if unsure else ""
-    return Text(f"\nAll is well{care}.", style="good")
-
-
-def _json(check: Check) -> dict[str, object]:
-    told = asdict(check)
-    del told["code"]
-    return {"status": told.pop("mark"), **told}
+    with output.busy("Looking …"):
+        asyncio.run(look())
+    failures = [check for check in checks if check.status == "failed"]
+    if failures:
+        summary = Text(f"\n{len(failures)} of {len(checks)} checks failed.", style="bad")
+    else:
+        unsure = sum(check.status == "care" for check in checks)
+        summary = Text(f"\nAll is well{f'; {unsure} deserve a look' if unsure else ''}.", style="good")
+    told = [{"status": c.status, "name": c.name, "said": c.said, "advice": c.advice} for c in checks]
+    output.result({"ok": not failures, "checks": told}, summary)
+    return failures[0].code if failures else DONE

@@ -13,9 +13,9 @@ from linker.cli.context import settings
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
 from linker.cli.terminal.output import Output
-from linker.cli.terminal.progress import bar
+from linker.cli.terminal.progress import progress_bar
 from linker.encryption import new_key
-from linker.operations.key_rotation import Rotated, rotate_keys
+from linker.operations.key_rotation import rotate_keys
 from linker.outbox.webhooks import new_webhook_secret
 
 app = typer.Typer()
@@ -46,7 +46,7 @@ def new(
     output = Output(as_json)
     key = new_webhook_secret() if webhook else new_key()
     if as_json:
-        output.tell({"key": key.get_secret_value()})
+        output.result({"key": key.get_secret_value()})
         return DONE
     output.out.print(key.get_secret_value(), soft_wrap=True)
     if sys.stdout.isatty():
@@ -61,12 +61,9 @@ def rotate(as_json: Json = False) -> int:
     Safe to run again, and beside workers that have the new key already.
     """
     output = Output(as_json)
-    with bar(output, "sealing again") as advance:
-        rotated = asyncio.run(rotate_keys(settings(), advance))
-    output.tell({"resealed": rotated.resealed, "already": rotated.already}, _told(rotated))
-    return DONE
-
-
-def _told(rotated: Rotated) -> Text:
+    with progress_bar(output, "sealing again") as progress:
+        rotated = asyncio.run(rotate_keys(settings(), progress))
     done = f"tokens sealed again: {rotated.resealed}; sealed with the newest key before: {rotated.already}. "
-    return Text.assemble(("✓ ", "good"), done, "The older keys are not needed any more: drop them.")
+    line = Text.assemble(("✓ ", "good"), done, "The older keys are not needed any more: drop them.")
+    output.result({"resealed": rotated.resealed, "already": rotated.already}, line)
+    return DONE

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from linker.cli.context import settings, with_linker
 from linker.cli.exit_codes import DONE, after_asking
 from linker.cli.options import Actor, Id, Json, day, pairs
-from linker.cli.terminal.connection_views import tell_connection
+from linker.cli.terminal.connection_views import print_connection
 from linker.cli.terminal.output import Output
 from linker.errors import BadInput
 from linker.linker import Linker
@@ -22,7 +22,7 @@ from linker.validation import parse_subdomain
 app = typer.Typer()
 
 #: Nothing longer is read from stdin; a token is far shorter.
-LONGEST_TOKEN = 64 * 1024
+MAX_TOKEN_BYTES = 64 * 1024
 
 
 @app.command()
@@ -37,7 +37,7 @@ def open(
     """Create a connection for one of your customers."""
     details = pairs("metadata", metadata or [])
     connection = with_linker(lambda linker: linker.create(owner=owner, metadata=details, actor=actor))
-    tell_connection(connection, as_json)
+    print_connection(connection, as_json)
     return DONE
 
 
@@ -69,7 +69,7 @@ def submit(
             ),
             linker,
         )
-    tell_connection(connection, as_json)
+    print_connection(connection, as_json)
     return after_asking(connection, submitted=True)
 
 
@@ -82,7 +82,7 @@ def confirm(connection_id: Id, actor: Actor = "", as_json: Json = False) -> int:
     """
     with Output(as_json).busy("Looking for the recruiter in Workable …"):
         connection = with_linker(lambda linker: linker.confirm_recruiter(connection_id, actor=actor))
-    tell_connection(connection, as_json)
+    print_connection(connection, as_json)
     return after_asking(connection)
 
 
@@ -94,12 +94,8 @@ def read_token() -> SecretStr:
     """
     if sys.stdin is None:
         raise BadInput("token", "stdin is closed.", "Pipe the token in, or run this on a terminal.")
-    if sys.stdin.isatty():
-        return _typed()
-    return SecretStr(sys.stdin.buffer.read(LONGEST_TOKEN).decode("utf-8", "replace").strip("\r\n"))
-
-
-def _typed() -> SecretStr:
+    if not sys.stdin.isatty():
+        return SecretStr(sys.stdin.buffer.read(MAX_TOKEN_BYTES).decode("utf-8", "replace").strip("\r\n"))
     with warnings.catch_warnings():
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:

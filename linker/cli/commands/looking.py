@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from linker.cli.context import place, with_store
+from linker.cli.context import database_location, with_store
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Id, Json, text
-from linker.cli.terminal.connection_views import connections_table, history_table, tell_connection
+from linker.cli.terminal.connection_views import connections_table, history_table, print_connection
 from linker.cli.terminal.output import Output
+from linker.engine.ports import Selection
 from linker.errors import BadInput
 from linker.serialization import connection_json, step_json
 from linker.settings import load_settings
@@ -25,7 +26,7 @@ app = typer.Typer()
 def show(connection_id: Id, as_json: Json = False) -> int:
     """Show a connection: where it stands, who must act, what to do."""
     connection = with_store(lambda store: store.get(connection_id))
-    tell_connection(connection, as_json)
+    print_connection(connection, as_json)
     return DONE
 
 
@@ -38,33 +39,26 @@ def list_(
     as_json: Json = False,
 ) -> int:
     """List connections, oldest first."""
-    wanted = _state(state)
-    of = None if owner is None else text("owner", owner)
-    found = with_store(lambda store: store.find(state=wanted, owner=of, stuck=stuck, limit=limit))
+    if state is not None and state not in set(ConnectionState):
+        raise BadInput("state", "there is no such state.", f"The states are: {', '.join(ConnectionState)}.")
+    selection = Selection(
+        state=None if state is None else ConnectionState(state),
+        owner=None if owner is None else text("owner", owner),
+        stuck=stuck,
+        limit=limit,
+    )
+    found = with_store(lambda store: store.find(selection))
     output = Output(as_json)
     if found or as_json:
         table = connections_table(found, datetime.now(UTC), output.width)
-        output.tell([connection_json(each) for each in found], table)
-    else:
-        output.note(Text(_nothing(chosen=bool(state or owner or stuck)), style="quiet"))
+        output.result([connection_json(each) for each in found], table)
+        return DONE
+    nothing = "No connection is like that. `linker list` shows all."
+    if not (state or owner or stuck):  # it may be another database than people think
+        location = database_location(load_settings())
+        nothing = f"There are no connections in {location} yet. `linker open --owner …` creates one."
+    output.note(Text(nothing, style="quiet"))
     return DONE
-
-
-def _nothing(*, chosen: bool) -> str:
-    """Why the list is empty. It may be another database than people think."""
-    if chosen:
-        return "No connection is like that. `linker list` shows all."
-    return f"There are no connections in {place(load_settings())} yet. `linker open --owner …` creates one."
-
-
-def _state(given: str | None) -> ConnectionState | None:
-    if given is None:
-        return None
-    try:
-        return ConnectionState(given)
-    except ValueError:
-        pass
-    raise BadInput("state", "there is no such state.", f"The states are: {', '.join(ConnectionState)}.")
 
 
 @app.command()
@@ -72,5 +66,5 @@ def history(connection_id: Id, as_json: Json = False) -> int:
     """Show what happened to a connection, step by step."""
     steps = with_store(lambda store: store.history(connection_id))
     output = Output(as_json)
-    output.tell([step_json(each) for each in steps], history_table(steps, output.width))
+    output.result([step_json(each) for each in steps], history_table(steps, output.width))
     return DONE

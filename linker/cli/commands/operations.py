@@ -10,7 +10,7 @@ import typer
 from linker.cli.context import with_linker
 from linker.cli.exit_codes import DONE, INTERRUPTED, after_asking
 from linker.cli.options import Actor, Id, Json, Reason
-from linker.cli.terminal.connection_views import tell_connection
+from linker.cli.terminal.connection_views import print_connection
 from linker.cli.terminal.output import Output
 from states import events as happened
 
@@ -31,7 +31,7 @@ def resume(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json:
 
 def _record(connection_id: str, event: happened.Event, reason: str | None, actor: str, as_json: bool) -> int:
     connection = with_linker(lambda linker: linker.record(connection_id, lambda _: event, actor=actor, reason=reason))
-    tell_connection(connection, as_json)
+    print_connection(connection, as_json)
     return DONE
 
 
@@ -40,7 +40,7 @@ def restart(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json
     """Let a failed connection go on, with the token that it holds or with a new one."""
     with Output(as_json).busy("Going on with the connection …"):
         connection = with_linker(lambda linker: linker.restart(connection_id, actor=actor, reason=reason))
-    tell_connection(connection, as_json)
+    print_connection(connection, as_json)
     return after_asking(connection)
 
 
@@ -57,5 +57,5 @@ def unlink(
     if asking and not typer.confirm(f"Unlink {connection_id} for good, and wipe its token?", err=True):
         return INTERRUPTED
     connection = with_linker(lambda linker: linker.unlink(connection_id, actor=actor, reason=reason))
-    tell_connection(connection, as_json)
+    print_connection(connection, as_json)
     return DONE

@@ -10,17 +10,17 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from linker.cli.context import settings, with_letters, with_linker, with_store
+from linker.cli.context import settings, with_linker, with_outbox, with_store
 from linker.cli.exit_codes import DONE, TRY_AGAIN
 from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
-from linker.cli.terminal.connection_views import WIDE, plain_table
+from linker.cli.terminal.connection_views import WIDE_COLUMNS, plain_table
 from linker.cli.terminal.output import Output
 from linker.engine.observer import Fact, Note, Unobserved, Work
 from linker.errors import BadInput
 from linker.humanize import relative
 from linker.linker import Linker
 from linker.outbox.administration import DeliveryState, OutboxAdministration, QueuedDelivery
-from linker.outbox.channels import CHANNELS, HANDLERS, Channel
+from linker.outbox.channels import CHANNELS, WEBHOOK, Channel
 from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.serialization import moment
 
@@ -28,8 +28,8 @@ app = typer.Typer()
 outbox = typer.Typer(help="What the host was told and is still to be told.", no_args_is_help=True)
 app.add_typer(outbox, name="outbox")
 
-#: How many letters are listed unless more are asked for.
-MOST = 50
+#: How many deliveries are listed unless more are asked for.
+LISTED_ROWS = 50
 
 #: What becomes of a delivery that fails.
 FAILED = {"to_be_tried_again", "given_up"}
@@ -54,51 +54,40 @@ def list_(
     lapsed: Annotated[bool, typer.Option("--lapsed", help="Those that nobody was there to take for a week.")] = False,
     connection: OfConnection = None,
     to: To = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = MOST,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = LISTED_ROWS,
     as_json: Json = False,
 ) -> int:
     """List announcements with what became of them, newest first.
 
     Each stands there once for each of its two ways: to the handlers of the host, and to the webhook.
     """
-    wanted = _wanted(dead, pending, lapsed)
-    ways = {way: wanted & _of_interest(way, to) for way in _ways(to)}
-    found = with_letters(lambda letters, _: letters.find(ways, connection_id=connection, limit=limit))
+    asked = {
+        DeliveryState.DEAD: dead,
+        DeliveryState.PENDING: pending,
+        DeliveryState.RETRYING: pending,
+        DeliveryState.LAPSED: lapsed,
+    }
+    states = {state for state in asked if asked[state]} or set(DeliveryState) - {DeliveryState.LAPSED}
+    wanted = {channel: set(states) for channel in _channels(to)}
+    if to is None and settings().webhook_url is None:  # then what was never posted is no news
+        wanted[WEBHOOK] -= {DeliveryState.PENDING, DeliveryState.LAPSED}
+    found = with_outbox(lambda queue, _: queue.find(wanted, connection_id=connection, limit=limit))
     if connection is not None and not found:
         with_store(lambda store: store.get(connection))  # it may be that there is no such connection
     output = Output(as_json)
     if not found and not as_json:
         output.note(Text("There is no such announcement.", style="quiet"))
         return DONE
-    _tell(output, found)
+    _print_deliveries(output, found)
     if len(found) == limit:
         output.note(Text(f"These are the newest {limit}; `--limit` shows more.", style="quiet"))
     return DONE
 
 
-def _wanted(dead: bool, pending: bool, lapsed: bool) -> frozenset[DeliveryState]:
-    asked: set[DeliveryState] = set()
-    if dead:
-        asked |= {DeliveryState.DEAD}
-    if pending:
-        asked |= {DeliveryState.PENDING, DeliveryState.RETRYING}
-    if lapsed:
-        asked |= {DeliveryState.LAPSED}
-    return frozenset(asked or set(DeliveryState) - {DeliveryState.LAPSED})
-
-
-def _of_interest(way: Channel, to: str | None) -> frozenset[DeliveryState]:
-    """Where no webhook is set, what was never posted is no news."""
-    every = frozenset(DeliveryState)
-    if way is HANDLERS or to is not None or settings().webhook_url is not None:
-        return every
-    return every - {DeliveryState.PENDING, DeliveryState.LAPSED}
-
-
-def _ways(to: str | None) -> tuple[Channel, ...]:
+def _channels(to: str | None) -> tuple[Channel, ...]:
     if to is None:
         return CHANNELS
-    named = {way.name: way for way in CHANNELS}
+    named = {channel.name: channel for channel in CHANNELS}
     if to not in named:
         raise BadInput("to", "there is no such way.", f"The ways are: {', '.join(named)}.")
     return (named[to],)
@@ -116,20 +105,20 @@ def retry(
     A worker or `linker outbox deliver` does it. What comes after them has been delivered meanwhile: receivers tell by
     `data.version` which one is newer.
     """
-    wanted, ways = _ids(ids, all_dead), _ways(to)
+    wanted, channels = _ids(ids, all_dead), _channels(to)
 
-    async def again(letters: OutboxAdministration, now: datetime) -> list[QueuedDelivery]:
+    async def again(queue: OutboxAdministration, now: datetime) -> list[QueuedDelivery]:
         until = now + GIVE_UP_AFTER
         if all_dead:
-            return await letters.retry_dead(ways=ways, now=now, until=until)
-        return await letters.retry(wanted, ways=ways, now=now, until=until)
+            return await queue.retry_dead(channels=channels, now=now, until=until)
+        return await queue.retry(wanted, channels=channels, now=now, until=until)
 
-    retried = with_letters(again)
+    retried = with_outbox(again)
     output = Output(as_json)
     if not retried and not as_json:
         output.note(Text("None was dead.", style="quiet"))
         return DONE
-    _tell(output, retried)
+    _print_deliveries(output, retried)
     return DONE
 
 
@@ -142,9 +131,9 @@ def drop(
     as_json: Json = False,
 ) -> int:
     """Take announcements out that are not delivered yet; later ones of their connections go on."""
-    wanted, ways, why = _ids(ids, False), _ways(to), f"dropped by {actor}: {text('reason', reason)}"
-    dropped = with_letters(lambda letters, now: letters.drop(wanted, ways=ways, now=now, reason=why))
-    _tell(Output(as_json), dropped)
+    wanted, channels, why = _ids(ids, False), _channels(to), f"dropped by {actor}: {text('reason', reason)}"
+    dropped = with_outbox(lambda queue, now: queue.drop(wanted, channels=channels, now=now, reason=why))
+    _print_deliveries(Output(as_json), dropped)
     return DONE
 
 
@@ -160,15 +149,15 @@ def deliver(as_json: Json = False) -> int:
     if given.webhook_url is None:
         cause = "no webhook is set, and handlers are called by the host alone."
         raise BadInput("LINKER_WEBHOOK_URL", cause, "Set it, and LINKER_WEBHOOK_SECRET.")
-    failures = _Failures()
+    failures = _FailureCounter()
     with output.busy("Delivering …"):
         delivered = with_linker(lambda linker: linker.deliver(), Linker(given, observer=failures))
     told = {"delivered": delivered, "failed": failures.number}
-    output.tell(told, Text(", ".join(f"{number} {what}" for what, number in told.items())))
+    output.result(told, Text(", ".join(f"{number} {what}" for what, number in told.items())))
     return TRY_AGAIN if failures.number else DONE
 
 
-class _Failures(Unobserved):
+class _FailureCounter(Unobserved):
     """Counts the deliveries that fail."""
 
     number = 0
@@ -176,9 +165,7 @@ class _Failures(Unobserved):
     @contextmanager
     def watch(self, work: Work, **facts: Fact) -> Iterator[Note]:
         """Look at what becomes of a delivery."""
-        yield self._note
-
-    def _note(self, **facts: Fact) -> None:
+        yield facts.update
         self.number += facts.get("outcome") in FAILED
 
 
@@ -190,46 +177,43 @@ def _ids(given: list[str] | None, all_dead: bool) -> list[str]:
     return ids
 
 
-def _tell(output: Output, letters: Sequence[QueuedDelivery]) -> None:
+def _print_deliveries(output: Output, deliveries: Sequence[QueuedDelivery]) -> None:
     now = datetime.now(UTC)
-    wide = output.width >= WIDE  # where it is narrow, they stand below one another
+    wide = output.width >= WIDE_COLUMNS  # where it is narrow, they stand below one another
     what = ("id", "what", "connection", "last error")
     table = plain_table("to", "state", "when", *(what if wide else ("announcement",)))
     for column in table.columns[:2]:
         column.no_wrap = True
-    for letter in letters:
-        state = Text(letter.state.value, style=STYLES[letter.state])
-        error = Text(letter.last_error or "", style="quiet")
-        named = [Text(letter.id, style="copy"), Text(letter.type), Text(letter.connection_id), error]
+    for delivery in deliveries:
+        # when it was settled, or when it is tried and how often it was
+        settled = delivery.delivered_at or delivery.dead_at or delivery.dropped_at
+        if settled is not None or delivery.due_at is None:
+            when = relative(settled or delivery.created_at, now)
+        else:
+            when = "now" if delivery.due_at <= now else relative(delivery.due_at, now)
+            if delivery.attempts:
+                when += f", after {delivery.attempts} {'try' if delivery.attempts == 1 else 'tries'}"
+        state = Text(delivery.state.value, style=STYLES[delivery.state])
+        error = Text(delivery.last_error or "", style="quiet")
+        named = [Text(delivery.id, style="copy"), Text(delivery.type), Text(delivery.connection_id), error]
         told = named if wide else [Text("\n").join(each for each in named if each)]
-        table.add_row(letter.way.name, state, _when(letter, now), *told)
-    output.tell([letter_json(each) for each in letters], table)
+        table.add_row(delivery.channel.name, state, when, *told)
+    output.result([delivery_json(each) for each in deliveries], table)
 
 
-def _when(letter: QueuedDelivery, now: datetime) -> str:
-    """When it was settled, or when it is tried and how often it was."""
-    settled = letter.delivered_at or letter.dead_at or letter.dropped_at
-    if settled is not None:
-        return relative(settled, now)
-    if letter.due_at is None:
-        return relative(letter.created_at, now)
-    due = "now" if letter.due_at <= now else relative(letter.due_at, now)
-    return f"{due}, after {letter.attempts} {'try' if letter.attempts == 1 else 'tries'}" if letter.attempts else due
-
-
-def letter_json(letter: QueuedDelivery) -> dict[str, Any]:
-    """A letter, as `linker outbox list --json` prints it."""
+def delivery_json(delivery: QueuedDelivery) -> dict[str, Any]:
+    """A delivery, as `linker outbox list --json` prints it."""
     return {
-        "id": letter.id,
-        "connection": letter.connection_id,
-        "type": letter.type,
-        "to": letter.way.name,
-        "state": letter.state.value,
-        "attempts": letter.attempts,
-        "due_at": moment(letter.due_at),
-        "last_error": letter.last_error,
-        "created_at": moment(letter.created_at),
-        "delivered_at": moment(letter.delivered_at),
-        "dead_at": moment(letter.dead_at),
-        "dropped_at": moment(letter.dropped_at),
+        "id": delivery.id,
+        "connection": delivery.connection_id,
+        "type": delivery.type,
+        "to": delivery.channel.name,
+        "state": delivery.state.value,
+        "attempts": delivery.attempts,
+        "due_at": moment(delivery.due_at),
+        "last_error": delivery.last_error,
+        "created_at": moment(delivery.created_at),
+        "delivered_at": moment(delivery.delivered_at),
+        "dead_at": moment(delivery.dead_at),
+        "dropped_at": moment(delivery.dropped_at),
     }

@@ -6,7 +6,6 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -34,33 +33,29 @@ def sandbox(
     if no_limit:
         world.set_limit(Limit.off())
     output = Output(as_json)
+
+    def announce(url: str) -> None:
+        page = url.replace("{subdomain}", "_sandbox")
+        tokens = Table.grid(padding=(0, 2))
+        tokens.add_column(style="copy", no_wrap=True)
+        for token, meaning in seed.DEMO_TOKENS.items():
+            tokens.add_row(token, meaning)
+        output.result(
+            {"url": url, "page": page, "tokens": dict(seed.DEMO_TOKENS)},
+            Text.assemble("A Workable to try things on listens. Its page: ", (page, "copy")),
+            Text(),
+            Text("Point the linker at it:", style="label"),
+            Text(f"export LINKER_WORKABLE_URL='{url}'", style="copy", no_wrap=True),
+            Text(),
+            Text("Tokens of its accounts acme and globex:", style="label"),
+            tokens,
+            Text(),
+            Text("Ctrl-C ends it.", style="quiet"),
+        )
+
     try:
-        asyncio.run(serve(world, host, port, handle_signals=True, on_ready=lambda url: _tell(output, url)))
+        asyncio.run(serve(world, host, port, handle_signals=True, on_ready=announce))
         return DONE
     except OSError as error:
         cause = f"{host}:{port} cannot be listened on ({error.strerror or error})."
     raise BadInput("port", cause, "Choose another with --port; 0 picks a free one.")
-
-
-def _tell(output: Output, url: str) -> None:
-    page = url.replace("{subdomain}", "_sandbox")
-    told = {"url": url, "page": page, "tokens": dict(seed.DEMO_TOKENS)}
-    output.tell(told, *_told(url, page))
-
-
-def _told(url: str, page: str) -> list[RenderableType]:
-    tokens = Table.grid(padding=(0, 2))
-    tokens.add_column(style="copy", no_wrap=True)
-    for token, meaning in seed.DEMO_TOKENS.items():
-        tokens.add_row(token, meaning)
-    return [
-        Text.assemble("A Workable to try things on listens. Its page: ", (page, "copy")),
-        Text(),
-        Text("Point the linker at it:", style="label"),
-        Text(f"export LINKER_WORKABLE_URL='{url}'", style="copy", no_wrap=True),
-        Text(),
-        Text("Tokens of its accounts acme and globex:", style="label"),
-        tokens,
-        Text(),
-        Text("Ctrl-C ends it.", style="quiet"),
-    ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 import typer
@@ -21,7 +21,7 @@ from linker.cli.context import settings, with_linker
 from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
 from linker.cli.terminal.output import Output
-from linker.database.urls import parse_url, shown
+from linker.database.urls import parse_url, redacted
 from linker.engine.sweep import Sweep
 from linker.errors import BadInput
 from linker.linker import Linker
@@ -40,26 +40,15 @@ def sweep(as_json: Json = False) -> int:
     started = time.monotonic()
     with output.busy("Attending what is due …"):
         swept = with_linker(lambda linker: linker.attend_due())
-    output.tell(asdict(swept), _line(swept, time.monotonic() - started))
+    counts = {outcome: count for outcome, count in asdict(swept).items() if count and outcome != "claimed"}
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing to do"
+    line = Text(f"{swept.claimed} claimed: {told} ({time.monotonic() - started:.1f} s)")
+    output.result(asdict(swept), line if swept.claimed else Text("nothing was due", style="quiet"))
     return DONE
-
-
-def _line(swept: Sweep, seconds: float) -> Text:
-    if not swept.claimed:
-        return Text("nothing was due", style="quiet")
-    counts = asdict(swept)
-    claimed = counts.pop("claimed")
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-    return Text(f"{claimed} claimed: {told or 'nothing to do'} ({seconds:.1f} s)")
 
 
 class Worker(Linker):
     """A linker that says in the log what its heartbeat did."""
-
-    @property
-    def worker_id(self) -> str:
-        """The name under which this process leases connections."""
-        return self._lease_issuer.worker_id
 
     async def attend_due(self) -> Sweep:
         """One pass over what is due; logged if anything was."""
@@ -90,59 +79,52 @@ def worker(metrics_port: MetricsPort = None, metrics_host: MetricsHost = "127.0.
     if metrics_port is None:
         asyncio.run(_work(Worker(given)))
         return DONE
-    with _scraping().served(metrics_host, metrics_port) as numbers:
+    try:
+        metrics_server = import_module("linker.cli.metrics_server")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("prometheus_client"):
+            raise
+        next_step = "Install it: pip install 'workable-linker[metrics]'."
+        raise BadInput("metrics-port", "prometheus-client is not installed.", next_step) from None
+    with metrics_server.served(metrics_host, metrics_port) as numbers:
         asyncio.run(_work(Worker(given, observer=numbers.observer), metrics=numbers.url))
     return DONE
 
 
-def _scraping() -> Any:
-    """What serves numbers. Raises BadInput if its library is not installed."""
-    try:
-        return import_module("linker.cli.metrics_server")
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("prometheus_client"):
-            raise
-    raise BadInput(
-        "metrics-port", "prometheus-client is not installed.", "Install it: pip install 'workable-linker[metrics]'."
-    )
-
-
 async def _work(linker: Worker, **more: str) -> None:
-    stop = asyncio.Event()
-    with _told_by_signals(stop):
+    given, stop = linker.settings, asyncio.Event()
+    with _set_by_signals(stop):
         async with linker:
-            log.info("worker.started", version=version(), **_about(linker), **more)
+            log.info(
+                "worker.started",
+                version=version(),
+                worker_id=linker.worker_id,
+                database=redacted(parse_url(given.database_url)),
+                workable=given.workable_url,
+                webhook=linker.posts_to,
+                law=LAW,
+                sweep_seconds=given.sweep_seconds,
+                concurrency=given.concurrency,
+                **more,
+            )
             async with linker.heartbeat():
                 await stop.wait()
                 log.info("worker.stopping", worker_id=linker.worker_id)
         log.info("worker.stopped", worker_id=linker.worker_id)
 
 
-def _about(linker: Worker) -> dict[str, object]:
-    given = linker.settings
-    return {
-        "worker_id": linker.worker_id,
-        "database": shown(parse_url(given.database_url)),
-        "workable": given.workable_url,
-        "webhook": linker.posts_to,
-        "law": LAW,
-        "sweep_seconds": given.sweep_seconds,
-        "concurrency": given.concurrency,
-    }
-
-
-#: Supervisors tell a process and then its whole group; within this time, in seconds, that is one signal.
-SAME_SIGNAL = 0.3
+#: Supervisors tell a process and then its whole group; within this time that is one signal.
+SAME_SIGNAL_SECONDS = 0.3
 
 
 @contextmanager
-def _told_by_signals(stop: asyncio.Event) -> Iterator[None]:
+def _set_by_signals(stop: asyncio.Event) -> Iterator[None]:
     """Set `stop` at the first SIGTERM or SIGINT; end the process at the second."""
     loop = asyncio.get_running_loop()
     first: list[float] = []
 
     def told(number: int) -> None:
-        if stop.is_set() and loop.time() - first[0] < SAME_SIGNAL:
+        if stop.is_set() and loop.time() - first[0] < SAME_SIGNAL_SECONDS:
             return
         if stop.is_set():
             log.warning("worker.killed", signal=signal.Signals(number).name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -19,9 +18,9 @@ from states.connection import Connection, ConnectionState, Credential, Problem
 from states.history import Step
 
 #: From this width on, tables have a line for each row.
-WIDE = 120
+WIDE_COLUMNS = 120
 #: Below this width, one thing stands below the other.
-NARROW = 80
+NARROW_COLUMNS = 80
 
 
 def state_text(state: ConnectionState) -> Text:
@@ -29,14 +28,19 @@ def state_text(state: ConnectionState) -> Text:
     return Text(state.value, style=f"state.{state.value}")
 
 
-def tell_connection(connection: Connection, as_json: bool) -> None:
+def print_connection(connection: Connection, as_json: bool) -> None:
     """Print a connection as a command's result: as JSON, or as its card."""
-    Output(as_json).tell(connection_json(connection), card(connection, datetime.now(UTC)))
+    Output(as_json).result(connection_json(connection), card(connection, datetime.now(UTC)))
 
 
 def card(c: Connection, now: datetime) -> RenderableType:
     """One connection: where it stands, who must act and what to do, what to copy, what comes next."""
-    parts: list[RenderableType] = [_headline(c, now), _rows(_about(c, now))]
+    headline = Text.assemble((c.id, "copy"), "  ", state_text(c.state), (f" for {span(now - c.state_since)}", "quiet"))
+    if c.paused_at:
+        headline.append("  paused", "care")
+    if c.closed_at:
+        headline.append("  closed", "bad")
+    parts: list[RenderableType] = [headline, _rows(_about(c, now))]
     if c.problem:
         parts.append(_problem(c.problem, now))
     if c.replacement_problem:
@@ -46,16 +50,6 @@ def card(c: Connection, now: datetime) -> RenderableType:
     for part in parts:
         spaced += [part, Text()]
     return Group(*spaced[:-1])
-
-
-def _headline(c: Connection, now: datetime) -> Text:
-    length = span(now - c.state_since)
-    line = Text.assemble((c.id, "copy"), "  ", state_text(c.state), (f" for {length}", "quiet"))
-    if c.paused_at:
-        line.append("  paused", "care")
-    if c.closed_at:
-        line.append("  closed", "bad")
-    return line
 
 
 Rows = list[tuple[str, RenderableType]]
@@ -165,43 +159,48 @@ def plain_table(*columns: str) -> Table:
 
 def connections_table(found: Sequence[Connection], now: datetime, width: int) -> RenderableType:
     """Connections, a line for each; where it is narrow, two: the owner and the problem stand below."""
-    wide = width >= WIDE
+    wide = width >= WIDE_COLUMNS
     columns = ("id", "owner", "state", "problem (who must act)") if wide else ("id, owner", "state, problem")
     table = plain_table(*columns, "next look")
     for column in (0, len(columns)):
         table.columns[column].no_wrap = wide or column > 0
     for c in found:
-        told = [Text(c.id), Text(c.owner), state_text(c.state), _in_short(c)]
+        trouble = Text("-", style="quiet")
+        if (problem := c.problem or c.replacement_problem) is not None:
+            owner = problem.advice.owner.value
+            trouble = Text.assemble(problem.code.value, (f" ({owner})", f"owner.{owner}"))
+        next_look = relative(c.due_at, now) if c.due_at else "-"
+        if c.at_rest:
+            next_look = "closed" if c.closed_at else "paused"
+        cells = [Text(c.id), Text(c.owner), state_text(c.state), trouble]
         if not wide:
-            told = [Text("\n").join(told[:2]), Text("\n").join(told[2:])]
-        table.add_row(*told, Text(_due_in_short(c, now)))
+            cells = [Text("\n").join(cells[:2]), Text("\n").join(cells[2:])]
+        table.add_row(*cells, Text(next_look))
     return table
-
-
-def _in_short(c: Connection) -> Text:
-    problem = c.problem or c.replacement_problem
-    if problem is None:
-        return Text("-", style="quiet")
-    owner = problem.advice.owner.value
-    return Text.assemble(problem.code.value, (f" ({owner})", f"owner.{owner}"))
-
-
-def _due_in_short(c: Connection, now: datetime) -> str:
-    if c.at_rest:
-        return "closed" if c.closed_at else "paused"
-    return relative(c.due_at, now) if c.due_at else "-"
 
 
 def history_table(steps: Sequence[Step], width: int) -> RenderableType:
     """A connection's history; the narrower it is, the more stands below the event."""
-    table = plain_table("#", *_columns(width))
+    wide, narrow = width >= WIDE_COLUMNS, width < NARROW_COLUMNS
+    columns = ("what happened",) if narrow else ("at", "event", "state", *(("by", "what was seen") if wide else ()))
+    table = plain_table("#", *columns)
     for column in table.columns:
         column.no_wrap = column.header in {"#", "at", "state"}
     table.columns[0].justify = "right"
     days = {step.at.astimezone(UTC).date() for step in steps}
     for step in steps:
-        at = f"{step.at.astimezone(UTC):{'%H:%M:%S' if len(days) == 1 else '%Y-%m-%d %H:%M:%S'}}"
-        table.add_row(str(step.seq), *_cells(step, at, width))
+        at = Text(f"{step.at.astimezone(UTC):{'%H:%M:%S' if len(days) == 1 else '%Y-%m-%d %H:%M:%S'}}")
+        event = Text(step.event, style="title")
+        arrow = "→ " if step.source is not None and step.source is not step.target else ""
+        state = Text.assemble((arrow, "quiet"), state_text(step.target))
+        seen = [step.actor, *details(step)]
+        if wide:
+            cells = [at, event, state, Text(step.actor), Text("; ".join(seen[1:]), style="quiet")]
+        elif narrow:
+            cells = [Text("\n").join([event, at, state, Text("\n".join(seen), style="quiet")])]
+        else:
+            cells = [at, Text("\n").join([event, Text("\n".join(seen), style="quiet")]), state]
+        table.add_row(str(step.seq), *cells)
     table.caption = f"times of {days.pop()}, UTC" if len(days) == 1 else "times in UTC"
     if steps[0].seq > 1:
         table.caption += f"; what came before step {steps[0].seq} was pruned"
@@ -209,42 +208,15 @@ def history_table(steps: Sequence[Step], width: int) -> RenderableType:
     return table
 
 
-def _columns(width: int) -> tuple[str, ...]:
-    if width < NARROW:
-        return ("what happened",)
-    return ("at", "event", "state", *(("by", "what was seen") if width >= WIDE else ()))
-
-
-def _cells(step: Step, at: str, width: int) -> list[Text]:
-    event, moved = Text(step.event, style="title"), _moved(step)
-    if width >= WIDE:
-        return [Text(at), event, moved, Text(step.actor), Text("; ".join(details(step)), style="quiet")]
-    seen = Text("\n".join([step.actor, *details(step)]), style="quiet")
-    if width >= NARROW:
-        return [Text(at), Text("\n").join([event, seen]), moved]
-    return [Text("\n").join([event, Text(at), moved, seen])]
-
-
-def _moved(step: Step) -> Text:
-    arrow = "→ " if step.source is not None and step.source is not step.target else ""
-    return Text.assemble((arrow, "quiet"), state_text(step.target))
-
-
 def details(step: Step) -> list[str]:
-    """What a step tells beyond its event: the problem, the reason, the calls that were made."""
+    """What a step tells beyond its event: the problem, the reason, and each call, as `GET /recruiters 200, 12 ms`."""
     told = [step.problem.value] if step.problem and step.problem.value != step.event else []
     told += [f"“{step.reason}”"] if step.reason else []
-    return told + [call(each) for each in _calls(step.evidence)]
-
-
-def _calls(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    calls = evidence.get("calls", [])
-    return [each for each in calls if isinstance(each, Mapping)] if isinstance(calls, list) else []
-
-
-def call(made: Mapping[str, Any]) -> str:
-    """A call to Workable in short: `GET /recruiters 200, 12 ms`."""
-    status = f" {made['status']}" if made.get("status") else ""
-    took = f", {made['ms']} ms" if "ms" in made else ""
-    note = f" ({made['note']})" if made.get("note") else ""
-    return f"{made.get('call', '?')}{status}{took}{note}"
+    calls = step.evidence.get("calls", [])
+    for call in calls if isinstance(calls, list) else []:
+        if isinstance(call, Mapping):
+            status = f" {call['status']}" if call.get("status") else ""
+            took = f", {call['ms']} ms" if "ms" in call else ""
+            note = f" ({call['note']})" if call.get("note") else ""
+            told.append(f"{call.get('call', '?')}{status}{took}{note}")
+    return told

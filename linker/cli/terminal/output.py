@@ -19,7 +19,7 @@ from rich.theme import Theme
 from linker.errors import LinkerError
 
 #: The width of output that no terminal shows: wide enough that no line of a table is broken.
-PIPED_WIDTH = 500
+PIPED_COLUMNS = 500
 
 THEME = Theme(
     {
@@ -106,7 +106,7 @@ def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     terminal = stream is not None and stream.isatty()
     columns = os.environ.get("COLUMNS", "")
-    width = None if terminal else int(columns) if columns.isdigit() and int(columns) > 0 else PIPED_WIDTH
+    width = None if terminal else int(columns) if columns.isdigit() and int(columns) > 0 else PIPED_COLUMNS
     return _Console(theme=THEME, highlight=False, emoji=False, markup=False, stderr=stderr, width=width)
 
 
@@ -124,10 +124,11 @@ class Output:
         """How many columns there are for people."""
         return self.out.width
 
-    def tell(self, value: Any, *renderables: RenderableType) -> None:
+    def result(self, value: Any, *renderables: RenderableType) -> None:
         """Print the result: the value for machines, or what can be read for people."""
         if self.as_json:
-            _print_json(value)
+            unicode = "utf" in (sys.stdout.encoding or "").lower()
+            _write(json.dumps(value, indent=2, ensure_ascii=not unicode) + "\n")
         else:
             self.show(*renderables)
 
@@ -154,11 +155,6 @@ class Output:
             return
         with console.status(text, spinner="dots"):
             yield
-
-
-def _print_json(value: Any) -> None:
-    unicode = "utf" in (sys.stdout.encoding or "").lower()
-    _write(json.dumps(value, indent=2, ensure_ascii=not unicode) + "\n")
 
 
 def _write(text: str) -> None:

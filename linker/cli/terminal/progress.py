@@ -1,4 +1,4 @@
-"""A bar on a terminal, for what takes its time."""
+"""A progress bar on a terminal, for what takes its time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from linker.cli.terminal.output import Output
 
 
 @contextmanager
-def bar(output: Output, text: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(output: Output, text: str) -> Iterator[Callable[[int, int], None]]:
     """Show how far something is; it is told how many are done and how many there are."""
     columns = (TextColumn(text), BarColumn(), MofNCompleteColumn())
     hidden = output.as_json or not output.err.is_terminal
-    with Progress(*columns, console=output.err, transient=True, disable=hidden) as shown:
-        task = shown.add_task("", total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+    with Progress(*columns, console=output.err, transient=True, disable=hidden) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -19,7 +19,7 @@ import structlog
 from linker import Linker, Settings
 from linker.database.database import Database
 from linker.encryption import TokenCipher
-from linker.engine.executor import Randomness
+from linker.engine.ports import Randomness
 from linker.persistence.schema import upgrade
 from linker.testing import ScriptedWorkable, SettableClock
 from scripts.benchmarks import local

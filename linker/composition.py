@@ -1,0 +1,159 @@
+"""The composition root: settings go in, parts that are wired to one another come out. Nothing is opened here."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+
+import httpx
+
+from linker.database.database import Database
+from linker.encryption import TokenCipher
+from linker.engine.executor import DutyExecutor
+from linker.engine.leases import QUESTION_RATIO, LeaseIssuer
+from linker.engine.observer import Observer, together
+from linker.engine.ports import Clock, Randomness, SystemClock, Workable
+from linker.engine.prefetch import ClaimPacing
+from linker.engine.service import Engine
+from linker.engine.sweep import Sweeper
+from linker.http_client import ClientTransport, build_transport
+from linker.outbox.channels import WEBHOOK
+from linker.outbox.deliverer import Deliverer, Receiver
+from linker.outbox.handlers import Handlers
+from linker.outbox.outbox_store import OutboxStore
+from linker.outbox.webhooks import NullReceiver, Webhook, build_webhook
+from linker.persistence.connection_store import ConnectionStore
+from linker.persistence.rate_limits import SharedRateLimits
+from linker.persistence.server_clock import DatabaseClock
+from linker.settings import Settings
+from linker.telemetry.statistics import StatisticsReader
+from linker.workable.client import Timeouts, WorkableClient
+
+#: Connections to Workable beside those of the sweep, for what people do.
+SPARE_CONNECTIONS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """All parts of one linker. What was closed is of no use any more: whoever opens it again builds new ones."""
+
+    database: Database
+    store: ConnectionStore
+    engine: Engine
+    clock: Clock
+    #: The server's clock, where that is everybody's.
+    server_clock: DatabaseClock | None
+    #: Brings announcements to the handlers of this process, and to the webhook.
+    calling: Deliverer
+    posting: Deliverer
+    webhook: Webhook | None
+    statistics: StatisticsReader
+    #: The transports that were made here, and are to be closed with the linker.
+    own_transports: tuple[httpx.AsyncBaseTransport, ...]
+    #: Once set, nothing more is claimed; what is in flight is finished.
+    stopping: asyncio.Event
+
+
+def build(
+    settings: Settings,
+    handlers: Handlers,
+    *,
+    http: httpx.AsyncClient | None = None,
+    workable: Workable | None = None,
+    clock: Clock | None = None,
+    randomness: Randomness | None = None,
+    observer: Observer | None = None,
+) -> Parts:
+    """Build all parts; see `Linker` for what is taken in the place of ours.
+
+    Raises:
+        BadSettings: a setting or a key is missing or unusable.
+    """
+    cipher = TokenCipher(settings.secret_keys)
+    database = Database(settings.database_url)
+    server_clock = None if clock or database.is_sqlite else DatabaseClock(database)
+    clock = clock or server_clock or SystemClock()
+    randomness = randomness or Randomness()
+    webhook = build_webhook(settings, clock)
+    own_transports = [webhook.transport] if webhook else []
+    if workable is None:
+        if http is None:
+            transport = build_transport(connections=settings.concurrency + SPARE_CONNECTIONS)
+            own_transports.append(transport)
+        else:
+            transport = ClientTransport(http)
+        workable = WorkableClient(
+            transport,
+            url_template=settings.workable_url,
+            clock=clock,
+            client_id=settings.workable_client_id,
+            timeouts=Timeouts.within(settings.lease_seconds * QUESTION_RATIO),
+        )
+    watching = together(observer, _tracing())
+    stopping = asyncio.Event()
+    lease_issuer = LeaseIssuer(clock, timedelta(seconds=settings.lease_seconds))
+    store = ConnectionStore(database, SharedRateLimits(settings.workable_client_id), watching)
+    executor = DutyExecutor(
+        store=store,
+        workable=workable,
+        cipher=cipher,
+        clock=clock,
+        timing=settings.timing,
+        recruiter_name=settings.recruiter_name,
+        recruiter_email=settings.recruiter_email,
+        randomness=randomness,
+        observer=watching,
+    )
+    sweeper = Sweeper(
+        store=store,
+        executor=executor,
+        lease_issuer=lease_issuer,
+        clock=clock,
+        pacing=ClaimPacing(settings.concurrency, settings.batch_size),
+        observer=watching,
+        scarce=settings.workable_client_id is not None,
+        stopping=stopping,
+    )
+
+    def deliverer(outbox: OutboxStore, receiver: Receiver) -> Deliverer:
+        return Deliverer(
+            outbox=outbox,
+            receiver=receiver,
+            lease_issuer=lease_issuer,
+            clock=clock,
+            randomness=randomness,
+            observer=watching,
+            stopping=stopping,
+        )
+
+    return Parts(
+        database=database,
+        store=store,
+        engine=Engine(
+            store=store,
+            executor=executor,
+            sweeper=sweeper,
+            lease_issuer=lease_issuer,
+            clock=clock,
+            observer=watching,
+        ),
+        clock=clock,
+        server_clock=server_clock,
+        calling=deliverer(OutboxStore(database), handlers),
+        posting=deliverer(OutboxStore(database, WEBHOOK), webhook or NullReceiver()),
+        webhook=webhook,
+        statistics=StatisticsReader(database, clock.now, posts=webhook is not None),
+        own_transports=tuple(own_transports),
+        stopping=stopping,
+    )
+
+
+def _tracing() -> Observer | None:
+    """Spans, where OpenTelemetry's API is installed."""
+    try:
+        tracing: Observer = import_module("linker.telemetry.tracing").Tracing()
+    except ModuleNotFoundError:
+        return None
+    return tracing
