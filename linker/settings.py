@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -117,23 +118,23 @@ class Settings(BaseSettings):
     webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
 
     #: The shortest and the longest pause between two looks for a recruiter; between them: its age / `poll_share`.
-    poll_first: Span = timedelta(seconds=10)
-    poll_last: Span = timedelta(hours=1)
-    poll_share: float = Field(default=10.0, ge=1)
+    poll_first: Span = Timing.poll_first
+    poll_last: Span = Timing.poll_last
+    poll_share: float = Field(default=Timing.poll_share, ge=1)
     #: How long the customer has for adding the recruiter.
-    recruiter_within: Span = timedelta(days=14)
+    recruiter_within: Span = Timing.recruiter_within
     #: How long a connection without a working token is kept before it is put aside.
-    token_within: Span = timedelta(days=30)
+    token_within: Span = Timing.token_within
     #: How often a linked account is checked.
-    health_every: Span = timedelta(hours=24)
+    health_every: Span = Timing.health_every
     #: How long before its last day the host is told that a token expires.
-    expiry_notice: Span = timedelta(days=14)
+    expiry_notice: Span = Timing.expiry_notice
     #: The first and the longest pause after a try without an answer.
-    backoff_first: Span = timedelta(seconds=5)
-    backoff_last: Span = timedelta(hours=1)
+    backoff_first: Span = Timing.backoff_first
+    backoff_last: Span = Timing.backoff_last
     #: A refusal ends a working link only after so many in a row (2 or more), spread over at least this time.
-    refusals: int = Field(default=3, ge=2)
-    refusals_spread: Span = timedelta(hours=1)
+    refusals: int = Field(default=Timing.refusals, ge=2)
+    refusals_spread: Span = Timing.refusals_spread
 
     #: How long history is kept, or `forever`. The last 400 days: a year can be compared with the year before.
     #: `linker db prune` takes away what is older; of each connection at least the last step stays.
@@ -154,19 +155,7 @@ class Settings(BaseSettings):
     @property
     def timing(self) -> Timing:
         """The timings, as the law takes them."""
-        return Timing(
-            poll_first=self.poll_first,
-            poll_last=self.poll_last,
-            poll_share=self.poll_share,
-            recruiter_within=self.recruiter_within,
-            token_within=self.token_within,
-            health_every=self.health_every,
-            expiry_notice=self.expiry_notice,
-            backoff_first=self.backoff_first,
-            backoff_last=self.backoff_last,
-            refusals=self.refusals,
-            refusals_spread=self.refusals_spread,
-        )
+        return Timing(**{each.name: getattr(self, each.name) for each in fields(Timing) if hasattr(self, each.name)})
 
     @classmethod
     def settings_customise_sources(

@@ -67,9 +67,10 @@ def workable(accounts: int, *, seconds: float = 0.0) -> Iterator[str]:
         process.join(10)
 
 
-def settings(database_url: str, workable_url: str) -> Settings:
+def settings(database_url: str, workable_url: str, *, concurrency: int = 50) -> Settings:
     """Settings with a fresh key."""
-    return Settings(database_url=database_url, workable_url=workable_url, secret_keys=(new_key(),))
+    keys = (new_key(),)
+    return Settings(database_url=database_url, workable_url=workable_url, secret_keys=keys, concurrency=concurrency)
 
 
 def waiting(number: int, sealer: TokenCipher, since: datetime = SINCE) -> Connection:

@@ -39,7 +39,7 @@ OUTBOX = """INSERT INTO outbox
     VALUES (?, ?, ?, 'connection.linked', ?, ?, ?, ?, 0, '[]')"""
 
 
-async def due_by_owner_round_robin(ours: Path, by_hand: Path, batch: int) -> tuple[float, float]:
+async def in_turns(ours: Path, by_hand: Path, batch: int) -> tuple[float, float]:
     """Transitions per second of both: the law decides and the store writes; and SQL that is written by hand."""
     count = COUNTS[batch]
     linker = Linker(local.settings(f"sqlite:///{ours}", "http://127.0.0.1:9/{subdomain}"))
@@ -136,7 +136,9 @@ def measure(figures: Figures, folder: Path, rounds: int) -> None:
         mine, theirs = f"persisted transitions, {batch} a commit, 1/s", f"the same by hand, {batch} a commit, 1/s"
         for number in range(rounds):
             ours, by_hand = folder / f"ours{batch}-{number}.db", folder / f"hand{batch}-{number}.db"
-            rates = asyncio.run(due_by_owner_round_robin(ours, by_hand, batch))
+            rates = asyncio.run(in_turns(ours, by_hand, batch))
             figures.add(mine, rates[0])
             figures.add(theirs, rates[1])
-        figures.ratio(f"transitions_over_hand_written_sql_{batch}_a_commit", mine, theirs, goal=0.5)
+        figures.ratio(
+            f"transitions_over_hand_written_sql_{batch}_a_commit", mine, theirs, goal=0.5 if batch > 1 else None
+        )

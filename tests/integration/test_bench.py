@@ -193,7 +193,7 @@ def test_sql_by_hand_leaves_the_rows_that_ours_leaves_on_sqlite(
     monkeypatch.setitem(persisted.COUNTS, batch, CONNECTIONS)
     monkeypatch.setattr(persisted, "TURN", CONNECTIONS)
     ours, by_hand = tmp_path / "ours.db", tmp_path / "by_hand.db"
-    assert min(asyncio.run(persisted.due_by_owner_round_robin(ours, by_hand, batch))) > 0
+    assert min(asyncio.run(persisted.in_turns(ours, by_hand, batch))) > 0
     assert filled(ours) == filled(by_hand)
     assert len(filled(ours)["outbox"]) == CONNECTIONS
 

@@ -411,6 +411,7 @@ class OfAHost(ClientTransport):
         super().__init__(self.http)
 
     async def aclose(self) -> None:
+        """Close it."""
         await self.http.aclose()
 
 
