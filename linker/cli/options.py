@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from linker.errors import BadInput, NotFound
-
-MAX_TEXT_CHARACTERS = 500
+from linker.validation.text import one_line
 
 
 def pasted_id(given: str, *, what: str = "connection", shown_by: str = "list") -> str:
@@ -32,21 +31,6 @@ def login() -> str:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def text(field: str, given: str) -> str:
-    """A line of text without surrounding blanks.
-
-    Raises:
-        BadInput: it is empty, too long or not printable.
-    """
-    stripped = given.strip()
-    if not stripped:
-        raise BadInput(field, "there is none.", f"Give one line of text: --{field} TEXT.")
-    if len(stripped) > MAX_TEXT_CHARACTERS or not stripped.isprintable():
-        cause = f"it is longer than {MAX_TEXT_CHARACTERS} characters or not printable."
-        raise BadInput(field, cause, "Give one line of text.")
-    return stripped
 
 
 def day(field: str, given: str | None) -> date | None:
@@ -95,7 +79,7 @@ Actor = Annotated[
         envvar="LINKER_ACTOR",
         metavar="WHO",
         help="Who does this, for the history; by default operator:<your login>.",
-        callback=lambda given: text("actor", given) if given else f"operator:{login()}",
+        callback=lambda given: one_line("actor", given) if given else f"operator:{login()}",
     ),
 ]
 Reason = Annotated[
@@ -104,6 +88,6 @@ Reason = Annotated[
         "--reason",
         metavar="TEXT",
         help="Why, for the history.",
-        callback=lambda given: None if given is None else text("reason", given),
+        callback=lambda given: None if given is None else one_line("reason", given),
     ),
 ]

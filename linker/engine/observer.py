@@ -62,29 +62,29 @@ class QueueStats:
     read_at: datetime
     #: How many connections are due, and by how many seconds the one is late that is due the longest.
     due: int
-    lag: float
-    #: Announcements that wait, by way, type, and whether they were tried already.
+    lag_seconds: float
+    #: Announcements that wait, by channel, type, and whether they were tried already.
     outbox: Mapping[tuple[str, str, bool], Waiting]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionStats:
-    """What is stored: every connection is looked at, so it is taken seldom."""
+    """What is stored: every connection is looked at, so it is read seldom."""
 
     #: How many open connections there are, by state and problem ("none": there is none).
-    connections: Mapping[tuple[str, str], int]
+    by_state: Mapping[tuple[str, str], int]
     #: For how many seconds the one has waited that waits longest, by state.
     oldest_wait: Mapping[str, float]
-    #: How many announcements were given up, by way.
+    #: How many announcements were given up, by channel.
     dead: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What is in the database; the census is older than the queue."""
+    """What is in the database; what is told of the connections is older than the queue."""
 
     queue: QueueStats
-    census: ConnectionStats
+    connections: ConnectionStats
 
 
 class Observer(Protocol):
@@ -98,7 +98,7 @@ class Observer(Protocol):
         """Answers were thrown away, because their rows had changed meanwhile."""
         ...
 
-    def statistics_read(self, stock: Statistics) -> None:
+    def statistics_read(self, statistics: Statistics) -> None:
         """The database was looked at."""
         ...
 
@@ -121,7 +121,7 @@ class Unobserved:
     def leases_lost(self, count: int) -> None:
         """Do nothing."""
 
-    def statistics_read(self, stock: Statistics) -> None:
+    def statistics_read(self, statistics: Statistics) -> None:
         """Do nothing."""
 
 
@@ -145,10 +145,10 @@ class Observers:
         for observer in self.each:
             observer.leases_lost(count)
 
-    def statistics_read(self, stock: Statistics) -> None:
+    def statistics_read(self, statistics: Statistics) -> None:
         """Tell all."""
         for observer in self.each:
-            observer.statistics_read(stock)
+            observer.statistics_read(statistics)
 
 
 @contextmanager

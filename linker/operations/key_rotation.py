@@ -19,7 +19,7 @@ from sqlalchemy import func, or_, select, update
 from linker.database.database import Database
 from linker.encryption import TokenCipher, key_id_of
 from linker.engine.ports import Clock
-from linker.errors import BadSettings, Busy, SealBroken
+from linker.errors import Busy, SealBroken
 from linker.persistence.claims import lease_is_free
 from linker.persistence.connection_store import ConnectionStore, open_database
 from linker.persistence.server_clock import shared_clock
@@ -59,13 +59,7 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
     """
     cipher = TokenCipher(settings.secret_keys)
     async with open_database(settings) as database:
-        missing = await ConnectionStore(database).key_ids() - cipher.key_ids
-        if missing:
-            raise BadSettings(
-                "LINKER_SECRET_KEYS",
-                f"stored tokens are sealed with the key {', '.join(sorted(missing))}, which is not set.",
-                "Add that key again, after the newest one, then rotate.",
-            )
+        cipher.refuse_missing(await ConnectionStore(database).key_ids())
         return await _Rotation(database, cipher).run(progress or (lambda done, total: None), clock)
 
 

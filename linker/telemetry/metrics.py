@@ -214,11 +214,11 @@ class _StatisticsCollector(Collector):
         latest = self.latest
         if latest is None:
             return
-        queue, connections = latest.queue, latest.census
-        yield _gauge(CONNECTIONS, connections.connections.items())
+        queue, connections = latest.queue, latest.connections
+        yield _gauge(CONNECTIONS, connections.by_state.items())
         yield _gauge(OLDEST_WAIT, (((state,), age) for state, age in connections.oldest_wait.items()))
         yield _gauge(DUE, [((), queue.due)])
-        yield _gauge(DUE_LAG, [((), queue.lag)])
+        yield _gauge(DUE_LAG, [((), queue.lag_seconds)])
         waiting = {(way, kind, "yes" if tried else "no"): found for (way, kind, tried), found in queue.outbox.items()}
         yield _gauge(OUTBOX_WAITING, ((labels, found.number) for labels, found in waiting.items()))
         yield _gauge(OUTBOX_OLDEST, ((labels, found.oldest) for labels, found in waiting.items()))

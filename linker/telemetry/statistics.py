@@ -70,7 +70,7 @@ class StatisticsReader:
                 raise
         if self._query.interrupted:
             return None
-        return Statistics(queue=self._queue.value, census=self._connections.value)
+        return Statistics(queue=self._queue.value, connections=self._connections.value)
 
     def interrupt(self) -> None:
         """End what is being read: who wants to stop does not wait for it."""
@@ -158,7 +158,7 @@ def _queue(transaction: Transaction, now: datetime, channels: Collection[Channel
         for row in transaction.execute(waiting):
             found = Waiting(number=row.number, oldest=_seconds_since(row.oldest, now))
             outbox[channel.name, row.type, bool(row.tried)] = found
-    return QueueStats(read_at=now, due=due.due, lag=due.lag_seconds, outbox=outbox)
+    return QueueStats(read_at=now, due=due.due, lag_seconds=due.lag_seconds, outbox=outbox)
 
 
 def _connections(transaction: Transaction, now: datetime) -> ConnectionStats:
@@ -177,7 +177,7 @@ def _connections(transaction: Transaction, now: datetime) -> ConnectionStats:
     for channel in CHANNELS:
         query = select(func.count()).select_from(OUTBOX).where(channel.column(OUTBOX, "dead_at").is_not(None))
         dead[channel.name] = transaction.execute(query).scalar_one()
-    return ConnectionStats(connections=connections, oldest_wait={state: oldest[state] for state in _WAITING}, dead=dead)
+    return ConnectionStats(by_state=connections, oldest_wait={state: oldest[state] for state in _WAITING}, dead=dead)
 
 
 def _seconds_since(then: datetime | None, now: datetime) -> float:

@@ -72,7 +72,7 @@ def _page() -> Iterator[str]:
     yield "# The rooms"
     yield ""
     yield "Made from the imports by `./scripts/document`; a test keeps it in step. Imports only go down: what is above"
-    yield "may use what is below, and never the other way round. An arrow is left out where a longer way leads along too."
+    yield "may use what is below, never the other way round. An arrow is left out where a longer way leads along too."
     yield "Do you look for something by its name? See [where](where.md)."
     yield ""
     yield "```mermaid"

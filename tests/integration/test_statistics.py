@@ -67,10 +67,10 @@ async def test_an_empty_database(house: House) -> None:
     """Nothing is counted as 0: every state is there, and nothing waits."""
     statistics = await taken(house)
     assert statistics.queue.read_at == NOW
-    assert (statistics.queue.due, statistics.queue.lag, statistics.queue.outbox) == (0, 0.0, {})
-    assert statistics.census.connections == {(state.value, "none"): 0 for state in ConnectionState}
-    assert set(statistics.census.oldest_wait.values()) == {0.0}
-    assert statistics.census.dead == {"handlers": 0, "webhook": 0}
+    assert (statistics.queue.due, statistics.queue.lag_seconds, statistics.queue.outbox) == (0, 0.0, {})
+    assert statistics.connections.by_state == {(state.value, "none"): 0 for state in ConnectionState}
+    assert set(statistics.connections.oldest_wait.values()) == {0.0}
+    assert statistics.connections.dead == {"handlers": 0, "webhook": 0}
 
 
 async def test_connections_by_state_and_problem(house: House) -> None:
@@ -81,12 +81,17 @@ async def test_connections_by_state_and_problem(house: House) -> None:
     await kept(house, state=waiting, state_since=NOW - 900 * MINUTE, paused_at=NOW, problem=absent())
     await kept(house, state_since=NOW - 700 * MINUTE, closed_at=NOW)
     await kept(house, state=ConnectionState.LINKED, state_since=NOW - 800 * MINUTE)
-    census = (await taken(house)).census
-    assert {key: count for key, count in census.connections.items() if count} == {
+    connections = (await taken(house)).connections
+    assert {key: count for key, count in connections.by_state.items() if count} == {
         ("awaiting_recruiter", "recruiter_absent"): 4,
         ("linked", "none"): 1,
     }
-    assert census.oldest_wait == {"awaiting_token": 0, "token_valid": 0, "awaiting_recruiter": 90 * 60, "failed": 0}
+    assert connections.oldest_wait == {
+        "awaiting_token": 0,
+        "token_valid": 0,
+        "awaiting_recruiter": 90 * 60,
+        "failed": 0,
+    }
 
 
 async def test_what_is_due(house: House) -> None:
@@ -94,7 +99,7 @@ async def test_what_is_due(house: House) -> None:
     for late in (-60, 0, 7, 42):
         await kept(house, due_at=NOW - late * SECOND)
     queue = (await taken(house)).queue
-    assert (queue.due, queue.lag) == (3, 42.0)
+    assert (queue.due, queue.lag_seconds) == (3, 42.0)
 
 
 async def test_the_outbox(house: House) -> None:
@@ -112,7 +117,7 @@ async def test_the_outbox(house: House) -> None:
         ("handlers", "connection.linked", True): Waiting(number=1, oldest=120.0),
         ("webhook", "connection.linked", False): Waiting(number=4, oldest=120.0),
     }
-    assert statistics.census.dead == {"handlers": 1, "webhook": 0}
+    assert statistics.connections.dead == {"handlers": 1, "webhook": 0}
     alone = await StatisticsReader(house.database, lambda: NOW, posts=False).read()
     assert alone is not None
     assert {channel for channel, _, _ in alone.queue.outbox} == {"handlers"}, "no webhook is set: nothing waits for it"
@@ -216,7 +221,7 @@ async def test_who_stops_does_not_wait_for_a_count(shared_house: House, monkeypa
         assert time.monotonic() - began < 10
     again = await reader.read()
     assert again is not None
-    assert again.census.dead == {"handlers": 0, "webhook": 0}
+    assert again.connections.dead == {"handlers": 0, "webhook": 0}
 
 
 # ── in a host ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -295,4 +300,4 @@ async def test_who_counts_nothing_is_not_read() -> None:
     """Without an observer the heartbeat has no such beat."""
     settings = Settings(database_url="sqlite://", secret_keys=(new_key(),))
     async with Linker(settings, workable=ScriptedWorkable()) as linker, linker.heartbeat() as heartbeat:
-        assert "take stock" not in heartbeat._beats
+        assert "statistics" not in heartbeat._beats

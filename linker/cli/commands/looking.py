@@ -10,13 +10,14 @@ from rich.text import Text
 
 from linker.cli.context import database_location, with_store
 from linker.cli.exit_codes import DONE
-from linker.cli.options import Id, Json, text
+from linker.cli.options import Id, Json
 from linker.cli.terminal.connection_views import connections_table, history_table, print_connection
 from linker.cli.terminal.output import Output
 from linker.engine.ports import Selection
 from linker.errors import BadInput
 from linker.serialization import connection_json, step_json
 from linker.settings import load_settings
+from linker.validation.text import one_line
 from states.connection import ConnectionState
 
 app = typer.Typer()
@@ -43,7 +44,7 @@ def list_(
         raise BadInput("state", "there is no such state.", f"The states are: {', '.join(ConnectionState)}.")
     selection = Selection(
         state=None if state is None else ConnectionState(state),
-        owner=None if owner is None else text("owner", owner),
+        owner=None if owner is None else one_line("owner", owner),
         stuck=stuck,
         limit=limit,
     )

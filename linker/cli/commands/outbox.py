@@ -12,7 +12,7 @@ from rich.text import Text
 
 from linker.cli.context import settings, with_linker, with_outbox, with_store
 from linker.cli.exit_codes import DONE, TRY_AGAIN
-from linker.cli.options import Actor, Json, OfConnection, pasted_id, text
+from linker.cli.options import Actor, Json, OfConnection, pasted_id
 from linker.cli.terminal.connection_views import WIDE_COLUMNS, plain_table
 from linker.cli.terminal.output import Output
 from linker.engine.observer import Fact, Note, Unobserved, Work
@@ -23,6 +23,7 @@ from linker.outbox.administration import DeliveryState, OutboxAdministration, Qu
 from linker.outbox.channels import CHANNELS, WEBHOOK, Channel
 from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.serialization import moment
+from linker.validation.text import one_line
 
 app = typer.Typer()
 outbox = typer.Typer(help="What the host was told and is still to be told.", no_args_is_help=True)
@@ -131,7 +132,7 @@ def drop(
     as_json: Json = False,
 ) -> int:
     """Take announcements out that are not delivered yet; later ones of their connections go on."""
-    wanted, channels, why = _ids(ids, False), _channels(to), f"dropped by {actor}: {text('reason', reason)}"
+    wanted, channels, why = _ids(ids, False), _channels(to), f"dropped by {actor}: {one_line('reason', reason)}"
     dropped = with_outbox(lambda queue, now: queue.drop(wanted, channels=channels, now=now, reason=why))
     _print_deliveries(Output(as_json), dropped)
     return DONE
