@@ -46,15 +46,15 @@ class Database:
         self.url = parse_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            self._engine = sqlite(self.url, wait_seconds=min(SQLITE_WAIT_SECONDS, SQLITE_PATIENCE_SECONDS))
+            self.engine = sqlite(self.url, wait_seconds=min(SQLITE_WAIT_SECONDS, SQLITE_PATIENCE_SECONDS))
         else:
-            self._engine = postgres(self.url)
+            self.engine = postgres(self.url)
         #: What the driver raises where SQLAlchemy does not stand between.
-        self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
+        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         self._closing = False
         #: Where its threads are: the process that used it first.
         self._process: int | None = None
-        self._connections = SqliteConnections(self._engine) if is_path(self.url) else None
+        self._connections = SqliteConnections(self.engine) if is_path(self.url) else None
         self._threads = ThreadPoolExecutor(1 if self.is_sqlite else POOL_CONNECTIONS, "linker-database")
         # a file has threads for reading too, so that nobody who reads waits for somebody else's write lock
         reads_apart = self.is_sqlite and self.is_shared
@@ -63,7 +63,7 @@ class Database:
     @property
     def dialect(self) -> Dialect:
         """What statements are made for, before the database is reached."""
-        return self._engine.dialect
+        return self.engine.dialect
 
     @property
     def name(self) -> str:
@@ -147,7 +147,7 @@ class Database:
     @contextmanager
     def _transaction(self, access: Access) -> Iterator[Connection]:
         """A transaction for one block: committed if it ends, undone if it raises."""
-        connection = self._connections.take() if self._connections else self._engine.connect()
+        connection = self._connections.take() if self._connections else self.engine.connect()
         is_sound = False
         try:
             with connection.begin():
@@ -167,7 +167,7 @@ class Database:
     def outside_here(self, statement: str) -> None:
         """Execute, in this thread, what SQLite allows only outside a transaction. Raises as `write_here`."""
         try:
-            with closing(self._engine.raw_connection()) as raw:
+            with closing(self.engine.raw_connection()) as raw:
                 raw.cursor().execute(statement)
                 return
         except (SQLAlchemyError, sqlite3.Error) as error:
@@ -178,13 +178,13 @@ class Database:
         """Close the connections that nobody uses now, from one of our threads; the next unit of work makes new ones."""
         if self._connections:
             self._connections.close()
-        self._engine.dispose()
+        self.engine.dispose()
 
     @contextmanager
     def dedicated_connection(self) -> Iterator[Any]:
         """A driver's connection beside the pool, for one block: for what lasts. Errors are translated as everywhere."""
         try:
-            pooled = self._engine.raw_connection()
+            pooled = self.engine.raw_connection()
             raw: Any = pooled.driver_connection
             pooled.detach()
             try:
@@ -205,7 +205,7 @@ class Database:
         self._closing = True
         if self._process == os.getpid():  # threads of another process did not come along: nobody can wait for them
             if not self.is_shared:  # a database in memory is closed by its own thread only
-                self._threads.submit(self._engine.dispose)
+                self._threads.submit(self.engine.dispose)
             for threads in (self._threads, self._readers):
                 threads.shutdown()
         self.disconnect()

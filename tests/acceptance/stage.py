@@ -123,10 +123,6 @@ class Gate(httpx.AsyncBaseTransport):
         self._open.set()
         self.reached = asyncio.Event()
 
-    def client(self) -> httpx.AsyncClient:
-        """A client whose requests go through this gate."""
-        return httpx.AsyncClient(transport=self, trust_env=False)
-
     def shut(self) -> None:
         """Hold back what comes from now on."""
         self._open.clear()

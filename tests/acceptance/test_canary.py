@@ -5,7 +5,7 @@ import base64
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -304,9 +304,12 @@ async def test_faults_of_our_own(
 ) -> None:
     """A fault deep inside, shown with the locals of all frames, shows the token nowhere."""
     BANGS.clear()
-    hosts_own = httpx.AsyncClient(verify=TRUST, trust_env=False)
-    transport = ClientTransport(hosts_own) if where in HOSTS_OWN else None
-    async with watch.linker(transport=transport) as linker:
+    async with AsyncExitStack() as open_things:
+        transport: httpx.AsyncBaseTransport | None = None
+        if where in HOSTS_OWN:
+            hosts_own = await open_things.enter_async_context(httpx.AsyncClient(verify=TRUST, trust_env=False))
+            transport = ClientTransport(hosts_own)
+        linker = await open_things.enter_async_context(watch.linker(transport=transport))
         opened = await awaiting_token(stage, linker)
         with monkeypatch.context() as patch:
             if name:

@@ -16,6 +16,7 @@ from linker.operations.key_rotation import Rotated, rotate_keys
 from linker.persistence.schema import upgrade
 from linker.persistence.tables import CONNECTION
 from linker.testing import ScriptedWorkable, SettableClock
+from tests.seams import parts
 
 OLD, NEW = new_key(), new_key()
 
@@ -75,13 +76,13 @@ async def test_what_a_worker_holds_is_left_to_it(database_url: str) -> None:
     async with linker(database_url, clock, OLD) as before:
         held, free = await waiting(before, 2)
         until = clock.now().replace(year=2100)
-        claimed = await before._parts.store.claim(held, now=clock.now(), lease=Lease(holder="a-worker", until=until))
+        claimed = await parts(before).store.claim(held, now=clock.now(), lease=Lease(holder="a-worker", until=until))
         assert claimed is not None
         with pytest.raises(Busy):
             await rotate_keys(settings(database_url, NEW, OLD), clock=clock)
         assert (await before.get(held)).version == claimed.version
         assert (await before.get(free)).version > 0
-        await before._parts.store.release([held], Lease(holder="a-worker", until=until))
+        await parts(before).store.release([held], Lease(holder="a-worker", until=until))
         assert await rotate_keys(settings(database_url, NEW, OLD), clock=clock) == Rotated(resealed=1, already=1)
 
 
@@ -94,7 +95,7 @@ async def test_leases_are_judged_by_the_clock_that_all_share(
     async with Linker(settings(postgres_url, OLD), workable=ScriptedWorkable()) as before:
         [held] = await waiting(before, 1)
         until = before.clock.now() + timedelta(minutes=1)
-        claimed = await before._parts.store.claim(
+        claimed = await parts(before).store.claim(
             held, now=before.clock.now(), lease=Lease(holder="a-worker", until=until)
         )
         assert claimed is not None

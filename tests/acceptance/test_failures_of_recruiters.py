@@ -269,7 +269,7 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Claims:
 async def test_second_press_makes_no_second_call(stage: Stage, claims: Claims) -> None:
     """“Set up integration”, pressed again while a look is under way, waits for that look and tells what it found."""
     gate = Gate()
-    async with stage.linker(http=gate.client()) as linker, stage.linker() as another:
+    async with stage.linker(transport=gate) as linker, stage.linker() as another:
         waiting = await awaiting_recruiter(stage, linker)
         stage.add_recruiter(waiting)
         before = stage.calls()
@@ -291,7 +291,7 @@ async def test_second_press_makes_no_second_call(stage: Stage, claims: Claims) -
 async def test_press_during_a_sweep_looks_after_it(stage: Stage, claims: Claims) -> None:
     """The button pressed while the heartbeat is looking waits for that look, then makes its own."""
     gate = Gate()
-    async with stage.linker(http=gate.client()) as linker, stage.linker() as another:
+    async with stage.linker(transport=gate) as linker, stage.linker() as another:
         waiting = await awaiting_recruiter(stage, linker)
         stage.wait_until_due(waiting)
         before = stage.calls()

@@ -158,7 +158,7 @@ async def test_token_without_any_use_is_told_by_its_permission(stage: Stage) -> 
 async def test_last_token_wins_while_the_first_is_being_verified(stage: Stage) -> None:
     """A second token pasted while a first, wrong one is on its way: the refusal of the first is not meant for it."""
     gate = Gate()
-    async with stage.linker(http=gate.client()) as linker, stage.linker() as another:
+    async with stage.linker(transport=gate) as linker, stage.linker() as another:
         opened = await awaiting_token(stage, linker)
         good = stage.token()
         gate.shut()

@@ -24,6 +24,7 @@ from linker.engine.ports import Randomness
 from linker.sandbox import Sandbox, World, fingerprint
 from linker.testing import SettableClock
 from tests.integration.stateful_time import Here
+from tests.seams import parts
 
 T = TypeVar("T")
 
@@ -157,7 +158,7 @@ class Worker:
     @property
     def id(self) -> str:
         """What the holders of its leases begin with."""
-        return self.linker._engine.lease_issuer.worker_id
+        return self.linker.worker_id
 
 
 class _MortalDatabase(Database):
@@ -168,11 +169,11 @@ class _MortalDatabase(Database):
         self.mortal: Mortal | None = None
         self.wire: Wire | None = None
         self._writing = False
-        self._commit = self._engine.dialect.do_commit
+        self._commit = self.engine.dialect.do_commit
         for name, value in list(vars(self).items()):
             if isinstance(value, ThreadPoolExecutor):
                 vars(self)[name] = Here()
-        vars(self._engine.dialect)["do_commit"] = self._mortal_commit
+        vars(self.engine.dialect)["do_commit"] = self._mortal_commit
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """As everywhere, after others had their turn: so what was decided in the meantime comes in one batch."""
@@ -213,7 +214,7 @@ class Office:
         http = httpx.AsyncClient(transport=line)
         with patch("linker.composition.Database", lambda _: database):
             linker = Linker(settings, http=http, clock=wire.clock, randomness=randomness)
-        line.name = linker._engine.lease_issuer.worker_id
+        line.name = linker.worker_id
         await linker.__aenter__()
         return Worker(linker, http, mortal)
 
@@ -221,7 +222,7 @@ class Office:
         """Close what a worker holds open; a dead one leaves nothing else behind either."""
         await worker.linker.__aexit__(None, None, None)
         await worker.http.aclose()
-        database = worker.linker._parts.database
+        database = parts(worker.linker).database
         assert isinstance(database, _MortalDatabase)
         database.mortal = database.wire = None
         database._closing = False

@@ -93,13 +93,13 @@ async def statements(house: House, action: Callable[[House], Any]) -> list[State
     """What an action sends to the database, begin and settings aside; of what is sent with many rows, one."""
     seen: list[Statement] = []
 
-    @sa.event.listens_for(house.database._engine, "before_cursor_execute")
+    @sa.event.listens_for(house.database.engine, "before_cursor_execute")
     def see(_c: Any, _k: Any, statement: str, parameters: Any, _x: Any, many: bool) -> None:
         if statement.startswith(("WITH", "SELECT", "UPDATE", "DELETE")):
             seen.append((statement, parameters[0] if many else parameters))
 
     await action(house)
-    sa.event.remove(house.database._engine, "before_cursor_execute", see)
+    sa.event.remove(house.database.engine, "before_cursor_execute", see)
     return seen
 
 

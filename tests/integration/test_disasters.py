@@ -90,12 +90,12 @@ def full_disk(house: House) -> Iterator[None]:
     def limit(raw: Any, _record: object) -> None:
         raw.execute("PRAGMA max_page_count=1").close()  # SQLite makes it the size that the database has
 
-    sa.event.listen(house.database._engine, "connect", limit)
+    sa.event.listen(house.database.engine, "connect", limit)
     house.database.disconnect()
     try:
         yield
     finally:
-        sa.event.remove(house.database._engine, "connect", limit)
+        sa.event.remove(house.database.engine, "connect", limit)
         house.database.disconnect()
 
 

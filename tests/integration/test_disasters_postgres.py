@@ -90,7 +90,7 @@ async def test_a_connection_that_is_cut_in_a_transaction_leaves_nothing_half_don
 ) -> None:
     """Facts, step and announcement are written together or not at all; the next unit of work is as if nothing was."""
     before = await kept(postgres_house)
-    engine = postgres_house.database._engine
+    engine = postgres_house.database.engine
     fired: list[bool] = []
 
     def cut(*_: Any) -> None:

@@ -19,6 +19,7 @@ from linker.testing import ScriptedWorkable, SettableClock
 from states import events as happened
 from states.connection import Connection, ConnectionState
 from states.verdicts import Unavailable
+from tests.seams import parts
 
 KEY = new_key()
 #: How long a test waits before it gives up, in seconds: far less than a heartbeat.
@@ -171,7 +172,7 @@ async def test_a_listener_that_lost_its_server_listens_again(url: str, woken: as
         async with worker.heartbeat():
             await until_idle(worker, woken)
             woken.clear()
-            assert await web._parts.database.write(lambda transaction: transaction.execute(cut).all())
+            assert await parts(web).database.write(lambda transaction: transaction.execute(cut).all())
             await until_idle(worker, woken)
             await resumed_and_linked(web, connection_id)
 
@@ -190,7 +191,7 @@ async def test_the_servers_time_is_everybodys(postgres_url: str, monkeypatch: py
 
 async def written(linker: Linker, statement: Update) -> None:
     """Execute a statement past the linker."""
-    await linker._parts.database.write(lambda transaction: transaction.execute(statement))
+    await parts(linker).database.write(lambda transaction: transaction.execute(statement))
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0], ids=["back", "ahead"])

@@ -16,6 +16,7 @@ from linker import Announcement, BadInput, Connection, ConnectionState, Linker, 
 from linker.engine.ports import Answer, Lease
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.verdicts import Unavailable
+from tests.seams import parts
 
 TOKEN = SecretStr("a-token-of-acme")
 KEYS = (new_key(),)
@@ -38,13 +39,13 @@ class HeldUp(ScriptedWorkable):
 
 def before_each_claim(linker: Linker, monkeypatch: pytest.MonkeyPatch, happens: Any) -> None:
     """Let something happen before a person's claim."""
-    claim = linker._parts.store.claim
+    claim = parts(linker).store.claim
 
     async def claimed(connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
         await happens(connection_id)
         return await claim(connection_id, now=now, lease=lease)
 
-    monkeypatch.setattr(linker._parts.store, "claim", claimed)
+    monkeypatch.setattr(parts(linker).store, "claim", claimed)
 
 
 async def test_people_claim_as_often_as_something_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +70,7 @@ async def test_a_call_that_is_cancelled_while_it_claims_holds_nothing(monkeypatc
     async with linker_in_memory() as linker:
         connection = await linker.create(owner="customer-1")
         connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)
-        claim, claimed, may_go_on = linker._parts.store.claim, asyncio.Event(), asyncio.Event()
+        claim, claimed, may_go_on = parts(linker).store.claim, asyncio.Event(), asyncio.Event()
 
         async def claims_slowly(connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
             held = await claim(connection_id, now=now, lease=lease)
@@ -78,7 +79,7 @@ async def test_a_call_that_is_cancelled_while_it_claims_holds_nothing(monkeypatc
             return held
 
         with monkeypatch.context() as patched:
-            patched.setattr(linker._parts.store, "claim", claims_slowly)
+            patched.setattr(parts(linker).store, "claim", claims_slowly)
             pressed = asyncio.create_task(linker.confirm_recruiter(connection.id))
             await claimed.wait()
             pressed.cancel()
@@ -200,7 +201,7 @@ async def test_a_person_is_not_put_off_with_a_sweep(monkeypatch: pytest.MonkeyPa
         async def put_off(connection_id: str) -> None:
             put = text("UPDATE connection SET due_at = :later WHERE id = :id")
             values = {"later": f"{later:%Y-%m-%d %H:%M:%S.%f}", "id": connection_id}
-            await linker._parts.database.write(lambda transaction: transaction.execute(put, values))
+            await parts(linker).database.write(lambda transaction: transaction.execute(put, values))
 
         before_each_claim(linker, monkeypatch, put_off)
         connection = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN)

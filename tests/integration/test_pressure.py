@@ -23,6 +23,7 @@ from linker.persistence.tables import CONNECTION
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Recruiter
 from states.verdicts import OverLimit
+from tests.seams import parts
 
 TOKEN = SecretStr("a-token-of-acme")
 
@@ -112,7 +113,7 @@ async def test_little_is_claimed_ahead(slow: tuple[Linker, SlowWorkable, Settabl
     sweep = asyncio.create_task(linker.attend_due())
     await workable.asked_once.wait()
     await asyncio.sleep(0.1)
-    held = await linker._parts.database.read(_held)
+    held = await parts(linker).database.read(_held)
     assert held <= 3
     workable.go.set()
     assert (await sweep).waiting == 5
@@ -141,7 +142,7 @@ async def held_ahead(
             workable.hold_from = 10
             sweep = asyncio.create_task(linker.attend_due())
             async with asyncio.timeout(10):
-                while len(workable.waiting) < 5 or await linker._parts.database.read(_held) != 10:  # noqa: ASYNC110 - as above
+                while len(workable.waiting) < 5 or await parts(linker).database.read(_held) != 10:  # noqa: ASYNC110 - as above
                     await asyncio.sleep(0.01)
             yield linker, sweep
 
@@ -151,7 +152,7 @@ async def test_the_next_batch_is_claimed_a_little_early_while_answers_come_quick
     workable = SlowWorkable()
     async with held_ahead(workable, SettableClock()) as (linker, sweep):
         await asyncio.sleep(0.2)
-        assert await linker._parts.database.read(_held) == 5 + 5
+        assert await parts(linker).database.read(_held) == 5 + 5
         workable.go.set()
         assert (await sweep).waiting == 30
 
@@ -161,13 +162,13 @@ async def test_how_quickly_answers_come_is_remembered(monkeypatch: pytest.Monkey
     clock, claimed = SettableClock(), list[int]()
     async with linker_in_memory(clock=clock, workable=ScriptedWorkable(), concurrency=5, batch_size=20) as linker:
         await thirty_due(linker, clock)
-        claim_due = linker._parts.store.claim_due
+        claim_due = parts(linker).store.claim_due
 
         async def seen(*, now: datetime, limit: int, lease: Lease) -> list[Connection]:
             claimed.append(limit)
             return await claim_due(now=now, limit=limit, lease=lease)
 
-        monkeypatch.setattr(linker._parts.store, "claim_due", seen)
+        monkeypatch.setattr(parts(linker).store, "claim_due", seen)
         await linker.attend_due()
         await linker.attend_due()
         clock.advance(hours=1)
@@ -180,7 +181,7 @@ async def test_what_asks_nothing_says_nothing_of_the_pace() -> None:
     workable, clock = SlowWorkable(), SettableClock()
     async with linker_in_memory(clock=clock, workable=workable, concurrency=5) as linker:
         await thirty_due(linker, clock)
-        pacing = linker._engine.sweeper.pacing
+        pacing = parts(linker).engine.sweeper.pacing
         pacing.latency = 2.0
         workable.hold_from = 1_000
         workable.will_say(*[OverLimit(clock.now() + timedelta(minutes=1), unasked=True)] * 30)
@@ -201,7 +202,7 @@ async def test_a_quick_answer_is_written_while_a_slow_one_is_waited_for() -> Non
         clock.advance(minutes=1)
         sweep = asyncio.create_task(linker.attend_due())
         async with asyncio.timeout(2):
-            while not workable.waiting or await linker._parts.database.read(_held) != 1:  # noqa: ASYNC110 - as above
+            while not workable.waiting or await parts(linker).database.read(_held) != 1:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
         workable.go.set()
         assert (await sweep).waiting == 2
@@ -211,18 +212,18 @@ async def test_a_drain_begins_nothing_of_what_is_held_ahead() -> None:
     """Who is asked to stop finishes what is under way, and gives the rest back."""
     workable = SlowWorkable()
     async with held_ahead(workable, SettableClock()) as (linker, sweep):
-        linker._engine.sweeper.stopping.set()
+        parts(linker).engine.sweeper.stopping.set()
         workable.go.set()
         assert (await sweep).waiting == 15
-        assert await linker._parts.database.read(_held) == 0
+        assert await parts(linker).database.read(_held) == 0
 
 
 async def test_nothing_is_begun_on_a_lease_that_ran_out() -> None:
     """A worker that stood still asks for nothing that somebody else may be asking for by now."""
     workable, clock = SlowWorkable(), SettableClock()
     async with held_ahead(workable, clock) as (linker, sweep):
-        unbegun = set(await linker._parts.database.read(_held_subdomains)) - set(workable.waiting)
-        linker._engine.sweeper.lease_issuer._clock = Later(clock)
+        unbegun = set(await parts(linker).database.read(_held_subdomains)) - set(workable.waiting)
+        parts(linker).engine.sweeper.lease_issuer._clock = Later(clock)
         workable.go.set()
         assert (await sweep).lost == len(unbegun) == 5
         assert unbegun.isdisjoint(workable.began)
@@ -232,9 +233,9 @@ class Failing:
     """A method of the store that fails from now on, while renewals are written down once it is well again."""
 
     def __init__(self, linker: Linker, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-        self._renew, self._renewals = linker._parts.store.renew, asyncio.Queue[list[str]]()
+        self._renew, self._renewals = parts(linker).store.renew, asyncio.Queue[list[str]]()
         self._failed = asyncio.Event()
-        self._patch = partial(monkeypatch.setattr, linker._parts.store)
+        self._patch = partial(monkeypatch.setattr, parts(linker).store)
         self._patch(method, self._away)
 
     async def _away(self, *_: object) -> list[str]:
@@ -272,7 +273,7 @@ async def test_what_is_held_ahead_is_given_back_when_answers_become_slow() -> No
     workable = SlowWorkable()
     async with held_ahead(workable, SettableClock(), soon=2.0) as (linker, sweep):
         async with asyncio.timeout(10):
-            while await linker._parts.database.read(_held) != 5:  # noqa: ASYNC110 - the database sets no event
+            while await parts(linker).database.read(_held) != 5:  # noqa: ASYNC110 - the database sets no event
                 await asyncio.sleep(0.01)
         workable.go.set()
         assert (await sweep).lost == 5
@@ -302,14 +303,14 @@ async def test_one_that_nothing_is_owed_to_holds_up_nobody(monkeypatch: pytest.M
         await thirty_due(linker, clock)
         idle = await linker.create(owner="idle")
         due = update(CONNECTION).where(CONNECTION.c.id == idle.id).values(due_at=clock.now())
-        await linker._parts.database.write(lambda transaction: transaction.execute(due))
-        release = linker._parts.store.release
+        await parts(linker).database.write(lambda transaction: transaction.execute(due))
+        release = parts(linker).store.release
 
         async def slow(ids: list[str], lease: Lease) -> None:
             await asyncio.sleep(0.5)
             await release(ids, lease)
 
-        monkeypatch.setattr(linker._parts.store, "release", slow)
+        monkeypatch.setattr(parts(linker).store, "release", slow)
         async with asyncio.timeout(20):
             done = await linker.attend_due()
     assert (done.waiting, done.lost) == (30, 1)
@@ -333,7 +334,7 @@ async def test_what_is_not_begun_any_more_is_not_renewed(monkeypatch: pytest.Mon
         renewing = Failing(linker, monkeypatch, "renew")
         await renewing.failed()
         assert len(await renewing.renewed_later()) == len(workable.waiting) == 5
-        assert await linker._parts.database.read(_held) == 5
+        assert await parts(linker).database.read(_held) == 5
         workable.go.set()
         assert (await sweep).lost == 5
 
@@ -351,7 +352,7 @@ async def test_nothing_is_claimed_ahead_while_answers_are_slow(monkeypatch: pyte
             while len(workable.waiting) < 5:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
-        assert await linker._parts.database.read(_held) == 5
+        assert await parts(linker).database.read(_held) == 5
         workable.go.set()
         assert (await sweep).waiting == 30
 
@@ -360,7 +361,7 @@ async def test_a_pass_that_fails_leaves_no_lease_behind(monkeypatch: pytest.Monk
     """Also not of a claim whose thread was still at it when another part of the pass failed."""
     workable, claiming = SlowWorkable(), threading.Event()
     async with held_ahead(workable, SettableClock()) as (linker, sweep):
-        claim, settle = linker._parts.store._claims.these, linker._parts.store.settle
+        claim, settle = parts(linker).store._claims.these, parts(linker).store.settle
 
         def slowly(*given: Any) -> Any:
             claimed = claim(*given)
@@ -373,13 +374,13 @@ async def test_a_pass_that_fails_leaves_no_lease_behind(monkeypatch: pytest.Monk
                 raise StoreUnavailable("The disk is full.")
             return await settle(*given, **named)
 
-        monkeypatch.setattr(linker._parts.store._claims, "these", slowly)
-        monkeypatch.setattr(linker._parts.store, "settle", fails)
+        monkeypatch.setattr(parts(linker).store._claims, "these", slowly)
+        monkeypatch.setattr(parts(linker).store, "settle", fails)
         workable.go.set()
         with pytest.raises(StoreUnavailable):
             await sweep
         assert claiming.is_set()
-        assert await linker._parts.database.read(_held) == 0
+        assert await parts(linker).database.read(_held) == 0
 
 
 def _held_subdomains(transaction: Transaction) -> list[str]:
@@ -400,10 +401,10 @@ async def test_a_long_pass_keeps_its_leases() -> None:
         clock.advance(minutes=1)
         sweep = asyncio.create_task(linker.attend_due())
         await workable.asked_once.wait()
-        first = await linker._parts.database.read(_lease_end)
+        first = await parts(linker).database.read(_lease_end)
         clock.advance(seconds=1)
         async with asyncio.timeout(10):
-            while await linker._parts.database.read(_lease_end) == first:  # noqa: ASYNC110 - the database sets no event
+            while await parts(linker).database.read(_lease_end) == first:  # noqa: ASYNC110 - the database sets no event
                 await asyncio.sleep(0.05)
         workable.go.set()
         assert (await sweep).waiting == 1
@@ -422,7 +423,7 @@ async def test_a_worker_that_cannot_renew_begins_nothing_new(monkeypatch: pytest
             failed.set()
             raise StoreUnavailable("The database is away.")
 
-        monkeypatch.setattr(linker._parts.store, "renew", away)
+        monkeypatch.setattr(parts(linker).store, "renew", away)
         asked = len(workable.asked)
         sweep = asyncio.create_task(linker.attend_due())
         async with asyncio.timeout(10):

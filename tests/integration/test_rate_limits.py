@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from linker import Linker, Settings, new_key
 from linker.testing import Limit, SettableClock, World, running
+from tests.seams import parts
 
 ACCOUNTS = 80
 HOURS = 5
@@ -21,7 +22,7 @@ async def waiting_for_long(linker: Linker, clock: SettableClock) -> None:
     clock.advance(hours=HOURS)
     due = text("UPDATE connection SET due_at = :due")
     past = f"{clock.now() - timedelta(minutes=1):%Y-%m-%d %H:%M:%S.%f}"
-    await linker._parts.database.write(lambda transaction: transaction.execute(due, {"due": past}))
+    await parts(linker).database.write(lambda transaction: transaction.execute(due, {"due": past}))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

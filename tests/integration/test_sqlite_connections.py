@@ -21,7 +21,7 @@ from tests.integration.storehouse import NOW, House, a_lease, change, kept
 @contextmanager
 def watched(house: House) -> Iterator[list[Any]]:
     """Those connections that are opened within a block and not closed again."""
-    engine, opened = house.database._engine, list[Any]()
+    engine, opened = house.database.engine, list[Any]()
     house.database.disconnect()
     sa.event.listen(engine, "connect", lambda raw, _: opened.append(raw))
     sa.event.listen(engine, "close", lambda raw, _: opened.remove(raw))
@@ -82,10 +82,10 @@ async def test_one_whose_thread_is_ended_is_not_kept(sqlite_house: House) -> Non
 
     with watched(sqlite_house) as opened:
         for moment in ("before_cursor_execute", "commit"):
-            sa.event.listen(database._engine, moment, end)
+            sa.event.listen(database.engine, moment, end)
             with pytest.raises(SystemExit):
                 database.write_here(lambda transaction: transaction.exec_driver_sql("SELECT 1"))
-            sa.event.remove(database._engine, moment, end)
+            sa.event.remove(database.engine, moment, end)
             assert opened == []
             assert await sqlite_house.store.find() == []
             database.disconnect()
@@ -110,7 +110,7 @@ async def test_the_file_that_is_opened_is_the_one_that_was_seen(sqlite_house: Ho
     sqlite_house.close()
     moments = iter([lambda: path.rename(path.with_suffix(".away")), lambda: path.with_suffix(".away").replace(path)])
 
-    @sa.event.listens_for(house.database._engine, "do_connect")
+    @sa.event.listens_for(house.database.engine, "do_connect")
     def at_once(*_: object) -> None:
         next(moments, lambda: None)()
 

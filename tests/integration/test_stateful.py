@@ -23,6 +23,7 @@ from states import events as happened
 from states.connection import ConnectionState
 from tests.integration.stateful_stage import ACCOUNTS, NOBODY, OWNERS, Act, Stage, deliver, opening, sweep
 from tests.integration.stateful_workers import Fate, Office
+from tests.seams import parts
 
 #: How long a life is, in steps, and how many connections it has at most.
 STEPS = 30
@@ -270,8 +271,8 @@ class LifeOfConnections(Stage):
         connection_id = self._id(who)
 
         async def claim(linker: Linker) -> None:
-            lease = replace(linker._engine.lease_issuer.new(), holder=f"{NOBODY}:1")
-            await linker._parts.store.claim(connection_id, now=self.clock.now(), lease=lease)
+            lease = replace(parts(linker).engine.lease_issuer.new(), holder=f"{NOBODY}:1")
+            await parts(linker).store.claim(connection_id, now=self.clock.now(), lease=lease)
 
         self._do(Act("claim", claim))
 

@@ -30,6 +30,7 @@ from linker.testing import ScriptedWorkable, SettableClock
 from states.connection import ConnectionState, Problem
 from states.problems import ProblemCode
 from tests.integration.storehouse import MINUTE, NOW, SECOND, House, change, kept
+from tests.seams import parts
 
 
 def absent() -> Problem:
@@ -173,7 +174,7 @@ async def test_a_beat_between_two_readings_asks_nothing(sqlite_house: House, sto
     """However often it is asked for, the database is read only when it is time."""
     asked: list[str] = []
 
-    @sa.event.listens_for(sqlite_house.database._engine, "before_cursor_execute")
+    @sa.event.listens_for(sqlite_house.database.engine, "before_cursor_execute")
     def see(_c: object, _k: object, statement: str, *_: object) -> None:
         asked.append(statement)
 
@@ -271,7 +272,7 @@ async def test_a_server_that_is_away_is_counted(postgres_url: str, monkeypatch: 
         async def away(*_: object) -> None:
             raise StoreUnavailable("The server is away.")
 
-        monkeypatch.setattr(linker._parts.server_clock, "read", away)
+        monkeypatch.setattr(parts(linker).server_clock, "read", away)
         with pytest.raises(StoreUnavailable):
             await linker.attend_due()
     labels = {"work": "sweep", "error": "store_unavailable"}

@@ -51,7 +51,7 @@ class Gate:
         self.open = threading.Event()
         self._waiting: set[int] = set()
         for database in databases:
-            sa.event.listen(database._engine, "before_cursor_execute", self._wait)
+            sa.event.listen(database.engine, "before_cursor_execute", self._wait)
 
     @property
     def waiting(self) -> int:

@@ -226,7 +226,7 @@ def slow_commits(shared_house: House) -> threading.Event:
     """Transactions of the house's own database do not commit before this is set."""
     may_commit = threading.Event()
 
-    @sa.event.listens_for(shared_house.database._engine, "commit")
+    @sa.event.listens_for(shared_house.database.engine, "commit")
     def wait(_: sa.Connection) -> None:
         may_commit.wait(30)
 
@@ -290,8 +290,8 @@ async def test_closing_waits_for_what_is_under_way(shared_house: House) -> None:
 
     with opened(shared_house.url) as other:
         open_connections: list[object] = []
-        sa.event.listen(other.database._engine, "connect", lambda raw, _: open_connections.append(raw))
-        sa.event.listen(other.database._engine, "close", lambda raw, _: open_connections.remove(raw))
+        sa.event.listen(other.database.engine, "connect", lambda raw, _: open_connections.append(raw))
+        sa.event.listen(other.database.engine, "close", lambda raw, _: open_connections.remove(raw))
         working = asyncio.create_task(other.database.write(slow))
         await asyncio.to_thread(begun.wait, 30)
         threading.Timer(0.1, go_on.set).start()

@@ -21,6 +21,7 @@ from linker.outbox.webhooks import GONE_FOR, TOO_MUCH_FOR, new_webhook_secret
 from linker.testing import ScriptedWorkable, SettableClock
 from tests.integration.storehouse import House
 from tests.receiver import Answer, Receiver, hang, huge, nonsense, receiving, reset, status, trickle
+from tests.seams import parts
 
 SECRET, OLD_SECRET = new_webhook_secret(), new_webhook_secret()
 STORY = ["connection.opened", "token.accepted", "connection.awaiting_recruiter"]
@@ -423,7 +424,7 @@ async def test_whoever_stops_while_a_webhook_hangs_loses_nothing(post: Post, mon
 async def test_a_delivery_ends_before_its_lease(post: Post, lease_seconds: float) -> None:
     """However short leases are, a delivery has at most half of one, and never more than 15 seconds."""
     async with post.linker(lease_seconds=lease_seconds) as linker:
-        assert linker._engine.lease_issuer.delivery_seconds == min(15, lease_seconds / 2)
+        assert parts(linker).engine.lease_issuer.delivery_seconds == min(15, lease_seconds / 2)
 
 
 # operators

@@ -21,6 +21,7 @@ from linker.persistence.tables import OUTBOX
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.history import ANNOUNCEMENTS
+from tests.seams import parts
 
 
 @pytest.fixture
@@ -286,7 +287,7 @@ async def test_an_operator_lets_what_waits_go_on_at_once(linker: Linker, clock: 
         clock.advance(hours=1)
     await linker.deliver()
     ears.raises, [message_id, *_] = None, [one.message_id for one in ears.heard]
-    ears.heard, administration, now = [], OutboxAdministration(linker._parts.database), clock.now()
+    ears.heard, administration, now = [], OutboxAdministration(parts(linker).database), clock.now()
     if what == "drop":
         await administration.drop([message_id], now=now, reason="a bad one")
     else:
@@ -328,7 +329,7 @@ async def test_what_waited_behind_a_failure_that_ended_is_told(
     ears.raises = None
     if ended_by == "drop":
         message_id, ears.heard = ears.heard[0].message_id, []
-        await OutboxAdministration(linker._parts.database).drop([message_id], now=clock.now(), reason="a bad one")
+        await OutboxAdministration(parts(linker).database).drop([message_id], now=clock.now(), reason="a bad one")
     else:
         ears.heard = []
         clock.advance(hours=1)
@@ -342,7 +343,7 @@ async def test_what_waits_behind_a_failure_is_due_with_it(linker: Linker, clock:
     hear_all(linker, ears)
     await accepted(linker)
     await linker.deliver()
-    due = await linker._parts.database.read(
+    due = await parts(linker).database.read(
         lambda transaction: transaction.execute(select(OUTBOX.c.due_at).distinct()).scalars().all()
     )
     assert len(due) == 1
@@ -467,7 +468,7 @@ async def test_what_was_not_written_down_is_told_again(
         raise StoreUnavailable("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(type(linker._parts.calling.outbox), "settle_deliveries", full)
+        broken.setattr(type(parts(linker).calling.outbox), "settle_deliveries", full)
         with pytest.raises(StoreUnavailable):
             await linker.deliver()
     assert await linker.deliver() == 0, "the lease of the one that crashed still runs"
