@@ -65,11 +65,12 @@ class Linker(Service):
 
         Args:
             settings: by default read from the environment.
-            http: a client of the host's own; it is not closed here. By default one is made for the process.
-            workable: takes the place of Workable altogether.
-            clock: takes the place of the machine's clock.
-            randomness: takes the place of chance.
-            observer: is told how it goes, as `linker.telemetry.metrics.Metrics()` does for Prometheus.
+            http: a client of the host's own, asked with its hooks and transports; it is not closed here. By default one
+                is made for this linker.
+            workable: for tests: takes the place of Workable altogether, as `linker.testing.ScriptedWorkable`.
+            clock: for tests: takes the place of the clock, as `linker.testing.SettableClock`.
+            randomness: for tests: where jitter and recruiters' keys come from, see `linker.engine.ports.Randomness`.
+            observer: is told how it goes, as `linker.telemetry.metrics.Metrics()` for Prometheus.
 
         Raises:
             BadSettings: a setting or a key is missing or unusable.
@@ -96,7 +97,7 @@ class Linker(Service):
 
     @property
     def clock(self) -> Clock:
-        """Whose time counts: on PostgreSQL the server's, for all workers."""
+        """The clock that counts: on PostgreSQL the server's, the same for all workers."""
         return self._parts.clock
 
     @property
@@ -163,10 +164,10 @@ class Linker(Service):
     # telling the host
 
     def on(self, name: str) -> Callable[[H], H]:
-        """Call the decorated function for every announcement of this name, at least once, after the commit.
+        """Call the decorated function, plain or `async`, for every announcement of this name, at least once.
 
         Args:
-            name: `linked`, `failed`, `recruiter.removed`, …: see `states.history.ANNOUNCEMENTS`.
+            name: `linked`, `failed`, `recruiter.removed`, …: the reference lists all announcements.
 
         Raises:
             BadInput: there is no such announcement.
@@ -186,8 +187,8 @@ class Linker(Service):
     async def deliver(self) -> int:
         """Deliver announcements that are due to the handlers of this process, and to the webhook if one is set.
 
-        Begins for five seconds only, and ends what it began: a receiver that hangs must not keep the caller from going
-        on. What is left is for the next call. Gives how many deliveries there were.
+        Begins deliveries for five seconds and waits for their end, at most 15 seconds each; what is left is for the
+        next call. Gives how many succeeded.
         """
         with self._in_flight:
             both = (self._parts.calling, self._parts.posting)
@@ -196,7 +197,7 @@ class Linker(Service):
     # numbers to watch
 
     async def report_statistics(self) -> None:
-        """Tell the observer what is in the database. Call it as often as you sweep: it looks only when it is time.
+        """Tell the observer what is in the database. Call it as often as you sweep: it reads only when it is time.
 
         Raises:
             StoreUnavailable: the database cannot be reached.
@@ -208,7 +209,7 @@ class Linker(Service):
     # housekeeping
 
     async def prune(self, *, dry_run: bool = False) -> Pruned:
-        """Take away what is older than the settings keep; call it once a day. Nobody has to wait for it.
+        """Retention: take away what is older than the settings keep. Call it once a day; no claim waits for it.
 
         Args:
             dry_run: only count what would go.
@@ -225,7 +226,8 @@ class Linker(Service):
     async def heartbeat(self, scheduler: AsyncIOScheduler | None = None) -> AsyncIterator[Heartbeat]:
         """Attend what is due and deliver announcements every few seconds, as long as the context is open.
 
-        Sweeping, calling handlers and posting to the webhook do not wait for one another.
+        Sweeping, calling handlers and posting to the webhook do not wait for one another. At the end what is in flight
+        is waited for, seven seconds at most.
 
         Args:
             scheduler: the host's own, already running; by default one is made and stopped here.

@@ -90,58 +90,63 @@ class Settings(BaseSettings):
 
     #: Where the connections live: `sqlite:///path` or `postgresql://user:password@host/name`.
     database_url: str = Field(default="sqlite:///linker.db", repr=False)
-    #: The keys that seal tokens, newest first, separated by commas. `linker keys new` makes one.
+    #: The keys that encrypt tokens, newest first, separated by commas. `linker keys new` makes one.
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
     #: Where Workable is. A test server can be `http://127.0.0.1:8787/{subdomain}`.
     workable_url: Annotated[str, AfterValidator(_has_subdomain)] = "https://{subdomain}.workable.com"
-    #: Sent as X-WORKABLE-CLIENT-ID; partners get Workable's larger limit with it.
+    #: Sent as X-WORKABLE-CLIENT-ID; partners get Workable's larger rate limit with it.
     workable_client_id: SecretStr | None = None
     #: The name that the customer gives to the external recruiter.
     recruiter_name: str = Field(default="Integration", min_length=1, max_length=100)
     #: The e-mail that the customer gives to the external recruiter; {key} makes it unique to the connection.
     recruiter_email: Annotated[str, AfterValidator(_has_key)] = "ats+{key}@inbound.example.com"
-    #: How often the heartbeat looks for what is due, in seconds.
+    #: How often the heartbeat sweeps what is due, in seconds.
     sweep_seconds: float = Field(default=5.0, gt=0, le=3600)
-    #: How long a worker may hold a connection, in seconds, from 2 on. Workable gets at most a quarter of it to answer.
+    #: How long a lease lasts, in seconds, from 2 on. Workable gets at most a quarter of it to answer.
     lease_seconds: float = Field(default=60.0, ge=2, le=3600)
-    #: How many connections are attended at the same time.
+    #: How many connections are in flight at the same time.
     concurrency: int = Field(default=50, ge=1, le=1000)
     #: How many due connections are claimed in one transaction at most.
     batch_size: int = Field(default=500, ge=1, le=5000)
     #: The least serious log event that is shown.
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"
-    #: Where the connection dialog is reached from outside; for a later version, not used yet.
+    #: Not used yet: for a later version, where the connection dialog is reached from outside.
     public_url: str | None = None
     #: Where announcements are posted to: https://, or http:// on this machine and in a private network.
     webhook_url: str | None = Field(default=None, repr=False)
     #: The secrets that sign what is posted, newest first, separated by commas. `linker keys new --webhook` makes one.
     webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
 
-    #: The shortest and the longest pause between two looks for a recruiter; between them: its age / `poll_share`.
+    #: The shortest pause between two looks for a recruiter.
     poll_first: Span = Timing.poll_first
+    #: The longest pause between two looks for a recruiter.
     poll_last: Span = Timing.poll_last
+    #: Between them the pause is the time waited so far, divided by this.
     poll_share: float = Field(default=Timing.poll_share, ge=1)
     #: How long the customer has for adding the recruiter.
     recruiter_within: Span = Timing.recruiter_within
-    #: How long a connection without a working token is kept before it is put aside.
+    #: How long a connection may be without a working token before it fails as `abandoned`.
     token_within: Span = Timing.token_within
     #: How often a linked account is checked.
     health_every: Span = Timing.health_every
     #: How long before its last day the host is told that a token expires.
     expiry_notice: Span = Timing.expiry_notice
-    #: The first and the longest pause after a try without an answer.
+    #: Backoff after a try without an answer: the most for the first pause; it doubles with each try, with full jitter.
     backoff_first: Span = Timing.backoff_first
+    #: The most for any pause after a try without an answer.
     backoff_last: Span = Timing.backoff_last
-    #: A refusal ends a working link only after so many in a row (2 or more), spread over at least this time.
+    #: A working link ends only after so many refusals in a row, 2 or more.
     refusals: int = Field(default=Timing.refusals, ge=2)
+    #: Those refusals are spread over at least this time.
     refusals_spread: Span = Timing.refusals_spread
 
-    #: How long history is kept, or `forever`. The last 400 days: a year can be compared with the year before.
-    #: `linker db prune` takes away what is older; of each connection at least the last step stays.
+    #: Retention of history, or `forever`. `linker db prune` takes away what is older; of each connection at least the
+    #: last step stays. 400 days, so that a year can be compared with the year before.
     keep_history: Keep = timedelta(days=400)
-    #: How long announcements are kept that are delivered or given up, or `forever`; counted from when they were made.
+    #: Retention of announcements that are over (delivered, dead, dropped, unclaimed), or `forever`; counted from when
+    #: they were made.
     keep_announcements: Keep = timedelta(days=30)
-    #: How long unlinked connections are kept, or `forever`. They hold names, and no token any more.
+    #: Retention of unlinked connections, or `forever`. They hold names, and no token any more.
     keep_closed: Keep = timedelta(days=400)
 
     @field_validator("poll_last", "backoff_last")

@@ -62,7 +62,7 @@ class ScriptedWorkable:
         self.asked: list[tuple[str, str]] = []
 
     def will_say(self, *verdicts: Verdict) -> None:
-        """Answer the next questions with these, one each."""
+        """Answer the next questions with these verdicts of `states.verdicts`, one each, as with `Unavailable()`."""
         self._script.extend(verdicts)
 
     def add_recruiter(self, email: str) -> None:

@@ -17,7 +17,7 @@ class Duty(StrEnum):
     FIND_RECRUITER = "find_recruiter"
     CHECK_HEALTH = "check_health"
     #: Nobody gave a working token in time.
-    PUT_ASIDE = "quarantine"
+    PUT_ASIDE = "put_aside"
     NOTHING = "nothing"
 
 

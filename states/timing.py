@@ -48,8 +48,8 @@ class Timing:
         return Backoff(first=self.backoff_first, last=self.backoff_last)
 
 
-#: No pause is shorter than this, however the dice fall: nothing may spin.
-SHORTEST = timedelta(seconds=1)
+#: No pause is shorter than this, however the jitter falls: nothing may spin.
+SHORTEST_PAUSE = timedelta(seconds=1)
 
 
 def poll_pause(age: timedelta, timing: Timing) -> timedelta:
@@ -80,8 +80,8 @@ def next_try(
     otherwise come at that moment.
     """
     if at_least is not None and at_least > now:
-        return at_least + max(backoff.first * jitter, SHORTEST)
-    return now + max(backoff_ceiling(attempts, backoff) * jitter, SHORTEST)
+        return at_least + max(backoff.first * jitter, SHORTEST_PAUSE)
+    return now + max(backoff_ceiling(attempts, backoff) * jitter, SHORTEST_PAUSE)
 
 
 def next_health(now: datetime, jitter: float, timing: Timing) -> datetime:

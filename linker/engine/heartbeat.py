@@ -27,12 +27,12 @@ log = structlog.get_logger("linker")
 Beat = Callable[[], Awaitable[object]]
 
 #: Beats of many workers shall not fall together: each comes up to this share of the interval earlier or later.
-JITTER = 0.1
-#: How soon a beat comes again that was woken while it was under way, in seconds.
-AGAIN = 0.05
+JITTER_RATIO = 0.1
+#: How soon a beat comes again that was woken while it was under way.
+AGAIN_SECONDS = 0.05
 #: How many runs of a beat APScheduler may begin: those that find one under way end at once. With one only it would warn
 #: of each of them.
-ENOUGH = 10
+MOST_INSTANCES = 10
 
 
 class Heartbeat:
@@ -63,13 +63,13 @@ class Heartbeat:
         for name in self._beats:
             self._jobs[name] = self._scheduler.add_job(
                 self._beat,
-                IntervalTrigger(seconds=self._seconds, jitter=self._seconds * JITTER, timezone=UTC),
+                IntervalTrigger(seconds=self._seconds, jitter=self._seconds * JITTER_RATIO, timezone=UTC),
                 args=[name],
                 id=f"linker.{name}",
                 jobstore=self._alias,
                 executor=self._alias,
                 coalesce=True,
-                max_instances=ENOUGH,
+                max_instances=MOST_INSTANCES,
                 misfire_grace_time=None,
                 next_run_time=datetime.now(UTC),
             )
@@ -126,4 +126,4 @@ class Heartbeat:
                 log.error("heartbeat.failed", beat=name, code="our_fault", reason=type(error).__name__)
         if name in self._wanted_again:
             self._wanted_again.discard(name)
-            self.wake(name, after=AGAIN)
+            self.wake(name, after=AGAIN_SECONDS)

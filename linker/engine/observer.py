@@ -40,7 +40,7 @@ class Work(StrEnum):
 
 
 class Note(Protocol):
-    """Adds facts to a piece of work that is under way."""
+    """Adds facts to a piece of work that is in flight."""
 
     def __call__(self, **facts: Fact) -> None:
         """Add facts: `rows`, `question`, `verdict`, `way`, `type`, `outcome`."""
@@ -60,8 +60,9 @@ class QueueStats:
     """What is due, as indexes tell it: cheap to read."""
 
     read_at: datetime
-    #: How many connections are due, and by how many seconds the one is late that is due the longest.
+    #: How many connections are due.
     due: int
+    #: By how many seconds the one is late that is due the longest.
     lag_seconds: float
     #: Announcements that wait, by channel, type, and whether they were tried already.
     outbox: Mapping[tuple[str, str, bool], Waiting]
@@ -81,7 +82,7 @@ class ConnectionStats:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What is in the database; what is told of the connections is older than the queue."""
+    """What is in the database; what is told of the connections may be older than the queue."""
 
     queue: QueueStats
     connections: ConnectionStats
@@ -91,7 +92,11 @@ class Observer(Protocol):
     """Whoever wants to know how it goes. It must be quick and must not raise: it is called in the midst of the work."""
 
     def watch(self, work: Work, **facts: Fact) -> AbstractContextManager[Note]:
-        """Go along with a piece of work; an exception that comes through is its failure."""
+        """Go along with a piece of work; an exception that comes through is its failure.
+
+        Facts come as arguments, and later by calls of the note: `rows`, `question`, `verdict`, `way` (the channel),
+        `type`, `outcome`.
+        """
         ...
 
     def leases_lost(self, count: int) -> None:

@@ -112,7 +112,7 @@ class Service:
 
         Args:
             connection_id: the connection.
-            subdomain: what the person typed; see `parse_subdomain`.
+            subdomain: what the person typed: the name, or the account's address as copied from a browser.
             token: what the person pasted; as a `SecretStr` it stays out of your own tracebacks too.
             expires_on: the last day on which the token works, as the person read it in Workable.
             actor: who does this, for the history.
@@ -159,7 +159,7 @@ class Service:
             return await self._attend_while_owed(connection_id, actor=actor)
 
     async def confirm_recruiter(self, connection_id: str, *, actor: str = HOST) -> Connection:
-        """“Set up integration”: look for the recruiter now. A second press while a look is under way does no harm.
+        """“Set up integration”: look for the recruiter now. A second press while a look is in flight does no harm.
 
         Raises:
             NotFound: no such connection.
@@ -194,7 +194,7 @@ class Service:
         stuck: bool = False,
         limit: int | None = None,
     ) -> list[Connection]:
-        """Read connections, oldest first. `stuck`: only open ones that a person has to act for."""
+        """Read connections, oldest first; all of them without a `limit`. `stuck`: open ones that wait for a person."""
         return await self._engine.store.find(Selection(state=state, owner=owner, stuck=stuck, limit=limit))
 
     async def history(self, connection_id: str) -> list[Step]:
@@ -240,9 +240,17 @@ class Service:
         reason: str | None = None,
         goes_on: bool = False,
     ) -> Connection:
-        """Write down what a person did. An answer that is under way for the row as it was before is then refused.
+        """Write down what a person did, as `linker.record(id, lambda _: Paused(), actor="ann")` pauses a connection.
 
-        `goes_on`: the caller attends it next, so no worker is woken for it.
+        An answer that is in flight for the row as it was before is then refused.
+
+        Args:
+            connection_id: the connection.
+            event: makes an event of `states.events` from the connection as it is now; `Paused` and `Resumed` have no
+                method of their own.
+            actor: who does this, for the history.
+            reason: why, for the history.
+            goes_on: the caller attends it next, so no worker is woken for it.
 
         Raises:
             NotFound: no such connection.

@@ -108,7 +108,7 @@ class Pruning:
 
         def count(transaction: Transaction) -> dict[str, int]:
             counts = {rule.name: rule.count(before, transaction) for rule, before in self._before.items()}
-            if ANNOUNCEMENTS in self._before:  # with those that a run would let lapse, and then take away
+            if ANNOUNCEMENTS in self._before:  # with those that a run would let expire, and then take away
                 too_old = OUTBOX.c.created_at < self._before[ANNOUNCEMENTS]
                 over = {channel: channel.column(OUTBOX, "due_at").is_(None) for channel in CHANNELS}
                 lapsing = {channel: is_unclaimed(channel, self._now - EXPIRE_AFTER, self._now) for channel in CHANNELS}
@@ -122,7 +122,7 @@ class Pruning:
     async def run(self, progress: Progress | None = None) -> Pruned:
         """Take it away, batch by batch. Raises StoreUnavailable; what went before that is gone.
 
-        Announcements that nobody took for a week lapse first, on both channels: perhaps no process here delivers.
+        Announcements that nobody took for a week expire first, on both channels: perhaps no process here delivers.
         """
         lapsed = 0
         for channel in CHANNELS:

@@ -175,7 +175,7 @@ class ConnectionStore:
     async def _claimed(
         self, take: Callable[[Transaction], ClaimedRows], lease: Lease, now: datetime
     ) -> list[Connection]:
-        """Take leases, and read what was leased. A row that cannot be read must not stop the others: it is put aside.
+        """Take leases, and read what was leased. A row that cannot be read must not stop the others: quarantine.
 
         Where that fails it is met again when its lease ends.
         """

@@ -205,7 +205,7 @@ def step_columns(connection_id: str, seq: int, step: Step) -> Columns:
 
 
 def announcement_columns(one: Settlement) -> Columns:
-    """The columns of an announcement, which is due at once on both of its ways."""
+    """The columns of an announcement, which is due at once on both of its channels."""
     assert one.step is not None, "every announcement belongs to a step"
     return {
         "message_id": f"msg_{secrets.token_hex(12)}",

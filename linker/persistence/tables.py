@@ -55,7 +55,7 @@ TROUBLED = (
 CLOSED = "closed_at IS NOT NULL"
 #: Steps with an earlier step before them that is still kept.
 CONTINUES = "seq > 1 AND pruned_at IS NULL"
-#: Announcements that nobody is owed any more, on neither way.
+#: Announcements that nobody is owed any more, on neither channel.
 OVER = "due_at IS NULL AND hook_due_at IS NULL"
 
 
@@ -170,9 +170,9 @@ class StepRow(Table, table=True):
 class OutboxRow(Table, table=True):
     """An announcement to the host, written in the commit of the transition that it announces.
 
-    It goes two ways that know nothing of each other: to the handlers, and (`hook_…`) to the webhook. On each it is due
-    until it was delivered, given up (`dead_at`), dropped by an operator, or had nobody to go to for too long: then none
-    of the three times is set. `delivered_to` names the handlers that have it; `message_id` is stable over all tries.
+    It goes by two channels that know nothing of each other: to the handlers, and (`hook_…`) to the webhook. On each it
+    is due until it was delivered, given up (`dead_at`), dropped by an operator, or had nobody to go to for too long:
+    then none of the three times is set. `delivered_to` names the handlers that have it; `message_id` is stable over all tries.
     """
 
     __tablename__: ClassVar[str] = "outbox"

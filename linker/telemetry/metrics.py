@@ -1,8 +1,8 @@
-"""Numbers to watch, for Prometheus; needs the extra `metrics`.
+"""Metrics for Prometheus; needs the extra `metrics`.
 
-    linker = Linker(observer=Metrics())  # into the registry that your own numbers are in
+    linker = Linker(observer=Metrics())  # into the registry that your own metrics are in
 
-Labels are names that the program knows beforehand: states, problems, verdicts, kinds of work. No number names a
+Labels are names that the program knows beforehand: states, problems, verdicts, kinds of work. No metric names a
 connection, an owner, an e-mail or an account.
 """
 
@@ -115,7 +115,7 @@ OUTBOX_DEAD = Metric(
     kind="gauge",
     labels=("way",),
     across="max",
-    meaning="Announcements that were given up.",
+    meaning="Dead letters: announcements that were given up.",
 )
 STATISTICS_READ = Metric(
     name="linker_stock_read_timestamp_seconds",
@@ -145,13 +145,13 @@ METRICS = (
 
 
 class Metrics:
-    """An observer that counts. The numbers are in the registry as long as the process runs."""
+    """An observer that counts for Prometheus. The metrics are in the registry as long as the process runs."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        """Register all numbers. Those that can be known beforehand begin with 0: a rate would not see the first time.
+        """Register all metrics. Those that can be known beforehand begin with 0: a rate would not see the first time.
 
         Args:
-            registry: where the host's own numbers are, by default Prometheus' own.
+            registry: where the host's own metrics are, by default Prometheus' own.
         """
         name, meaning, labels = WORK_SECONDS.name, WORK_SECONDS.meaning, WORK_SECONDS.labels
         seconds = Histogram(name, meaning, labels, registry=registry, buckets=BUCKETS_SECONDS)

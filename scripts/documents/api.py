@@ -11,7 +11,7 @@ from typing import Any
 
 import linker
 from linker import testing
-from linker.engine.observer import Observer
+from linker.engine.observer import ConnectionStats, Observer, QueueStats, Statistics, Waiting, Work
 from linker.telemetry.metrics import Metrics
 from scripts.documents.reference import comments, table
 from states.connection import Account, Credential, Problem, Recruiter
@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.Pruned,
     ),
     "For your tests": tuple(getattr(testing, name) for name in testing.__all__),
-    "Numbers to watch": (Metrics, Observer),
+    "Metrics and observers": (Metrics, Observer, Work, Statistics, QueueStats, ConnectionStats, Waiting),
 }
 #: The headings of a docstring's lists, and what the page says instead.
 LISTS = {"Args:": "Arguments", "Raises:": "Raises"}
@@ -101,7 +101,7 @@ def _members(thing: type, *, isproperty: bool = False) -> Iterator[str]:
     """What is public, in the order of the source, what is inherited first; with `isproperty` only what is read."""
     ours = [kind for kind in reversed(thing.__mro__) if kind.__module__.split(".")[0] in {"linker", "states"}]
     for name, member in ((name, member) for kind in ours for name, member in vars(kind).items()):
-        if name.startswith("_") or INTERNAL in (inspect.getdoc(member) or ""):
+        if name.startswith("_") or INTERNAL in (inspect.getdoc(member) or "").lower():
             continue
         if isinstance(member, property):
             assert member.fget is not None

@@ -1,4 +1,4 @@
-"""The reference, made from the program itself: the law, the problems, the settings, errors, log events, numbers."""
+"""The reference, made from the program itself: the law, the problems, the settings, errors, log events, metrics."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ LOG_EVENTS = {
     "step.written": "A step is in a connection's history: `connection_id`, `step`, `source`, `target`, `problem`.",
     "attention.failed": "Attending a connection went wrong on our side; it is tried again later.",
     "settlement.refused": "The database did not take what was decided about a connection; it is tried again later.",
-    "wakeups.deaf": "The database does not tell of what others write; heartbeats find it, a little later.",
+    "wakeups.deaf": "The database does not tell of what others commit; the next heartbeat finds it, a little later.",
     "lease.not_renewed": "The database was away when leases were to be renewed: nothing more is claimed or begun.",
-    "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it aside for an hour.",
-    "row.not_put_aside": "A row that cannot be read could not be put aside: it is met again when its lease ends.",
+    "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it in quarantine for an hour.",
+    "row.not_put_aside": "The quarantine of a row that cannot be read failed: it is met again when its lease ends.",
     "announcement.failed": "A handler of the host raised, or the webhook failed; it is tried again later.",
-    "announcement.dead": "An announcement was given up: see `linker outbox list --dead`.",
-    "announcements.lapsed": "So many announcements had nobody to take them for a week: they are not told any more.",
-    "webhook.resting": "The receiver of webhooks asked to be left alone; nothing is posted until the time told.",
+    "announcement.dead": "An announcement is a dead letter now: see `linker outbox list --dead`.",
+    "announcements.lapsed": "`count` announcements stayed unclaimed for a week and expired: nobody is told any more.",
+    "webhook.resting": "The receiver of webhooks asked to be left alone; this process posts nothing before `until`.",
     "heartbeat.failed": "A beat could not do its work, as when the database is away; the next beat tries again.",
-    "heartbeat.stopped": "The heartbeat ended; `drained` says whether everything under way came to its end.",
+    "heartbeat.stopped": "The heartbeat ended; `drained` says whether everything in flight came to its end.",
     "prune.finished": "What is older than the settings keep was taken away; with the numbers of each kind.",
-    "worker.started": "`linker worker` began; `metrics` is where its numbers are, if they are served.",
+    "worker.started": "`linker worker` began; `metrics` is where its metrics are, if they are served.",
     "sweep.finished": "A pass of `linker worker` claimed something; with the numbers that `linker sweep` prints.",
-    "worker.stopping": "`linker worker` was asked to end and finishes what is under way.",
+    "worker.stopping": "`linker worker` was asked to end and finishes what is in flight.",
     "worker.stopped": "`linker worker` ended.",
     "worker.killed": "`linker worker` was asked a second time and ended at once; the next one takes over.",
 }
@@ -78,7 +78,7 @@ def reference() -> str:
             *_section("Announcements", _announcements()),
             *_section("Errors and exit codes", _errors()),
             *_section("Log events", _log_events()),
-            *_section("Numbers", _numbers()),
+            *_section("Metrics", _metrics()),
         )
     )
 
@@ -99,9 +99,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def _law() -> Iterator[str]:
-    yield f"What is not in this table cannot happen. Its hash is `{LAW}`; each row of the database says by which law it"
-    yield "was decided. A connection that is closed takes no event at all. When a recruiter's name and e-mail are first"
-    yield "issued, no call is made: nobody can have added them yet."
+    yield "The law is the table of transitions of a connection: what is not in it cannot happen. Its hash is"
+    yield f"`{LAW}`; each row of the database says by which law it was decided. A connection that is closed"
+    yield "takes no event at all. When a recruiter's name and e-mail are first issued, no call is made: nobody can have"
+    yield "added them yet."
     yield ""
     yield from table(
         ("event", "from", "to", "answer to", "if"),
@@ -157,8 +158,12 @@ def _settings() -> Iterator[str]:
 def _default(value: object) -> str:
     if value is None or value == ():
         return "none"
-    seconds = getattr(value, "total_seconds", None)
-    return f"{seconds():.10g}" if seconds else str(value)
+    if isinstance(value, timedelta):
+        hours, rest = divmod(value, timedelta(hours=1))
+        if rest:
+            return f"{value.total_seconds():.10g}"
+        return f"PT{hours}H" if hours % 24 else f"P{hours // 24}D"
+    return str(value)
 
 
 def comments(of: type) -> dict[str, str]:
@@ -190,7 +195,8 @@ def _announcements() -> Iterator[str]:
     yield json.dumps(example(), indent=2)
     yield "```"
     yield ""
-    yield "On each way an announcement is in one of these states, as `linker outbox list` shows them:"
+    yield "On each channel, `handlers` and `webhook`, an announcement is in one of these states, as"
+    yield "`linker outbox list` shows them:"
     yield ""
     yield from table(
         ("state", "meaning"), ((f"`{name.lower()}`", said) for name, said in comments(DeliveryState).items())
@@ -240,10 +246,10 @@ def _log_events() -> Iterator[str]:
     yield from table(("event", "meaning"), ((f"`{event}`", meaning) for event, meaning in LOG_EVENTS.items()))
 
 
-def _numbers() -> Iterator[str]:
+def _metrics() -> Iterator[str]:
     yield "What `linker worker --metrics-port` serves, and what `linker.telemetry.metrics.Metrics` adds to a"
     yield "host's registry; see [how to watch it](howto/metrics.md). Over workers, what a process did is put together"
-    yield "with `sum`, and what each reads from the same database with `max`."
+    yield "with `sum`, and what each reads from the same database with `max`. The label `way` is the channel."
     yield ""
     yield from table(
         ("name", "type", "labels", "over workers", "meaning"),

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from linker.sandbox import EVERYWHERE, Fault
-from states.timing import SHORTEST
+from states.timing import SHORTEST_PAUSE
 from tests.acceptance.chaos import SETTINGS, Arena, arena, assert_all_arrived, assert_nobody_met, by_account
 from tests.acceptance.commands import until
 from tests.acceptance.warm_workers import NAME
@@ -67,7 +67,7 @@ class Patience:
         """Each connection was tried, and none before its pause was over; gives the tries that are allowed to each."""
         versions, lasted = self._read_versions(), time.monotonic() - self._began
         tries = {each: (versions[each] - version) / 2 for each, version in self._versions.items()}  # claim and settle
-        allowed = lasted / SHORTEST.total_seconds() + 1
+        allowed = lasted / SHORTEST_PAUSE.total_seconds() + 1
         assert min(tries.values()) >= 1
         assert max(tries.values()) <= allowed
         beats = WORKERS * (lasted / float(SETTINGS["sweep_seconds"]) + 1)

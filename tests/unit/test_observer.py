@@ -118,7 +118,7 @@ from linker import Linker, Settings, new_key
 from linker.persistence.connection_store import ConnectionStore
 linker = Linker(Settings(database_url="sqlite://", secret_keys=(new_key(),)))
 assert _tracing() is None
-assert type(parts(linker).store) is ConnectionStore, "nothing is wrapped where nobody listens"
+assert type(linker._parts.store) is ConnectionStore, "nothing is wrapped where nobody listens"
 from linker.cli.main import main
 sys.exit(main(["worker", "--metrics-port", "0"]))
 """

@@ -11,7 +11,7 @@ from states.connection import Connection, ConnectionState, Problem, Recruiter
 from states.duties import owes_expiry_notice
 from states.events import Event
 from states.problems import PROBLEMS, TRANSIENT, ProblemCode, ProblemOwner
-from states.timing import SHORTEST, Timing
+from states.timing import SHORTEST_PAUSE, Timing
 from states.verdicts import CredentialRefused, Forbidden, judge
 from tests.builders import (
     ACME,
@@ -444,7 +444,7 @@ def test_trouble_is_tried_again_in_time(event: Event, code: ProblemCode, detail:
     for attempts in (0, 1, 20, 10**6):
         after = move(a_connection(LINKED, attempts=attempts), event, jitter=jitter)
         assert after.due_at is not None
-        assert after.due_at >= max(NOW, named or NOW) + SHORTEST
+        assert after.due_at >= max(NOW, named or NOW) + SHORTEST_PAUSE
         assert after.due_at <= max(NOW, named or NOW) + TIMING.backoff_last
         assert after.not_before == named
 

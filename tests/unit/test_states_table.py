@@ -351,7 +351,7 @@ def test_problems_are_forever() -> None:
 def test_duties_are_forever() -> None:
     """The names of the duties are shown to operators: they never change."""
     assert [duty.value for duty in Duty] == [
-        *("verify_token", "prepare_recruiter", "find_recruiter", "check_health", "quarantine", "nothing"),
+        *("verify_token", "prepare_recruiter", "find_recruiter", "check_health", "put_aside", "nothing"),
     ]
 
 

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from states.timing import (
-    SHORTEST,
+    SHORTEST_PAUSE,
     Backoff,
     Timing,
     backoff_ceiling,
@@ -103,7 +103,7 @@ def test_the_first_ceilings() -> None:
 def test_full_jitter(attempts: int, jitter: float) -> None:
     """The next try is anywhere between nothing and the ceiling, but never at once."""
     pause = next_try(NOW, attempts, jitter, BACKOFF) - NOW
-    assert SHORTEST <= pause <= backoff_ceiling(attempts, BACKOFF)
+    assert SHORTEST_PAUSE <= pause <= backoff_ceiling(attempts, BACKOFF)
     assert pause >= backoff_ceiling(attempts, BACKOFF) * jitter - GRAIN
 
 
@@ -114,7 +114,7 @@ def test_workables_own_time_comes_first(attempts: int, jitter: float, named: tim
     at_least = NOW + named
     at = next_try(NOW, attempts, jitter, BACKOFF, at_least=at_least)
     if at_least > NOW:
-        assert at_least + SHORTEST <= at <= at_least + max(BACKOFF.first, SHORTEST)
+        assert at_least + SHORTEST_PAUSE <= at <= at_least + max(BACKOFF.first, SHORTEST_PAUSE)
     else:
         assert at == next_try(NOW, attempts, jitter, BACKOFF)
 

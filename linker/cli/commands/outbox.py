@@ -45,7 +45,7 @@ STYLES = {
 }
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Announcements, as `linker outbox list` shows.")]
-To = Annotated[str | None, typer.Option("--to", help="Only on this way: webhook or handlers.")]
+To = Annotated[str | None, typer.Option("--to", help="Only on this channel: webhook or handlers.")]
 
 
 @outbox.command("list")
@@ -60,7 +60,7 @@ def list_(
 ) -> int:
     """List announcements with what became of them, newest first.
 
-    Each stands there once for each of its two ways: to the handlers of the host, and to the webhook.
+    Each stands there once for each of its two channels: to the handlers of the host, and to the webhook.
     """
     asked = {
         DeliveryState.DEAD: dead,
@@ -90,7 +90,7 @@ def _channels(to: str | None) -> tuple[Channel, ...]:
         return CHANNELS
     named = {channel.name: channel for channel in CHANNELS}
     if to not in named:
-        raise BadInput("to", "there is no such way.", f"The ways are: {', '.join(named)}.")
+        raise BadInput("to", "there is no such channel.", f"The channels are: {', '.join(named)}.")
     return (named[to],)
 
 
