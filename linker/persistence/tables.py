@@ -172,7 +172,8 @@ class OutboxRow(Table, table=True):
 
     It goes by two channels that know nothing of each other: to the handlers, and (`hook_…`) to the webhook. On each it
     is due until it was delivered, given up (`dead_at`), dropped by an operator, or had nobody to go to for too long:
-    then none of the three times is set. `delivered_to` names the handlers that have it; `message_id` is stable over all tries.
+    then none of the three times is set. `delivered_to` names the handlers that have it; `message_id` is stable over all
+    tries.
     """
 
     __tablename__: ClassVar[str] = "outbox"
