@@ -27,7 +27,8 @@ class BlockingLinker:
     """Calls async methods of a linker from any thread without an event loop, and waits for their results.
 
     The linker is opened by `with`, or else by the first call: a process that was forked before that has one of its
-    own. Whoever does not `close()` leaves it open until the process ends, which does no harm: nothing is lost by that.
+    own. Whoever does not `close()` leaves it open until the process ends, which does no harm: what is being written is
+    waited for then (on SQLite up to 30 seconds for another process's lock), and what was being asked is asked again.
     """
 
     def __init__(self, linker: Linker) -> None:

@@ -54,7 +54,7 @@ def build_transport(
         limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=idle, keepalive_expiry=IDLE_SECONDS
         )
-        return httpx.AsyncHTTPTransport(verify=context, limits=limits, trust_env=False)
+        return OwnTransport(httpx.AsyncHTTPTransport(verify=context, limits=limits, trust_env=False))
 
     def session() -> aiohttp.ClientSession:
         """Made in the event loop that asks first."""
@@ -65,24 +65,27 @@ def build_transport(
             trust_env=False,
         )
 
-    return SessionTransport(verify=context, client=session)
+    return OwnTransport(AiohttpTransport(verify=context, client=session))
 
 
-class SessionTransport(AiohttpTransport):
-    """A transport over a session of aiohttp's. Once it is closed it opens nothing behind its owner's back."""
+class OwnTransport(httpx.AsyncBaseTransport):
+    """A transport that we made. Once it is closed it opens nothing behind its owner's back."""
 
-    _is_closed = False
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        """Take the transport beneath, and close it with this one."""
+        self._transport = transport
+        self._is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request. Raises RuntimeError once it is closed."""
         if self._is_closed:
             raise RuntimeError("This transport was closed.")
-        return await super().handle_async_request(request)
+        return await self._transport.handle_async_request(request)
 
     async def aclose(self) -> None:
-        """Close the session, if one was made."""
+        """Close what was opened."""
         self._is_closed = True
-        await super().aclose()
+        await self._transport.aclose()
 
 
 class ClientTransport(httpx.AsyncBaseTransport):

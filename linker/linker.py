@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -93,6 +94,7 @@ class Linker(Service):
         self._heartbeats: list[Heartbeat] = []
         #: Until when a heartbeat that stopped, and the linker that closes with it, wait for what is in flight.
         self._drain_until = 0.0
+        self._heartbeat_stopped_at = -math.inf
         super().__init__(self._parts.engine)
 
     @property
@@ -116,6 +118,7 @@ class Linker(Service):
         if self._is_closed:
             self._parts = self._build()
             self._engine = self._parts.engine
+            self._heartbeat_stopped_at = -math.inf
         self._is_closed = False
         try:
             await self._parts.store.open()
@@ -140,18 +143,19 @@ class Linker(Service):
 
         Comes to its end also when nobody waits for it any more.
         """
+        parts, in_flight = self._parts, self._in_flight  # whoever opens it again meanwhile has parts of its own
 
         async def close_all() -> None:
             now = time.monotonic()
-            if now - self._drain_until > AT_ONCE_SECONDS:
-                self._drain_until = now + DRAIN_SECONDS
-            self._parts.stopping.set()
+            with_the_heartbeat = now - self._heartbeat_stopped_at < AT_ONCE_SECONDS
+            patience = self._drain_until - now if with_the_heartbeat else DRAIN_SECONDS
+            parts.stopping.set()
             try:
-                await self._in_flight.ended(max(self._drain_until - now, RELEASE_SECONDS))
+                await in_flight.ended(max(patience, RELEASE_SECONDS))
             finally:
-                for transport in self._parts.own_transports:
+                for transport in parts.own_transports:
                     await transport.aclose()
-                await to_thread.run_sync(self._parts.database.close)
+                await to_thread.run_sync(parts.database.close)
 
         self._is_closed = True
         await asyncio.shield(asyncio.create_task(close_all()))
@@ -259,6 +263,7 @@ class Linker(Service):
         self._parts.stopping.set()
         self._parts.statistics.interrupt()
         drained = await heartbeat.stop(DRAIN_SECONDS)
+        self._heartbeat_stopped_at = time.monotonic()
         await to_thread.run_sync(listener.stop)
         if not self._is_closed:
             self._parts.stopping.clear()

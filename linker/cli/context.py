@@ -1,20 +1,17 @@
-"""What a command works with: settings, the database alone, or an open linker. Little is imported for little."""
+"""What a command works with that needs no keys and no network: settings, the database. Little is imported for it."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
 
 from linker.cli import logging_setup
-from linker.cli.exit_codes import Terminated
 from linker.database.database import Database
 from linker.database.urls import file_of, parse_url, redacted
 from linker.errors import NotFound
-from linker.linker import Linker
 from linker.outbox.administration import OutboxAdministration
 from linker.persistence.connection_store import ConnectionStore, open_database
 from linker.persistence.server_clock import shared_clock
@@ -70,37 +67,3 @@ def with_outbox(work: Callable[[OutboxAdministration, datetime], Awaitable[T]]) 
         return await work(OutboxAdministration(database), (await shared_clock(database)).now())
 
     return with_database(timed)
-
-
-def with_linker(work: Callable[[Linker], Awaitable[T]], linker: Linker | None = None) -> T:
-    """Do something with an open linker, and close it. Raises what `Linker` raises, and Terminated."""
-
-    async def opened() -> T:
-        with _cancelled_by_sigterm():
-            async with linker or Linker(settings()) as entered:
-                with naming_the_database(entered.settings):
-                    return await work(entered)
-
-    return asyncio.run(opened())
-
-
-@contextmanager
-def _cancelled_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM cancel the task that is in the block, so that it gives its lease back. Raises Terminated."""
-    loop, task, told = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
-    assert task is not None, "only a task can be in the block"
-
-    def cancel() -> None:
-        if not told.is_set():  # supervisors may tell it twice, and giving back takes its time
-            told.set()
-            task.cancel()
-
-    loop.add_signal_handler(signal.SIGTERM, cancel)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if told.is_set():
-            raise Terminated from None
-        raise
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)

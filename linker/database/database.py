@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
@@ -98,19 +98,27 @@ class Database:
         """Who is cancelled does not wait for its end any more; what was not begun by then is not done at all.
 
         Raises:
-            StoreUnavailable: the database is closed, or was opened before this process was forked.
+            StoreUnavailable: the database is closed, was opened before this process was forked, or has no thread.
         """
         self._process = self._process or os.getpid()
+        answer: Future[T] = Future()
+        refusal = None
         if self._process != os.getpid():  # the threads did not come along
-            why = "it was opened before this process was forked. Open it in each process."
-            raise StoreUnavailable(f"{self.name}: {why}")
+            refusal = "it was opened before this process was forked. Open it in each process."
+        elif self._closing:
+            refusal = "it was closed here. Open the linker again."
+        else:
+            try:
+                threads.submit(_do, [answer], work, given)
+            except RuntimeError:  # it is queued all the same: unless a thread has begun it, it is not done later
+                if answer.cancel():
+                    refusal = "no thread can be had for it. Try again."
+        if refusal is not None:
+            raise StoreUnavailable(f"{self.name}: {refusal}")
         try:
-            done = asyncio.get_running_loop().run_in_executor(threads, work, *given)
-        except RuntimeError:  # no work is taken any more, or no thread can be had
-            done = None
-        if done is None:
-            raise StoreUnavailable(f"{self.name}: it was closed here. Open the linker again.")
-        return await done
+            return await asyncio.wrap_future(answer)
+        finally:
+            del answer  # it may hold an error, and the error this frame
 
     def read_here(self, work: Callable[[Connection], T]) -> T:
         """Do a unit of work that only reads, in this thread. Raises as `write_here`."""
@@ -203,9 +211,27 @@ class Database:
         if self._closing:
             return
         self._closing = True
-        if self._process == os.getpid():  # threads of another process did not come along: nobody can wait for them
+        if self._process in {None, os.getpid()}:  # nobody can wait for threads that did not come along
             if not self.is_shared:  # a database in memory is closed by its own thread only
                 self._threads.submit(self.engine.dispose)
             for threads in (self._threads, self._readers):
                 threads.shutdown()
         self.disconnect()
+
+
+def _do(answers: list[Future[T]], work: Callable[..., T], given: Any) -> None:
+    """Do a unit of work, unless nobody waits for it any more.
+
+    The answer is taken out of its list, and let go of: it may hold an error, the error the frames that it came
+    through, and they what they were called with.
+    """
+    answer = answers.pop()
+    if answer.set_running_or_notify_cancel():
+        try:
+            result = work(*given)
+        except BaseException as error:  # noqa: BLE001 - it comes out of the answer
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)
+        finally:
+            del answer

@@ -259,7 +259,7 @@ class Service:
             BadInput: the actor or the reason is not printable text.
         """
         text.one_line("actor", actor)
-        if reason is not None:
+        if reason:
             text.one_line("reason", reason)
         for _ in range(MOST_TRIES):
             before = await self._engine.store.get(connection_id)

@@ -63,13 +63,19 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
         return await _Rotation(database, cipher).run(progress or (lambda done, total: None), clock)
 
 
+def _sealed_with(transaction: Transaction) -> list[tuple[str, int]]:
+    """With which keys tokens are sealed, and how many with each: once for each column that holds tokens."""
+    key_ids = [CONNECTION.c[key_id] for key_id in SEALED.values()]
+    counts = [select(key_id, func.count()).where(key_id.is_not(None)).group_by(key_id) for key_id in key_ids]
+    return [(key, number) for query in counts for key, number in transaction.execute(query)]
+
+
 class _Rotation:
     def __init__(self, database: Database, cipher: TokenCipher) -> None:
         self._database = database
         self._cipher = cipher
         self._broken: set[str] = set()
         key_ids = [CONNECTION.c[key_id] for key_id in SEALED.values()]
-        self._sealed_with_newest = [key_id == cipher.newest for key_id in key_ids]
         self._sealed_with_older = [key_id != cipher.newest for key_id in key_ids]
 
     async def run(self, progress: Progress, clock: Clock | None) -> Rotated:
@@ -81,10 +87,12 @@ class _Rotation:
             )
             return transaction.execute(query).first() is not None
 
-        tokens = [*self._sealed_with_newest, *self._sealed_with_older]
-        query = select(*(func.count().filter(each) for each in tokens)).select_from(CONNECTION)
-        counts = await self._database.read(lambda transaction: transaction.execute(query).one())
-        rotated, total = Rotated(already=sum(counts[: len(SEALED)])), sum(counts[len(SEALED) :])
+        rotated, total = Rotated(), 0
+        for key, count in await self._database.read(_sealed_with):
+            if key == self._cipher.newest:
+                rotated.already += count
+            else:
+                total += count
         for _ in range(ROUNDS):
             pass_clock = clock or await shared_clock(self._database)
             last: str | None = ""

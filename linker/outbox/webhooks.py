@@ -148,6 +148,7 @@ class Webhook:
         message_id, at = announcement.message_id, self.clock.now().replace(microsecond=0)
         body = json.dumps(announcement.payload, separators=(",", ":"))
         headers = {
+            "accept": "*/*",
             "content-type": "application/json",
             "user-agent": "workable-linker",
             "webhook-id": message_id,

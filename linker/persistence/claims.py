@@ -16,11 +16,9 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Dialect,
-    LargeBinary,
     Select,
     Text,
     bindparam,
-    cast,
     func,
     literal_column,
     or_,
@@ -28,7 +26,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import Connection as Transaction
-from sqlalchemy.exc import OperationalError
 
 from linker.database.statements import CompiledStatement, materialized
 from linker.engine.ports import Lease
@@ -101,7 +98,7 @@ class Claims:
 
         A person asks for one: that is counted, and never put off.
         """
-        for *values, shares in self._leased(self._lease_one, transaction, terms):
+        for *values, shares in self._lease_one.returned(transaction, terms):
             claimed = self._reader.connection(values)
             self._rate_limits.count(transaction, claimed, terms["now"], shares=shares)
             return claimed
@@ -109,32 +106,15 @@ class Claims:
 
     def due(self, transaction: Transaction, terms: Terms) -> ClaimedRows:
         """Lease at most `most` connections that are due, longest due first."""
-        rows = self._leased(self._lease_due, transaction, terms)
+        rows = self._lease_due.returned(transaction, terms)
         return self._within_limits(transaction, ClaimedRows(rows, lambda found: found.due_at), terms)
 
     def these(self, transaction: Transaction, ids: Sequence[str], terms: Terms) -> ClaimedRows:
         """Lease those of these connections that are due and that nobody else holds, in the order given."""
         place = {connection_id: number for number, connection_id in enumerate(ids)}
         listed = {**terms, "ids": json.dumps(ids) if self._is_sqlite else ids}
-        rows = self._leased(self._lease_listed, transaction, listed)
+        rows = self._lease_listed.returned(transaction, listed)
         return self._within_limits(transaction, ClaimedRows(rows, lambda found: place[found.id]), terms)
-
-    def _leased(self, lease: CompiledStatement, transaction: Transaction, terms: Terms) -> Sequence[Row]:
-        """Lease, and give what was leased. A text that is none, written by hand, stops its own row only."""
-        try:
-            return lease.returned(transaction, terms)
-        except OperationalError as error:
-            if not str(error.orig).startswith("Could not decode to UTF-8"):  # the driver has no code for it
-                raise
-        ours = CONNECTION.c.lease_holder == terms["holder"]  # SQLite has leased them all before it gives the first
-        rows: list[Row] = []
-        for raw_id in transaction.execute(select(cast(CONNECTION.c.id, LargeBinary)).where(ours)).scalars().all():
-            this = select(*CONNECTION.c, _SHARES_ITS_ACCOUNT).where(cast(CONNECTION.c.id, LargeBinary) == raw_id)
-            try:
-                rows += CompiledStatement(this, transaction.dialect).returned(transaction, {})
-            except OperationalError:
-                rows.append((raw_id.decode(errors="replace"), False))
-        return rows
 
     def _within_limits(self, transaction: Transaction, claimed: ClaimedRows, terms: Terms) -> ClaimedRows:
         """Where calls are shared, give back what has to wait for them."""
@@ -186,5 +166,6 @@ def quarantine(transaction: Transaction, unreadable: Iterable[str], lease: Lease
 
 def _postpone(transaction: Transaction, connection_id: str, holder: str, until: datetime) -> None:
     """Give a lease back and look again later."""
-    these = update(CONNECTION).where(CONNECTION.c.id == connection_id, CONNECTION.c.lease_holder == holder)
+    stored = mapping.stored_id(connection_id)
+    these = update(CONNECTION).where(CONNECTION.c.id == stored, CONNECTION.c.lease_holder == holder)
     transaction.execute(these.values(due_at=until, lease_holder=None, lease_until=None))

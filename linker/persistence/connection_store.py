@@ -107,12 +107,12 @@ class ConnectionStore:
             except mapping.UNREADABLE:
                 pass
             found = []
-            for connection_id in transaction.execute(query.with_only_columns(CONNECTION.c.id)).scalars().all():
+            for values in CompiledStatement(query, transaction.dialect).returned(transaction, {}):
                 try:
-                    found.append(self._one(transaction, connection_id))
+                    found.append(self._reader.connection(values))
                 except RowUnreadable as error:
-                    log.error("row.unreadable", connection_id=connection_id, reason=str(error))
-            return [one for one in found if one is not None]
+                    log.error("row.unreadable", connection_id=mapping.shown(values[0]), reason=str(error))
+            return found
 
         return await self._database.read(work)
 
@@ -130,11 +130,15 @@ class ConnectionStore:
         return await self._database.read(work)
 
     async def history(self, connection_id: str) -> list[Step]:
-        """Read a connection's steps, first one first. Raises NotFound."""
+        """Read a connection's steps, first one first. Raises NotFound, RowUnreadable."""
         query = select(STEP).where(STEP.c.connection_id == connection_id).order_by(STEP.c.seq)
 
         def work(transaction: Transaction) -> list[Step]:
-            return [mapping.step(row) for row in transaction.execute(query).mappings()]
+            try:
+                return [mapping.step(row) for row in transaction.execute(query).mappings()]
+            except mapping.UNREADABLE as error:
+                cause = type(error).__name__
+            raise mapping.unreadable(f"a step of {connection_id}", cause)
 
         steps = await self._database.read(work)
         if not steps:
@@ -189,7 +193,7 @@ class ConnectionStore:
                 unreadable |= damaged
             claimed.sort(key=taken.order)
             for connection_id, error in unreadable.items():
-                log.error("row.unreadable", connection_id=connection_id, reason=str(error))
+                log.error("row.unreadable", connection_id=mapping.shown(connection_id), reason=str(error))
             if unreadable:
                 try:
                     await self._database.write_without_fsync(
@@ -201,10 +205,13 @@ class ConnectionStore:
         return claimed
 
     async def due_round_robin(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
-        """The ids and states of up to `limit` connections that are due, taking turns among their owners."""
+        """The ids and states of up to `limit` connections that are due, taking turns among their owners.
+
+        A damaged id has no turn. What is due the longest is claimed without one: that puts the row aside.
+        """
         query = due_by_owner_round_robin(now, limit)
         due = await self._database.read(lambda transaction: transaction.execute(query).all())
-        return [(connection_id, state) for connection_id, state in due if isinstance(connection_id, str)]
+        return [(each.id, each.state) for each in due if mapping.is_text(each.id) and mapping.is_text(each.state)]
 
     async def next_due(self, *, before: datetime) -> datetime | None:
         """When something can be claimed next, if that is before a time: what is held by others when its lease ends."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, LargeBinary, Text, cast, literal
 
 from linker.encryption import key_id_of
 from linker.engine.ports import Settlement
@@ -127,11 +127,42 @@ class Reader:
             return connection(row)
         except UNREADABLE as error:
             cause = type(error).__name__
-        raise RowUnreadable(f"The row of {values[0]} cannot be read ({cause}). Restore it from a backup.")
+        raise unreadable(values[0], cause)
+
+
+def unreadable(connection_id: object, cause: str) -> RowUnreadable:
+    """The error that a row is which cannot be read; it shows what can be shown of the id."""
+    return RowUnreadable(f"The row of {shown(connection_id)} cannot be read ({cause}). Restore it from a backup.")
+
+
+def is_text(stored: object) -> bool:
+    """True for a whole text: SQLite keeps whatever somebody writes, also bytes that are none, and half characters."""
+    try:
+        return isinstance(stored, str) and bool(stored.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def shown(connection_id: object) -> str:
+    """An id as it can be printed, also if it is damaged."""
+    return str(connection_id).encode(errors="surrogateescape").decode(errors="replace")
+
+
+def stored_id(connection_id: Any) -> Any:
+    """An id to compare with, also if it is damaged."""
+    if is_text(connection_id) or not isinstance(connection_id, str):
+        return connection_id
+    return cast(literal(connection_id.encode(errors="surrogateescape"), LargeBinary), Text)
+
+
+def _refuse_damaged_text(row: Mapping[Any, Any]) -> None:
+    """Raise UnicodeEncodeError if a text of a row is damaged."""
+    "".join([value for value in row.values() if isinstance(value, str)]).encode()
 
 
 def connection(row: Mapping[Any, Any]) -> Connection:
-    """The connection that a row of the table holds."""
+    """The connection that a row of the table holds. Raises what UNREADABLE names."""
+    _refuse_damaged_text(row)
     account = recruiter = doubt = None
     if row["account_id"] is not None:
         account = Account(id=row["account_id"], name=row["account_name"], subdomain=row["account_subdomain"])
@@ -222,7 +253,8 @@ def announcement_columns(one: Settlement) -> Columns:
 
 
 def step(row: Mapping[Any, Any]) -> Step:
-    """The step that a row of the table holds."""
+    """The step that a row of the table holds. Raises what UNREADABLE names."""
+    _refuse_damaged_text(row)
     return Step(
         seq=row["seq"],
         event=row["event"],

@@ -355,7 +355,7 @@ async def test_webhook_secrets(stage: Stage, watch: Watch, answer: Answer) -> No
 
 
 WEBHOOK_EXPLOSIONS: dict[str, str] = {
-    "the transport": "httpx.AsyncClient.stream",
+    "the transport": "httpx.AsyncHTTPTransport.handle_async_request",
     "the signature": "standardwebhooks.Webhook.sign",
     "judging the answer": "linker.outbox.webhooks.Webhook._judge",
     "writing it down": "linker.outbox.outbox_store.OutboxStore.settle_deliveries",
@@ -368,6 +368,7 @@ async def test_faults_of_our_own_with_webhooks(
 ) -> None:
     """A fault deep inside of posting shows no secret, and stops nothing else."""
     secret = new_webhook_secret().get_secret_value()
+    BANGS.clear()
     with receiving() as receiver:
         async with watch.linker(webhook_url=receiver.url, webhook_secret=secret) as linker:
             await awaiting_token(stage, linker)
@@ -377,5 +378,6 @@ async def test_faults_of_our_own_with_webhooks(
             stage.clock.advance(hours=2)
             await watch.attempt(linker.deliver())
         assert len(receiver.came) >= 1
+    assert BANGS, "it exploded"
     watch.assert_clean()
     assert_clean_of(watch, [secret])

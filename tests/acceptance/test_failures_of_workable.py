@@ -59,7 +59,7 @@ async def confirm(stage: Stage, linker: Linker, connection: Connection) -> Conne
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecisionContext:
+class Moment:
     """When Workable gets into trouble: what was before, what is done then, and where the connection gets at last."""
 
     prepare: Prepare
@@ -68,10 +68,10 @@ class DecisionContext:
 
 
 MOMENTS = {
-    "verification": DecisionContext(prepare=awaiting_token, act=submit, arrives=ConnectionState.AWAITING_RECRUITER),
-    "look": DecisionContext(prepare=awaiting_recruiter, act=confirm, arrives=ConnectionState.AWAITING_RECRUITER),
-    "health": DecisionContext(prepare=linked, act=sweep_when_due, arrives=ConnectionState.LINKED),
-    "replacement": DecisionContext(prepare=linked, act=submit, arrives=ConnectionState.LINKED),
+    "verification": Moment(prepare=awaiting_token, act=submit, arrives=ConnectionState.AWAITING_RECRUITER),
+    "look": Moment(prepare=awaiting_recruiter, act=confirm, arrives=ConnectionState.AWAITING_RECRUITER),
+    "health": Moment(prepare=linked, act=sweep_when_due, arrives=ConnectionState.LINKED),
+    "replacement": Moment(prepare=linked, act=submit, arrives=ConnectionState.LINKED),
 }
 
 
@@ -152,7 +152,7 @@ def _no_such_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", asked)
 
 
-async def in_trouble(stage: Stage, moment: DecisionContext, trouble: Trouble) -> tuple[Connection, Connection]:
+async def in_trouble(stage: Stage, moment: Moment, trouble: Trouble) -> tuple[Connection, Connection]:
     """Play the moment with the trouble; gives the connection before and after it."""
     async with stage.linker() as linker:
         before = await moment.prepare(stage, linker)
@@ -165,7 +165,7 @@ async def in_trouble(stage: Stage, moment: DecisionContext, trouble: Trouble) ->
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 async def test_trouble_is_called_by_its_name_and_the_link_goes_on(
-    stage: Stage, moment: DecisionContext, trouble: Trouble
+    stage: Stage, moment: Moment, trouble: Trouble
 ) -> None:
     """Trouble is no verdict: it has its own name and owner, blames no field, and takes away neither state nor token."""
     before, troubled = await in_trouble(stage, moment, trouble)
@@ -200,7 +200,7 @@ async def test_half_a_verification_is_none(stage: Stage, fault: Fault, path: str
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
-async def test_single_404_is_no_verdict(stage: Stage, moment: DecisionContext) -> None:
+async def test_single_404_is_no_verdict(stage: Stage, moment: Moment) -> None:
     """Workable's spurious 404 is asked again at once, and nobody hears of it."""
     async with stage.linker() as linker:
         before = await moment.prepare(stage, linker)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
@@ -19,10 +19,11 @@ from linker import Linker, Settings, new_key
 from linker.database.statements import CompiledStatement, Row
 from linker.encryption import key_id_of
 from linker.errors import RowUnreadable, StoreUnavailable
-from linker.persistence import schema
+from linker.persistence import mapping, schema
 from linker.persistence.claims import quarantine
 from linker.persistence.tables import CONNECTION
 from linker.testing import ScriptedWorkable, SettableClock
+from states.table import LAW
 from states.verdicts import Unavailable
 from tests.integration.storehouse import (
     MINUTE,
@@ -80,7 +81,7 @@ async def test_an_unreadable_row_stops_nobody_else(house: House) -> None:
     ],
 )
 async def test_what_no_text_can_hold_stops_nobody_else(house: House, damage: str) -> None:
-    """Rows come out of SQLite as one text: what does not fit into it is put aside like any other damage."""
+    """It is put aside like any other damage."""
     good, bad = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
     await house.sql(damage, id=bad.id)
     with capture_logs() as logs:
@@ -149,14 +150,72 @@ async def test_a_damaged_id_is_told_of(house: House, sqlite_url: str) -> None:
     by_hand(sqlite_url, "UPDATE connection SET id=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
     with capture_logs() as logs:
         claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
+        assert [found.id for found in await house.store.find()] == [good.id]
     assert [found.id for found in claimed] == [good.id]
-    assert [(line["event"], line["connection_id"]) for line in logs] == [("row.unreadable", "odd\ufffd")]
+    assert [(line["event"], line["connection_id"]) for line in logs] == [("row.unreadable", "odd\ufffd")] * 2
+    await house.store.release([good.id], a_lease("me"))
+    with capture_logs() as logs:
+        again = await house.store.claim_due(now=NOW + MINUTE, limit=10, lease=a_lease("me", until=NOW + 2 * MINUTE))
+    assert [found.id for found in again] == [good.id]
+    assert logs == []  # it was put aside by the id that it has
 
 
-async def test_an_id_of_bytes_has_no_turn(house: House, sqlite_url: str) -> None:
+async def test_a_damaged_row_is_told_of_whoever_reads_it(house: House) -> None:
+    """A list leaves it out, whoever asks for it is told; and so is whoever asks for steps that are damaged."""
+    good, odd = await kept(house), await kept(house)
+    await house.sql("UPDATE connection SET owner=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
+    await house.sql("UPDATE step SET actor=CAST(x'6f6464ff' AS TEXT) WHERE connection_id=:id", id=odd.id)
+    with capture_logs() as logs:
+        assert [found.id for found in await house.store.find()] == [good.id]
+    assert [(line["event"], line["connection_id"]) for line in logs] == [("row.unreadable", odd.id)]
+    with pytest.raises(RowUnreadable, match=f"{odd.id}.*backup"):
+        await house.store.get(odd.id)
+    with pytest.raises(RowUnreadable, match=f"{odd.id}.*backup"):
+        await house.store.history(odd.id)
+    await house.sql("UPDATE step SET actor='me', evidence='{half' WHERE connection_id=:id", id=odd.id)
+    with pytest.raises(RowUnreadable, match=f"{odd.id}.*backup"):
+        await house.store.history(odd.id)
+
+
+async def test_a_claim_beside_damage_costs_what_it_costs_without(house: House) -> None:
+    """It does not look at what is not due, however much that is: others wait for the lock."""
+    steps: list[int] = []
+
+    async def claim(holder: str) -> int:
+        def count(transaction: Transaction) -> None:
+            raw: Any = transaction.connection.driver_connection
+            raw.set_progress_handler(lambda: steps.append(1), 1000)
+
+        await house.database.write(count)
+        steps.clear()
+        claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease(holder))
+        took = len(steps)
+        await house.store.release([one.id for one in claimed], a_lease(holder))
+        return took
+
+    first, odd = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
+    columns = mapping.changed_columns(None, first)
+    crowd = [
+        columns | {"id": f"con_{number}", "due_at": None, "law": LAW, "version": 1, "last_seq": 1, "updated_at": NOW}
+        for number in range(20_000)
+    ]
+    await house.database.write(lambda transaction: transaction.execute(insert(CONNECTION), crowd))
+    undamaged = await claim("before")
+    await house.sql("UPDATE connection SET owner=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
+    assert await claim("after") <= undamaged + 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("UPDATE connection SET id=x'00ff' WHERE id=:id", id="an id of bytes"),
+        pytest.param("UPDATE connection SET id=CAST(x'61ff' AS TEXT) WHERE id=:id", id="an id of half a character"),
+    ],
+)
+async def test_a_damaged_row_has_no_turn(house: House, sqlite_url: str, damage: str) -> None:
     """Whoever takes turns among owners passes over it, and all others have theirs."""
     good, odd = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
-    by_hand(sqlite_url, "UPDATE connection SET id=x'00ff' WHERE id=:id", id=odd.id)
+    by_hand(sqlite_url, damage, id=odd.id)
     assert [connection_id for connection_id, _ in await house.store.due_round_robin(now=NOW, limit=10)] == [good.id]
 
 

@@ -48,6 +48,19 @@ async def test_a_linker_attends_also_after_its_heartbeat() -> None:
         assert (await linker.get(connection.id)).state is ConnectionState.LINKED
 
 
+async def test_more_answers_than_one_commit_takes_are_all_written() -> None:
+    """Hundreds come at the same moment: each is decided on and written once, in the same pass."""
+    clock, workable = SettableClock(), ScriptedWorkable()
+    async with linker_in_memory(clock=clock, workable=workable, concurrency=350, batch_size=350) as linker:
+        for number in range(350):
+            connection = await linker.create(owner=f"customer-{number}")
+            await linker.submit_token(connection.id, subdomain=f"acme{number}", token=TOKEN)
+        clock.advance(minutes=2)
+        done = await linker.attend_due()
+        assert (done.claimed, done.waiting, done.lost) == (350, 350, 0)
+        assert {one.checks for one in await linker.find()} == {1}
+
+
 def test_a_host_without_an_event_loop_has_the_same_linker() -> None:
     """Through the portal a synchronous host calls the same methods, in a thread that is not its own."""
     settings = Settings(database_url="sqlite://", secret_keys=(new_key(),))

@@ -285,10 +285,10 @@ async def test_on_postgresql_nobody_waits_even_for_an_open_batch(postgres_house:
     await announced(postgres_house, old, "old", ago=99 * DAY)
     await announced(postgres_house, old, "new", ago=MINUTE, due_at=NOW)
     other = House(postgres_house.url)
-    held_leases = pruning(postgres_house)
+    prune = pruning(postgres_house)
 
     def work(transaction: sa.Connection) -> None:
-        for kind, before in held_leases._before.items():
+        for kind, before in prune._before.items():
             kind.prune(before, NOW, transaction)
         began.set()
         assert go_on.wait(30)

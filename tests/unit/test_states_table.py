@@ -227,9 +227,9 @@ def _holds(condition: str, connection: Connection, event: Event) -> bool:
     return True
 
 
-def _facts(event: Event, held_leases: str, rest: str) -> dict[str, Any] | None:
+def _facts(event: Event, held: str, rest: str) -> dict[str, Any] | None:
     """The row's facts for a case; None if the event cannot come to such a row."""
-    facts: dict[str, Any] = {**HOLDINGS[held_leases], **REST[rest]}
+    facts: dict[str, Any] = {**HOLDINGS[held], **REST[rest]}
     if event.name in LOOK and facts["recruiter"] is None:
         return None
     return facts | {"candidate": CANDIDATE} if event.name in VERIFICATION else facts
@@ -240,8 +240,8 @@ def _facts(event: Event, held_leases: str, rest: str) -> dict[str, Any] | None:
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.name)
 def test_all_pairs(state: ConnectionState, event: Event, rest: str) -> None:
     """Every event in every state leads where the law says, or is refused and changes nothing."""
-    for held_leases in HOLDINGS:
-        facts = _facts(event, held_leases, rest)
+    for held in HOLDINGS:
+        facts = _facts(event, held, rest)
         if facts is None:
             continue
         before = a_connection(state, **facts)
@@ -252,7 +252,7 @@ def test_all_pairs(state: ConnectionState, event: Event, rest: str) -> None:
                 move(before, event)
             assert (refused.value.connection, refused.value.event) == (before, event)
         else:
-            assert move(before, event).state == target, held_leases
+            assert move(before, event).state == target, held
         assert before == copy
 
 

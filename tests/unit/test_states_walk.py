@@ -252,9 +252,9 @@ def test_whatever_happens(start: Connection, deeds: list[Deed]) -> None:
 def test_every_life_can_end_well(start: Connection, deeds: list[Deed], jitter: float) -> None:
     """From wherever a connection got to, a good token and an added recruiter link it, unless it is closed."""
     life = Life(start)
-    for deed, pause, randomness in deeds:
+    for deed, pause, chance in deeds:
         life.wait(pause)
-        life.attend(deed, randomness) if isinstance(deed, Attend) else life.person(deed, randomness)
+        life.attend(deed, chance) if isinstance(deed, Attend) else life.person(deed, chance)
     if life.connection.closed_at is not None:
         return
     life.person(happened.Resumed(), jitter)

@@ -321,15 +321,16 @@ async def test_trouble_has_one_name_in_whichever_way_a_client_is_asked(speak: Sp
     assert named == [name, name]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("used", [True, False])
-async def test_a_closed_transport_sends_nothing(used: bool) -> None:
+async def test_a_closed_transport_sends_nothing(kind: Kind, used: bool) -> None:
     """Once the transport is closed, asking is a fault of ours: no connection is opened behind its owner's back."""
 
     async def speak(writer: asyncio.StreamWriter) -> None:
         writer.write(good(b'{"recruiters": []}'))
 
     async with speaking(speak) as (url, heard):
-        transport = build_transport()
+        transport = build_transport(kind)
         client = WorkableClient(transport, url_template=url, clock=SettableClock())
         if used:
             await client.look("acme", TOKEN, OURS)

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from linker.cli.context import settings, with_linker
+from linker.cli.context import settings
 from linker.cli.exit_codes import DONE, after_asking
+from linker.cli.linker_context import with_linker
 from linker.cli.options import Actor, Id, Json, day, pairs
 from linker.cli.terminal.connection_views import print_connection
 from linker.cli.terminal.output import Output

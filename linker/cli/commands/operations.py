@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from linker.cli.context import with_linker
 from linker.cli.exit_codes import DONE, INTERRUPTED, after_asking
+from linker.cli.linker_context import with_linker
 from linker.cli.options import Actor, Id, Json, Reason
 from linker.cli.terminal.connection_views import print_connection
 from linker.cli.terminal.output import Output

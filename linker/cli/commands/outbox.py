@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from linker.cli.context import settings, with_linker, with_outbox, with_store
+from linker.cli.context import settings, with_outbox, with_store
 from linker.cli.exit_codes import DONE, TRY_AGAIN
+from linker.cli.linker_context import with_linker
 from linker.cli.options import Actor, Json, OfConnection, pasted_id
 from linker.cli.terminal.connection_views import WIDE_COLUMNS, plain_table
 from linker.cli.terminal.output import Output

@@ -17,8 +17,9 @@ import typer
 from rich.text import Text
 
 from linker.cli import logging_setup
-from linker.cli.context import settings, with_linker
+from linker.cli.context import settings
 from linker.cli.exit_codes import DONE
+from linker.cli.linker_context import with_linker
 from linker.cli.options import Json
 from linker.cli.terminal.output import Output
 from linker.database.urls import parse_url, redacted

@@ -1,4 +1,4 @@
-"""SharedRateLimits that all workers share, and an index that tells which connections share an account.
+"""Rate limits that all workers share, and an index that tells which connections share an account.
 
 Revision: 0002, after 0001.
 """
