@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
 
-from pydantic_core import to_json
 from sqlalchemy import (
     BigInteger,
     DateTime,
@@ -19,11 +18,8 @@ from sqlalchemy.types import TypeDecorator
 
 
 def as_json(value: Any) -> str:
-    """A value as JSON that any database can keep: in ASCII, by pydantic's writer, which is faster than Python's."""
-    try:
-        return to_json(value, ensure_ascii=True).decode()
-    except ValueError:  # half a character, which no text can hold: Python escapes that too
-        return json.dumps(value, default=_time)
+    """A value as JSON that any database can keep: in ASCII, which has escapes for half a character too."""
+    return json.dumps(value, separators=(",", ":"), default=_time)
 
 
 class UtcTime(TypeDecorator[datetime]):

@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import SQLAlchemyError
 
-from linker.database.errors import HELD, translate
+from linker.database.errors import is_lock, translate
 from linker.database.postgres import POOL_CONNECTIONS, postgres
 from linker.database.sqlite import READING, WRITING, WRITING_WITHOUT_FSYNC, Access, begin, sqlite
 from linker.database.sqlite_connections import SqliteConnections
 from linker.database.urls import in_memory, is_path, parse_url, redacted
-from linker.errors import StoreUnavailable
+from linker.errors import BadSettings, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -37,20 +37,26 @@ SQLITE_READERS = 2
 class Database:
     """One database: gives each unit of work a thread and a transaction."""
 
-    def __init__(self, url: str) -> None:
-        """Take the database's URL; nothing is opened before the first unit of work.
+    def __init__(self, url: str, schema: str | None = None, *, opened: bool = True) -> None:
+        """Take the database's URL, and the schema of PostgreSQL that our tables are in; nothing is reached yet.
+
+        `opened`: if not, work is refused until `open` is called.
 
         Raises:
-            BadSettings: the URL is not one, or its engine is not known or not installed.
+            BadSettings: the URL is not one, or its engine is not known or not installed, or has no schemas.
         """
         self.url = parse_url(url)
+        self.schema = schema
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if schema is not None and self.is_sqlite:
+            raise BadSettings("database_schema", "no_schemas")
         if self.is_sqlite:
             self.engine = sqlite(self.url, wait_seconds=min(SQLITE_WAIT_SECONDS, SQLITE_PATIENCE_SECONDS))
         else:
-            self.engine = postgres(self.url)
+            self.engine = postgres(self.url, schema)
         #: What the driver raises where SQLAlchemy does not stand between.
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        self._is_opened = opened
         self._closing = False
         #: Where its threads are: the process that used it first.
         self._process: int | None = None
@@ -59,6 +65,10 @@ class Database:
         # a file has threads for reading too, so that nobody who reads waits for somebody else's write lock
         reads_apart = self.is_sqlite and self.is_shared
         self._readers = ThreadPoolExecutor(SQLITE_READERS, "linker-database") if reads_apart else self._threads
+
+    def open(self) -> None:
+        """Take work from now on."""
+        self._is_opened = True
 
     @property
     def dialect(self) -> Dialect:
@@ -104,17 +114,19 @@ class Database:
         answer: Future[T] = Future()
         refusal = None
         if self._process != os.getpid():  # the threads did not come along
-            refusal = "it was opened before this process was forked. Open it in each process."
+            refusal = "forked"
         elif self._closing:
-            refusal = "it was closed here. Open the linker again."
+            refusal = "closed"
+        elif not self._is_opened:
+            refusal = "not_opened"
         else:
             try:
                 threads.submit(_do, [answer], work, given)
             except RuntimeError:  # it is queued all the same: unless a thread has begun it, it is not done later
                 if answer.cancel():
-                    refusal = "no thread can be had for it. Try again."
+                    refusal = "no_thread"
         if refusal is not None:
-            raise StoreUnavailable(f"{self.name}: {refusal}")
+            raise StoreUnavailable(refusal)
         try:
             return await asyncio.wrap_future(answer)
         finally:
@@ -147,8 +159,8 @@ class Database:
                     begun = True
                     return work(connection)
             except (SQLAlchemyError, sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-                translated = translate(error, self.name)
-            waits = not begun and HELD in str(translated) and not self._closing
+                translated = translate(error)
+            waits = not begun and is_lock(translated) and not self._closing
             if not waits or time.monotonic() > patience_ends:
                 raise translated
 
@@ -179,7 +191,7 @@ class Database:
                 raw.cursor().execute(statement)
                 return
         except (SQLAlchemyError, sqlite3.Error) as error:
-            translated = translate(error, self.name)
+            translated = translate(error)
         raise translated
 
     def disconnect(self) -> None:
@@ -203,7 +215,7 @@ class Database:
                 raw.close()
             return
         except (SQLAlchemyError, self._driver_error) as error:
-            translated = translate(error, self.name)
+            translated = translate(error)
         raise translated
 
     def close(self) -> None:

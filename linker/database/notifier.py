@@ -57,7 +57,7 @@ class CommitListener:
                     pause = FIRST_PAUSE_SECONDS
                     listen(raw)
             except LinkerError as error:
-                log.warning("wakeups.deaf", code=error.code, reason=str(error))
+                log.warning("wakeups.deaf", code=error.code, reason=error.reason)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 

@@ -31,17 +31,16 @@ PREPARE_THRESHOLD = "prepare_threshold"
 READ_ONLY_SQLSTATE = "25006"
 
 
-def postgres(url: URL) -> Engine:
-    """The engine of PostgreSQL, with its pool. Raises BadSettings."""
+def postgres(url: URL, schema: str | None = None) -> Engine:
+    """The engine of PostgreSQL, with its pool; tables without a schema are meant to be in this one. Raises BadSettings.
+
+    They are named with it in each statement: a search path would belong to a session, which a pooler shares out.
+    """
     options: dict[str, Any] = {name: value for name, value in DEFAULT_OPTIONS.items() if name not in url.query}
     if PREPARE_THRESHOLD in url.query:
         given = str(url.query[PREPARE_THRESHOLD])
         if given != "none" and not given.isdecimal():
-            raise BadSettings(
-                "LINKER_DATABASE_URL",
-                f"its {PREPARE_THRESHOLD} is not a number.",
-                f"Write {PREPARE_THRESHOLD}=none, as a pooler in transaction mode needs, or leave it out.",
-            )
+            raise BadSettings("database_url", "not_a_threshold")
         options[PREPARE_THRESHOLD] = None if given == "none" else int(given)
         url = url.difference_update_query([PREPARE_THRESHOLD])
     try:
@@ -59,11 +58,7 @@ def postgres(url: URL) -> Engine:
     except ModuleNotFoundError:
         engine = None
     if engine is None:
-        raise BadSettings(
-            "LINKER_DATABASE_URL",
-            "PostgreSQL is asked for, but its driver is not installed.",
-            "Install it with `pip install 'workable-linker[postgres]'`.",
-        )
+        raise BadSettings("database_url", "no_driver", extra="postgres")
 
     @event.listens_for(engine, "handle_error")
     def connect_anew(context: ExceptionContext) -> None:
@@ -71,4 +66,4 @@ def postgres(url: URL) -> Engine:
         if getattr(context.original_exception, "sqlstate", None) == READ_ONLY_SQLSTATE:
             context.is_disconnect = True
 
-    return engine
+    return engine.execution_options(schema_translate_map={None: schema}) if schema else engine

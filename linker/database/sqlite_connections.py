@@ -64,9 +64,7 @@ class SqliteConnections:
         """Which file has the name now, after whatever is open to another one was closed; None: there is none yet."""
         found = self._named()
         if found is None and self._file is not None:
-            raise StoreUnavailable(
-                f"{self._path}: the database file is gone. Put it back; nothing is written meanwhile."
-            )
+            raise StoreUnavailable("file_gone")
         if found != self._file:
             self._close_idle()
             self._file = found

@@ -35,10 +35,9 @@ Row = Mapping[str, Any]
 class CompiledStatement:
     """A statement as one engine takes it, with the values that it needs, in their order."""
 
-    def __init__(self, statement: UpdateBase | Select[Any], dialect: Dialect) -> None:
-        """Compile the statement."""
-        compiled = statement.compile(dialect=dialect)
-        assert isinstance(compiled, SQLCompiler), "statements that read and write rows are SQL"
+    def __init__(self, statement: UpdateBase | Select[Any], dialect: Dialect, schema: str | None = None) -> None:
+        """Compile the statement, for tables that are in this schema."""
+        compiled = _compiled(statement, dialect, schema)
         self._sql = str(compiled)
         #: What SQLAlchemy adds itself, such as an OFFSET.
         self._added = {name: value for name, value in compiled.params.items() if value is not None}
@@ -78,13 +77,13 @@ class BatchStatement(Protocol):
         ...
 
 
-def batch_statement(statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect) -> BatchStatement:
+def batch_statement(
+    statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect, schema: str | None = None
+) -> BatchStatement:
     """The statement that takes rows of these columns. `statement` is handed what gives their values."""
-    return (
-        ExecutemanyStatement(statement, columns, dialect)
-        if dialect.name == "sqlite"
-        else JsonRecordsetStatement(statement, columns, dialect)
-    )
+    if dialect.name == "sqlite":
+        return ExecutemanyStatement(statement, columns, dialect)
+    return JsonRecordsetStatement(statement, columns, dialect, schema)
 
 
 class ExecutemanyStatement:
@@ -95,8 +94,7 @@ class ExecutemanyStatement:
 
     def __init__(self, statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect) -> None:
         """Compile the statement."""
-        compiled = statement(lambda name: bindparam(name, type_=columns[name])).compile(dialect=dialect)
-        assert isinstance(compiled, SQLCompiler), "statements that write rows are SQL"
+        compiled = _compiled(statement(lambda name: bindparam(name, type_=columns[name])), dialect)
         self._sql = str(compiled)
         self._parameters = [
             (name, _bind_processor(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()
@@ -118,8 +116,10 @@ class JsonRecordsetStatement:
     What is kept as JSON travels as a text in it: PostgreSQL would look into it, and stumble over what JSON may hold.
     """
 
-    def __init__(self, statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect) -> None:
-        """Compile the statement."""
+    def __init__(
+        self, statement: Callable[[Value], UpdateBase], columns: Columns, dialect: Dialect, schema: str | None = None
+    ) -> None:
+        """Compile the statement, for tables that are in this schema."""
         nested = {name for name, kept_as in columns.items() if isinstance(kept_as, JSON)}
         named = [column(name, Text() if name in nested else kept_as) for name, kept_as in columns.items()]
         rows = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
@@ -129,9 +129,9 @@ class JsonRecordsetStatement:
             told: ColumnElement[Any] = given.c[name]
             return cast(told, JSON) if name in nested else told
 
-        self._sql = str(statement(value).compile(dialect=dialect))
+        self._sql = str(_compiled(statement(value), dialect, schema))
         self._parameters = [
-            (name, as_json if name in nested else _bind_processor(kept_as, dialect))
+            (name, _as_nested if name in nested else _bind_processor(kept_as, dialect))
             for name, kept_as in columns.items()
         ]
 
@@ -144,6 +144,20 @@ class JsonRecordsetStatement:
     def run(self, transaction: Connection, packed: str) -> int:
         """Run it with all rows; gives how many rows of the table were written."""
         return transaction.exec_driver_sql(self._sql, (packed,)).rowcount
+
+
+def _as_nested(value: Any) -> str | None:
+    """A value as JSON; none at all if there is none."""
+    return None if value is None else as_json(value)
+
+
+def _compiled(statement: UpdateBase | Select[Any], dialect: Dialect, schema: str | None = None) -> SQLCompiler:
+    named: dict[str, Any] = {}
+    if schema is not None:
+        named = {"schema_translate_map": {None: schema}, "render_schema_translate": True}
+    compiled = statement.compile(dialect=dialect, **named)
+    assert isinstance(compiled, SQLCompiler), "statements that read and write rows are SQL"
+    return compiled
 
 
 def _bind_processor(kept_as: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:

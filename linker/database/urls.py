@@ -25,13 +25,9 @@ def parse_url(url: str) -> URL:
     except (ArgumentError, ValueError):
         backend = "unreadable"
     if backend not in DRIVERS:
-        raise BadSettings(
-            "LINKER_DATABASE_URL",
-            "this is not the URL of a SQLite or PostgreSQL database.",
-            "Use sqlite:///linker.db or postgresql://user:password@host/name.",
-        )
+        raise BadSettings("database_url", "unknown_engine")
     if "@" in (parsed.host or ""):  # and the rest of the password is taken for a part of the host
-        raise BadSettings("LINKER_DATABASE_URL", "its user or its password holds an @ as it is.", "Write %40 for it.")
+        raise BadSettings("database_url", "unescaped_at")
     return parsed.set(drivername=DRIVERS[backend])
 
 

@@ -52,12 +52,7 @@ def lease_is_free(lease_until: ColumnElement[Any], now: Any) -> ColumnElement[bo
 _FREE = lease_is_free(CONNECTION.c.lease_until, bindparam("now"))
 _DUE = (CONNECTION.c.due_at <= bindparam("now"), _FREE)
 #: Not the column itself: for the sake of its order SQLite would walk through the index of all owners.
-_OWNER: ColumnElement[str] = literal_column("connection.owner || ''")
-#: Written by hand, because SQLAlchemy leaves the names of tables out of what SQLite returns.
-_SHARES_ITS_ACCOUNT: ColumnElement[bool] = literal_column(
-    "EXISTS (SELECT 1 FROM connection AS other WHERE other.subdomain = connection.subdomain "
-    "AND other.id <> connection.id AND other.closed_at IS NULL)"
-)
+_OWNER: ColumnElement[str] = literal_column("linker_connection.owner || ''")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +71,8 @@ class ClaimedRows:
 class Claims:
     """Takes leases. Its statements are compiled once: a sweep asks for little else."""
 
-    def __init__(self, rate_limits: SharedRateLimits, dialect: Dialect) -> None:
-        """Take the limits that all workers share, and the engine that statements are made for."""
+    def __init__(self, rate_limits: SharedRateLimits, dialect: Dialect, schema: str | None = None) -> None:
+        """Take the limits that all workers share, and the engine and the schema that statements are made for."""
         self._rate_limits = rate_limits
         self._reader = mapping.Reader(dialect)
         self._is_sqlite = dialect.name == "sqlite"
@@ -89,9 +84,11 @@ class Claims:
         )
         ids = select(CONNECTION.c.id)
         longest_due = ids.where(*_DUE).order_by(CONNECTION.c.due_at).limit(bindparam("most"))
-        self._lease_one = _lease(ids.where(CONNECTION.c.id == bindparam("this"), _FREE).with_for_update(), dialect)
-        self._lease_due = _lease(longest_due.with_for_update(skip_locked=True), dialect)
-        self._lease_listed = _lease(ids.where(listed, *_DUE).with_for_update(skip_locked=True), dialect)
+        self._lease_one = _lease(
+            ids.where(CONNECTION.c.id == bindparam("this"), _FREE).with_for_update(), dialect, schema
+        )
+        self._lease_due = _lease(longest_due.with_for_update(skip_locked=True), dialect, schema)
+        self._lease_listed = _lease(ids.where(listed, *_DUE).with_for_update(skip_locked=True), dialect, schema)
 
     def one(self, transaction: Transaction, terms: Terms) -> Connection | None:
         """Lease the connection `this`, unless somebody else holds it. Raises RowUnreadable.
@@ -140,15 +137,21 @@ class Claims:
         return connections, unreadable
 
 
-def _lease(chosen: Select[Any], dialect: Dialect) -> CompiledStatement:
-    """The statement that leases what is chosen, and returns it."""
+def _lease(chosen: Select[Any], dialect: Dialect, schema: str | None) -> CompiledStatement:
+    """The statement that leases what is chosen, and returns it with whether others share its account."""
     leased = {
         "lease_holder": bindparam("holder"),
         "lease_until": bindparam("until"),
         "version": CONNECTION.c.version + literal_column("1"),
     }
     these = update(CONNECTION).where(CONNECTION.c.id.in_(materialized(chosen))).values(leased)
-    return CompiledStatement(these.returning(CONNECTION, _SHARES_ITS_ACCOUNT), dialect)
+    table = f'"{schema}".linker_connection' if schema else "linker_connection"
+    # written by hand, because SQLAlchemy leaves the names of tables out of what SQLite returns
+    shares_its_account: ColumnElement[bool] = literal_column(
+        f"EXISTS (SELECT 1 FROM {table} AS other WHERE other.subdomain = linker_connection.subdomain "  # noqa: S608 - ours
+        "AND other.id <> linker_connection.id AND other.closed_at IS NULL)"
+    )
+    return CompiledStatement(these.returning(CONNECTION, shares_its_account), dialect, schema)
 
 
 def due_by_owner_round_robin(now: datetime, limit: int) -> Select[Any]:

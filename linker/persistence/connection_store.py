@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, bindparam, case, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, bindparam, case, func, or_, select, text, update
 from sqlalchemy import Connection as Transaction
+from sqlalchemy.dialects import postgresql, sqlite
 
 from linker.database.database import Database
 from linker.database.statements import CompiledStatement
@@ -59,8 +60,8 @@ class ConnectionStore:
         self._observer = observer
         self._read_by_id: CompiledStatement | None = None
         self._reader = mapping.Reader(database.dialect)
-        self._writer = SettlementWriter(database.dialect)
-        self._claims = Claims(rate_limits or SharedRateLimits(), database.dialect)
+        self._writer = SettlementWriter(database.dialect, database.schema)
+        self._claims = Claims(rate_limits or SharedRateLimits(), database.dialect, database.schema)
 
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
@@ -79,7 +80,7 @@ class ConnectionStore:
         """By a statement that is compiled once: nothing is read as often. Raises RowUnreadable."""
         if self._read_by_id is None:
             by_id = select(CONNECTION).where(CONNECTION.c.id == bindparam("this"))
-            self._read_by_id = CompiledStatement(by_id, transaction.dialect)
+            self._read_by_id = CompiledStatement(by_id, transaction.dialect, self._database.schema)
         rows = self._read_by_id.returned(transaction, {"this": connection_id})
         return self._reader.connection(rows[0]) if rows else None
 
@@ -107,11 +108,13 @@ class ConnectionStore:
             except mapping.UNREADABLE:
                 pass
             found = []
-            for values in CompiledStatement(query, transaction.dialect).returned(transaction, {}):
+            for values in CompiledStatement(query, transaction.dialect, self._database.schema).returned(
+                transaction, {}
+            ):
                 try:
                     found.append(self._reader.connection(values))
                 except RowUnreadable as error:
-                    log.error("row.unreadable", connection_id=mapping.shown(values[0]), reason=str(error))
+                    log.error("row.unreadable", connection_id=mapping.shown(values[0]), cause=error.params["cause"])
             return found
 
         return await self._database.read(work)
@@ -138,7 +141,7 @@ class ConnectionStore:
                 return [mapping.step(row) for row in transaction.execute(query).mappings()]
             except mapping.UNREADABLE as error:
                 cause = type(error).__name__
-            raise mapping.unreadable(f"a step of {connection_id}", cause)
+            raise mapping.unreadable(connection_id, cause, what="step")
 
         steps = await self._database.read(work)
         if not steps:
@@ -149,8 +152,8 @@ class ConnectionStore:
         """The ids of the keys that the stored tokens are sealed with."""
 
         def work(transaction: Transaction) -> frozenset[str]:
-            columns = ("token_key_id", "candidate_key_id")
-            return frozenset(key for column in columns for key in schema.distinct(transaction, "connection", column))
+            columns = (CONNECTION.c.token_key_id, CONNECTION.c.candidate_key_id)
+            return frozenset(key for column in columns for key in schema.distinct(transaction, column))
 
         return await self._database.read(work)
 
@@ -193,14 +196,14 @@ class ConnectionStore:
                 unreadable |= damaged
             claimed.sort(key=taken.order)
             for connection_id, error in unreadable.items():
-                log.error("row.unreadable", connection_id=mapping.shown(connection_id), reason=str(error))
+                log.error("row.unreadable", connection_id=mapping.shown(connection_id), cause=error.params["cause"])
             if unreadable:
                 try:
                     await self._database.write_without_fsync(
                         lambda transaction: quarantine(transaction, unreadable, lease, now)
                     )
                 except LinkerError as error:
-                    log.warning("row.not_put_aside", code=error.code, reason=str(error))
+                    log.warning("row.not_put_aside", code=error.code, reason=error.reason)
             note(rows=len(claimed))
         return claimed
 
@@ -249,19 +252,28 @@ class ConnectionStore:
     # writing
 
     async def add(self, opened: Settlement) -> Connection:
-        """Write a new connection with its first step; gives it as it is then."""
+        """Write a new connection with its first step; gives it as it is then, or the one that has its key already."""
         inserts = self._writer.inserts([opened])
         written = opened.written(opened.after.created_at)
         kept = {"version": written.version, "last_seq": 1, "updated_at": written.updated_at, "law": LAW}
         columns = mapping.changed_columns(None, opened.after) | kept
 
-        def work(transaction: Transaction) -> None:
-            transaction.execute(insert(CONNECTION), columns)
+        def work(transaction: Transaction) -> Connection:
+            dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+            put = dialects[transaction.dialect.name](CONNECTION).values(columns)
+            once = put.on_conflict_do_nothing(
+                index_elements=["owner", "key"], index_where=CONNECTION.c.key.is_not(None)
+            )
+            if transaction.execute(once.returning(CONNECTION.c.id)).first() is None:
+                same = select(CONNECTION).where(
+                    CONNECTION.c.owner == opened.after.owner, CONNECTION.c.key == opened.after.key
+                )
+                return mapping.connection(transaction.execute(same).mappings().one())
             insert_all(transaction, inserts)
             notify_workers(transaction)
+            return written
 
-        await self._database.write(work)
-        return written
+        return await self._database.write(work)
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
         """Write a batch in one commit, each compared with the version that it was read at.
@@ -288,7 +300,7 @@ def _held(ids: Sequence[str], lease: Lease) -> Any:
 
 def has_problem_of(owners: Iterable[ProblemOwner]) -> ColumnElement[bool]:
     """That a connection's problem is one that these have to act for."""
-    codes = [code.value for code, advice in PROBLEMS.items() if advice.owner in set(owners)]
+    codes = [code.value for code, kind in PROBLEMS.items() if kind.owner in set(owners)]
     return CONNECTION.c.problem_code.in_(codes)
 
 
@@ -310,7 +322,7 @@ def backlog(transaction: Transaction, now: datetime) -> Backlog:
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """Open the database, and close it afterwards. Raises StoreUnavailable, SchemaMismatch."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, settings.database_schema)
     try:
         await ConnectionStore(database).open()
         yield database

@@ -39,7 +39,7 @@ def _problem(prefix: str) -> Callable[[Problem | None], Columns]:
         return {
             f"{prefix}_code": problem.code.value if problem else None,
             f"{prefix}_since": problem.since if problem else None,
-            f"{prefix}_detail": problem.detail if problem else None,
+            f"{prefix}_params": dict(problem.params) if problem and problem.params else None,
         }
 
     return columns
@@ -130,9 +130,9 @@ class Reader:
         raise unreadable(values[0], cause)
 
 
-def unreadable(connection_id: object, cause: str) -> RowUnreadable:
-    """The error that a row is which cannot be read; it shows what can be shown of the id."""
-    return RowUnreadable(f"The row of {shown(connection_id)} cannot be read ({cause}). Restore it from a backup.")
+def unreadable(connection_id: object, cause: str, *, what: str = "connection") -> RowUnreadable:
+    """The error that a row is which cannot be read, of a connection or a `step` of one."""
+    return RowUnreadable(what, id=shown(connection_id), cause=cause)
 
 
 def is_text(stored: object) -> bool:
@@ -173,6 +173,7 @@ def connection(row: Mapping[Any, Any]) -> Connection:
     return restore(
         id=row["id"],
         owner=row["owner"],
+        key=row["key"],
         created_at=row["created_at"],
         state=ConnectionState(row["state"]),
         state_since=row["state_since"],
@@ -216,7 +217,7 @@ def _read_problem(row: Mapping[Any, Any], prefix: str) -> Problem | None:
     code = row[f"{prefix}_code"]
     if code is None:
         return None
-    return Problem(code=ProblemCode(code), since=row[f"{prefix}_since"], detail=row[f"{prefix}_detail"])
+    return Problem(code=ProblemCode(code), since=row[f"{prefix}_since"], params=row[f"{prefix}_params"] or {})
 
 
 def step_columns(connection_id: str, seq: int, step: Step) -> Columns:

@@ -1,67 +1,80 @@
-"""The schema's revision: what the database has, what this program needs, and how it gets there."""
+"""The schema's revision: what the database has, what this program needs, and how it gets there.
+
+`linker_schema_version` holds the revision of the tables and the oldest program that may write them. A program works
+with a database whose span, from the oldest writer to the revision, its own number lies in.
+"""
 
 from __future__ import annotations
 
 import time
-from importlib.resources import files
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Column, Connection, func, inspect, select, text
+from sqlalchemy import Table as SqlTable
 
 from linker.database.database import SQLITE_PATIENCE_SECONDS, Database
-from linker.database.errors import HELD
-from linker.database.urls import file_of, redacted
+from linker.database.errors import is_lock
+from linker.database.urls import file_of
 from linker.errors import SchemaMismatch, StoreUnavailable
-from linker.persistence.migrations import HEAD
+from linker.persistence.migrations import HEAD, before_0006
+from linker.persistence.tables import CONNECTION, SCHEMA_VERSION, Table
 from states.connection import ConnectionState
 
-#: How a database's revision stands to what this program needs, and what to do.
-MEANINGS = {
-    "empty": "it is empty; `linker db upgrade` makes the tables (on SQLite the first use does)",
-    "head": "it is what this program needs",
-    "behind": "it is older than this program; take a backup, stop the workers, then run `linker db upgrade`",
-    "newer": "it was made by a newer version of this program; install that version again",
-}
+
+class Version(NamedTuple):
+    """What a database says of its tables."""
+
+    revision: str
+    oldest_writer: str
+
+    @property
+    def fits(self) -> bool:
+        """True if this program may work with it."""
+        return self.oldest_writer <= HEAD <= self.revision
 
 
-def configuration() -> Config:
-    """Alembic's configuration for the revisions that are shipped with the library."""
-    config = Config()
-    config.set_main_option("script_location", str(files("linker.persistence.migrations")))
-    return config
+#: How a database's revision stands to what this program needs.
+EMPTY, FITS, BEHIND, NEWER = "empty", "head", "behind", "newer"
 
 
 # what there is
 
 
-def current(connection: Connection) -> str | None:
-    """The revision of a database; None if it is empty."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+def current(connection: Connection) -> Version | None:
+    """The version of a database; None if it holds no tables of ours."""
+    if has_table(connection, SCHEMA_VERSION):
+        told = connection.execute(select(SCHEMA_VERSION.c.revision, SCHEMA_VERSION.c.oldest_writer)).first()
+        return None if told is None else Version(*told)
+    if before_0006.tables_of_before(connection):
+        told_before = before_0006.told_revision(connection) or before_0006.REVISIONS[-1]
+        return Version(told_before, told_before)
+    return None
 
 
-def revision(database: Database) -> str | None:
-    """The revision; None if the database is empty. An SQLite file that does not exist is not made."""
+def has_table(connection: Connection, table: SqlTable) -> bool:
+    """True if a database holds a table of ours."""
+    translated = connection.get_execution_options().get("schema_translate_map", {})
+    return inspect(connection).has_table(table.name, schema=translated.get(None))
+
+
+def version(database: Database) -> Version | None:
+    """The version; None if there are no tables of ours. An SQLite file that does not exist is not made."""
     file = file_of(database.url)
     return None if file is not None and not file.exists() else database.read_here(current)
 
 
 def compared(database: Database) -> dict[str, Any]:
     """The revision, what this program needs, and how they stand: `empty`, `head`, `behind` or `newer`."""
-    found = revision(database)
-    older = "newer" if _is_unknown(found) else "behind"
-    state = "empty" if found is None else "head" if found == HEAD else older
-    return {"revision": found, "head": HEAD, "state": state, "database": database.name}
-
-
-def _is_unknown(found: str | None) -> bool:
-    """True for the revision of a newer version of this program."""
-    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
-    return found is not None and found not in known
+    found = version(database)
+    state = EMPTY if found is None else FITS if found.fits else BEHIND if found.revision < HEAD else NEWER
+    return {
+        "revision": found.revision if found else None,
+        "oldest_writer": found.oldest_writer if found else None,
+        "head": HEAD,
+        "state": state,
+        "database": database.name,
+    }
 
 
 def check(database: Database) -> None:
@@ -69,77 +82,114 @@ def check(database: Database) -> None:
 
     Raises:
         SchemaMismatch: it is empty, older or newer, or holds a state that the law does not know.
+        TryAgain: it is older, and a program of before is still at work.
     """
     found = database.read_here(current)
-    if found != HEAD and database.is_sqlite:
+    if database.is_sqlite and (found is None or found.revision < HEAD):
         found = upgrade(database)
-    if found != HEAD:
-        _refuse_newer(found, database.name)
-        has = f"has revision {found}" if found else "is empty"
-        raise SchemaMismatch(f"{database.name} {has}, this program needs {HEAD}: run `linker db upgrade`.")
+    if found is None:
+        raise SchemaMismatch("empty")
+    if found.revision < HEAD:
+        raise SchemaMismatch("older", found=found.revision, needed=HEAD)
+    _refuse_newer(found)
     unknown = set(database.read_here(states_held)) - {state.value for state in ConnectionState}
     if unknown:
-        raise SchemaMismatch(
-            f"{database.name} holds connections in the state {', '.join(sorted(unknown))}, which the law of this "
-            "program does not know. Install the version that wrote them; nothing was changed."
-        )
+        raise SchemaMismatch("unknown_state", states=sorted(unknown))
 
 
-def _refuse_newer(found: str | None, name: str) -> None:
-    if _is_unknown(found):
-        raise SchemaMismatch(
-            f"{name} has revision {found}, which this program ({HEAD}) does not know: it was made by a newer version. "
-            "Install that version again; nothing was changed."
-        )
+def _refuse_newer(found: Version | None) -> None:
+    if found is not None and found.oldest_writer > HEAD:
+        raise SchemaMismatch("newer", found=found.revision, oldest=found.oldest_writer, known=HEAD)
 
 
 def states_held(connection: Connection) -> list[str]:
     """The states that occur, found by one step in the index for each: the cost does not grow with the rows."""
-    return distinct(connection, "connection", "state")
+    return distinct(connection, CONNECTION.c.state)
 
 
-def distinct(connection: Connection, table: str, column: str) -> list[str]:
+def distinct(connection: Connection, column: Column[str]) -> list[str]:
     """The values of an indexed text column, smallest first."""
     found: list[str] = []
-    following = text(f"SELECT min({column}) FROM {table} WHERE {column} > :last")  # noqa: S608 - our own names
-    while (value := connection.execute(following, {"last": found[-1] if found else ""}).scalar()) is not None:
+    while True:
+        following = select(func.min(column)).where(column > (found[-1] if found else ""))
+        value = connection.execute(following).scalar()
+        if value is None:
+            return found
         found.append(value)
-    return found
 
 
 # how it gets there
 
 
-def upgrade(database: Database) -> str:
-    """Bring a database to this program's revision, in one transaction; gives the revision.
+def upgrade(database: Database) -> Version:
+    """Bring a database to this program's revision, in one transaction; gives what it is then.
 
     Several processes may do so at once: the others wait, then find nothing left to do.
 
     Raises:
         SchemaMismatch: the database is newer than this program.
+        TryAgain: a program of before 0006 is still at work.
     """
 
-    def work(connection: Connection) -> str:
+    def work(connection: Connection) -> Version:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('workable-linker schema'))"))
         found = current(connection)
-        if found != HEAD:
-            _refuse_newer(found, redacted(connection.engine.url))
-            config = configuration()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-        return HEAD
+        _refuse_newer(found)
+        if found is not None and found.revision >= HEAD:
+            return found
+        _apply(connection, found)
+        return Version(*connection.execute(select(SCHEMA_VERSION.c.revision, SCHEMA_VERSION.c.oldest_writer)).one())
 
     if database.is_sqlite:
-        _refuse_newer(database.read_here(current), database.name)
-        patience_ends = time.monotonic() + SQLITE_PATIENCE_SECONDS
-        while True:  # SQLite does not wait for other processes when it changes this, so we do
-            try:
-                # readers and the writer work at the same time; kept in the file
-                database.outside_here("PRAGMA journal_mode=WAL")
-                break
-            except StoreUnavailable as error:
-                if HELD not in str(error) or time.monotonic() > patience_ends:
-                    raise
-            time.sleep(0.05)
+        _refuse_newer(database.read_here(current))
+        # readers and the writer work at the same time; kept in the file
+        _when_unlocked(lambda: database.outside_here("PRAGMA journal_mode=WAL"))
+    return database.write_here(work)
+
+
+def _apply(connection: Connection, found: Version | None) -> None:
+    """Apply the revisions that are missing. What they need is imported only now: few processes ever do this."""
+    from alembic.operations import Operations  # noqa: PLC0415
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+
+    from linker.persistence.migrations import revision_0006  # noqa: PLC0415
+
+    op = Operations(MigrationContext.configure(connection))
+    if connection.dialect.name == "postgresql" and (schema := _schema(connection)):
+        connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    for revision in (revision_0006,):
+        if found is None or found.revision < revision.REVISION:
+            revision.upgrade(op)
+            connection.execute(SCHEMA_VERSION.delete())
+            told = {"revision": revision.REVISION, "oldest_writer": revision.OLDEST_WRITER}
+            connection.execute(SCHEMA_VERSION.insert().values(told))
+
+
+def _schema(connection: Connection) -> str | None:
+    found: str | None = connection.get_execution_options().get("schema_translate_map", {}).get(None)
+    return found
+
+
+def _when_unlocked(work: Callable[[], None]) -> None:
+    """Do what SQLite does not wait for other processes with, so we do."""
+    patience_ends = time.monotonic() + SQLITE_PATIENCE_SECONDS
+    while True:
+        try:
+            return work()
+        except StoreUnavailable as error:
+            if not is_lock(error) or time.monotonic() > patience_ends:
+                raise
+        time.sleep(0.05)
+
+
+def drop(database: Database) -> list[str]:
+    """Take our tables away, and nothing else; gives their names."""
+
+    def work(connection: Connection) -> list[str]:
+        there = [table for table in reversed(Table.metadata.sorted_tables) if has_table(connection, table)]
+        for table in there:
+            table.drop(connection)
+        return [table.name for table in there] + before_0006.drop_tables(connection, for_good=True)
+
     return database.write_here(work)

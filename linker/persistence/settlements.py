@@ -82,9 +82,9 @@ class SettlementBatch:
 class SettlementWriter:
     """Prepares what is written. A statement is made once for each set of columns that decisions change together."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, schema: str | None = None) -> None:
         """Take the engine that statements are made for."""
-        self._dialect = dialect
+        self._target = (dialect, schema)
         self._updates: dict[tuple[tuple[str, ...], bool], BatchStatement] = {}
         self._inserts: dict[str, BatchStatement] = {}
 
@@ -123,7 +123,7 @@ class SettlementWriter:
         if key not in self._updates:
             types = {"at_id": CONNECTION.c.id.type, "at_version": CONNECTION.c.version.type}
             types |= {f"new_{name}": CONNECTION.c[name].type for name in columns}
-            self._updates[key] = batch_statement(statement, types, self._dialect)
+            self._updates[key] = batch_statement(statement, types, *self._target)
         return self._updates[key]
 
     def inserts(self, settlements: Sequence[Settlement]) -> Inserts:
@@ -147,7 +147,7 @@ class SettlementWriter:
 
         if table.name not in self._inserts:
             types = {name: table.c[name].type for name in columns}
-            self._inserts[table.name] = batch_statement(statement, types, self._dialect)
+            self._inserts[table.name] = batch_statement(statement, types, *self._target)
         return self._inserts[table.name]
 
 

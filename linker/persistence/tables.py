@@ -1,4 +1,6 @@
-"""The tables. Enums are lower-case text with a CHECK; times are aware, in UTC.
+"""The tables. Each has a name that begins with `linker_`, so that it meets none of a host's; so do indexes and keys.
+
+Enums are lower-case text; times are aware, in UTC.
 
 What is due is found through partial indexes, so that the cost of a sweep grows with what is due and not with what is
 stored. The rows are written by `linker.persistence.connection_store` alone; the schema changes by a migration alone.
@@ -6,25 +8,15 @@ stored. The rows are written by `linker.persistence.connection_store` alone; the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, CheckConstraint, Column, ForeignKey, Index, Integer, Text, text
+from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, Text, text
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from linker.database.column_types import RowId, UtcTime
-from states.connection import ConnectionState
-from states.problems import ProblemCode
-
-
-def one_of(column: str, values: Iterable[StrEnum]) -> CheckConstraint:
-    """A CHECK that a text column holds one of the values of an enum."""
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
 
 def _text(*, null: bool = True, unique: bool = False) -> Any:
@@ -35,8 +27,12 @@ def _time(*, null: bool = True) -> Any:
     return Field(default=None, sa_column=Column(UtcTime(), nullable=null))
 
 
+def _json(name: str | None = None, *, null: bool = True) -> Any:
+    return Field(sa_column=Column(name, JSON(none_as_null=True), nullable=null))
+
+
 def _connection_id(*, primary_key: bool = False) -> Any:
-    owner = ForeignKey("connection.id", ondelete="CASCADE")
+    owner = ForeignKey("linker_connection.id", ondelete="CASCADE")
     return Field(sa_column=Column(Text(), owner, primary_key=primary_key, nullable=False))
 
 
@@ -66,33 +62,31 @@ class Table(SQLModel, registry=registry()):
 class ConnectionRow(Table, table=True):
     """A connection. `version` is the fencing token, the lease says who attends it, `law` the law that decided."""
 
-    __tablename__: ClassVar[str] = "connection"
+    __tablename__: ClassVar[str] = "linker_connection"
     __table_args__: ClassVar[Any] = (
-        one_of("state", ConnectionState),
-        one_of("problem_code", ProblemCode),
-        one_of("replacement_problem_code", ProblemCode),
-        one_of("doubt_code", ProblemCode),
-        Index("connection_due", "due_at", **_where("due_at IS NOT NULL")),
+        Index("linker_connection_due", "due_at", **_where("due_at IS NOT NULL")),
         Index(
-            "connection_account_once",
+            "linker_connection_account_once",
             "owner",
             "account_id",
             unique=True,
             **_where("account_id IS NOT NULL AND closed_at IS NULL"),
         ),
-        Index("connection_recruiter_once", "recruiter_email", unique=True),
-        Index("connection_state", "state", "created_at"),
-        Index("connection_owner", "owner", "created_at"),
-        Index("connection_subdomain", "subdomain", **_where("subdomain IS NOT NULL AND closed_at IS NULL")),
-        Index("connection_token_key", "token_key_id"),
-        Index("connection_candidate_key", "candidate_key_id"),
-        Index("connection_troubled", "created_at", "id", **_where(TROUBLED)),
-        Index("connection_closed", "closed_at", **_where(CLOSED)),
+        Index("linker_connection_recruiter_once", "recruiter_email", unique=True),
+        Index("linker_connection_state", "state", "created_at"),
+        Index("linker_connection_owner", "owner", "created_at"),
+        Index("linker_connection_subdomain", "subdomain", **_where("subdomain IS NOT NULL AND closed_at IS NULL")),
+        Index("linker_connection_token_key", "token_key_id"),
+        Index("linker_connection_candidate_key", "candidate_key_id"),
+        Index("linker_connection_troubled", "created_at", "id", **_where(TROUBLED)),
+        Index("linker_connection_closed", "closed_at", **_where(CLOSED)),
+        Index("linker_connection_key_once", "owner", "key", unique=True, **_where("key IS NOT NULL")),
     )
 
     id: str = Field(sa_column=Column(Text(), primary_key=True))
     owner: str = _text(null=False)
-    details: dict[str, str] = Field(sa_column=Column("metadata", JSON(), nullable=False))
+    key: str | None = _text()
+    details: dict[str, str] = _json("metadata", null=False)
     state: str = _text(null=False)
     state_since: datetime = _time(null=False)
     subdomain: str | None = _text()
@@ -114,10 +108,10 @@ class ConnectionRow(Table, table=True):
     candidate_expires_on: date | None = None
     problem_code: str | None = _text()
     problem_since: datetime | None = _time()
-    problem_detail: str | None = _text()
+    problem_params: dict[str, Any] | None = _json()
     replacement_problem_code: str | None = _text()
     replacement_problem_since: datetime | None = _time()
-    replacement_problem_detail: str | None = _text()
+    replacement_problem_params: dict[str, Any] | None = _json()
     doubt_code: str | None = _text()
     doubt_count: int | None = None
     doubt_since: datetime | None = _time()
@@ -138,6 +132,15 @@ class ConnectionRow(Table, table=True):
     lease_until: datetime | None = _time()
     law: str = _text(null=False)
     expiry_told: date | None = None
+    troubled_since: datetime | None = _time()
+    watched_until: datetime | None = _time()
+    last_look_at: datetime | None = _time()
+    last_look_call: str | None = _text()
+    last_look_status: int | None = None
+    last_look_ms: int | None = None
+    last_look_by: str | None = _text()
+    last_look_verdict: str | None = _text()
+    permissions: dict[str, Any] | None = _json()
 
 
 class StepRow(Table, table=True):
@@ -146,13 +149,8 @@ class StepRow(Table, table=True):
     `pruned_at` is set on the first one that is left, when those before it went.
     """
 
-    __tablename__: ClassVar[str] = "step"
-    __table_args__: ClassVar[Any] = (
-        one_of("source", ConnectionState),
-        one_of("target", ConnectionState),
-        one_of("problem", ProblemCode),
-        Index("step_continues", "at", **_where(CONTINUES)),
-    )
+    __tablename__: ClassVar[str] = "linker_step"
+    __table_args__: ClassVar[Any] = (Index("linker_step_continues", "at", **_where(CONTINUES)),)
 
     connection_id: str = _connection_id(primary_key=True)
     seq: int = Field(sa_column=Column(Integer(), primary_key=True, autoincrement=False))
@@ -163,8 +161,9 @@ class StepRow(Table, table=True):
     actor: str = _text(null=False)
     reason: str | None = _text()
     problem: str | None = _text()
-    evidence: dict[str, Any] = Field(sa_column=Column(JSON(), nullable=False))
+    evidence: dict[str, Any] = _json(null=False)
     pruned_at: datetime | None = _time()
+    operation: str | None = _text()
 
 
 class OutboxRow(Table, table=True):
@@ -176,12 +175,12 @@ class OutboxRow(Table, table=True):
     tries.
     """
 
-    __tablename__: ClassVar[str] = "outbox"
+    __tablename__: ClassVar[str] = "linker_outbox"
     __table_args__: ClassVar[Any] = (
-        Index("outbox_due", "type", "due_at", **_where("due_at IS NOT NULL")),
-        Index("outbox_order", "connection_id", "id"),
-        Index("outbox_hook_due", "hook_due_at", "id", **_where("hook_due_at IS NOT NULL")),
-        Index("outbox_over", "created_at", **_where(OVER)),
+        Index("linker_outbox_due", "type", "due_at", **_where("due_at IS NOT NULL")),
+        Index("linker_outbox_order", "connection_id", "id"),
+        Index("linker_outbox_hook_due", "hook_due_at", "id", **_where("hook_due_at IS NOT NULL")),
+        Index("linker_outbox_over", "created_at", **_where(OVER)),
     )
 
     id: int | None = Field(default=None, sa_column=Column(RowId, primary_key=True, autoincrement=True))
@@ -189,11 +188,11 @@ class OutboxRow(Table, table=True):
     connection_id: str = _connection_id()
     seq: int = Field(sa_column=Column(Integer(), nullable=False))
     type: str = _text(null=False)
-    payload: dict[str, Any] = Field(sa_column=Column(JSON(), nullable=False))
+    payload: dict[str, Any] = _json(null=False)
     created_at: datetime = _time(null=False)
     due_at: datetime | None = _time()
     attempts: int = 0
-    delivered_to: list[str] = Field(sa_column=Column(JSON(), nullable=False))
+    delivered_to: list[str] = _json(null=False)
     last_error: str | None = _text()
     delivered_at: datetime | None = _time()
     dead_at: datetime | None = _time()
@@ -213,16 +212,21 @@ class OutboxRow(Table, table=True):
 
 
 class LinkRow(Table, table=True):
-    """A link to the connection dialog. Only a hash of its token is kept."""
+    """A link to the connection dialog. `public_id` stands in its URL; of its secret only a hash is kept."""
 
-    __tablename__: ClassVar[str] = "link"
-    __table_args__: ClassVar[Any] = (Index("link_connection", "connection_id"),)
+    __tablename__: ClassVar[str] = "linker_link"
+    __table_args__: ClassVar[Any] = (Index("linker_link_connection", "connection_id"),)
 
     id: int | None = Field(default=None, sa_column=Column(RowId, primary_key=True, autoincrement=True))
+    public_id: str = _text(null=False, unique=True)
     connection_id: str = _connection_id()
-    token_hash: str = _text(null=False, unique=True)
-    scope: str = _text(null=False)
+    secret_hash: str = _text(null=False)
+    purpose: str = _text(null=False)
+    embed_origin: str | None = _text()
+    language: str | None = _text()
+    contact: str | None = _text()
     created_at: datetime = _time(null=False)
+    created_by: str = _text(null=False)
     expires_at: datetime = _time(null=False)
     revoked_at: datetime | None = _time()
     attempts: int = 0
@@ -231,10 +235,77 @@ class LinkRow(Table, table=True):
 class RateLimitRow(Table, table=True):
     """How far the calls that share a limit are spread out: Unix seconds. Locked in the claim that counts on it."""
 
-    __tablename__: ClassVar[str] = "ration"
+    __tablename__: ClassVar[str] = "linker_rate_limit"
 
     name: str = Field(sa_column=Column(Text(), primary_key=True))
     spread_until: float
+    blocked_until: float | None = None
+    calls: list[Any] | None = _json()
+
+
+class OperationRow(Table, table=True):
+    """What an operator does to many connections: a plan, and how far it has come."""
+
+    __tablename__: ClassVar[str] = "linker_operation"
+    __table_args__: ClassVar[Any] = (Index("linker_operation_made", "made_at"),)
+
+    id: str = Field(sa_column=Column(Text(), primary_key=True))
+    verb: str = _text(null=False)
+    params: dict[str, Any] = _json(null=False)
+    selector: dict[str, Any] = _json(null=False)
+    reason: str | None = _text()
+    actor: str = _text(null=False)
+    law: str = _text(null=False)
+    made_at: datetime = _time(null=False)
+    started_at: datetime | None = _time()
+    stopped_at: datetime | None = _time()
+    finished_at: datetime | None = _time()
+    rate: float
+    lease_holder: str | None = _text()
+    lease_until: datetime | None = _time()
+
+
+class OperationItemRow(Table, table=True):
+    """One connection of an operation: its version when it was planned, and what became of it."""
+
+    __tablename__: ClassVar[str] = "linker_operation_item"
+    __table_args__: ClassVar[Any] = (
+        Index("linker_operation_item_left", "operation_id", "position", **_where("outcome IS NULL")),
+    )
+
+    operation_id: str = Field(
+        sa_column=Column(Text(), ForeignKey("linker_operation.id", ondelete="CASCADE"), primary_key=True)
+    )
+    position: int = Field(sa_column=Column(Integer(), primary_key=True, autoincrement=False))
+    connection_id: str = _text(null=False)
+    version: int
+    planned: dict[str, Any] = _json(null=False)
+    outcome: str | None = _text()
+    told: dict[str, Any] | None = _json()
+    done_at: datetime | None = _time()
+
+
+class WorkerRow(Table, table=True):
+    """A process that attends connections, and when it last said that it is alive."""
+
+    __tablename__: ClassVar[str] = "linker_worker"
+
+    id: str = Field(sa_column=Column(Text(), primary_key=True))
+    host: str = _text(null=False)
+    pid: int
+    kind: str = _text(null=False)
+    version: str = _text(null=False)
+    started_at: datetime = _time(null=False)
+    last_beat_at: datetime = _time(null=False)
+
+
+class SchemaVersionRow(Table, table=True):
+    """The one row that says which revision the tables have, and which is the oldest program that may write them."""
+
+    __tablename__: ClassVar[str] = "linker_schema_version"
+
+    revision: str = Field(sa_column=Column(Text(), primary_key=True))
+    oldest_writer: str = _text(null=False)
 
 
 def _table(row: Any) -> SqlTable:
@@ -246,4 +317,9 @@ def _table(row: Any) -> SqlTable:
 CONNECTION = _table(ConnectionRow)
 STEP = _table(StepRow)
 OUTBOX = _table(OutboxRow)
+LINK = _table(LinkRow)
 RATE_LIMIT = _table(RateLimitRow)
+OPERATION = _table(OperationRow)
+OPERATION_ITEM = _table(OperationItemRow)
+WORKER = _table(WorkerRow)
+SCHEMA_VERSION = _table(SchemaVersionRow)

@@ -1,0 +1,259 @@
+"""A database of before revision 0006 is brought over: nothing is lost, nothing is half-done, no stranger is touched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+import linker
+from linker import ConnectionState, Linker, Settings, describe
+from linker.database.database import Database
+from linker.encryption import TokenCipher
+from linker.errors import SealBroken, TryAgain
+from linker.outbox.outbox_store import OutboxStore
+from linker.persistence import schema
+from linker.persistence.connection_store import ConnectionStore
+from linker.persistence.migrations import HEAD
+from linker.serialization import connection_json
+from linker.testing import ScriptedWorkable
+from states.problems import NearMissKind, ProblemCode
+from tests.integration import before_0006
+from tests.integration.storehouse import raised_by
+from tests.integration.test_schema import OURS, everything, tables
+
+ROOT = Path(linker.__file__).parent.parent
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database of before, on each engine."""
+    opened = Database(database_url)
+    before_0006.make(opened)
+    yield opened
+    opened.close()
+
+
+def read(database: Database, statement: str) -> list[Any]:
+    """The rows that a statement gives, as the driver gives them."""
+    return database.read_here(lambda connection: list(connection.execute(sa.text(statement))))
+
+
+# ── nothing is lost ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_rows_of_before_hold_all_that_there_can_be() -> None:
+    """Whoever reads these tests can trust that they look at every state, problem and near miss."""
+    rows = before_0006.rows()["connection"]
+    assert {row["state"] for row in rows} == {state.value for state in ConnectionState} - {"token_valid"}
+    told = {row.get("problem_code") for row in rows} | {row.get("replacement_problem_code") for row in rows}
+    never_there = {None, ProblemCode.TOKEN_EXPIRED.value, ProblemCode.RECRUITER_REMOVED.value}
+    assert {code.value for code in ProblemCode} - told <= never_there
+    assert len({step["event"] for step in before_0006.rows()["step"]}) > 20
+
+
+async def test_every_row_comes_over_as_it_was(database: Database) -> None:
+    """Every column that is still there has the value that it had, row by row."""
+    tables_before = {name: read(database, f"SELECT * FROM {name} ORDER BY 1, 2") for name in before_0006.TABLES}  # noqa: S608
+    schema.upgrade(database)
+    for name, old_rows in tables_before.items():
+        new_rows = read(database, f"SELECT * FROM linker_{name} ORDER BY 1, 2")  # noqa: S608
+        assert len(new_rows) == len(old_rows) > 0
+        for old, new in zip(old_rows, new_rows, strict=True):
+            kept = {column: value for column, value in old._mapping.items() if column in new._mapping}
+            gone = old._mapping.keys() - kept.keys()
+            assert gone == ({"problem_detail", "replacement_problem_detail"} if name == "connection" else set())
+            came = {column: new._mapping[column] for column in kept}
+            for column in ("last_error", "hook_last_error"):
+                if kept.get(column) == "nobody was there to take it":
+                    kept[column] = "unclaimed"
+            assert came == kept
+
+
+async def test_problems_say_what_they_said(database: Database) -> None:
+    """What was kept as a sentence is kept in parameters, and is told in the same words."""
+    before = {row["id"]: row for row in before_0006.rows()["connection"]}
+    schema.upgrade(database)
+    found = await ConnectionStore(database).find()
+    assert len(found) == len(before)
+    near_misses = set()
+    for connection in found:
+        old = before[connection.id]
+        for name, problem in (("problem", connection.problem), ("replacement_problem", connection.replacement_problem)):
+            assert (problem.code.value if problem else None) == old.get(f"{name}_code")
+            if problem is None:
+                continue
+            said = old.get(f"{name}_detail", "")
+            assert "said" not in problem.params
+            if "was changed, or was sealed" in said:
+                said = said.partition(" Restore")[0]  # what to do is not said twice any more
+            assert describe(problem).detail == said
+            assert (connection_json(connection)[name]["detail"] or "") == said
+            near_misses.add(problem.params.get("near_miss"))
+    assert near_misses == {None, *(kind.value for kind in NearMissKind)}
+
+
+def test_a_sentence_that_nobody_knows_is_kept_whole(database: Database) -> None:
+    """Somebody may have written one by hand."""
+    put = "UPDATE connection SET problem_detail = 'As told on the phone.' WHERE problem_code = 'throttled'"
+    database.write_here(lambda connection: connection.exec_driver_sql(put))
+    schema.upgrade(database)
+    query = "SELECT id FROM linker_connection WHERE problem_code = 'throttled'"
+    [(connection_id,)] = read(database, query)
+    problem = _get(database, connection_id).problem
+    assert problem is not None
+    assert describe(problem).detail == "As told on the phone."
+
+
+def _get(database: Database, connection_id: str) -> linker.Connection:
+    reader = ConnectionStore(database)
+    [found] = database.read_here(lambda transaction: [reader._one(transaction, connection_id)])
+    assert found is not None
+    return found
+
+
+async def test_histories_and_tokens_are_whole(database: Database) -> None:
+    """Steps can be read, and each token opens with the key that it was sealed with, but for the one that was damaged."""
+    schema.upgrade(database)
+    store, cipher, broken = ConnectionStore(database), TokenCipher([before_0006.KEY]), 0
+    for connection in await store.find():
+        steps = await store.history(connection.id)
+        assert [step.seq for step in steps] == list(range(1, connection.last_seq + 1))
+        assert steps[-1].target is connection.state
+        for held in (connection.token, connection.candidate):
+            if held is not None:
+                try:
+                    assert cipher.open(held.sealed, bound_to=connection.id).get_secret_value().startswith("a-token-")
+                except SealBroken:
+                    broken += 1
+    assert broken == 1
+
+
+async def test_announcements_go_on_where_they_were(database: Database) -> None:
+    """What was half delivered is delivered to the rest; old payloads keep the words that they were written with."""
+    schema.upgrade(database)
+    told: list[linker.Announcement] = []
+    settings = Settings(database_url=database.url.render_as_string(hide_password=False), secret_keys=(before_0006.KEY,))
+    async with Linker(settings, workable=ScriptedWorkable()) as opened:
+
+        @opened.on("failed")
+        async def failed(announcement: linker.Announcement) -> None:
+            told.append(announcement)
+
+        await opened.deliver()
+        made = await opened.create(owner="after")
+        assert (await opened.history(made.id))[0].event == "opened"
+    assert told == [] or all(each.payload["data"]["problem"]["message"] for each in told)
+    newest = "SELECT max(id) FROM linker_outbox"
+    assert read(database, newest)[0][0] == max(row["id"] for row in before_0006.rows()["outbox"]) + 1
+    assert await OutboxStore(database).claim_announcements([], now=datetime.now(UTC), limit=1, lease=_lease()) == []
+
+
+def _lease() -> linker.engine.ports.Lease:  # type: ignore[name-defined]
+    from linker.engine.ports import Lease  # noqa: PLC0415
+
+    return Lease(holder="me", until=datetime.now(UTC) + timedelta(minutes=1))
+
+
+def test_it_is_afterwards_as_if_it_had_been_new(database: Database, database_url: str, tmp_path: Path) -> None:
+    """Tables, columns, indexes and keys are those of a new database."""
+    assert schema.upgrade(database) == (HEAD, HEAD)
+    upgraded = database.read_here(everything)
+    assert database.read_here(tables) == sorted([*OURS, "alembic_version"])
+    schema.drop(database)
+    schema.upgrade(database)
+    assert database.read_here(everything) == upgraded
+
+
+# ── nothing is half-done ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_it_may_be_killed_at_each_statement(database: Database, database_url: str) -> None:
+    """After kill -9 the database is as it was before, and the next upgrade does it all."""
+    before = database.read_here(everything)
+    database.close()
+    killed = subprocess.run(
+        [sys.executable, "-m", "tests.integration.before_0006.killed", database_url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert killed.returncode == 0, killed.stderr
+    kills = int(killed.stdout.split()[-1])
+    assert kills > 30
+    again = Database(database_url)
+    assert again.read_here(schema.current) == (HEAD, HEAD)
+    assert before.keys() & again.read_here(everything).keys() == set()
+    assert len(read(again, "SELECT * FROM linker_connection")) == len(before_0006.rows()["connection"])
+    again.close()
+
+
+def test_several_at_once_do_it_once(database: Database, database_url: str) -> None:
+    """The others wait, and find nothing left to do."""
+    others = [Database(database_url) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(schema.upgrade, others)) == [(HEAD, HEAD)] * 4
+    for other in others:
+        other.close()
+    assert len(read(database, "SELECT * FROM linker_connection")) == len(before_0006.rows()["connection"])
+
+
+@pytest.mark.parametrize(
+    "lease",
+    [
+        "UPDATE connection SET lease_holder = 'w', lease_until = :until WHERE state = 'linked'",
+        "UPDATE outbox SET lease_holder = 'w', lease_until = :until",
+        "UPDATE outbox SET hook_lease_holder = 'w', hook_lease_until = :until",
+    ],
+    ids=["a connection", "an announcement for handlers", "an announcement for the webhook"],
+)
+def test_it_waits_for_programs_of_before(database: Database, lease: str) -> None:
+    """While one of them holds a lease nothing is changed, and it is said until when; afterwards it is done."""
+    until = datetime.now(UTC) + timedelta(seconds=40)
+    typed = sa.bindparam("until", until.replace(tzinfo=None).isoformat(" ") if database.is_sqlite else until)
+    database.write_here(lambda connection: connection.execute(sa.text(lease).bindparams(typed)))
+    before = database.read_here(everything)
+    error = raised_by(lambda: schema.upgrade(database), TryAgain)
+    assert (error.reason, error.exit_code) == ("leases_alive", 5)
+    assert 30 < error.retry_after < 41
+    assert database.read_here(everything) == before
+    past = "2020-01-01 00:00:00.000000+00:00"
+    over = sa.bindparam("until", past if database.is_sqlite else datetime(2020, 1, 1, tzinfo=UTC))
+    database.write_here(lambda connection: connection.execute(sa.text(lease).bindparams(over)))
+    assert schema.upgrade(database) == (HEAD, HEAD)
+
+
+# ── programs of before, and strangers ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_program_of_before_refuses_afterwards(database: Database) -> None:
+    """Its version table says a revision that it does not know: it makes no new tables."""
+    schema.upgrade(database)
+    assert read(database, "SELECT version_num FROM alembic_version") == [("moved",)]
+
+
+@pytest.mark.parametrize("revision", ["ae1027a6acf1", "0001_users"])
+def test_a_version_table_that_a_host_writes_is_left_alone(database: Database, revision: str) -> None:
+    """Whatever we find of ours beside it."""
+    put = sa.text("UPDATE alembic_version SET version_num = :revision")
+    database.write_here(lambda connection: connection.execute(put, {"revision": revision}))
+    schema.upgrade(database)
+    assert read(database, "SELECT version_num FROM alembic_version") == [(revision,)]
+    assert len(read(database, "SELECT * FROM linker_connection")) == len(before_0006.rows()["connection"])
+
+
+@pytest.mark.parametrize("missing", ["link", "ration", "alembic_version"])
+def test_what_is_missing_of_before_does_no_harm(database: Database, missing: str) -> None:
+    """It is known by its connections, steps and announcements."""
+    database.write_here(lambda connection: connection.exec_driver_sql(f"DROP TABLE {missing}"))
+    assert schema.upgrade(database) == (HEAD, HEAD)
+    assert not {"connection", "step", "outbox", "link", "ration"} & set(database.read_here(tables))
