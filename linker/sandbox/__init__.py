@@ -11,14 +11,19 @@
         assert world.requests(subdomain="acme", path="/recruiters")
 """
 
+from typing import TYPE_CHECKING
+
 from linker.sandbox import seed
-from linker.sandbox.app import Sandbox
 from linker.sandbox.faults import EVERYWHERE, Fault, FaultRule
 from linker.sandbox.limits import Limit
 from linker.sandbox.models import SCOPES, Account, Member, Recruiter, Token, WorldError, fingerprint
 from linker.sandbox.request_log import LogEntry
-from linker.sandbox.serve import HOST, PORT, running, serve
 from linker.sandbox.world import World
+from linker.version import from_extra
+
+if TYPE_CHECKING:
+    from linker.sandbox.app import Sandbox
+    from linker.sandbox.serve import HOST, PORT, running, serve
 
 __all__ = [
     "EVERYWHERE",
@@ -41,3 +46,14 @@ __all__ = [
     "seed",
     "serve",
 ]
+
+#: What needs the extra `sandbox`: a world alone can be made and asked without it.
+_SERVED = {"HOST": "serve", "PORT": "serve", "Sandbox": "app", "running": "serve", "serve": "serve"}
+
+if not TYPE_CHECKING:  # type checkers would take it for a promise of every name
+
+    def __getattr__(name: str) -> object:
+        """Import what serves pages when it is asked for. Raises ExtraMissing."""
+        if name not in _SERVED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(from_extra("sandbox", f"linker.sandbox.{_SERVED[name]}"), name)

@@ -98,7 +98,7 @@ class InterruptibleQuery:
         """For one block it is this transaction. Raises StoreUnavailable if it was interrupted before."""
         with self._turn:
             if self.interrupted:
-                raise StoreUnavailable("Interrupted before it began.")
+                raise StoreUnavailable("interrupted")
             self._driver = transaction.connection.driver_connection
         try:
             yield

@@ -1,0 +1,23 @@
+"""`python -m linker` is `linker`."""
+
+from __future__ import annotations
+
+import sys
+
+from linker.errors import ExtraMissing
+from linker.version import from_extra
+
+
+def main() -> int:
+    """Run the command line of this process; gives its exit code."""
+    try:
+        command = from_extra("cli", "linker.cli.main")
+    except ExtraMissing as missing:
+        sys.stderr.write(f"error {missing}\n")
+        return missing.exit_code
+    code: int = command.main()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
