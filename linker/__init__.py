@@ -7,14 +7,19 @@ reads, does not wait for what it does not use.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import states
+
 if TYPE_CHECKING:
-    from linker.blocking_linker import blocking
+    from linker.blocking_linker import BlockingLinker, blocking
     from linker.encryption import new_key
+    from linker.engine.observer import Observer, Unobserved, Work
+    from linker.engine.ports import Randomness
     from linker.engine.sweep import Sweep
     from linker.errors import (
         BadInput,
         BadSettings,
         Busy,
+        ExtraMissing,
         KeyMissing,
         LinkerError,
         NotFound,
@@ -29,53 +34,104 @@ if TYPE_CHECKING:
     from linker.linker import Linker
     from linker.operations.retention import Pruned
     from linker.outbox.announcements import Announcement
+    from linker.outbox.webhooks import new_webhook_secret
+    from linker.serialization import Status, connection_json, step_json
     from linker.settings import Settings, load_settings
-    from states.connection import Connection, ConnectionState
+    from linker.telemetry.metrics import Metrics as Metrics
+    from linker.wording import Words, describe
+    from states.connection import Account, Connection, ConnectionState, Problem, Recruiter
+    from states.history import Step
+    from states.problems import ProblemCode, ProblemOwner
 
 __all__ = [
+    "Account",
     "Announcement",
     "BadInput",
     "BadSettings",
+    "BlockingLinker",
     "Busy",
     "Connection",
     "ConnectionState",
+    "ExtraMissing",
     "KeyMissing",
     "Linker",
     "LinkerError",
     "NotFound",
+    "Observer",
     "OurFault",
+    "Problem",
+    "ProblemCode",
+    "ProblemOwner",
     "Pruned",
+    "Randomness",
+    "Recruiter",
     "Refused",
     "RowUnreadable",
     "SchemaMismatch",
     "SealBroken",
     "Settings",
+    "Status",
+    "Step",
     "StoreUnavailable",
     "Sweep",
     "TryAgain",
+    "Unobserved",
+    "Words",
+    "Work",
     "blocking",
+    "connection_json",
+    "describe",
     "load_settings",
     "new_key",
+    "new_webhook_secret",
+    "step_json",
 ]
 
+#: Where each name has its home; errors have theirs together.
 _HOMES = {
+    "Account": "states.connection",
     "Announcement": "linker.outbox.announcements",
+    "BlockingLinker": "linker.blocking_linker",
     "Connection": "states.connection",
     "ConnectionState": "states.connection",
     "Linker": "linker.linker",
+    "Observer": "linker.engine.observer",
+    "Problem": "states.connection",
+    "ProblemCode": "states.problems",
+    "ProblemOwner": "states.problems",
     "Pruned": "linker.operations.retention",
+    "Randomness": "linker.engine.ports",
+    "Recruiter": "states.connection",
     "Settings": "linker.settings",
+    "Status": "linker.serialization",
+    "Step": "states.history",
     "Sweep": "linker.engine.sweep",
+    "Unobserved": "linker.engine.observer",
+    "Words": "linker.wording",
+    "Work": "linker.engine.observer",
     "blocking": "linker.blocking_linker",
+    "connection_json": "linker.serialization",
+    "describe": "linker.wording",
     "load_settings": "linker.settings",
     "new_key": "linker.encryption",
+    "new_webhook_secret": "linker.outbox.webhooks",
+    "step_json": "linker.serialization",
 }
 
+
+if getattr(states, "DISTRIBUTION", None) != "workable-linker":
+    raise ImportError(
+        f"linker: {states.__file__ or 'a package'} hides the package `states` that comes with linker. Rename it."
+    )
 
 if not TYPE_CHECKING:  # type checkers would take it for a promise of every name
 
     def __getattr__(name: str) -> object:
-        """Import what is asked for; everything without a home of its own is an error."""
+        """Import what is asked for."""
+        if name == "__version__":
+            return import_module("linker.version").version()
+        if name == "Metrics":  # not promised by `import *`: it needs an extra
+            return import_module("linker.version").from_extra("metrics", "linker.telemetry.metrics").Metrics
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = getattr(import_module(_HOMES.get(name, "linker.errors")), name)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
@@ -17,6 +18,7 @@ from typing import ParamSpec, Self, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal
 
+from linker.engine.heartbeat import Heartbeat
 from linker.linker import Linker
 
 P = ParamSpec("P")
@@ -59,6 +61,15 @@ class BlockingLinker:
                 portal.call(portal.stop, error is not None)
                 self._thread.join()
                 self._ended.result()
+
+    @contextmanager
+    def heartbeat(self) -> Iterator[Heartbeat]:
+        """Attend what is due and deliver announcements every few seconds, in the linker's thread, for one block.
+
+        For a host without an event loop: `with blocking(linker) as call, call.heartbeat(): serve()`.
+        """
+        with self._opened().wrap_async_context_manager(self._linker.heartbeat()) as beating:
+            yield beating
 
     def close(self) -> None:
         """Wait for what is in flight, then close the linker. It cannot be opened again."""

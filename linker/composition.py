@@ -72,7 +72,7 @@ def build(
         BadSettings: a setting or a key is missing or unusable.
     """
     cipher = TokenCipher(settings.secret_keys)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, settings.database_schema, opened=False)
     server_clock = None if clock or database.is_sqlite else DatabaseClock(database)
     clock = clock or server_clock or SystemClock()
     randomness = randomness or Randomness()

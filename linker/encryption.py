@@ -24,8 +24,6 @@ KEY_BYTES = 32
 #: The length that NIST SP 800-38D recommends for GCM.
 NONCE_BYTES = 12
 
-NEXT_STEP = "Make a key with `linker keys new` and put it into LINKER_SECRET_KEYS (several: newest first)."
-
 
 def new_key() -> SecretStr:
     """A fresh key, as text for `LINKER_SECRET_KEYS`."""
@@ -47,7 +45,7 @@ class TokenCipher:
             BadSettings: there is none, or one is not 32 bytes in base64url.
         """
         if not keys:
-            raise BadSettings("LINKER_SECRET_KEYS", "no key is set, so tokens cannot be sealed.", NEXT_STEP)
+            raise BadSettings("secret_keys", "keys_not_set")
         self._boxes = dict(_box(key) for key in keys)
         self.newest = next(iter(self._boxes))
 
@@ -71,11 +69,7 @@ class TokenCipher:
         """
         missing = set(stored) - self.key_ids
         if missing:
-            raise BadSettings(
-                "LINKER_SECRET_KEYS",
-                f"stored tokens are sealed with the key {', '.join(sorted(missing))}, which is not set.",
-                "Add that key again, after the newest one; nothing is lost. `linker keys rotate` makes it needless.",
-            )
+            raise BadSettings("secret_keys", "keys_missing", keys=sorted(missing))
 
     def seal(self, token: SecretStr, *, bound_to: str) -> str:
         """Seal a token for the row with this id, with the newest key."""
@@ -93,20 +87,14 @@ class TokenCipher:
         version, _, rest = sealed.partition(".")
         key_id, _, body = rest.partition(".")
         if version != VERSION or key_id not in self._boxes:
-            raise KeyMissing(
-                f"The token of {bound_to} was sealed with the key {key_id or '?'}, which is not in LINKER_SECRET_KEYS. "
-                "Add that key again (after the newest one); nothing is lost."
-            )
+            raise KeyMissing("not_set", connection=bound_to, key=key_id or "?")
         try:
             raw = _exactly(body)
             opened = self._boxes[key_id].decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _bond(bound_to))
         except (InvalidTag, binascii.Error, ValueError):
             opened = None
         if opened is None:
-            raise SealBroken(
-                f"The sealed token of {bound_to} was changed, or was sealed for another connection. "
-                "Restore the row from a backup, or ask the customer for a new token."
-            )
+            raise SealBroken("changed", connection=bound_to)
         return SecretStr(opened.decode())
 
 
@@ -133,5 +121,5 @@ def _box(key: SecretStr) -> tuple[str, AESGCM]:
     except (ValueError, binascii.Error):
         raw = b""
     if len(raw) != KEY_BYTES:
-        raise BadSettings("LINKER_SECRET_KEYS", "a key is not 32 bytes in base64url.", NEXT_STEP)
+        raise BadSettings("secret_keys", "not_a_key")
     return hashlib.sha256(raw).hexdigest()[:8], AESGCM(raw)

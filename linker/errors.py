@@ -1,8 +1,9 @@
 """What can go wrong, sorted by what happens next.
 
 LinkerError
-├── BadInput            the caller gave something unusable: names the field, the cause and the next step
+├── BadInput            the caller gave something unusable: names the field and what is wrong with it
 │   └── BadSettings     the same, for settings and keys
+├── ExtraMissing        a part was asked for whose packages are not installed (an ImportError too)
 ├── NotFound            no such connection or announcement
 ├── Refused             what was asked for is not possible now: the law says no
 ├── TryAgain            nothing is wrong with the request: the same call may work later
@@ -14,19 +15,49 @@ LinkerError
     ├── RowUnreadable   a row was written by other means, and cannot be read
     └── SchemaMismatch  the database is not of this version
 
-Each carries `code`, a stable lower-case name, and `exit_code`, what the `linker` command ends with.
+Each carries `code`, a stable lower-case name of its kind; `reason`, one of what happened; `params`, what the words for
+it need; and `exit_code`, what the `linker` command ends with. The words come from `linker.wording`, by key: none of
+them names a command, a variable or a path, so whoever shows an error adds what its readers can do.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copyreg
+from typing import Any, ClassVar
+
+from linker import wording
 
 
 class LinkerError(Exception):
-    """The root of all errors of this library. The text is fit for people and holds no secret."""
+    """The root of all errors of this library. Its text is English and holds no secret; `describe` has other languages.
+
+    `params` are texts, numbers and lists of texts. What the words do not use, such as what a driver said, stands in
+    brackets behind them in `str(error)`, for whoever reads a traceback.
+    """
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, reason: str, /, **params: Any) -> None:
+        """Say what happened, and with what."""
+        super().__init__(reason, params)
+        self.reason = reason
+        self.params = params
+
+    @property
+    def wording_key(self) -> str:
+        """Where its words stand."""
+        return f"error.{self.code}.{self.reason}"
+
+    def __str__(self) -> str:
+        """What is the matter and what helps, in English."""
+        words = wording.describe(self)
+        unused = [f"{name}: {value}" for name, value in self.params.items() if name not in words.used]
+        return " ".join(filter(None, [words.message, words.action, f"[{', '.join(unused)}]" if unused else ""]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors pass between processes, as those of a queue's workers do."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class BadInput(LinkerError):
@@ -35,18 +66,27 @@ class BadInput(LinkerError):
     code = "bad_input"
     exit_code = 2
 
-    def __init__(self, field: str, cause: str, next_step: str) -> None:
-        """Name the `field`, the `cause`, and the `next_step` that helps."""
-        super().__init__(f"{field}: {cause} {next_step}")
+    def __init__(self, field: str, reason: str, /, **params: Any) -> None:
+        """Name the `field` that it was given in, and what is wrong with it."""
+        super().__init__(reason, **params)
         self.field = field
-        self.cause = cause
-        self.next_step = next_step
+
+    def __str__(self) -> str:
+        """The field, what is the matter with it, and what helps, in English."""
+        return f"{self.field}: {super().__str__()}"
 
 
 class BadSettings(BadInput):
-    """A setting or a key is missing or unusable."""
+    """A setting or a key is missing or unusable; `field` is the name of the setting, as in `Settings`."""
 
     code = "bad_settings"
+
+
+class ExtraMissing(LinkerError, ImportError):
+    """A part of this library was asked for whose packages are not installed; `reason` is the extra that brings them."""
+
+    code = "extra_missing"
+    exit_code = 2
 
 
 class NotFound(LinkerError):
@@ -55,9 +95,9 @@ class NotFound(LinkerError):
     code = "not_found"
     exit_code = 3
 
-    def __init__(self, wanted: str, *, what: str = "connection", shown_by: str = "list") -> None:
-        """Name the id that was asked for, what it should be of, and the command that shows those that exist."""
-        super().__init__(f"There is no {what} {wanted!r}. `linker {shown_by}` shows those that exist.")
+    def __init__(self, wanted: str, *, what: str = "connection") -> None:
+        """Name the id that was asked for, and what it should be of."""
+        super().__init__(what, id=wanted)
         self.wanted = wanted
 
 
@@ -73,12 +113,15 @@ class TryAgain(LinkerError):
 
     code = "try_again"
     exit_code = 5
+    #: In how many seconds, if that is known.
+    retry_after: float | None = None
 
 
 class Busy(TryAgain):
     """Somebody else is attending this connection and did not finish in time."""
 
     code = "busy"
+    retry_after = 1.0
 
 
 class StoreUnavailable(TryAgain):

@@ -113,6 +113,7 @@ class Linker(Service):
         Raises:
             StoreUnavailable: the database cannot be reached or written; the same linker can be opened later.
             SchemaMismatch: it is not of this version.
+            TryAgain: it is to be upgraded, and a program of the version before is still at work on it.
             BadSettings: tokens in it are sealed with a key that is not set.
         """
         if self._is_closed:
@@ -120,6 +121,7 @@ class Linker(Service):
             self._engine = self._parts.engine
             self._heartbeat_stopped_at = -math.inf
         self._is_closed = False
+        self._parts.database.open()
         try:
             await self._parts.store.open()
             await self._agree_on_the_time()
@@ -131,6 +133,15 @@ class Linker(Service):
             await self._close()
             raise
         return self
+
+    async def check_schema(self) -> None:
+        """Make sure that the database is still one that this program may write, as it was when it was opened.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+            SchemaMismatch: a newer program has upgraded it beyond this one.
+        """
+        await self._parts.store.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

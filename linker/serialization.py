@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 from linker.engine.ports import Settlement
+from linker.wording import catalogue, describe
+from linker.wording.catalogue import ENGLISH
 from states.connection import Connection, Credential, Doubt, Problem, Recruiter, evolve
+from states.description import law_facts
 from states.history import Step
 
 
@@ -22,15 +29,41 @@ def moment(at: datetime | date | None) -> str | None:
     return at.isoformat()
 
 
-def connection_json(c: Connection) -> dict[str, Any]:
-    """A connection, as `linker show --json` prints it and as webhooks carry it."""
+class Status(StrEnum):
+    """Whether a connection is worked on at all, which its state does not tell."""
+
+    OPEN = "open"
+    #: An operator keeps it at rest.
+    PAUSED = "paused"
+    #: It was given up for good: nothing is due, and nothing is the matter any more.
+    CLOSED = "closed"
+    #: Its row cannot be read.
+    DAMAGED = "damaged"
+
+
+def status_of(c: Connection) -> Status:
+    """Whether a connection is worked on at all."""
+    if c.closed_at is not None:
+        return Status.CLOSED
+    return Status.PAUSED if c.paused_at is not None else Status.OPEN
+
+
+def connection_json(c: Connection, language: str = ENGLISH) -> dict[str, Any]:
+    """A connection, as `linker show --json` prints it: with words for people, in a language."""
+    return with_words(connection_facts(c), language)
+
+
+def connection_facts(c: Connection) -> dict[str, Any]:
+    """A connection as JSON without any words: problems are codes with parameters. This is what announcements store."""
     return {
         "id": c.id,
         "owner": c.owner,
+        "key": c.key,
+        "status": status_of(c).value,
         "state": c.state.value,
         "state_since": moment(c.state_since),
-        "problem": problem_json(c.problem),
-        "replacement_problem": problem_json(c.replacement_problem),
+        "problem": _problem(c.problem),
+        "replacement_problem": _problem(c.replacement_problem),
         "doubt": _doubt(c.doubt),
         "subdomain": c.subdomain,
         "account": _account(c),
@@ -53,21 +86,66 @@ def connection_json(c: Connection) -> dict[str, Any]:
     }
 
 
-def problem_json(problem: Problem | None) -> dict[str, Any] | None:
-    """A problem with its owner and advice; null if there is none."""
+def _problem(problem: Problem | None) -> dict[str, Any] | None:
     if problem is None:
         return None
-    advice = problem.advice
     return {
         "code": problem.code.value,
-        "owner": advice.owner.value,
-        "message": problem.message,
-        "action": advice.action,
+        "owner": problem.owner.value,
+        "field": problem.field,
         "since": moment(problem.since),
-        "detail": problem.detail,
-        "field": advice.field,
-        "next_look": advice.next_look,
+        "next_look": problem.next_look.value,
+        "params": dict(problem.params),
     }
+
+
+def with_words(facts: dict[str, Any], language: str = ENGLISH) -> dict[str, Any]:
+    """A connection's JSON with what its problems say to people. Old announcements, which hold words, keep theirs."""
+    said = dict(facts)
+    for name in ("problem", "replacement_problem"):
+        problem = facts.get(name)
+        if problem and "message" not in problem:
+            words = describe(StoredProblem(problem["code"], problem["params"]), language)
+            look = catalogue(language).text(f"next_look.{problem['next_look']}") or problem["next_look"]
+            told = {"message": words.message, "action": words.action, "detail": words.detail or None}
+            said[name] = {**problem, **told, "next_look": look}
+    return said
+
+
+def announced(payload: Mapping[str, Any], language: str = ENGLISH) -> dict[str, Any]:
+    """What the host is told: a stored announcement, with words for people."""
+    return {**payload, "data": with_words(payload["data"], language)}
+
+
+def law_json(language: str = ENGLISH) -> dict[str, Any]:
+    """The whole law, as `linker states --json` prints it: with words for people, in a language."""
+    law = law_facts()
+    for problem in law["problems"]:
+        words = describe(StoredProblem(problem["code"], {}), language)
+        look = catalogue(language).text(f"next_look.{problem['next_look']}")
+        problem |= {"message": words.message, "action": words.action, "next_look": look}
+    return law
+
+
+def json_schemas() -> dict[str, Any]:
+    """The JSON Schemas of a `connection`, a `step` and an `announcement`; they are files of the package, too."""
+    shipped = files("linker") / "schemas"
+    return {
+        name: json.loads((shipped / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("connection", "step", "announcement")
+    }
+
+
+class StoredProblem(NamedTuple):
+    """A problem as JSON holds it."""
+
+    code: str
+    params: dict[str, Any]
+
+    @property
+    def wording_key(self) -> str:
+        """Where its words stand in the catalogue."""
+        return f"problem.{self.code}"
 
 
 def _account(c: Connection) -> dict[str, Any] | None:
@@ -103,7 +181,7 @@ def step_json(step: Step) -> dict[str, Any]:
 
 
 def payload(one: Settlement) -> dict[str, Any]:
-    """What an announcement tells the host: the connection as it is after the transition."""
+    """What an announcement stores: the connection as it is after the transition, without words for people."""
     assert one.step is not None, "every announcement belongs to a step"
     after = evolve(one.after, version=one.before.version + 1, updated_at=one.step.at)
-    return {"type": one.announcement, "timestamp": moment(one.step.at), "data": connection_json(after)}
+    return {"type": one.announcement, "timestamp": moment(one.step.at), "data": connection_facts(after)}

@@ -9,14 +9,15 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from linker.errors import BadSettings
 from states.timing import Timing
@@ -44,23 +45,29 @@ def _split(given: object) -> object:
 
 def _has_subdomain(url: str) -> str:
     if "{subdomain}" not in url:
-        raise ValueError("must hold {subdomain}, as in https://{subdomain}.workable.com")
+        raise PydanticCustomError("no_subdomain", "no_subdomain")
     if not url.startswith(("https://", "http://")):
-        raise ValueError("must begin with https:// (or http:// for a test server)")
+        raise PydanticCustomError("no_scheme", "no_scheme")
     return url.rstrip("/")
 
 
 def _has_key(email: str) -> str:
     if email.count("{key}") != 1 or re.fullmatch(r"[!-~]+@[!-~]+", email) is None or email.count("@") != 1:
-        raise ValueError("must be an e-mail address that holds {key} once, as in ats+{key}@inbound.example.com")
+        raise PydanticCustomError("no_key", "no_key")
     return email
+
+
+def _is_schema(name: str | None) -> str | None:
+    if name is not None and re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name, re.ASCII) is None:
+        raise PydanticCustomError("not_a_schema", "not_a_schema")
+    return name
 
 
 def _positive(span: timedelta) -> timedelta:
     if span <= timedelta(0):
-        raise ValueError("must be more than nothing")
+        raise PydanticCustomError("not_positive", "not_positive")
     if span > LONGEST:
-        raise ValueError("must be at most ten years")
+        raise PydanticCustomError("beyond", "beyond")
     return span
 
 
@@ -69,7 +76,7 @@ def _seconds(given: object) -> object:
     if isinstance(given, str) and re.fullmatch(r"-?\d+(\.\d*)?", given, re.ASCII):
         return timedelta(seconds=max(-1.0, min(float(given), BEYOND)))
     if isinstance(given, bool) or (isinstance(given, str) and not given.startswith("P")):
-        raise ValueError("must be seconds, as in 10, or a duration in ISO 8601, as in PT1H or P14D")
+        raise PydanticCustomError("not_a_span", "not_a_span")
     return given
 
 
@@ -90,8 +97,10 @@ class Settings(BaseSettings):
 
     #: Where the connections live: `sqlite:///path` or `postgresql://user:password@host/name`.
     database_url: str = Field(default="sqlite:///linker.db", repr=False)
+    #: On PostgreSQL: the schema that our tables are in. `linker db upgrade` makes it if there is none of that name.
+    database_schema: Annotated[str | None, AfterValidator(_is_schema)] = None
     #: The keys that encrypt tokens, newest first, separated by commas. `linker keys new` makes one.
-    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    secret_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_split)] = ()
     #: Where Workable is. A test server can be `http://127.0.0.1:8787/{subdomain}`.
     workable_url: Annotated[str, AfterValidator(_has_subdomain)] = "https://{subdomain}.workable.com"
     #: Sent as X-WORKABLE-CLIENT-ID; partners get Workable's larger rate limit with it.
@@ -115,7 +124,7 @@ class Settings(BaseSettings):
     #: Where announcements are posted to: https://, or http:// on this machine and in a private network.
     webhook_url: str | None = Field(default=None, repr=False)
     #: The secrets that sign what is posted, newest first, separated by commas. `linker keys new --webhook` makes one.
-    webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    webhook_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(_split)] = ()
 
     #: The shortest pause between two looks for a recruiter.
     poll_first: Span = Timing.poll_first
@@ -154,7 +163,7 @@ class Settings(BaseSettings):
     def _at_least_the_first(cls, last: timedelta, given: ValidationInfo) -> timedelta:
         name = str(given.field_name).replace("last", "first")
         if name in given.data and last < given.data[name]:
-            raise ValueError(f"must not be shorter than {PREFIX}{name.upper()}")
+            raise PydanticCustomError("shorter_than", "shorter_than", {"other": name})
         return last
 
     @property
@@ -185,26 +194,25 @@ def load_settings(**given: Any) -> Settings:
     try:
         return Settings(**merged)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    raise _bad(first["loc"], first["msg"])
+        first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    if first["type"] == "extra_forbidden":
+        raise BadSettings(name, "unknown", known=list(Settings.model_fields))
+    raise BadSettings(name, first["type"], **first.get("ctx", {}))
 
 
-def _bad(where: Sequence[int | str], cause: str) -> BadSettings:
-    name = str(where[0]) if where else "settings"
-    if "Extra inputs" in cause:
-        return BadSettings(name, "there is no such setting.", f"The settings are: {', '.join(Settings.model_fields)}.")
-    variable = PREFIX + name.upper()
-    return BadSettings(variable, f"{_in_our_words(cause)}.", "See config/linker.toml for what it takes.")
+def variable_of(setting: str) -> str:
+    """The variable that a setting is read from."""
+    return PREFIX + setting.upper()
 
 
-def _in_our_words(cause: str) -> str:
-    """What pydantic says of a value, without its words for its own parts."""
-    said = cause.removeprefix("Value error, ").partition(", unable to parse")[0]
-    return re.sub(r"^(Input|String) should", "it must", said)
+def setting_of(variable: str) -> str:
+    """The setting that a variable gives."""
+    return variable.removeprefix(PREFIX).lower()
 
 
 def _from_environment() -> dict[str, str]:
-    names = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    names = {variable_of(name): name for name in Settings.model_fields}
     _refuse_slips(names)
     return {name: os.environ[variable] for variable, name in names.items() if os.environ.get(variable)}
 
@@ -214,7 +222,7 @@ def _refuse_slips(names: Collection[str]) -> None:
     for variable in sorted(os.environ):
         meant = difflib.get_close_matches(variable, names, n=1, cutoff=0.85)
         if variable.startswith(PREFIX) and variable not in names and meant:
-            raise BadSettings(variable, "there is no such setting.", f"Did you mean {meant[0]}?")
+            raise BadSettings(setting_of(variable), "slip", meant=setting_of(meant[0]))
 
 
 def _from_file() -> dict[str, Any]:
@@ -224,7 +232,7 @@ def _from_file() -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        cause = f"the file {path} cannot be read ({error.strerror})."
+        reason, cause = "file_unreadable", str(error.strerror)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        cause = f"the file {path} is not valid TOML ({error})."
-    raise BadSettings(CONFIG_VARIABLE, cause, "Mend the file, or unset the variable.")
+        reason, cause = "not_toml", str(error)
+    raise BadSettings("config", reason, file=path, cause=cause)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from states.problems import PROBLEMS, Advice, ProblemCode
+from states.problems import PROBLEMS, NextLook, ProblemCode, ProblemOwner
 
 
 class ConnectionState(StrEnum):
@@ -59,21 +60,34 @@ class Credential:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Why a connection is not moving, since when, and what was seen (never a secret, never a stranger's data)."""
+    """Why a connection is not moving, since when, and what was seen (never a secret, never a stranger's data).
+
+    `params` are texts, numbers and lists of texts. `linker.describe` says all of it to people.
+    """
 
     code: ProblemCode
     since: datetime
-    detail: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
-    def advice(self) -> Advice:
-        """Who must act and how, and the field of the dialog that it belongs to."""
-        return PROBLEMS[self.code]
+    def owner(self) -> ProblemOwner:
+        """Who must act for the connection to go on."""
+        return PROBLEMS[self.code].owner
 
     @property
-    def message(self) -> str:
-        """What is the matter, for the one who must act, with what was seen."""
-        return f"{self.advice.message} {self.detail}" if self.detail else self.advice.message
+    def field(self) -> str | None:
+        """The field of the connection dialog that it belongs to, if it belongs to one."""
+        return PROBLEMS[self.code].field
+
+    @property
+    def next_look(self) -> NextLook:
+        """When we look again by ourselves."""
+        return PROBLEMS[self.code].next_look
+
+    @property
+    def wording_key(self) -> str:
+        """Where its words stand in the catalogue."""
+        return f"problem.{self.code.value}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +109,8 @@ class Connection:
     owner: str
     #: When it was opened.
     created_at: datetime
+    #: What the host called it when it was opened, so that opening it once more gives this one.
+    key: str | None = None
     #: Where it stands.
     state: ConnectionState = ConnectionState.AWAITING_TOKEN
     #: When it came into this state.

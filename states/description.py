@@ -38,8 +38,8 @@ class Rule:
         return "any other" if others == [self.target] else None
 
 
-def law_json() -> dict[str, Any]:
-    """The whole law, as `linker states --json` prints it."""
+def law_facts() -> dict[str, Any]:
+    """The whole law as data, without words for people."""
     return {
         "law": LAW,
         "states": [state.value for state in ConnectionState],
@@ -50,13 +50,11 @@ def law_json() -> dict[str, Any]:
         "problems": [
             {
                 "code": code.value,
-                "owner": advice.owner.value,
-                "message": advice.message,
-                "action": advice.action,
-                "next_look": advice.next_look,
-                "field": advice.field,
+                "owner": kind.owner.value,
+                "next_look": kind.next_look.value,
+                "field": kind.field,
             }
-            for code, advice in PROBLEMS.items()
+            for code, kind in PROBLEMS.items()
         ],
     }
 

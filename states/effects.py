@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from states import events as happened
 from states.connection import Connection, ConnectionState, Doubt, Problem, Recruiter, evolve
-from states.problems import TRANSIENT, ProblemCode, belongs_elsewhere, lacks
+from states.problems import TRANSIENT, NearMiss, ProblemCode
 from states.timing import Timing, next_doubt, next_health, next_poll, next_try, notice_at
 
 
@@ -59,11 +59,13 @@ def _next_check(connection: Connection, moment: DecisionContext) -> datetime:
     return max(moment.now, min(check, notice_at(connection.untold_expiry, moment.timing)))
 
 
-def _named(connection: Connection, code: ProblemCode, moment: DecisionContext, detail: str | None = None) -> Problem:
+def _named(
+    connection: Connection, code: ProblemCode, moment: DecisionContext, params: Mapping[str, Any] | None = None
+) -> Problem:
     """The problem, as old as it is: the same code goes on counting from when it came."""
     known = connection.problem
     since = known.since if known is not None and known.code is code else moment.now
-    return Problem(code=code, since=since, detail=detail)
+    return Problem(code=code, since=since, params=params or {})
 
 
 def _answered(connection: Connection, moment: DecisionContext, **changes: Any) -> Connection:
@@ -88,9 +90,9 @@ def _token_accepted(c: Connection, event: happened.TokenAccepted, m: DecisionCon
     return _answered(c, m, token=c.candidate, candidate=None, account=event.account)
 
 
-def _candidate_refused(c: Connection, code: ProblemCode, m: DecisionContext, detail: str | None = None) -> Connection:
+def _candidate_refused(c: Connection, code: ProblemCode, m: DecisionContext, **params: Any) -> Connection:
     """The person is told, and has as long as at the beginning for another token, however long the answer took."""
-    named = Problem(code=code, since=m.now, detail=detail)
+    named = Problem(code=code, since=m.now, params=params)
     return _await_token(evolve(c, candidate=None, problem=named, attempts=0, not_before=None), m)
 
 
@@ -99,17 +101,22 @@ def _token_refused(c: Connection, event: happened.TokenRefused, m: DecisionConte
 
 
 def _subdomain_mismatched(c: Connection, event: happened.SubdomainMismatched, m: DecisionContext) -> Connection:
-    return _candidate_refused(
-        c, ProblemCode.SUBDOMAIN_MISMATCH, m, belongs_elsewhere(event.belongs_to, event.stays_with)
-    )
+    params = belongs_elsewhere(event.belongs_to, event.stays_with)
+    return _candidate_refused(c, ProblemCode.SUBDOMAIN_MISMATCH, m, **params)
+
+
+def belongs_elsewhere(subdomains: tuple[str, ...], stays_with: str | None = None) -> dict[str, Any]:
+    """What is told of a mismatch: the accounts that the token reaches, and the one that the connection stays with."""
+    told: dict[str, Any] = {"belongs_to": list(subdomains), "stays_with": stays_with}
+    return {name: value for name, value in told.items() if value}
 
 
 def _scope_missing(c: Connection, event: happened.ScopeMissing, m: DecisionContext) -> Connection:
-    return _candidate_refused(c, ProblemCode.SCOPE_MISSING, m, lacks(event.scope))
+    return _candidate_refused(c, ProblemCode.SCOPE_MISSING, m, missing=[event.scope])
 
 
 def _account_taken(c: Connection, event: happened.AccountTaken, m: DecisionContext) -> Connection:
-    return _candidate_refused(c, ProblemCode.ACCOUNT_TAKEN, m, f"Connected already as {event.by}.")
+    return _candidate_refused(c, ProblemCode.ACCOUNT_TAKEN, m, connection=event.by)
 
 
 # the recruiter
@@ -134,16 +141,23 @@ def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: Decisio
     return _answered(
         c,
         m,
-        problem=_named(c, code, m, event.near_miss),
+        problem=_named(c, code, m, _seen_instead(c, event.near_miss)),
         checks=c.checks + 1,
         due_at=min(again, c.deadline) if c.deadline else again,
     )
 
 
+def _seen_instead(c: Connection, near_miss: NearMiss | None) -> dict[str, Any]:
+    """What was seen, with the name and the e-mail that it is compared with."""
+    if near_miss is None or c.recruiter is None:
+        return {}
+    return {**near_miss.params, "name": c.recruiter.name, "email": c.recruiter.email}
+
+
 def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: DecisionContext) -> Connection:
     if not event.looked:  # and a time that Workable named holds
         return evolve(c, problem=_named(c, ProblemCode.RECRUITER_OVERDUE, m), candidate=None)
-    named = _named(c, ProblemCode.RECRUITER_OVERDUE, m, event.near_miss)
+    named = _named(c, ProblemCode.RECRUITER_OVERDUE, m, _seen_instead(c, event.near_miss))
     return _answered(c, m, problem=named, checks=c.checks + 1, candidate=None)
 
 
@@ -213,7 +227,7 @@ def _replacement_accepted(c: Connection, event: happened.ReplacementAccepted, m:
 
 
 def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: DecisionContext) -> Connection:
-    refused = Problem(code=event.code, since=m.now, detail=event.detail)
+    refused = Problem(code=event.code, since=m.now, params=event.params)
     return evolve(c, candidate=None, replacement_problem=refused, attempts=0, not_before=None, due_at=m.now)
 
 
@@ -221,14 +235,18 @@ def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: D
 
 
 def _trouble(
-    c: Connection, code: ProblemCode, m: DecisionContext, detail: str | None = None, retry_at: datetime | None = None
+    c: Connection,
+    code: ProblemCode,
+    m: DecisionContext,
+    params: Mapping[str, Any] | None = None,
+    retry_at: datetime | None = None,
 ) -> Connection:
     """No answer to go by: come back later, and never before the time that Workable named."""
     attempts = c.attempts + 1
     return evolve(
         c,
         attempts=attempts,
-        problem=_named(c, code, m, detail),
+        problem=_named(c, code, m, params),
         not_before=retry_at,
         due_at=next_try(m.now, attempts, m.jitter, m.timing.backoff, at_least=retry_at),
     )
@@ -243,7 +261,7 @@ def _throttled(c: Connection, event: happened.Throttled, m: DecisionContext) -> 
 
 
 def _answer_not_understood(c: Connection, event: happened.AnswerNotUnderstood, m: DecisionContext) -> Connection:
-    return _trouble(_trusting(c), ProblemCode.ANSWER_NOT_UNDERSTOOD, m, event.reason)
+    return _trouble(_trusting(c), ProblemCode.ANSWER_NOT_UNDERSTOOD, m, event.params)
 
 
 def _trusting(c: Connection) -> Connection:
@@ -252,7 +270,7 @@ def _trusting(c: Connection) -> Connection:
 
 
 def _attention_failed(c: Connection, event: happened.AttentionFailed, m: DecisionContext) -> Connection:
-    return _trouble(c, ProblemCode.POISONED, m, event.reason)
+    return _trouble(c, ProblemCode.POISONED, m, event.params)
 
 
 # people and the clock

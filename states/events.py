@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from states.connection import Account, ConnectionState, Credential, Recruiter
-from states.problems import ProblemCode
+from states.problems import NearMiss, ProblemCode
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ class RecruiterFound(Event):
 
 @dataclass(frozen=True)
 class RecruiterAbsent(Event):
-    """Our recruiter is not in the account yet; `near_miss` says what was seen instead, without strangers' data."""
+    """Our recruiter is not in the account yet; `near_miss` is what was seen instead."""
 
-    near_miss: str | None = None
+    near_miss: NearMiss | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class RecruiterOverdue(Event):
     `looked` is False if Workable gave no answer to go by, for so long after the deadline that no outage is an excuse.
     """
 
-    near_miss: str | None = None
+    near_miss: NearMiss | None = None
     looked: bool = True
 
 
@@ -156,7 +157,7 @@ class ReplacementRefused(Event):
     """The replacement is no good; the token in use stays."""
 
     code: ProblemCode
-    detail: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -175,16 +176,16 @@ class Throttled(Event):
 
 @dataclass(frozen=True)
 class AnswerNotUnderstood(Event):
-    """Workable answered something that no rule covers."""
+    """Workable answered something that no rule covers; `params` say what it was."""
 
-    reason: str
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
 class AttentionFailed(Event):
-    """Attending the connection went wrong on our side: a fault of the program or of its keys."""
+    """Attending the connection went wrong on our side: a fault of the program or of its keys; `params` say which."""
 
-    reason: str
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

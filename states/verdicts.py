@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from states import events as happened
 from states.connection import Account, Connection, ConnectionState
-from states.effects import same_series
-from states.problems import ProblemCode, belongs_elsewhere, lacks
+from states.effects import belongs_elsewhere, same_series
+from states.problems import NearMiss, ProblemCode
 from states.timing import Timing
 
 
@@ -33,9 +35,9 @@ class RecruiterSeen(Verdict):
 
 @dataclass(frozen=True)
 class RecruiterNotSeen(Verdict):
-    """The list was read and our recruiter is not in it; `near_miss` says what comes close, fit for the customer."""
+    """The list was read and our recruiter is not in it; `near_miss` is what comes close."""
 
-    near_miss: str | None = None
+    near_miss: NearMiss | None = None
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,17 @@ class OverLimit(Verdict):
 
 @dataclass(frozen=True)
 class NotUnderstood(Verdict):
-    """An answer that no rule covers; `reason` tells an operator what it was."""
+    """An answer that no rule covers. `answer` is a code of what it was, as in `not_json`."""
 
-    reason: str
+    answer: str
+    status: int | None = None
+    call: str | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """As a problem keeps it."""
+        told = {"answer": self.answer, "status": self.status, "call": self.call}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Timing) -> happened.Event:
@@ -88,8 +98,8 @@ def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Ti
             return _unavailable(connection, retry_at, timing)
         case OverLimit(retry_at):
             return happened.Throttled(retry_at)
-        case NotUnderstood(reason):
-            return _not_understood(connection, reason, timing)
+        case NotUnderstood():
+            return _not_understood(connection, verdict.params, timing)
     if connection.candidate is None:
         return _look(connection, verdict, now, timing)
     if connection.state is ConnectionState.AWAITING_TOKEN:
@@ -111,17 +121,17 @@ def _is_long_overdue(connection: Connection, now: datetime, timing: Timing) -> b
     return waiting and connection.deadline is not None and now >= connection.deadline + timing.overdue_grace
 
 
-def _not_understood(connection: Connection, reason: str, timing: Timing) -> happened.Event:
+def _not_understood(connection: Connection, params: Mapping[str, Any], timing: Timing) -> happened.Event:
     if _gives_up(connection, ProblemCode.ANSWER_NOT_UNDERSTOOD, timing):
-        return happened.ReplacementRefused(ProblemCode.ANSWER_NOT_UNDERSTOOD, reason)
-    return happened.AnswerNotUnderstood(reason)
+        return happened.ReplacementRefused(ProblemCode.ANSWER_NOT_UNDERSTOOD, params)
+    return happened.AnswerNotUnderstood(params)
 
 
-def failed_attention(connection: Connection, reason: str, timing: Timing) -> happened.Event:
-    """The event when attending went wrong on our side."""
+def failed_attention(connection: Connection, params: Mapping[str, Any], timing: Timing) -> happened.Event:
+    """The event when attending went wrong on our side; `params` say how."""
     if _gives_up(connection, ProblemCode.POISONED, timing):
-        return happened.ReplacementRefused(ProblemCode.POISONED, reason)
-    return happened.AttentionFailed(reason)
+        return happened.ReplacementRefused(ProblemCode.POISONED, params)
+    return happened.AttentionFailed(params)
 
 
 def _gives_up(connection: Connection, code: ProblemCode, timing: Timing) -> bool:
@@ -168,15 +178,14 @@ def _replacement(connection: Connection, verdict: Verdict) -> happened.Event:
         case WrongAccount(belongs_to):
             return _other_account(belongs_to)
         case Forbidden(scope):
-            return happened.ReplacementRefused(ProblemCode.SCOPE_MISSING, lacks(scope))
+            return happened.ReplacementRefused(ProblemCode.SCOPE_MISSING, {"missing": [scope]})
         case CredentialRefused():
             return happened.ReplacementRefused(ProblemCode.TOKEN_REFUSED)
     raise AssertionError(f"not an answer to a verification: {verdict}")
 
 
 def _other_account(belongs_to: tuple[str, ...], stays_with: str | None = None) -> happened.Event:
-    detail = belongs_elsewhere(belongs_to, stays_with)
-    return happened.ReplacementRefused(ProblemCode.SUBDOMAIN_MISMATCH, detail)
+    return happened.ReplacementRefused(ProblemCode.SUBDOMAIN_MISMATCH, belongs_elsewhere(belongs_to, stays_with))
 
 
 def _look(connection: Connection, verdict: Verdict, now: datetime, timing: Timing) -> happened.Event:
@@ -203,7 +212,7 @@ def _seen(connection: Connection, recruiter_id: str) -> happened.Event:
     return happened.RecruiterPrepared(replace(connection.recruiter, id=recruiter_id))
 
 
-def _not_seen(connection: Connection, near_miss: str | None, now: datetime, timing: Timing) -> happened.Event:
+def _not_seen(connection: Connection, near_miss: NearMiss | None, now: datetime, timing: Timing) -> happened.Event:
     if connection.state is ConnectionState.LINKED:
         return _believed(connection, ProblemCode.RECRUITER_REMOVED, happened.RecruiterVanished(), now, timing)
     if connection.state is ConnectionState.AWAITING_RECRUITER:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from linker.cli import logging_setup
 from linker.database.database import Database
 from linker.database.urls import file_of, parse_url, redacted
-from linker.errors import NotFound
+from linker.errors import NotFound, OurFault, StoreUnavailable
 from linker.outbox.administration import OutboxAdministration
 from linker.persistence.connection_store import ConnectionStore, open_database
 from linker.persistence.server_clock import shared_clock
@@ -29,11 +29,11 @@ def settings() -> Settings:
 
 @contextmanager
 def naming_the_database(used: Settings) -> Iterator[None]:
-    """Say in which database something was not found: it may be another one than people think."""
+    """Say in which database something was not found, or went wrong: it may be another one than people think."""
     try:
         yield
-    except NotFound as missing:
-        missing.add_note(f"The database is {database_location(used)}.")
+    except (NotFound, StoreUnavailable, OurFault) as error:
+        error.add_note(f"The database is {database_location(used)}.")
         raise
 
 

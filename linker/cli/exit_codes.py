@@ -10,13 +10,15 @@ import json
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.text import Text
 
 from linker.cli.logging_setup import trace
 from linker.cli.terminal.output import Output
-from linker.errors import BadInput, LinkerError
+from linker.errors import BadInput, BadSettings, LinkerError, OurFault, StoreUnavailable
+from linker.settings import variable_of
+from linker.wording import catalogue, describe
 from states.connection import Connection, ConnectionState
 from states.problems import REFUSALS, ProblemCode
 
@@ -61,13 +63,60 @@ def after_asking(connection: Connection, *, submitted: bool = False) -> int:
 _LONG_WORD = re.compile(r"'[^'\s/]{17,}'")
 
 
+class CommandLineWords(NamedTuple):
+    """An error in words, with variables' names in the place of settings'."""
+
+    about: str | None
+    message: str
+    action: str
+
+    def __str__(self) -> str:
+        """All of it."""
+        about = f"{self.about}: " if self.about else ""
+        return f"{about}{self.message} {self.action}".strip()
+
+
+def in_command_line_words(error: LinkerError) -> tuple[CommandLineWords, str | None]:
+    """An error in words for a terminal, and a hint: the command that helps."""
+    about = getattr(error, "field", None)
+    if isinstance(error, BadSettings):
+        about = variable_of(error.field)
+        named = {name: variable_of(value) for name, value in error.params.items() if name in {"meant", "other"}}
+        error = BadSettings(error.field, error.reason, **{**error.params, **named})
+    words = describe(error)
+    hint = catalogue().text(f"hint.{error.code}.{error.reason}", error.params)
+    if isinstance(error, BadSettings) and not (words.action or hint):
+        hint = catalogue().text("hint.setting")
+    unused = [f"{name}: {value}" for name, value in error.params.items() if name not in words.used]
+    message = (
+        f"{words.message} [{', '.join(unused)}]"
+        if isinstance(error, StoreUnavailable | OurFault) and unused
+        else words.message
+    )
+    return CommandLineWords(about, message, words.action), hint
+
+
+def _error_json(error: LinkerError) -> dict[str, Any]:
+    """An error as machines read it."""
+    words, hint = in_command_line_words(error)
+    message = " ".join([str(words), *filter(None, [hint]), *getattr(error, "__notes__", ())])
+    told = {
+        "code": error.code,
+        "reason": error.reason,
+        "message": message,
+        "field": words.about,
+        "params": error.params,
+        "retry_after": getattr(error, "retry_after", None),
+    }
+    if isinstance(error, BadInput):
+        told |= {"cause": words.message, "next_step": " ".join(filter(None, [words.action, hint]))}
+    return told
+
+
 def with_error(error: Exception, *, as_json: bool) -> int:
     """Say on stderr what went wrong, in one line, and give the exit code."""
     if isinstance(error, LinkerError):
-        code, message = error.exit_code, " ".join([str(error), *getattr(error, "__notes__", ())])
-        told: dict[str, Any] = {"code": error.code, "message": message}
-        if isinstance(error, BadInput):
-            told |= {"field": error.field, "cause": error.cause, "next_step": error.next_step}
+        code, told = error.exit_code, _error_json(error)
     elif hasattr(error, "format_message"):  # Click's own errors, whose home depends on Typer's version
         message = _LONG_WORD.sub("'…'", " ".join(str(error.format_message()).split()))
         if "unexpected extra argument" in message:  # it is not repeated: it could be a token
@@ -87,7 +136,8 @@ def with_error(error: Exception, *, as_json: bool) -> int:
         message = f"Our fault: {type(error).__name__}, which should not happen. {where}"
         code, told = OUR_FAULT, {"code": "our_fault", "message": message}
     if as_json:
-        sys.stderr.write(json.dumps({"error": told}) + "\n")
+        told = {"field": None, "params": {}, "retry_after": None, **told}
+        sys.stderr.write(json.dumps({"error": told}, default=str) + "\n")
     else:
         Output().err.print(Text.assemble(("error ", "bad"), told["message"]), soft_wrap=True)
     return code

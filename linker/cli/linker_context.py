@@ -19,10 +19,10 @@ def with_linker(work: Callable[[Linker], Awaitable[T]], linker: Linker | None = 
     """Do something with an open linker, and close it. Raises what `Linker` raises, and Terminated."""
 
     async def opened() -> T:
-        with _cancelled_by_sigterm():
-            async with linker or Linker(settings()) as entered:
-                with naming_the_database(entered.settings):
-                    return await work(entered)
+        used = linker or Linker(settings())
+        with _cancelled_by_sigterm(), naming_the_database(used.settings):
+            async with used as entered:
+                return await work(entered)
 
     return asyncio.run(opened())
 

@@ -34,9 +34,8 @@ def served(host: str, port: int) -> Iterator[Served]:
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        cause = f"{host}:{port} cannot be listened on ({error.strerror or error})."
-        next_step = "Choose another port (0 picks a free one), or an address of this machine."
-        raise BadInput("metrics-port", cause, next_step) from None
+        cause = error.strerror or str(error)
+        raise BadInput("metrics-port", "cannot_listen", address=f"{host}:{port}", cause=cause) from None
     try:
         shown = f"[{host}]" if ":" in host else host
         yield Served(metrics, f"http://{shown}:{server.server_port}/metrics")

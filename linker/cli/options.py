@@ -13,11 +13,11 @@ from linker.errors import BadInput, NotFound
 from linker.validation.text import one_line
 
 
-def pasted_id(given: str, *, what: str = "connection", shown_by: str = "list") -> str:
+def pasted_id(given: str, *, what: str = "connection") -> str:
     """An id as people paste it. What cannot be one is not looked up: raises NotFound."""
     wanted = given.strip()
     if not (wanted.isascii() and wanted.isprintable() and wanted):
-        raise NotFound(wanted.encode("ascii", "backslashreplace").decode(), what=what, shown_by=shown_by)
+        raise NotFound(wanted.encode("ascii", "backslashreplace").decode(), what=what)
     return wanted
 
 
@@ -41,7 +41,7 @@ def day(field: str, given: str | None) -> date | None:
         return date.fromisoformat(given.strip())
     except ValueError:
         pass
-    raise BadInput(field, "this is not a date.", "Give it as YYYY-MM-DD, as in 2027-01-31.")
+    raise BadInput(field, "not_a_date")
 
 
 def pairs(field: str, given: list[str]) -> dict[str, str]:
@@ -50,9 +50,9 @@ def pairs(field: str, given: list[str]) -> dict[str, str]:
     for each in given:
         key, equals, value = each.partition("=")
         if not equals or not key.strip() or not f"{key}{value}".isprintable():
-            raise BadInput(field, "an entry is not of the form KEY=VALUE.", "Give it as --metadata plan=pro.")
+            raise BadInput(field, "not_a_pair")
         if key.strip() in found:
-            raise BadInput(field, f"{key.strip()} is given twice.", "Give each key once.")
+            raise BadInput(field, "given_twice", key=key.strip())
         found[key.strip()] = value
     return found
 

@@ -98,7 +98,7 @@ class DutyExecutor:
     def _opened(self, credential: Credential | None, held: Connection) -> tuple[str, SecretStr]:
         """The subdomain that a token is for, and the token."""
         if credential is None:
-            raise OurFault("the row owes a call that it does not hold the facts for")
+            raise OurFault("owes_without_facts")
         return credential.subdomain, self.cipher.open(credential.sealed, bound_to=held.id)
 
     async def run(self, planned: PlannedDuty) -> Finding | None:
@@ -115,7 +115,7 @@ class DutyExecutor:
                     note(verdict=verdict_name(answer.verdict))
             else:
                 if held.recruiter is None:
-                    raise OurFault("the row owes a look for a recruiter that it does not hold")
+                    raise OurFault("owes_without_facts")
                 extra_calls = hint_calls(held, self.clock.now(), person_waits=planned.person_waits)
                 with self.observer.watch(Work.CALL, question="look") as note:
                     answer = await self.workable.look(
@@ -132,11 +132,14 @@ class DutyExecutor:
 
     def _failed(self, held: Connection, error: Exception) -> Finding:
         """Our own errors are told in full, foreign ones by name only, as they may say too much."""
-        reason = str(error) if isinstance(error, LinkerError) else type(error).__name__
-        log.error("attention.failed", connection_id=held.id, reason=reason)
+        fault, told = type(error).__name__, {}
+        if isinstance(error, LinkerError):
+            fault, told = f"{error.code}.{error.reason}", error.params
+        log.error("attention.failed", connection_id=held.id, reason=fault, params=told)
+        params, evidence = {"fault": fault, **told}, {"reason": fault, **told}
         if isinstance(error, KeyMissing):  # while keys are rolled out other processes have it: nothing is given up
-            return Finding(held, happened.AttentionFailed(reason), {"reason": reason})
-        return Finding(held, failed_attention(held, reason, self.timing), {"reason": reason})
+            return Finding(held, happened.AttentionFailed(params), evidence)
+        return Finding(held, failed_attention(held, params, self.timing), evidence)
 
     async def decide_batch(self, findings: Sequence[Finding], *, actor: str = HEARTBEAT) -> list[Settlement]:
         """What the law makes of what was found, ready to be written.
@@ -161,9 +164,9 @@ class DutyExecutor:
 
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""
-        reason = "The database did not take what was decided; the log says why."
-        event = failed_attention(held, reason, self.timing)
-        return self.decide(held, event, actor=HEARTBEAT, evidence={"reason": reason})
+        fault = "our_fault.not_written"
+        event = failed_attention(held, {"fault": fault}, self.timing)
+        return self.decide(held, event, actor=HEARTBEAT, evidence={"reason": fault})
 
     def decide(
         self,

@@ -121,7 +121,7 @@ class Heartbeat:
                     raise
                 # cut off by `stop`, which tells of it; APScheduler would tell a host's log of a job that failed
             except LinkerError as error:
-                log.warning("heartbeat.failed", beat=name, code=error.code, reason=str(error))
+                log.warning("heartbeat.failed", beat=name, code=error.code, reason=error.reason)
             except Exception as error:  # noqa: BLE001 - a fault in one beat must not end the heartbeat
                 log.error("heartbeat.failed", beat=name, code="our_fault", reason=type(error).__name__)
         if name in self._wanted_again:

@@ -108,7 +108,7 @@ class Store(Protocol):
     """The memory. Every method is one transaction."""
 
     async def add(self, opened: Settlement) -> Connection:
-        """Write a new connection with its first step; gives it as it is then."""
+        """Write a new connection with its first step; gives it as it is then, or the one that has its key already."""
         ...
 
     async def get(self, connection_id: str) -> Connection:

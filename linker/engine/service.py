@@ -66,11 +66,20 @@ class Service:
 
     # the story
 
-    async def create(self, *, owner: str, metadata: Mapping[str, str] | None = None, actor: str = HOST) -> Connection:
+    async def create(
+        self,
+        *,
+        owner: str,
+        key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        actor: str = HOST,
+    ) -> Connection:
         """Open a connection for one of the host's customers.
 
         Args:
             owner: the host's own name for the customer.
+            key: what the host calls this connection among the owner's. If there is one of this name already, whatever
+                became of it, it is given, and nothing is changed: so a call may be repeated.
             metadata: up to 50 texts that the host wants to find again with the connection.
             actor: who does this, for the history.
 
@@ -82,6 +91,7 @@ class Service:
         connection = Connection(
             id=f"con_{secrets.token_hex(10)}",
             owner=text.one_line("owner", owner),
+            key=None if key is None else text.one_line("key", key),
             created_at=now,
             state_since=now,
             metadata=text.metadata(metadata or {}),
@@ -91,8 +101,9 @@ class Service:
         step = Step(event="opened", source=None, target=connection.state, at=now, actor=text.one_line("actor", actor))
         opened = Settlement(before=connection, after=connection, step=step, announcement="connection.opened")
         added = await self._engine.store.add(opened)
-        log_written(opened)
-        self._wake_delivery()
+        if added.id == connection.id:
+            log_written(opened)
+            self._wake_delivery()
         return added
 
     async def submit_token(
@@ -130,18 +141,10 @@ class Service:
             del subdomain  # people paste tokens into the wrong field, and reports of errors show the frames' locals
         secret = parse_token(token)
         if secret.get_secret_value().lower() == parsed:
-            raise BadInput(
-                "subdomain",
-                "it is the same text as the token.",
-                "Give the subdomain that Workable shows under Settings > Company profile.",
-            )
+            raise BadInput("subdomain", "same_as_token")
         today_somewhere = (self._engine.clock.now() - timedelta(days=1)).date()
         if expires_on is not None and expires_on < today_somewhere:
-            raise BadInput(
-                "token_expires",
-                f"{expires_on} is in the past.",
-                "Give the expiry date that Workable shows for the token, or generate a new token.",
-            )
+            raise BadInput("token_expires", "past", date=expires_on.isoformat())
         candidate = Credential(
             subdomain=parsed,
             sealed=self._engine.executor.cipher.seal(secret, bound_to=connection_id),
@@ -172,14 +175,14 @@ class Service:
                 return connection
             if next_duty(connection) not in {Duty.VERIFY_TOKEN, Duty.PREPARE_RECRUITER, Duty.FIND_RECRUITER}:
                 if connection.closed_at is not None:
-                    why = "is closed. Open a new connection."
+                    reason = "closed"
                 elif connection.paused_at is not None:
-                    why = "is paused by an operator. It has to be resumed first."
+                    reason = "paused"
                 elif connection.state is ConnectionState.FAILED:
-                    why = "has failed. Restart it, or give it a new token."
+                    reason = "has_failed"
                 else:
-                    why = "has no working token yet. Give the subdomain and a token first: `linker submit` takes them."
-                raise Refused(f"{connection.id} {why}")
+                    reason = "no_token"
+                raise Refused(reason, connection=connection.id)
             return await self._attend_while_owed(connection_id, actor=actor, look=True)
 
     async def get(self, connection_id: str) -> Connection:
@@ -263,17 +266,17 @@ class Service:
             text.one_line("reason", reason)
         for _ in range(MOST_TRIES):
             before = await self._engine.store.get(connection_id)
-            refusal = None
+            refused = None
             try:
                 decided = self._engine.executor.decide(before, event(before), actor=actor, reason=reason)
             except IllegalTransition as illegal:
-                refusal = _why_not(illegal)
-            if refusal is not None:
-                raise Refused(refusal)
+                refused = _refusal(illegal)
+            if refused is not None:
+                raise refused
             written = await self._write(replace(decided, quiet=goes_on), release=False)
             if written is not None:
                 return written
-        raise Busy(f"{connection_id} is being changed by others all the time. Try again.")
+        raise Busy("changed_by_others", connection=connection_id)
 
     async def _attend_while_owed(self, connection_id: str, *, actor: str, look: bool = False) -> Connection:
         """Attend what is owed at once, duty after duty. `look`: also a look that would be due later."""
@@ -322,7 +325,7 @@ class Service:
             if held is not None:
                 return held, lease
             await asyncio.sleep(PAUSE_SECONDS)
-        raise Busy(f"{connection_id} is being attended by somebody else. Try again in a moment.")
+        raise Busy("attended_by_others", connection=connection_id)
 
     async def _release(
         self, connection_id: str, lease: Lease, *, after: asyncio.Future[Connection | None] | None = None
@@ -356,12 +359,13 @@ class Service:
         """Announcements were committed: whoever delivers may be woken."""
 
 
-def _why_not(illegal: IllegalTransition) -> str:
-    """What the law says no to, in words."""
+def _refusal(illegal: IllegalTransition) -> Refused:
+    """What the law says no to."""
     connection = illegal.connection
     if connection.closed_at is not None:
-        return f"{connection.id} is closed. Open a new connection."
+        return Refused("closed", connection=connection.id)
+    state = connection.state.value
     if isinstance(illegal.event, happened.Restarted):
-        where = f"{connection.id} is in {connection.state}, and only a failed connection can be restarted."
-        return f"{where} `linker show` says what it waits for."
-    return f"{connection.id}: {illegal}. Possible now: {', '.join(illegal.allowed)}."
+        return Refused("not_failed", connection=connection.id, state=state)
+    allowed = list(illegal.allowed)
+    return Refused("not_allowed", connection=connection.id, event=illegal.event.name, state=state, allowed=allowed)

@@ -145,7 +145,7 @@ class _Pass:
             try:
                 await self._held_leases.renew()
             except LinkerError as error:
-                log.warning("lease.not_renewed", code=error.code, reason=str(error), held=len(self._held_leases))
+                log.warning("lease.not_renewed", code=error.code, reason=error.reason, held=len(self._held_leases))
                 await self._held_leases.release_if_possible(self._prefetch.stop())
 
     async def _release_overdue(self) -> None:
@@ -201,7 +201,7 @@ class _Pass:
         except OurFault as fault:
             if len(batch) > 1:
                 raise
-            log.error("settlement.refused", connection_id=batch[0].after.id, reason=str(fault))
+            log.error("settlement.refused", connection_id=batch[0].after.id, reason=fault.reason)
             written = [False]
         for settlement in itertools.compress(batch, written):
             self._sweep.count(settlement)

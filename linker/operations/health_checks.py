@@ -13,12 +13,12 @@ import platform
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 from sqlalchemy import func, or_, select, text
@@ -29,12 +29,11 @@ from linker.encryption import TokenCipher
 from linker.engine.ports import SystemClock
 from linker.errors import BadSettings, LinkerError, OurFault, TryAgain
 from linker.http_client import TRANSPORT_TROUBLE, build_transport, trouble_name
-from linker.humanize import span
 from linker.outbox.channels import CHANNELS, WEBHOOK
 from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import build_webhook
 from linker.persistence.connection_store import ConnectionStore, backlog, has_problem_of
-from linker.persistence.schema import MEANINGS, compared
+from linker.persistence.schema import compared
 from linker.persistence.server_clock import shared_clock
 from linker.persistence.tables import CONNECTION, OUTBOX, TROUBLED
 from linker.settings import Settings, load_settings
@@ -56,34 +55,36 @@ CALL_TIMEOUT_SECONDS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that was looked at: what was found is a code with parameters, and its words are in the catalogue."""
 
     name: str
     status: Literal["ok", "care", "failed"]
-    said: str
-    advice: str | None = None
+    #: What was found.
+    found: str
+    params: dict[str, Any] = field(default_factory=dict)
+    #: What the command ends with if this is the first thing that is wrong.
     code: int = OurFault.exit_code
+    #: What went wrong while it was looked at; it has words of its own.
+    error: LinkerError | None = None
 
 
-def ok(name: str, said: str) -> Check:
+def ok(name: str, found: str, **params: Any) -> Check:
     """All is well."""
-    return Check(name=name, status="ok", said=said)
+    return Check(name=name, status="ok", found=found, params=params)
 
 
-def warning(name: str, said: str, advice: str) -> Check:
+def warning(name: str, found: str, **params: Any) -> Check:
     """Nothing is broken, and somebody should have a look."""
-    return Check(name=name, status="care", said=said, advice=advice)
+    return Check(name=name, status="care", found=found, params=params)
 
 
-def failure(name: str, said: str, advice: str, code: int = OurFault.exit_code) -> Check:
+def failure(name: str, found: str, code: int = OurFault.exit_code, **params: Any) -> Check:
     """This has to be mended."""
-    return Check(name=name, status="failed", said=said, advice=advice, code=code)
+    return Check(name=name, status="failed", found=found, params=params, code=code)
 
 
 def _error(name: str, error: LinkerError) -> Check:
-    if isinstance(error, BadSettings):
-        return failure(name, f"{error.field}: {error.cause}", error.next_step, error.exit_code)
-    return failure(name, str(error), "Mend this first; what stands on it was not checked.", error.exit_code)
+    return Check(name=name, status="failed", found="error", code=error.exit_code, error=error)
 
 
 async def run_checks(*, offline: bool = False) -> AsyncIterator[Check]:
@@ -93,17 +94,17 @@ async def run_checks(*, offline: bool = False) -> AsyncIterator[Check]:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     listed = ", ".join(f"{name} {found}" for name, found in versions.items())
-    program = f"workable-linker {version()}, Python {platform.python_version()}, {listed}"
+    program = {"version": version(), "python": platform.python_version(), "libraries": listed}
     if missing := [name for name, found in versions.items() if found == MISSING]:
-        yield warning("program", program, f"Not installed in the usual way: {', '.join(missing)}.")
+        yield warning("program", "incomplete", **program, missing=missing)
     else:
-        yield ok("program", program)
+        yield ok("program", "complete", **program)
     try:
         settings = load_settings()
     except LinkerError as error:
         yield _error("settings", error)
         return
-    yield ok("settings", "they can be read")
+    yield ok("settings", "readable")
     async for check in _keys_and_database(settings):
         yield check
     for check in _webhook(settings):
@@ -122,11 +123,11 @@ async def _keys_and_database(settings: Settings) -> AsyncIterator[Check]:
     cipher = None
     try:
         cipher = TokenCipher(settings.secret_keys)
-        yield ok("keys", f"{len(cipher.key_ids)} set; {cipher.newest} is the newest and seals")
+        yield ok("keys", "set", count=len(cipher.key_ids), newest=cipher.newest)
     except LinkerError as error:
         yield _error("keys", error)
     try:
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, settings.database_schema)
     except LinkerError as error:
         yield _error("database", error)
         return
@@ -147,25 +148,24 @@ def _file(file: Path, name: str) -> Iterator[Check]:
     """The file of an SQLite database and the disk that it is on."""
     folder = file.absolute().parent
     if not folder.is_dir():
-        cause = f"the folder {folder} does not exist."
-        yield failure("database", cause, "Make it, or change LINKER_DATABASE_URL.", TryAgain.exit_code)
+        yield failure("database", "no_folder", TryAgain.exit_code, folder=str(folder))
         return
     if not file.exists():
-        yield ok("database", f"{name} does not exist yet; the first use makes it")
+        yield ok("database", "not_made", database=name)
     free_bytes = shutil.disk_usage(folder).free
-    said = f"{free_bytes / 1024**3:.1f} GiB are free beside the database"
+    gib = f"{free_bytes / 1024**3:.1f}"
     if free_bytes < LOW_DISK_BYTES / 10:
-        yield failure("disk", said, "Make room before the disk is full.", TryAgain.exit_code)
+        yield failure("disk", "nearly_full", TryAgain.exit_code, gib=gib)
     elif free_bytes < LOW_DISK_BYTES:
-        yield warning("disk", said, "Make room in time.")
+        yield warning("disk", "low", gib=gib)
     else:
-        yield ok("disk", said)
+        yield ok("disk", "free", gib=gib)
 
 
 async def _database(database: Database, cipher: TokenCipher | None, settings: Settings) -> AsyncIterator[Check]:
     schema = await database.run_in_thread(compared)
     if schema["state"] != "head":
-        yield failure("database", f"{database.name}: {MEANINGS[schema['state']]}", "Then run the doctor again.")
+        yield failure("database", f"schema_{schema['state']}", database=database.name)
         return
     # SQLite would refuse to begin; PostgreSQL refuses only what is written, on a standby for example
     read_only = await database.write(
@@ -175,21 +175,20 @@ async def _database(database: Database, cipher: TokenCipher | None, settings: Se
         )
     )
     if read_only:
-        yield failure("database", f"{database.name} is read-only", "Use the primary server.", TryAgain.exit_code)
+        yield failure("database", "read_only", TryAgain.exit_code, database=database.name)
     else:
-        yield ok("database", f"{database.name} can be read and written, and its schema is at the head")
+        yield ok("database", "usable", database=database.name)
     if database.is_sqlite:
         found = await database.read(lambda transaction: transaction.execute(text("PRAGMA quick_check(1)")).scalar())
         if found == "ok":
-            yield ok("integrity", "the file is sound")
+            yield ok("integrity", "sound")
         else:
-            advice = "Stop the workers and restore it from a backup."
-            yield failure("integrity", f"the file is damaged: {found}", advice)
+            yield failure("integrity", "damaged", driver=str(found))
         mode = await database.read(lambda transaction: transaction.execute(text("PRAGMA journal_mode")).scalar())
         if mode == "wal":
-            yield ok("journal", "write-ahead: readers and the writer work at the same time")
+            yield ok("journal", "write_ahead")
         else:
-            yield warning("journal", f"the journal mode is {mode}", "Run `linker db upgrade`; it sets write-ahead.")
+            yield warning("journal", "other", mode=mode)
     now = (await shared_clock(database)).now()
     async for check in _contents(database, cipher, settings, now):
         yield check
@@ -202,33 +201,30 @@ async def _contents(
     """Whether tokens open, due connections are attended, and one waits for an operator."""
     if cipher is not None:
         stored = await ConnectionStore(database).key_ids()
-        missing, older = (", ".join(sorted(stored - keys)) for keys in (cipher.key_ids, {cipher.newest}))
+        missing, older = (sorted(stored - keys) for keys in (cipher.key_ids, {cipher.newest}))
         if missing:
-            said = f"tokens are sealed with the key {missing}, which is not set"
-            advice = "Add it to LINKER_SECRET_KEYS, after the newest; nothing is lost."
-            yield failure("stored keys", said, advice, BadSettings.exit_code)
+            yield failure("stored keys", "missing", BadSettings.exit_code, keys=missing)
         elif older:
-            said = f"tokens are still sealed with the older key {older}"
-            yield warning("stored keys", said, "Run `linker keys rotate`, then drop the older keys.")
+            yield warning("stored keys", "older", keys=older)
         else:
-            yield ok("stored keys", "every stored token opens with the newest key" if stored else "no token is stored")
+            yield ok("stored keys", "newest" if stored else "none")
     states = select(CONNECTION.c.state, func.count()).group_by(CONNECTION.c.state).order_by(CONNECTION.c.state)
     counts = await database.read(lambda transaction: transaction.execute(states).all())
-    yield ok("connections", ", ".join(f"{count} {state}" for state, count in counts) or "none yet")
+    counted = [f"{count} {state}" for state, count in counts]
+    yield ok("connections", "counted", counts=counted) if counted else ok("connections", "none")
     waiting = await database.read(lambda transaction: backlog(transaction, now))
     lag = timedelta(seconds=waiting.lag_seconds)
-    said = f"{waiting.due} due, the oldest since {span(lag)}" if waiting.due else "nothing is due"
+    told = {"due": waiting.due, "lag_seconds": lag.total_seconds()}
     if lag > max(OVERDUE_AFTER, 10 * timedelta(seconds=settings.sweep_seconds)):
-        advice = "Nobody attends them: start `linker worker`, or look at its log."
-        yield failure("due", said, advice, TryAgain.exit_code)
+        yield failure("due", "overdue", TryAgain.exit_code, **told)
     else:
-        yield ok("due", said)
+        yield ok("due", "in_time", **told) if waiting.due else ok("due", "nothing")
     ours = has_problem_of({ProblemOwner.OPERATOR, ProblemOwner.US})
     query = select(func.count()).select_from(CONNECTION).where(text(TROUBLED), ours)
     if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
-        yield warning("operator", f"{count} connections wait for an operator", "See `linker list --stuck`.")
+        yield warning("operator", "waiting", count=count)
     else:
-        yield ok("operator", "no connection waits for an operator")
+        yield ok("operator", "none")
 
 
 async def _outbox(database: Database, settings: Settings, now: datetime) -> Check:
@@ -237,22 +233,19 @@ async def _outbox(database: Database, settings: Settings, now: datetime) -> Chec
     if settings.webhook_url:
         unclaimed = await OutboxStore(database, WEBHOOK).count_unclaimed(before=now - OVERDUE_AFTER, now=now)
     if unclaimed:
-        said = f"{unclaimed} announcements should have been posted more than {span(OVERDUE_AFTER)} ago"
-        advice = "Nobody posts them: start `linker worker`, or look at its log."
-        return failure("outbox", said, advice, TryAgain.exit_code)
+        return failure("outbox", "not_posted", TryAgain.exit_code, count=unclaimed)
     dead = or_(*(channel.column(OUTBOX, "dead_at").is_not(None) for channel in CHANNELS))
     query = select(func.count()).select_from(OUTBOX).where(dead)
     if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
-        advice = "See `linker outbox list --dead`, mend the receiver, then `linker outbox retry`."
-        return warning("outbox", f"{count} announcements were given up", advice)
-    return ok("outbox", "no announcement was given up")
+        return warning("outbox", "dead", count=count)
+    return ok("outbox", "none_dead")
 
 
 def _webhook(settings: Settings) -> Iterator[Check]:
     """Half a webhook is none; the receiver is not called."""
     if settings.webhook_url is None:
         if settings.webhook_secret:
-            yield warning("webhook", "a secret is set, and no URL", "Set LINKER_WEBHOOK_URL too, or drop the secret.")
+            yield warning("webhook", "no_url")
         return
     try:
         webhook = build_webhook(settings, SystemClock())
@@ -260,8 +253,7 @@ def _webhook(settings: Settings) -> Iterator[Check]:
         yield _error("webhook", error)
         return
     assert webhook is not None, "a URL is set"
-    signers = len(webhook.signers)
-    yield ok("webhook", f"announcements are posted to {webhook.origin}, signed with {signers} secret(s)")
+    yield ok("webhook", "set", origin=webhook.origin, count=len(webhook.signers))
 
 
 async def _workable(url: str) -> AsyncIterator[Check]:
@@ -271,24 +263,19 @@ async def _workable(url: str) -> AsyncIterator[Check]:
             answer = await http.get(url, headers={"Accept": "application/json"}, timeout=CALL_TIMEOUT_SECONDS)
             now = datetime.now(UTC)
     except (httpx.HTTPError, *TRANSPORT_TROUBLE) as error:
-        said = f"{url} cannot be reached ({trouble_name(error)})"
-        yield failure("workable", said, "Check the network, a firewall, or LINKER_WORKABLE_URL.", TryAgain.exit_code)
+        yield failure("workable", "unreachable", TryAgain.exit_code, url=url, error=trouble_name(error))
         return
     kind = answer.headers.get("content-type", "no type").partition(";")[0]
     if answer.status_code == 401 and kind == "application/json":
-        yield ok("workable", f"{url} is reached, and refuses a call without a token as it should")
+        yield ok("workable", "reached", url=url)
     else:
-        said = f"{url} answers with {answer.status_code} ({kind}), not as Workable does"
-        advice = "Check LINKER_WORKABLE_URL and proxies, or wait for Workable."
-        yield failure("workable", said, advice, TryAgain.exit_code)
+        yield failure("workable", "odd", TryAgain.exit_code, url=url, status=answer.status_code, kind=kind)
     try:
         theirs = parsedate_to_datetime(answer.headers.get("date", ""))
     except ValueError:
         return
     off = now - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
     if abs(off) <= MAX_CLOCK_SKEW:
-        yield ok("clock", "it agrees with Workable's")
+        yield ok("clock", "agrees")
     else:
-        ahead = "ahead of" if off > timedelta(0) else "behind"
-        advice = "Let the machine's clock be set by NTP: waiting times are reckoned with it."
-        yield failure("clock", f"it is {span(off)} {ahead} Workable's", advice)
+        yield failure("clock", "ahead" if off > timedelta(0) else "behind", seconds=abs(off).total_seconds())

@@ -106,12 +106,10 @@ class _Rotation:
                 break
             await asyncio.sleep(PAUSE_SECONDS)
         else:
-            raise Busy("Workers held some connections all the time; all others were done. Run it again.")
+            raise Busy("held_by_workers")
         if self._broken:
             raise SealBroken(
-                f"Tokens sealed again: {rotated.resealed}; sealed with the newest key before: {rotated.already}. "
-                f"The tokens of these connections do not open: {', '.join(sorted(self._broken))}. "
-                "Keep the old key until these are unlinked or given a new token."
+                "some", resealed=rotated.resealed, already=rotated.already, connections=sorted(self._broken)
             )
         return rotated
 

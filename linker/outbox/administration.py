@@ -184,7 +184,7 @@ def _rows(transaction: Transaction, ids: Sequence[str]) -> list[Mapping[Any, Any
     found: list[Mapping[Any, Any]] = list(transaction.execute(query).mappings())
     missing = set(ids) - {row["message_id"] for row in found}
     if missing:
-        raise NotFound(min(missing), what="announcement", shown_by="outbox list")
+        raise NotFound(min(missing), what="announcement")
     return found
 
 
@@ -193,7 +193,7 @@ def _undelivered(row: Mapping[Any, Any], channels: Collection[Channel]) -> list[
     deliveries = [_delivery(row, channel) for channel in channels]
     undelivered = [delivery for delivery in deliveries if delivery.state is not DeliveryState.DELIVERED]
     if not undelivered:
-        raise Refused(f"{row['message_id']} has been delivered: nothing is left to be done for it.")
+        raise Refused("delivered", announcement=row["message_id"])
     return undelivered
 
 

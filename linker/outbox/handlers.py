@@ -37,7 +37,7 @@ def announcement_named(name: str) -> str:
     for known in ANNOUNCEMENTS:
         if name in {known, known.removeprefix("connection.")}:
             return known
-    raise BadInput("announcement", f"there is none called {name!r}.", f"There are: {', '.join(ANNOUNCEMENTS)}.")
+    raise BadInput("announcement", "unknown", given=name, known=list(ANNOUNCEMENTS))
 
 
 @dataclass(frozen=True, kw_only=True)

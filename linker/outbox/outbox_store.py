@@ -22,6 +22,7 @@ from linker.engine.ports import Lease
 from linker.outbox.announcements import Announcement, DeliveryOutcome
 from linker.outbox.channels import HANDLERS, Channel
 from linker.persistence.tables import OUTBOX
+from linker.serialization import announced
 from states.history import ANNOUNCEMENTS
 
 #: What nobody took for so long is told no more.
@@ -29,7 +30,7 @@ EXPIRE_AFTER = timedelta(days=7)
 #: How many expire in one transaction.
 EXPIRE_BATCH_ROWS = 1_000
 #: The error of an announcement that nobody was there to take.
-UNCLAIMED = "nobody was there to take it"
+UNCLAIMED = "unclaimed"
 
 
 class OutboxStore:
@@ -58,7 +59,7 @@ class OutboxStore:
                     message_id=row["message_id"],
                     connection_id=row["connection_id"],
                     type=row["type"],
-                    payload=row["payload"],
+                    payload=announced(row["payload"]),
                     created_at=row["created_at"],
                     attempts=row[self._column("attempts")],
                     delivered_to=frozenset(row["delivered_to"]) if self._channel is HANDLERS else frozenset(),

@@ -69,15 +69,12 @@ def build_webhook(settings: Settings, clock: Clock) -> Webhook | None:
         url = httpx.URL(settings.webhook_url)
     except httpx.InvalidURL:
         url = httpx.URL()
-    example = "Give a URL like https://app.example.com/hooks/workable."
     if url.scheme not in {"http", "https"} or not url.host or "%" in url.host or (url.port or 0) > LAST_PORT:
-        raise BadSettings("LINKER_WEBHOOK_URL", "it is not a URL that begins with https://.", example)
+        raise BadSettings("webhook_url", "not_https")
     if url.userinfo:
-        cause = "it holds a user or a password, and URLs get into logs; the signature proves who posts."
-        raise BadSettings("LINKER_WEBHOOK_URL", cause, example)
+        raise BadSettings("webhook_url", "holds_user")
     if url.scheme == "http" and not _is_private(url.host):
-        cause = "http:// is only for this machine and for private networks, as what is posted tells of people."
-        raise BadSettings("LINKER_WEBHOOK_URL", cause, "Give a URL that begins with https://.")
+        raise BadSettings("webhook_url", "public_http")
     signing = signers(settings.webhook_secret)
     transport = build_transport("httpx", connections=Webhook.concurrency)
     return Webhook(url=url, signers=signing, transport=transport, clock=clock)
@@ -96,15 +93,12 @@ def signers(given: Sequence[SecretStr]) -> tuple[Signer, ...]:
     Raises:
         BadSettings: there is none, or one of them is not a secret for webhooks.
     """
-    make_one = "Make one with `linker keys new --webhook`, and give it to the receiver too."
     if not given:
-        cause = "LINKER_WEBHOOK_URL is set and this is not: nobody could tell our webhooks from forged ones."
-        raise BadSettings("LINKER_WEBHOOK_SECRET", cause, make_one)
+        raise BadSettings("webhook_secret", "unsigned")
     for number, secret in enumerate(given, start=1):
         if not _is_secret(secret):
-            which = "it" if len(given) == 1 else f"number {number} of {len(given)}"
-            cause = f"{which} is not {PREFIX} and {SHORTEST_SECRET_BYTES} to {LONGEST_SECRET_BYTES} bytes in base64."
-            raise BadSettings("LINKER_WEBHOOK_SECRET", cause, make_one)
+            least, most = SHORTEST_SECRET_BYTES, LONGEST_SECRET_BYTES
+            raise BadSettings("webhook_secret", "not_a_secret", number=number, count=len(given), least=least, most=most)
     return tuple(Signer(secret.get_secret_value()) for secret in given)
 
 
@@ -164,7 +158,7 @@ class Webhook:
                 finally:
                     await answer.aclose()
         except TimeoutError:
-            return ReceiverResult(error="webhook: no answer in time")
+            return ReceiverResult(error="webhook: timeout")
         except TRANSPORT_TROUBLE as error:
             return ReceiverResult(error=f"webhook: {trouble_name(error)}")
         return self._judge(answer)

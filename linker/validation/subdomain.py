@@ -20,18 +20,9 @@ MAX_LABEL_CHARACTERS = 63
 #: Nobody's address bar holds more.
 MAX_GIVEN_CHARACTERS = 2048
 
-NEXT_STEP = (
-    "Give the subdomain alone, like acme, or the address, like acme.workable.com. "
-    "In Workable it stands under Settings > Company profile."
-)
-NOT_WORKABLE = "it is not an address under workable.com."
-#: What no host of an account holds, and what it would mean.
-FORBIDDEN = {
-    "@": "it holds an @, as e-mail addresses and disguised addresses do.",
-    "\\": "it holds a backslash.",
-    "%": "it holds a percent sign.",
-    ":": "it holds a colon, as a port does.",
-}
+NOT_WORKABLE = "not_workable"
+#: What no host of an account holds, and why it is refused.
+FORBIDDEN = {"@": "holds_at", "\\": "holds_backslash", "%": "holds_percent", ":": "holds_colon"}
 SCHEME = re.compile(r"([^/?#]*?)://(.*)", re.ASCII)
 #: Long, without a hyphen, letters mixed with digits: nobody names a company so, and tokens look so.
 TOKEN_LIKE = re.compile(
@@ -52,44 +43,44 @@ def parse_subdomain(text: str) -> str:
     Raises:
         BadInput: for anything else, on the field `subdomain`. The text of the error never shows what was given.
     """
-    label, cause = _parse(text.strip())
+    label, reason = _parse(text.strip())
     del text
-    if cause:
-        raise BadInput("subdomain", cause, NEXT_STEP)
+    if reason:
+        raise BadInput("subdomain", reason, most=MAX_LABEL_CHARACTERS)
     return label
 
 
 def _parse(given: str) -> tuple[str, str | None]:
     """The label, and what is wrong; with something wrong the label is empty, so that no frame holds it."""
     if not given:
-        return "", "it is empty."
+        return "", "empty"
     if len(given) > MAX_GIVEN_CHARACTERS:
-        return "", "it is much too long."
+        return "", "too_long"
     if not given.isascii():
-        return "", "it holds letters that a subdomain cannot have, or that only look like the usual ones."
+        return "", "foreign_letters"
     if not given.isprintable() or " " in given:
-        return "", "it holds blanks, line breaks or control characters."
+        return "", "blanks"
     given = given.lower()  # only now: some foreign letters become plain ones when lowered
     scheme = SCHEME.fullmatch(given)
     if scheme is not None and scheme[1] not in ("http", "https"):
-        return "", "it begins with something else than https://."
+        return "", "other_scheme"
     host = re.split("[/?#]", scheme[2] if scheme else given, maxsplit=1)[0]
     label = host.removesuffix(HOST_SUFFIX)
-    cause = next((cause for character, cause in FORBIDDEN.items() if character in host), None)
-    if cause is None:
-        cause = NOT_WORKABLE if label == host != given else _unusable_label(label)
-    return ("", cause) if cause else (label, None)
+    reason = next((reason for character, reason in FORBIDDEN.items() if character in host), None)
+    if reason is None:
+        reason = NOT_WORKABLE if label == host != given else _unusable_label(label)
+    return ("", reason) if reason else (label, None)
 
 
 def _unusable_label(label: str) -> str | None:
     if "." in label:
         return NOT_WORKABLE
     if len(label) > MAX_LABEL_CHARACTERS or TOKEN_LIKE.fullmatch(label):
-        return "it is too long for a subdomain. Is it the API token?"
+        return "looks_like_token"
     if not is_label(label):
-        return "a subdomain is made of the letters a to z, digits, and hyphens inside."
+        return "not_a_label"
     if label.startswith("xn--"):
-        return "it stands for letters that a Workable subdomain cannot have."
+        return "punycode"
     if label in RESERVED:
-        return "this is an address of Workable itself, not of an account."
+        return "reserved"
     return None

@@ -12,7 +12,6 @@ from linker.validation.subdomain import HOST_SUFFIX
 
 SHORTEST_CHARACTERS = 8
 LONGEST_CHARACTERS = 4096
-NEXT_STEP = "In Workable, open Settings > Apps, generate an API token, and paste it here whole."
 
 
 def parse_token(text: str | SecretStr) -> SecretStr:
@@ -21,10 +20,10 @@ def parse_token(text: str | SecretStr) -> SecretStr:
     Raises:
         BadInput: it cannot be a token; on the field `token`. Nothing of what was given is in the error or its frames.
     """
-    token, cause = _parse(text.get_secret_value() if isinstance(text, SecretStr) else text)
+    token, reason = _parse(text.get_secret_value() if isinstance(text, SecretStr) else text)
     del text
-    if cause:
-        raise BadInput("token", cause, NEXT_STEP)
+    if reason:
+        raise BadInput("token", reason, most=LONGEST_CHARACTERS)
     return token
 
 
@@ -33,17 +32,17 @@ def _parse(text: str) -> tuple[SecretStr, str | None]:
     given = text.strip()
     if given[:7].lower() == "bearer ":
         given = given[7:].strip()
-    cause = None
+    reason = None
     if not given or given.lower() == "bearer":
-        cause = "it is empty."
+        reason = "empty"
     elif len(given) > LONGEST_CHARACTERS:
-        cause = "it is much too long for a token."
+        reason = "too_long"
     elif any(character.isspace() for character in given):
-        cause = "it holds blanks or line breaks, so it was not copied alone."
+        reason = "not_alone"
     elif not (given.isascii() and given.isprintable()):
-        cause = "it holds characters that no token has."
+        reason = "odd_characters"
     elif HOST_SUFFIX in given.lower():
-        cause = "this is the address of the account, not the token."
+        reason = "is_address"
     elif len(given) < SHORTEST_CHARACTERS:
-        cause = "it is too short for a token."
-    return SecretStr(given), cause
+        reason = "too_short"
+    return SecretStr(given), reason

@@ -25,6 +25,7 @@ from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, RateBudge
 from linker.workable.responses import Entry, Judged, ObjectMissing, Page
 from linker.workable.urls import AccountUrls
 from states.connection import Recruiter
+from states.problems import NearMiss, NearMissKind
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
     AccountReadable,
@@ -120,22 +121,22 @@ class WorkableClient:
 
     async def _answer(self, question: _Question, asking: Coroutine[Any, Any, Verdict]) -> Answer:
         """The verdict with its evidence, in time, and without anything of the request in what is raised."""
-        fault = None
+        fault: OurFault | None = None
         try:
             async with asyncio.timeout(self._timeouts.total):
                 verdict = await asking
         except TimeoutError:
             for unanswered in question.calls[-1:]:
-                unanswered["note"] = f"no whole answer within {self._timeouts.total:g} s"
+                unanswered |= {"note": "no_answer_within", "seconds": self._timeouts.total}
             verdict = question.certain or Unavailable()
         except OurFault as error:
-            fault = str(error)
+            fault = OurFault(error.reason, **error.params)
         except Exception as error:  # noqa: BLE001 - whatever it is, its frames hold the request, its message may quote it
             place = extract_tb(error.__traceback__)[-1]
             where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
-            fault = f"Asking Workable went wrong on our side: {type(error).__name__} at {where}."
+            fault = OurFault("asking_failed", error=type(error).__name__, place=where)
         if fault is not None:
-            raise OurFault(fault)
+            raise fault
         return Answer(verdict=verdict, evidence={"calls": question.calls})
 
     async def _verify(self, question: _Question) -> Verdict:
@@ -162,7 +163,7 @@ class WorkableClient:
             return listed
         ours = _find(listed, recruiter.email)
         if ours is not None:
-            return RecruiterSeen(ours.id) if ours.id else NotUnderstood("Our recruiter is in the list without an id.")
+            return RecruiterSeen(ours.id) if ours.id else NotUnderstood("recruiter_without_id", call=RECRUITERS)
         near = near_misses.close(recruiter, [(one.name, one.email) for one in listed])
         if near is not None:
             return RecruiterNotSeen(near)
@@ -176,14 +177,14 @@ class WorkableClient:
             if not isinstance(page, Page) or not isinstance(members, list):
                 break
             if _find(responses.entries(members), recruiter.email) is not None:
-                return RecruiterNotSeen(near_misses.as_member(recruiter))
+                return RecruiterNotSeen(NearMiss(kind=NearMissKind.MEMBER))
             url = self._urls.next_page(question.subdomain, responses.next_in(page))
         return question.certain
 
     async def _recruiters(self, question: _Question) -> list[Entry] | Verdict:
         found = await self._ask_again(question, RECRUITERS, api.RECRUITERS_PATH)
         if isinstance(found, ObjectMissing):
-            return NotUnderstood("Workable says twice that there is no list of recruiters (404).")
+            return NotUnderstood("no_list", status=404, call=RECRUITERS)
         return responses.recruiters_in(found) if isinstance(found, Page) else found
 
     # ── one call ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,7 +202,7 @@ class WorkableClient:
         """Make one call, if the budget allows it, and write down what came of it."""
         until = self._budget.spend(question.subdomain, question.allowance)
         if until is not None:
-            question.calls.append({"call": call, "note": "not made: the budget of calls is used up"})
+            question.calls.append({"call": call, "note": "not_made"})
             return OverLimit(until, unasked=True)
         made: dict[str, Any] = {"call": call}
         question.calls.append(made)
@@ -261,7 +262,7 @@ def _visible(secret: SecretStr) -> str:
     """The secret, if it is visible ASCII without blanks."""
     opened = secret.get_secret_value()
     if not (opened.isascii() and opened.isprintable() and opened.split() == [opened]):
-        raise OurFault("A secret reached the Workable client without having been parsed. Nothing was sent.")
+        raise OurFault("secret_not_parsed")
     return opened
 
 

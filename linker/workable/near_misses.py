@@ -1,6 +1,6 @@
-"""What comes close to our recruiter, told so that the customer can mend it.
+"""What comes close to our recruiter, so that the customer can be told how to mend it.
 
-Of other people's data nothing is shown: only our own name and e-mail appear, and how many other recruiters there are.
+Of other people's data nothing is kept: only where ours differs, and how many other recruiters there are.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import unicodedata
 from collections.abc import Sequence
 
 from states.connection import Recruiter
+from states.problems import NearMiss, NearMissKind
 
 #: How many e-mails are compared letter by letter; nobody has so many external recruiters by hand.
 MOST_COMPARED_ENTRIES = 500
 #: The greatest number of slips (a character too much, missing, wrong, or two swapped) that still counts as our e-mail.
 MOST_SLIPS = 2
-MENU = "Settings > Account members > Add an external recruiter"
 
 
 def same_text(text: str) -> str:
@@ -50,8 +50,8 @@ def slips(left: str, right: str, most: int = MOST_SLIPS) -> int:
     return above[-1]
 
 
-def close(ours: Recruiter, others: Sequence[tuple[str, str]]) -> str | None:
-    """The hint about one of these (name, e-mail) pairs that comes close to our recruiter; None if none does.
+def close(ours: Recruiter, others: Sequence[tuple[str, str]]) -> NearMiss | None:
+    """Which of these (name, e-mail) pairs comes close to our recruiter, and how; None if none does.
 
     An e-mail with a slip tells more than the right name with another e-mail, so it is looked for first.
     """
@@ -63,17 +63,12 @@ def close(ours: Recruiter, others: Sequence[tuple[str, str]]) -> str | None:
                 if mine != other:
                     break
                 alike += 1
-            where = f"it differs after “{ours.email[:alike]}”" if alike else "it differs at the very beginning"
-            return (
-                f"An external recruiter was added with almost this e-mail: {where}. In Workable, edit its e-mail to "
-                f"{ours.email}."
-            )
+            if not alike:
+                return NearMiss(kind=NearMissKind.SLIP_AT_START)
+            return NearMiss(kind=NearMissKind.SLIP, alike=ours.email[:alike])
     name = _plain_name(ours.name)
     if any(_plain_name(theirs) == name for theirs, _ in others):
-        return (
-            f"An external recruiter named “{ours.name}” was added with another e-mail. If it is meant for this "
-            f"connection, edit its e-mail in Workable to {ours.email}."
-        )
+        return NearMiss(kind=NearMissKind.SAME_NAME)
     return None
 
 
@@ -81,18 +76,6 @@ def _plain_name(name: str) -> str:
     return " ".join(same_text(name).split())
 
 
-def as_member(ours: Recruiter) -> str:
-    """The hint that our recruiter was added in the wrong place."""
-    return (
-        f"{ours.email} was added as an account member, not as an external recruiter. In Workable, remove that member, "
-        f"then add it with {MENU}."
-    )
-
-
-def not_there(others: int) -> str:
-    """What to say when nothing comes close; `others` is how many external recruiters there are."""
-    if not others:
-        return "The list of external recruiters in Workable is empty."
-    if others == 1:
-        return "Workable lists 1 other external recruiter; it is not this one."
-    return f"Workable lists {others} other external recruiters; none of them is this one."
+def not_there(others: int) -> NearMiss:
+    """Nothing comes close; `others` is how many external recruiters there are."""
+    return NearMiss(kind=NearMissKind.OTHERS, others=others) if others else NearMiss(kind=NearMissKind.NONE)

@@ -6,7 +6,7 @@ and infrastructure trouble must never be shown as a credential problem. So an em
 believed: the candidate token is kept, an operator sees the evidence, and nobody is told to paste again. (That the body
 of a refused token is always JSON is recorded once and documented; it is not established for every case.)
 
-No text of an answer goes into a verdict's reason or into the evidence: a server could echo the token there.
+No text of an answer goes into a verdict or into the evidence: a server could echo the token there.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Page(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What an answer was, and a short note for the evidence where the status alone does not tell."""
+    """What an answer was, and where the status does not tell it all, a code for the evidence, as in `redirect`."""
 
     outcome: Page | Verdict
     note: str | None = None
@@ -68,9 +68,9 @@ def judge_head(status: int, headers: Headers, now: datetime) -> Judged | None:
     if 500 <= status <= 599 or status == 408:
         return Judged(Unavailable(retry_after(headers, now)))
     if 300 <= status <= 399:
-        return Judged(Unavailable(), "a redirect, not followed")
+        return Judged(Unavailable(), "redirect")
     if b"html" in headers.get(b"content-type", b"").lower():
-        return Judged(Unavailable(retry_after(headers, now)), "a web page instead of JSON")
+        return Judged(Unavailable(retry_after(headers, now)), "web_page")
     return None
 
 
@@ -91,18 +91,18 @@ def throttled_until(headers: Headers, now: datetime) -> datetime:
 def judge_body(status: int, headers: Headers, raw: bytes | None) -> Judged:
     """The judgement by the body as it was sent; None: it is longer than we read."""
     if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
-        return _odd(status, "it is not JSON")
+        return _odd(status, "not_json")
     body = None if raw is None else unpacked(headers, raw)
     if body is None:
-        return _odd(status, "it is larger than 1 MiB or packed in a way that was not asked for")
+        return _odd(status, "too_large")
     found = _object(body)
     if found is None:
-        return _odd(status, "it is not a whole JSON object")
+        return _odd(status, "not_an_object")
     if status == 200:
         return Judged(Page(found))
     if status in REFUSALS and found.get("error"):
         return Judged(REFUSALS[status])
-    return _odd(status, "no rule covers it")
+    return _odd(status, "no_rule")
 
 
 #: What Workable's own refusals mean. 401 and 403 say nothing of the cause beyond that.
@@ -115,7 +115,7 @@ REFUSALS: dict[int, Verdict] = {
 
 
 def _odd(status: int, why: str) -> Judged:
-    return Judged(NotUnderstood(f"An answer with status {status} was not understood: {why}."), why)
+    return Judged(NotUnderstood(why, status=status), why)
 
 
 def unpacked(headers: Headers, raw: bytes) -> bytes | None:
@@ -203,7 +203,7 @@ def next_in(page: Page) -> object:
 
 
 def _shape(call: str) -> NotUnderstood:
-    return NotUnderstood(f"The answer to {call} does not have the shape that it should have.")
+    return NotUnderstood("other_shape", call=call)
 
 
 def _id(value: object) -> str:

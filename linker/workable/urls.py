@@ -9,7 +9,6 @@ import httpx
 
 from linker.errors import BadSettings, OurFault
 from linker.validation.subdomain import is_label
-from linker.workable import api
 
 PLACE = "{subdomain}"
 #: How many URLs are kept made, each with its look at where it leads.
@@ -43,11 +42,7 @@ class AccountUrls:
         except (ValueError, httpx.InvalidURL):  # a port out of range, brackets that do not close, a tab in the name
             is_sound = False
         if parts is None or not is_sound or PLACE not in self._template or STAND_IN in self._template:
-            raise BadSettings(
-                "LINKER_WORKABLE_URL",
-                "this is not a template of Workable's address.",
-                f"Give it like {api.URL_TEMPLATE}, or like http://127.0.0.1:8787/{PLACE} for a test server.",
-            )
+            raise BadSettings("workable_url", "not_a_template")
         self._scheme = parts.scheme
         self._port = parts.port or DEFAULT_PORTS[parts.scheme]
         self._host = str(parts.hostname).replace(STAND_IN, PLACE)
@@ -64,10 +59,10 @@ class AccountUrls:
 
     def _make(self, subdomain: str, path: str) -> httpx.URL:
         if not is_label(subdomain):
-            raise OurFault("A subdomain reached the Workable client without having been parsed. Nothing was sent.")
+            raise OurFault("subdomain_not_parsed")
         url = httpx.URL((self._template + path).replace(PLACE, subdomain))
         if not self._belongs(url, subdomain):
-            raise OurFault("An address would have led away from the account. Nothing was sent.")
+            raise OurFault("leads_away")
         return url
 
     def next_page(self, subdomain: str, given: object) -> httpx.URL | None:

@@ -22,7 +22,9 @@ DUE = 150
 OURS = "sweep on SQLite beside the naive one, connections/s"
 NAIVE = "a client and a commit for each connection, connections/s"
 
-AGAIN = "UPDATE connection SET due_at = ?, checks = checks + 1, last_ok_at = ?, version = version + 1 WHERE id = ?"
+AGAIN = (
+    "UPDATE linker_connection SET due_at = ?, checks = checks + 1, last_ok_at = ?, version = version + 1 WHERE id = ?"
+)
 
 
 async def naive(url: str, path: Path) -> float:

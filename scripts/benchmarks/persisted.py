@@ -29,12 +29,12 @@ COUNTS = {1: 2_000, 200: 20_000}
 #: After how many of them the other side has its turn.
 TURN = 200
 
-UPDATE = """UPDATE connection SET state='linked', state_since=?, recruiter_id='2b81ff', checks=checks+1, last_ok_at=?,
+UPDATE = """UPDATE linker_connection SET state='linked', state_since=?, recruiter_id='2b81ff', checks=checks+1, last_ok_at=?,
     linked_at=?, due_at=?, deadline=NULL, version=version+1, last_seq=last_seq+1, updated_at=?, law=?,
     lease_holder=NULL, lease_until=NULL WHERE id=? AND version=?"""
-STEP = """INSERT INTO step (connection_id, seq, event, source, target, at, actor, evidence)
+STEP = """INSERT INTO linker_step (connection_id, seq, event, source, target, at, actor, evidence)
     VALUES (?, ?, 'recruiter_found', 'awaiting_recruiter', 'linked', ?, 'heartbeat', '{}')"""
-OUTBOX = """INSERT INTO outbox
+OUTBOX = """INSERT INTO linker_outbox
     (message_id, connection_id, seq, type, payload, created_at, due_at, hook_due_at, attempts, delivered_to)
     VALUES (?, ?, ?, 'connection.linked', ?, ?, ?, ?, 0, '[]')"""
 
@@ -48,7 +48,7 @@ async def in_turns(ours: Path, by_hand: Path, batch: int) -> tuple[float, float]
     raw = sqlite3.connect(by_hand, isolation_level=None)
     raw.row_factory = sqlite3.Row
     raw.execute("PRAGMA synchronous=FULL")
-    rows = [dict(row) for row in raw.execute("SELECT * FROM connection ORDER BY created_at, id")]
+    rows = [dict(row) for row in raw.execute("SELECT * FROM linker_connection ORDER BY created_at, id")]
     async with linker:
         waiting = await linker.find(state=ConnectionState.AWAITING_RECRUITER)
         local.leave_alone()

@@ -39,7 +39,7 @@ STATE = """CASE WHEN n % :every = 0 OR n % 10 = 7 THEN 'awaiting_recruiter' WHEN
 #: They are due within a day, an hour and a month, and none while it is measured; failed and unlinked ones never are.
 DUE_AT = """CASE WHEN n % :every = 0 THEN :past WHEN n % 10 < 7 THEN {day} WHEN n % 10 = 7 THEN {hour}
     WHEN n % 10 = 8 THEN {month} END"""
-FILL = """INSERT INTO connection (id, owner, metadata, state, state_since, subdomain, account_id, account_name,
+FILL = """INSERT INTO linker_connection (id, owner, metadata, state, state_since, subdomain, account_id, account_name,
     account_subdomain, recruiter_name, recruiter_email, recruiter_id, token_subdomain, token_sealed, token_key_id,
     token_fingerprint, problem_code, problem_since, attempts, checks, due_at, deadline, linked_at, last_ok_at,
     closed_at, created_at, updated_at, version, last_seq, law)
@@ -51,7 +51,7 @@ FILL = """INSERT INTO connection (id, owner, metadata, state, state_since, subdo
     CASE WHEN n % 20 = 19 THEN :now END, :now, :now, 9, 5, :law FROM g"""
 
 #: A due one becomes one that a sweep can attend, against `local.workable`.
-ATTENDABLE = """UPDATE connection SET subdomain = :subdomain, token_subdomain = :subdomain,
+ATTENDABLE = """UPDATE linker_connection SET subdomain = :subdomain, token_subdomain = :subdomain,
     account_subdomain = :subdomain, token_sealed = :sealed, token_fingerprint = :fingerprint WHERE id = :id"""
 
 

@@ -15,13 +15,12 @@ from linker import errors
 from linker.cli.main import VERBS
 from linker.engine.ports import Settlement
 from linker.outbox.administration import DeliveryState
-from linker.serialization import payload
+from linker.serialization import law_json, payload
 from linker.settings import PREFIX, Settings
 from linker.telemetry.metrics import METRICS
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.description import rules
 from states.history import ANNOUNCEMENTS, Step
-from states.problems import PROBLEMS
 from states.table import LAW
 
 ROOT = Path(__file__).parents[2]
@@ -123,8 +122,8 @@ def _problems() -> Iterator[str]:
     yield from table(
         ("code", "who must act", "what is the matter", "what to do", "when we look again"),
         (
-            (f"`{code.value}`", advice.owner.value, advice.message, advice.action, advice.next_look)
-            for code, advice in PROBLEMS.items()
+            (f"`{each['code']}`", each["owner"], each["message"], each["action"], each["next_look"])
+            for each in law_json()["problems"]
         ),
     )
 

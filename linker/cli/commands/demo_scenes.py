@@ -27,6 +27,7 @@ from linker.linker import Linker
 from linker.outbox.announcements import Announcement
 from linker.sandbox import EVERYWHERE, Fault, World, seed
 from linker.serialization import connection_json, step_json
+from linker.wording import describe
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import ProblemCode
@@ -133,7 +134,10 @@ class Demonstration:
             self.world.add_recruiter(seed.ACME, name=name, email=with_a_slip)
             connection = await self._confirm()
             await self._expect(ProblemCode.RECRUITER_ABSENT, connection)
-            _require("almost" in str(connection.problem and connection.problem.detail), "the slip was not noticed")
+            _require(
+                connection.problem is not None and connection.problem.params.get("near_miss") == "slip",
+                "the slip was not noticed",
+            )
         async with self._scene("The customer mends it, in capitals, and closes the browser"):
             self.world.remove_recruiter(seed.ACME, with_a_slip)
             self.world.add_recruiter(seed.ACME, name=name, email=email.upper())
@@ -199,10 +203,10 @@ class Demonstration:
         problem = connection.problem
         if problem is None or problem.code is not code:
             raise DemonstrationFailed(f"{code} was expected, and {problem} came")
-        advice = problem.advice
-        at_field = f" (at the field {advice.field})" if advice.field else ""
-        self._say(Text.assemble((problem.message, f"owner.{advice.owner.value}"), (at_field, "quiet")))
-        self._say(Text.assemble((f"{advice.owner.value}: ", "label"), advice.action))
+        words, owner = describe(problem), problem.owner.value
+        at_field = f" (at the field {problem.field})" if problem.field else ""
+        self._say(Text.assemble((words.message, f"owner.{owner}"), (at_field, "quiet")))
+        self._say(Text.assemble((f"{owner}: ", "label"), words.action))
 
     async def _watch(self, meanwhile: str, arrived: Callable[[Connection], bool]) -> None:
         """Look at the store until the heartbeat has got the connection somewhere, and show what it does.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from linker.cli import logging_setup
-from linker.cli.exit_codes import DONE
+from linker.cli.exit_codes import DONE, in_command_line_words
 from linker.cli.options import Json
 from linker.cli.terminal.output import Output
+from linker.humanize import span
 from linker.operations.health_checks import Check, run_checks
+from linker.wording import catalogue
 
 app = typer.Typer()
 
@@ -40,9 +43,10 @@ def doctor(
             if as_json:
                 continue
             mark, style = MARKS[check.status]
-            said = Text(check.said)
-            if check.advice:
-                said.append(f"\n→ {check.advice}", style)
+            told, advice = in_words(check)
+            said = Text(told)
+            if advice:
+                said.append(f"\n→ {advice}", style)
             grid = Table.grid(padding=(0, 1))
             grid.add_column(no_wrap=True)
             grid.add_column(no_wrap=True, min_width=12)
@@ -58,6 +62,26 @@ def doctor(
     else:
         unsure = sum(check.status == "care" for check in checks)
         summary = Text(f"\nAll is well{f'; {unsure} deserve a look' if unsure else ''}.", style="good")
-    told = [{"status": c.status, "name": c.name, "said": c.said, "advice": c.advice} for c in checks]
-    output.result({"ok": not failures, "checks": told}, summary)
+    output.result({"ok": not failures, "checks": [_check_json(check) for check in checks]}, summary)
     return failures[0].code if failures else DONE
+
+
+def _check_json(check: Check) -> dict[str, Any]:
+    said, advice = in_words(check)
+    told = {"status": check.status, "name": check.name, "said": said, "advice": advice}
+    return told | {"found": check.found, "params": check.params}
+
+
+def in_words(check: Check) -> tuple[str, str | None]:
+    """What was found, and what to do about it."""
+    if check.error is not None:
+        said, hint = in_command_line_words(check.error)
+        advice = " ".join(filter(None, [said.action, hint]))
+        about = f"{said.about}: " if said.about else ""
+        return f"{about}{said.message}", advice or catalogue().text("check.error.advice")
+    spans = {"lag": "lag_seconds", "off": "seconds"}
+    params = check.params | {
+        name: span(timedelta(seconds=check.params[given])) for name, given in spans.items() if given in check.params
+    }
+    key = f"check.{check.name.replace(' ', '_')}.{check.found}"
+    return catalogue().text(f"{key}.said", params) or check.found, catalogue().text(f"{key}.advice", params)

@@ -94,7 +94,7 @@ def read_token() -> SecretStr:
         BadInput: nothing came, or the terminal would show what is typed.
     """
     if sys.stdin is None:
-        raise BadInput("token", "stdin is closed.", "Pipe the token in, or run this on a terminal.")
+        raise BadInput("token", "stdin_closed")
     if not sys.stdin.isatty():
         return SecretStr(sys.stdin.buffer.read(MAX_TOKEN_BYTES).decode("utf-8", "replace").strip("\r\n"))
     with warnings.catch_warnings():
@@ -102,7 +102,7 @@ def read_token() -> SecretStr:
         try:
             return SecretStr(getpass.getpass("API token (it is not shown): "))
         except EOFError:
-            cause = "nothing was entered."
+            reason = "nothing_entered"
         except getpass.GetPassWarning:
-            cause = "this terminal would show it."
-    raise BadInput("token", cause, "Paste it at the prompt, or pipe it in.")
+            reason = "would_show"
+    raise BadInput("token", reason)

@@ -41,7 +41,7 @@ def list_(
 ) -> int:
     """List connections, oldest first."""
     if state is not None and state not in set(ConnectionState):
-        raise BadInput("state", "there is no such state.", f"The states are: {', '.join(ConnectionState)}.")
+        raise BadInput("state", "unknown", known=list(ConnectionState))
     selection = Selection(
         state=None if state is None else ConnectionState(state),
         owner=None if owner is None else one_line("owner", owner),

@@ -17,7 +17,7 @@ from linker.cli.options import Actor, Json, OfConnection, pasted_id
 from linker.cli.terminal.connection_views import WIDE_COLUMNS, plain_table
 from linker.cli.terminal.output import Output
 from linker.engine.observer import Fact, Note, Unobserved, Work
-from linker.errors import BadInput
+from linker.errors import BadInput, BadSettings
 from linker.humanize import relative
 from linker.linker import Linker
 from linker.outbox.administration import DeliveryState, OutboxAdministration, QueuedDelivery
@@ -91,7 +91,7 @@ def _channels(to: str | None) -> tuple[Channel, ...]:
         return CHANNELS
     named = {channel.name: channel for channel in CHANNELS}
     if to not in named:
-        raise BadInput("to", "there is no such channel.", f"The channels are: {', '.join(named)}.")
+        raise BadInput("to", "unknown", known=list(named))
     return (named[to],)
 
 
@@ -149,8 +149,7 @@ def deliver(as_json: Json = False) -> int:
     output = Output(as_json)
     given = settings()
     if given.webhook_url is None:
-        cause = "no webhook is set, and handlers are called by the host alone."
-        raise BadInput("LINKER_WEBHOOK_URL", cause, "Set it, and LINKER_WEBHOOK_SECRET.")
+        raise BadSettings("webhook_url", "no_webhook")
     failures = _FailureCounter()
     with output.busy("Delivering …"):
         delivered = with_linker(lambda linker: linker.deliver(), Linker(given, observer=failures))
@@ -172,10 +171,9 @@ class _FailureCounter(Unobserved):
 
 
 def _ids(given: list[str] | None, all_dead: bool) -> list[str]:
-    ids = list(dict.fromkeys(pasted_id(each, what="announcement", shown_by="outbox list") for each in given or []))
+    ids = list(dict.fromkeys(pasted_id(each, what="announcement") for each in given or []))
     if bool(ids) is all_dead:
-        cause = "give announcements or --all-dead, and not both." if all_dead else "no announcement is named."
-        raise BadInput("id", cause, "`linker outbox list` shows them.")
+        raise BadInput("id", "ids_and_all" if all_dead else "no_ids")
     return ids
 
 

@@ -57,5 +57,5 @@ def sandbox(
         asyncio.run(serve(world, host, port, handle_signals=True, on_ready=announce))
         return DONE
     except OSError as error:
-        cause = f"{host}:{port} cannot be listened on ({error.strerror or error})."
-    raise BadInput("port", cause, "Choose another with --port; 0 picks a free one.")
+        cause = error.strerror or str(error)
+    raise BadInput("port", "cannot_listen", address=f"{host}:{port}", cause=cause)

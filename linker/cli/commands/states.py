@@ -13,8 +13,8 @@ from linker.cli.exit_codes import DONE
 from linker.cli.options import Json
 from linker.cli.terminal.connection_views import plain_table
 from linker.cli.terminal.output import Output
-from states.description import law_json, mermaid, rules
-from states.problems import PROBLEMS
+from linker.serialization import json_schemas, law_json
+from states.description import mermaid, rules
 from states.table import LAW
 
 app = typer.Typer()
@@ -33,10 +33,16 @@ class Format(StrEnum):
 @app.command()
 def states(
     form: Annotated[Format, typer.Option("--format", help="A table, or a Mermaid diagram.")] = Format.TABLE,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="The JSON Schemas of connections, steps and announcements, instead.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Print the law: every event, from where to where, and every problem with its owner."""
-    output = Output(as_json)
+    output = Output(as_json or schema)
+    if schema:
+        output.result(json_schemas())
+        return DONE
     if form is Format.MERMAID and not as_json:
         output.out.print(mermaid(), end="", soft_wrap=True)
         return DONE
@@ -44,16 +50,16 @@ def states(
     columns = ("problem", "who must act", "what to do", "next look")
     problems = plain_table(*(columns if wide else ("problem, who must act", "what to do")))
     problems.columns[0].no_wrap = True
-    for code, advice in PROBLEMS.items():
-        owner = Text(advice.owner.value, style=f"owner.{advice.owner.value}")
+    law = law_json()
+    for problem in law["problems"]:
+        owner = Text(problem["owner"], style=f"owner.{problem['owner']}")
         if wide:
-            problems.add_row(code.value, owner, advice.action, advice.next_look)
+            problems.add_row(problem["code"], owner, problem["action"], problem["next_look"])
         else:
-            action = Text.assemble(advice.action, (f"\nnext look: {advice.next_look}", "quiet"))
-            problems.add_row(Text("\n").join([Text(code.value), owner]), action)
+            action = Text.assemble(problem["action"], (f"\nnext look: {problem['next_look']}", "quiet"))
+            problems.add_row(Text("\n").join([Text(problem["code"]), owner]), action)
     heading = Text.assemble(("What can happen", "title"), (f"   law {LAW}", "quiet"))
-    law = (heading, _law_table(wide), Text())
-    output.result(law_json(), *law, Text("Problems", style="title"), problems)
+    output.result(law, heading, _law_table(wide), Text(), Text("Problems", style="title"), problems)
     return DONE
 
 

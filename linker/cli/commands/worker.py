@@ -6,10 +6,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from importlib import import_module
 from typing import Annotated
 
 import structlog
@@ -18,15 +17,15 @@ from rich.text import Text
 
 from linker.cli import logging_setup
 from linker.cli.context import settings
-from linker.cli.exit_codes import DONE
+from linker.cli.exit_codes import DONE, in_command_line_words
 from linker.cli.linker_context import with_linker
 from linker.cli.options import Json
 from linker.cli.terminal.output import Output
 from linker.database.urls import parse_url, redacted
 from linker.engine.sweep import Sweep
-from linker.errors import BadInput
+from linker.errors import SchemaMismatch, StoreUnavailable, TryAgain
 from linker.linker import Linker
-from linker.version import version
+from linker.version import from_extra, version
 from states.table import LAW
 
 app = typer.Typer()
@@ -80,38 +79,64 @@ def worker(metrics_port: MetricsPort = None, metrics_host: MetricsHost = "127.0.
     if metrics_port is None:
         asyncio.run(_work(Worker(given)))
         return DONE
-    try:
-        metrics_server = import_module("linker.cli.metrics_server")
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("prometheus_client"):
-            raise
-        next_step = "Install it: pip install 'workable-linker[metrics]'."
-        raise BadInput("metrics-port", "prometheus-client is not installed.", next_step) from None
+    metrics_server = from_extra("metrics", "linker.cli.metrics_server")
     with metrics_server.served(metrics_host, metrics_port) as numbers:
         asyncio.run(_work(Worker(given, observer=numbers.observer), metrics=numbers.url))
     return DONE
 
 
 async def _work(linker: Worker, **more: str) -> None:
-    given, stop = linker.settings, asyncio.Event()
+    """Work until told to stop. While the database is not of this version it waits: somebody upgrades it."""
+    stop = asyncio.Event()
     with _set_by_signals(stop):
-        async with linker:
-            log.info(
-                "worker.started",
-                version=version(),
-                worker_id=linker.worker_id,
-                database=redacted(parse_url(given.database_url)),
-                workable=given.workable_url,
-                webhook=linker.posts_to,
-                law=LAW,
-                sweep_seconds=given.sweep_seconds,
-                concurrency=given.concurrency,
-                **more,
-            )
-            async with linker.heartbeat():
-                await stop.wait()
-                log.info("worker.stopping", worker_id=linker.worker_id)
-        log.info("worker.stopped", worker_id=linker.worker_id)
+        while not stop.is_set():
+            try:
+                async with linker:
+                    await _work_while_it_fits(linker, stop, more)
+            except (SchemaMismatch, TryAgain) as error:
+                if isinstance(error, TryAgain) and error.reason != "leases_alive":
+                    raise
+                words, hint = in_command_line_words(error)
+                said = " ".join(filter(None, [str(words), hint]))
+                log.warning("worker.waiting", code=error.code, reason=error.reason, said=said)
+                await _until(stop, WAIT_SECONDS)
+
+
+#: How often a worker looks whether the database is still, or at last, of its version.
+WAIT_SECONDS = 5.0
+LOOK_SECONDS = 30.0
+
+
+async def _work_while_it_fits(linker: Worker, stop: asyncio.Event, more: Mapping[str, str]) -> None:
+    """Keep the heartbeat going until told to stop. Raises SchemaMismatch once the database is beyond this program."""
+    given = linker.settings
+    log.info(
+        "worker.started",
+        version=version(),
+        worker_id=linker.worker_id,
+        database=redacted(parse_url(given.database_url)),
+        workable=given.workable_url,
+        webhook=linker.posts_to,
+        law=LAW,
+        sweep_seconds=given.sweep_seconds,
+        concurrency=given.concurrency,
+        **more,
+    )
+    async with linker.heartbeat():
+        while not stop.is_set():
+            await _until(stop, LOOK_SECONDS)
+            if not stop.is_set():
+                with suppress(StoreUnavailable):
+                    await linker.check_schema()
+        log.info("worker.stopping", worker_id=linker.worker_id)
+    log.info("worker.stopped", worker_id=linker.worker_id)
+
+
+async def _until(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for so long, or until told to stop."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
 
 
 #: Supervisors tell a process and then its whole group; within this time that is one signal.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,6 +15,7 @@ from rich.text import Text
 from linker.cli.terminal.output import Output
 from linker.humanize import both, clock, expiry, relative, span
 from linker.serialization import connection_json
+from linker.wording import catalogue, describe
 from states.connection import Connection, ConnectionState, Credential, Problem
 from states.history import Step
 
@@ -86,17 +88,12 @@ def _token(held: Credential, now: datetime) -> str:
 
 def _problem(problem: Problem, now: datetime, above: str | None = None) -> RenderableType:
     """What is the matter, who must act, what to do."""
-    advice = problem.advice
-    message = Text.assemble(("! ", f"owner.{advice.owner.value}"), (advice.message, "title"))
-    if problem.detail:
-        message.append(f" {problem.detail}")
+    words, owner = describe(problem), problem.owner.value
+    message = Text.assemble(("! ", f"owner.{owner}"), (words.message.removesuffix(words.detail), "title"), words.detail)
     rows: Rows = [("problem", f"{problem.code.value}, since {clock(problem.since)} ({relative(problem.since, now)})")]
-    if advice.field:
-        rows.append(("field", advice.field))
-    rows += [
-        ("who must act", Text(advice.owner.value, style=f"owner.{advice.owner.value}")),
-        ("what to do", advice.action),
-    ]
+    if problem.field:
+        rows.append(("field", problem.field))
+    rows += [("who must act", Text(owner, style=f"owner.{owner}")), ("what to do", words.action)]
     shown: list[RenderableType] = [Text(above, style="care")] if above else []
     return Group(*shown, message, Padding(_rows(rows), (0, 0, 0, 2), expand=False))
 
@@ -167,7 +164,7 @@ def connections_table(found: Sequence[Connection], now: datetime, width: int) ->
     for c in found:
         trouble = Text("-", style="quiet")
         if (problem := c.problem or c.replacement_problem) is not None:
-            owner = problem.advice.owner.value
+            owner = problem.owner.value
             trouble = Text.assemble(problem.code.value, (f" ({owner})", f"owner.{owner}"))
         next_look = relative(c.due_at, now) if c.due_at else "-"
         if c.at_rest:
@@ -208,6 +205,11 @@ def history_table(steps: Sequence[Step], width: int) -> RenderableType:
     return table
 
 
+def _note(call: Mapping[str, Any]) -> str:
+    """What a call's note says; older ones are sentences already."""
+    return catalogue().text(f"note.{call['note']}", call) or str(call["note"])
+
+
 def details(step: Step) -> list[str]:
     """What a step tells beyond its event: the problem, the reason, and each call, as `GET /recruiters 200, 12 ms`."""
     told = [step.problem.value] if step.problem and step.problem.value != step.event else []
@@ -217,6 +219,6 @@ def details(step: Step) -> list[str]:
         if isinstance(call, Mapping):
             status = f" {call['status']}" if call.get("status") else ""
             took = f", {call['ms']} ms" if "ms" in call else ""
-            note = f" ({call['note']})" if call.get("note") else ""
+            note = f" ({_note(call)})" if call.get("note") else ""
             told.append(f"{call.get('call', '?')}{status}{took}{note}")
     return told

@@ -53,11 +53,6 @@ class OutputLost(LinkerError):
     code = "output_lost"
     exit_code = 2
 
-    def __init__(self, cause: str | None) -> None:
-        """Name the cause, as the system says it."""
-        done = "What the command did is done; look at it with `linker list`."
-        super().__init__(f"stdout: it cannot be written ({cause}). {done}")
-
 
 class _Stdout:
     """Standard output with names for its troubles. Raises PipeClosed, OutputLost."""
@@ -86,7 +81,7 @@ def _named() -> Iterator[None]:
     except BrokenPipeError:
         raise PipeClosed from None
     except OSError as error:
-        raise OutputLost(error.strerror) from None
+        raise OutputLost("stdout", cause=str(error.strerror)) from None
 
 
 def stdout_with_named_troubles() -> redirect_stdout[Any]:

@@ -25,8 +25,8 @@ from states.table import LAW
 Row = dict[str, Any]
 
 CLAIM = """
-    UPDATE connection SET lease_holder = 'by-hand', lease_until = %(until)s, version = version + 1
-    WHERE id IN (SELECT id FROM connection WHERE due_at <= %(now)s AND (lease_until IS NULL OR lease_until <= %(now)s)
+    UPDATE linker_connection SET lease_holder = 'by-hand', lease_until = %(until)s, version = version + 1
+    WHERE id IN (SELECT id FROM linker_connection WHERE due_at <= %(now)s AND (lease_until IS NULL OR lease_until <= %(now)s)
                  ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
     RETURNING *
 """
@@ -34,21 +34,21 @@ KEPT = """state = %(state)s, state_since = %(now)s, due_at = %(next)s, last_ok_a
     version = version + 1, last_seq = %(seq)s, updated_at = %(now)s, law = %(law)s, lease_holder = NULL,
     lease_until = NULL WHERE id = %(id)s AND version = %(version)s"""
 ACCEPT: LiteralString = f"""
-    UPDATE connection SET account_id = %(account_id)s, account_name = %(account_name)s,
+    UPDATE linker_connection SET account_id = %(account_id)s, account_name = %(account_name)s,
     account_subdomain = %(account_subdomain)s, token_subdomain = candidate_subdomain, token_sealed = candidate_sealed,
     token_key_id = candidate_key_id, token_fingerprint = candidate_fingerprint, candidate_subdomain = NULL,
     candidate_sealed = NULL, candidate_key_id = NULL, candidate_fingerprint = NULL, deadline = NULL, {KEPT}"""
 PREPARE: LiteralString = f"""
-    UPDATE connection SET recruiter_name = %(recruiter_name)s, recruiter_email = %(recruiter_email)s,
+    UPDATE linker_connection SET recruiter_name = %(recruiter_name)s, recruiter_email = %(recruiter_email)s,
     deadline = %(deadline)s, {KEPT}"""
 FIND: LiteralString = f"""
-    UPDATE connection SET recruiter_id = %(recruiter_id)s, checks = checks + 1, linked_at = %(now)s, deadline = NULL,
+    UPDATE linker_connection SET recruiter_id = %(recruiter_id)s, checks = checks + 1, linked_at = %(now)s, deadline = NULL,
     {KEPT}"""
 STEP = """
-    INSERT INTO step (connection_id, seq, event, source, target, at, actor, evidence)
+    INSERT INTO linker_step (connection_id, seq, event, source, target, at, actor, evidence)
     VALUES (%(id)s, %(seq)s, %(event)s, %(source)s, %(target)s, %(now)s, 'heartbeat', %(evidence)s)"""
 OUTBOX = """
-    INSERT INTO outbox
+    INSERT INTO linker_outbox
     (message_id, connection_id, seq, type, payload, created_at, due_at, hook_due_at, attempts, delivered_to)
     VALUES (%(message)s, %(id)s, %(seq)s, %(type)s, %(payload)s, %(now)s, %(now)s, %(now)s, 0, '[]')"""
 

@@ -30,7 +30,7 @@ from states.connection import Connection, ConnectionState
 NOWHERE = "http://127.0.0.1:9/{subdomain}"
 
 #: The steps of the law that the database holds, and how many commits wrote them: each commit has a number of its own.
-COUNT = "SELECT count(*), count(DISTINCT xmin::text) FROM step"
+COUNT = "SELECT count(*), count(DISTINCT xmin::text) FROM linker_step"
 
 
 def submitted(number: int, sealer: TokenCipher) -> Connection:
