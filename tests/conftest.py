@@ -1,5 +1,6 @@
 """What every test can ask for: databases of both kinds, a browser, none of the developer's own settings."""
 
+import inspect
 import os
 import shutil
 import signal
@@ -36,6 +37,14 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach the processes that tests start; what a shell starts in the background ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
+    """An `async def` test needs no mark: also with an anyio that has no option for that yet."""
+    inner = getattr(getattr(obj, "hypothesis", None), "inner_test", obj)
+    if name.startswith("test") and inspect.iscoroutinefunction(inner):
+        pytest.mark.anyio(obj)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

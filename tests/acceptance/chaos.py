@@ -155,7 +155,9 @@ class Arena:
 
     def owed(self) -> int:
         """How many connections have not arrived."""
-        [(count,)] = self.sql("SELECT count(*) FROM connection WHERE state NOT IN ('linked', 'awaiting_recruiter')")
+        [(count,)] = self.sql(
+            "SELECT count(*) FROM linker_connection WHERE state NOT IN ('linked', 'awaiting_recruiter')"
+        )
         return int(count)
 
     def requests(self) -> tuple[LogEntry, ...]:
@@ -262,12 +264,12 @@ def assert_all_arrived(arena: Arena, count: int, *, also: Iterable[str] = ()) ->
     passed_over = set(also)
     steps, announced = defaultdict(list), defaultdict(list)
     for connection_id, seq, event, source, target in arena.sql(
-        "SELECT connection_id, seq, event, source, target FROM step ORDER BY connection_id, seq"
+        "SELECT connection_id, seq, event, source, target FROM linker_step ORDER BY connection_id, seq"
     ):
         steps[connection_id].append((seq, (event, source, target)))
-    for connection_id, kind in arena.sql("SELECT connection_id, type FROM outbox ORDER BY id"):
+    for connection_id, kind in arena.sql("SELECT connection_id, type FROM linker_outbox ORDER BY id"):
         announced[connection_id].append(kind)
-    rows = arena.sql("SELECT id, state, last_seq, lease_holder FROM connection")
+    rows = arena.sql("SELECT id, state, last_seq, lease_holder FROM linker_connection")
     assert len(rows) == count
     for connection_id, state, last_seq, holder in rows:
         arrival = _arrival(int(connection_id.removeprefix("con_")))

@@ -264,19 +264,23 @@ def left(database_url: str) -> Left:
         with engine.connect() as reading:
             rows = {
                 table: [dict(row) for row in reading.execute(sa.text(f"SELECT * FROM {table} {order}")).mappings()]  # noqa: S608 - our own names
-                for table, order in (("connection", ""), ("step", "ORDER BY seq"), ("outbox", "ORDER BY id"))
+                for table, order in (
+                    ("linker_connection", ""),
+                    ("linker_step", "ORDER BY seq"),
+                    ("linker_outbox", "ORDER BY id"),
+                )
             }
     finally:
         engine.dispose()
-    owners = {row["id"]: row["owner"] for row in rows["connection"]}
+    owners = {row["id"]: row["owner"] for row in rows["linker_connection"]}
 
     def of(table: str, owner: str) -> list[dict[str, Any]]:
         return [row for row in rows[table] if owners[row["connection_id"]] == owner]
 
     return Left(
-        connections={row["owner"]: row for row in rows["connection"]},
-        steps={owner: of("step", owner) for owner in owners.values()},
-        announced={owner: of("outbox", owner) for owner in owners.values()},
+        connections={row["owner"]: row for row in rows["linker_connection"]},
+        steps={owner: of("linker_step", owner) for owner in owners.values()},
+        announced={owner: of("linker_outbox", owner) for owner in owners.values()},
     )
 
 

@@ -74,7 +74,7 @@ def test_a_lease_ends_at_its_time(stage: Arena, dies: float, inherits: float) ->
     until(lambda: bool(stage.asked(dead)))
     dead.kill()
     died = time.monotonic()
-    held = {row[0] for row in stage.sql("SELECT subdomain FROM connection WHERE lease_holder IS NOT NULL")}
+    held = {row[0] for row in stage.sql("SELECT subdomain FROM linker_connection WHERE lease_holder IS NOT NULL")}
     assert held
     heir = stage.start(clock=inherits)
     until(lambda: not stage.owed())

@@ -29,7 +29,7 @@ def frozen_in_a_call(stage: Arena) -> Worker:
     worker.freeze()
     until(lambda: len(stage.requests()) == CONNECTIONS)  # the answers are on their way, and nobody takes them
     stage.world.heal()
-    assert {row[0] for row in stage.sql("SELECT state FROM connection")} == {"awaiting_token"}
+    assert {row[0] for row in stage.sql("SELECT state FROM linker_connection")} == {"awaiting_token"}
     return worker
 
 
@@ -55,7 +55,7 @@ def said_to_be_lost(worker: Worker) -> int:
 
 def facts(stage: Arena) -> list[tuple[object, ...]]:
     """Everything about the connections, with their histories and announcements."""
-    tables = ("connection ORDER BY id", "step ORDER BY connection_id, seq", "outbox ORDER BY id")
+    tables = ("linker_connection ORDER BY id", "linker_step ORDER BY connection_id, seq", "linker_outbox ORDER BY id")
     return [tuple(row) for table in tables for row in stage.sql(f"SELECT * FROM {table}")]  # noqa: S608 - our own names
 
 
@@ -93,7 +93,7 @@ def test_an_answer_that_comes_while_another_worker_asks_is_refused(postgres_url:
 def test_a_worker_that_comes_back_goes_on(postgres_url: str, tmp_path: Path) -> None:
     """Alone, it has lost nothing to anybody: whatever it makes of answers that are so late, everything arrives."""
     with a_frozen_worker(postgres_url, tmp_path) as (stage, late):
-        held = "SELECT count(*) FROM connection WHERE lease_until > clock_timestamp()"
+        held = "SELECT count(*) FROM linker_connection WHERE lease_until > clock_timestamp()"
         until(lambda: stage.sql(held) == [(0,)])
         late.thaw()
         until(lambda: not stage.owed())

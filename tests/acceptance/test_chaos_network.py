@@ -52,12 +52,12 @@ class Patience:
     def __init__(self, stage: Arena) -> None:
         self._stage = stage
         self._began = time.monotonic()
-        owed = {row[0] for row in stage.sql("SELECT id FROM connection WHERE state = 'awaiting_token'")}
+        owed = {row[0] for row in stage.sql("SELECT id FROM linker_connection WHERE state = 'awaiting_token'")}
         self._versions = {each: version for each, version in self._read_versions().items() if each in owed}
         self._transactions = self._read_transactions()
 
     def _read_versions(self) -> dict[str, int]:
-        return dict(tuple(row) for row in self._stage.sql("SELECT id, version FROM connection"))
+        return dict(tuple(row) for row in self._stage.sql("SELECT id, version FROM linker_connection"))
 
     def _read_transactions(self) -> int:
         counted = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"

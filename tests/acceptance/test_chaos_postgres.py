@@ -38,7 +38,7 @@ def server() -> Iterator[PostgresServer]:
 
 def verified(stage: Arena) -> int:
     """How many tokens have been verified."""
-    [(count,)] = stage.sql("SELECT count(*) FROM step WHERE event = 'token_accepted'")
+    [(count,)] = stage.sql("SELECT count(*) FROM linker_step WHERE event = 'token_accepted'")
     return int(count)
 
 

@@ -52,13 +52,15 @@ def awaiting_recruiter(linker: Terminal) -> str:
 def make_due(linker: Terminal, connection_id: str) -> None:
     """Let the connection be due now."""
     with closing(sqlite3.connect(linker.folder / "linker.db")) as database, database:
-        database.execute("UPDATE connection SET due_at = '2020-01-01 00:00:00.000000' WHERE id = ?", [connection_id])
+        database.execute(
+            "UPDATE linker_connection SET due_at = '2020-01-01 00:00:00.000000' WHERE id = ?", [connection_id]
+        )
 
 
 def lease_of(linker: Terminal, connection_id: str) -> Any:
     """Who holds the connection."""
     with closing(sqlite3.connect(linker.folder / "linker.db")) as database:
-        [(holder,)] = database.execute("SELECT lease_holder FROM connection WHERE id = ?", [connection_id])
+        [(holder,)] = database.execute("SELECT lease_holder FROM linker_connection WHERE id = ?", [connection_id])
     return holder
 
 

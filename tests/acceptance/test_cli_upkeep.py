@@ -194,7 +194,9 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do(linker: Terminal, tmp_pat
     assert linker("doctor", "--json", sweep_seconds="often").code == 2
     connection_id = linker.opened()
     with sqlite3.connect(tmp_path / "linker.db") as database:
-        database.execute("UPDATE connection SET due_at = '2020-01-01 00:00:00.000000' WHERE id = ?", [connection_id])
+        database.execute(
+            "UPDATE linker_connection SET due_at = '2020-01-01 00:00:00.000000' WHERE id = ?", [connection_id]
+        )
     database.close()
     neglected = linker("doctor", "--offline")
     assert neglected.code == 5

@@ -59,7 +59,7 @@ def time_passes(linker: Terminal, **columns: str | None) -> None:
     """Write times into the outbox, as if days had passed."""
     with sqlite3.connect(linker.folder / "linker.db") as database:
         for name, value in columns.items():
-            database.execute(f"UPDATE outbox SET {name} = ?", [value])  # noqa: S608 - our own names
+            database.execute(f"UPDATE linker_outbox SET {name} = ?", [value])  # noqa: S608 - our own names
     database.close()
 
 

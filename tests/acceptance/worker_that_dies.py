@@ -175,8 +175,8 @@ JOBS: dict[str, Callable[[Linker, OffsetClock, Points, Job], Awaitable[None]]] =
     "confirm": confirm,
 }
 
-DUE = "SELECT count(*) FROM connection WHERE due_at <= :now"
-UNTOLD = "SELECT count(*) FROM outbox WHERE due_at <= :now"
+DUE = "SELECT count(*) FROM linker_connection WHERE due_at <= :now"
+UNTOLD = "SELECT count(*) FROM linker_outbox WHERE due_at <= :now"
 
 
 async def until_quiet(job: Job, clock: OffsetClock, owed: str = f"SELECT ({DUE}) + ({UNTOLD})") -> None:

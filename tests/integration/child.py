@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -97,6 +98,7 @@ async def _fill_up(url: str) -> None:
 
 def as_nobody(url: str) -> None:
     """Open, read and write as a user who owns nothing; says what comes of reading and of writing."""
+    import_module("alembic.operations")  # nobody may not read Python's own files where they are root's
     if os.geteuid() == 0:
         os.setegid(NOBODY)
         os.seteuid(NOBODY)

@@ -26,7 +26,9 @@ def postgres_schema(postgres_server: PostgresServer) -> str:
 def postgres_house(postgres_schema: str) -> Iterator[House]:
     """An empty house on PostgreSQL."""
     with opened(postgres_schema) as house:
-        house.database.write_here(lambda transaction: transaction.execute(text("TRUNCATE connection, ration CASCADE")))
+        house.database.write_here(
+            lambda transaction: transaction.execute(text("TRUNCATE linker_connection, linker_rate_limit CASCADE"))
+        )
         yield house
 
 

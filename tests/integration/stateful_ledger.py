@@ -15,7 +15,12 @@ from sqlalchemy.engine import make_url
 
 Row = dict[str, Any]
 
-TABLES = {"connection": "created_at, id", "step": "connection_id, seq", "outbox": "id", "link": "id"}
+TABLES = {
+    "linker_connection": "created_at, id",
+    "linker_step": "connection_id, seq",
+    "linker_outbox": "id",
+    "linker_link": "id",
+}
 TIMES = frozenset(
     {
         *("at", "created_at", "updated_at", "state_since", "linked_at", "last_ok_at", "paused_at", "closed_at"),
@@ -82,12 +87,12 @@ class Ledger:
 
     def empty(self) -> None:
         """Forget everything."""
-        for table in ("link", "outbox", "step", "connection", "ration"):
+        for table in ("linker_link", "linker_outbox", "linker_step", "linker_connection", "linker_rate_limit"):
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
 
     def outbox_id(self, message_id: str) -> int | None:
         """The number of an announcement, if it is written."""
-        found = self._connection.execute(f"SELECT id FROM outbox WHERE message_id = {self._mark}", [message_id])  # noqa: S608
+        found = self._connection.execute(f"SELECT id FROM linker_outbox WHERE message_id = {self._mark}", [message_id])  # noqa: S608
         row = found.fetchone()
         return None if row is None else int(row["id"])
 
@@ -95,9 +100,9 @@ class Ledger:
         """Everything, as it is now."""
         tables = {table: self._rows(table, order) for table, order in TABLES.items()}
         return Snapshot(
-            connections={row["id"]: row for row in tables["connection"]},
-            steps=_by_connection(tables["step"]),
-            outbox=_by_connection(tables["outbox"]),
+            connections={row["id"]: row for row in tables["linker_connection"]},
+            steps=_by_connection(tables["linker_step"]),
+            outbox=_by_connection(tables["linker_outbox"]),
             text=repr(tables),
         )
 

@@ -212,7 +212,7 @@ class Office:
         database.wire = wire
         line = _Line(mortal, wire)
         http = httpx.AsyncClient(transport=line)
-        with patch("linker.composition.Database", lambda _: database):
+        with patch("linker.composition.Database", lambda *_, **__: database):
             linker = Linker(settings, http=http, clock=wire.clock, randomness=randomness)
         line.name = linker.worker_id
         await linker.__aenter__()

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from linker.cli.exit_codes import in_command_line_words
 from linker.database.database import Database
 from linker.engine.ports import Lease, Settlement
 from linker.errors import LinkerError
 from linker.outbox.outbox_store import OutboxStore
 from linker.persistence.connection_store import ConnectionStore
+from linker.wording import describe
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.history import Step
 
@@ -162,16 +164,30 @@ def linked(before: Connection, **options: Any) -> Settlement:
 
 
 #: Words that only a statement has, or SQLAlchemy's remarks about one.
-STATEMENT_WORDS = ("[SQL", "[parameters", "INSERT INTO", "UPDATE connection", "SELECT ", "sqlalche.me", "RETURNING")
+STATEMENT_WORDS = (
+    "[SQL",
+    "[parameters",
+    "INSERT INTO",
+    "UPDATE linker_connection",
+    "SELECT ",
+    "sqlalche.me",
+    "RETURNING",
+)
 
 
-def assert_fit_for_people(error: LinkerError, *, names: str, never: tuple[str, ...] = ()) -> None:
-    """The error says where and what next; neither it nor what is chained to it shows a statement or a secret."""
-    text = str(error)
-    assert names in text
-    assert text.endswith(".")
-    for word in (*STATEMENT_WORDS, *never):
-        assert word not in text
+def assert_fit_for_people(error: LinkerError, *, reason: str, location: str, never: tuple[str, ...] = ()) -> None:
+    """The error says what and what next; where, says who knows the readers; there is no statement and no secret in it.
+
+    Nor is there in what is chained to it.
+    """
+    words, hint = in_command_line_words(error)
+    assert error.reason == reason
+    assert str(error).startswith(str(describe(error)))
+    assert describe(error).message.endswith(".")
+    assert f"{words.action}{hint or ''}".endswith(".")
+    for text in (str(error), str(error.params), str(words)):
+        for word in (*STATEMENT_WORDS, *never, location):
+            assert word not in text
     assert error.__cause__ is None
     assert error.__context__ is None
 
@@ -197,4 +213,4 @@ async def assert_as_before(house: House, before: Connection) -> None:
     """The connection is as it was, its history too, and nothing is announced."""
     assert await house.store.get(before.id) == before
     assert [step.seq for step in await house.store.history(before.id)] == list(range(1, before.last_seq + 1))
-    assert await house.sql("SELECT count(*) FROM outbox") == [(0,)]
+    assert await house.sql("SELECT count(*) FROM linker_outbox") == [(0,)]

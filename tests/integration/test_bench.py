@@ -142,14 +142,14 @@ def test_sql_by_hand_writes_the_same_in_the_batches_asked_for(postgres_url: str)
 
 #: What was told of each step, without what differs between connections: which facts there were, and which were empty.
 TOLD = """
-    SELECT type, key, value::text = 'null', count(*) FROM outbox, json_each(payload->'data')
+    SELECT type, key, value::text = 'null', count(*) FROM linker_outbox, json_each(payload->'data')
     GROUP BY type, key, value::text = 'null' ORDER BY type, key"""
-STEPS = "SELECT seq, event, source, target, actor, count(*) FROM step GROUP BY 1, 2, 3, 4, 5 ORDER BY 1"
+STEPS = "SELECT seq, event, source, target, actor, count(*) FROM linker_step GROUP BY 1, 2, 3, 4, 5 ORDER BY 1"
 #: What the rows are in the end: which columns hold something.
-FACTS = (
-    "SELECT key, count(*) FROM connection, json_each(row_to_json(connection)) WHERE value::text <> 'null' GROUP BY key"
-)
-TOLD_FACTS = FACTS.replace("connection", "outbox")
+FACTS = """
+    SELECT fact.key, count(*) FROM linker_connection, json_each(row_to_json(linker_connection)) AS fact
+    WHERE fact.value::text <> 'null' GROUP BY fact.key"""
+TOLD_FACTS = FACTS.replace("linker_connection", "linker_outbox")
 
 
 def test_sql_by_hand_leaves_the_rows_that_ours_leaves(postgres_server: PostgresServer) -> None:
@@ -166,10 +166,10 @@ def test_sql_by_hand_leaves_the_rows_that_ours_leaves(postgres_server: PostgresS
 
 #: What a transition writes.
 WRITTEN = {
-    "connection": "SELECT * FROM connection",
-    "step": "SELECT * FROM step",
-    "outbox": "SELECT * FROM outbox",
-    "payload": "SELECT outbox.id, key, value FROM outbox, json_each(payload, '$.data') WHERE value IS NOT NULL",
+    "connection": "SELECT * FROM linker_connection",
+    "step": "SELECT * FROM linker_step",
+    "outbox": "SELECT * FROM linker_outbox",
+    "payload": "SELECT o.id, key, value FROM linker_outbox AS o, json_each(payload, '$.data') WHERE value IS NOT NULL",
 }
 
 

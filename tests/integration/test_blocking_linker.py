@@ -148,7 +148,7 @@ def work():
     try:
         asyncio.run({asked})
     except StoreUnavailable as error:
-        print(str(error).partition(": ")[2])
+        print(error.reason, error)
 
 runner = asyncio.Runner()
 runner.run(linker.__aenter__())
@@ -156,4 +156,5 @@ in_a_fork(work)
 print(len(runner.run(linker.find())))
 runner.run(linker.__aexit__(None, None, None))
 """
-    assert process(sqlite_url, program) == "it was opened before this process was forked. Open it in each process.\n0"
+    told = "forked The database was opened before this process was forked. Open it in each process.\n0"
+    assert process(sqlite_url, program) == told

@@ -68,7 +68,8 @@ async def test_who_falls_due_during_a_crowd_does_not_wait_for_it(house: House, m
         batches.append([one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)])
     assert goes_on.id in batches[0]
     await house.sql(
-        "UPDATE connection SET state = 'linked', lease_holder = NULL, lease_until = NULL WHERE id = :id", id=goes_on.id
+        "UPDATE linker_connection SET state = 'linked', lease_holder = NULL, lease_until = NULL WHERE id = :id",
+        id=goes_on.id,
     )
     few = {(await due(house, "few", subdomain=f"few{number}")).id for number in range(3)}
     batches.append([one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)])
@@ -88,7 +89,7 @@ async def test_no_owner_waits_for_anothers_crowd_at_a_partners_ration(house: Hou
             made += [one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}", until=until), 50)]
         clock.advance(seconds=1)
     assert few <= set(made)
-    [(versions,)] = await house.sql("SELECT sum(version) FROM connection")
+    [(versions,)] = await house.sql("SELECT sum(version) FROM linker_connection")
     assert versions < 210 * 2 + 10 * 100, "a spent ration must not be asked for everybody in every pass"
 
 
@@ -101,7 +102,7 @@ async def test_a_partners_pass_is_over_when_its_ration_is_spent(house: House) ->
     while not turns.over:
         batches.append(len(await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)))
     assert batches == [5, 0]
-    assert await house.sql("SELECT count(*) FROM connection WHERE version > 1") == [(20,)]
+    assert await house.sql("SELECT count(*) FROM linker_connection WHERE version > 1") == [(20,)]
 
 
 async def test_a_first_batch_that_is_put_off_does_not_end_the_pass(house: House) -> None:
@@ -151,7 +152,7 @@ async def test_a_closed_connection_shares_nothing(house: House) -> None:
     await kept(house, subdomain="shared", closed_at=NOW)
     await due(house, "open", subdomain="shared")
     assert len(await claimed(house.store)) == 1
-    assert await house.sql("SELECT name FROM ration") == []
+    assert await house.sql("SELECT name FROM linker_rate_limit") == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -169,7 +170,7 @@ async def test_a_partner_has_one_ration_over_all(house: House, workers: int) -> 
             made += await claimed(store, now=NOW + timedelta(seconds=second))
     assert 36 <= len(made) <= 44
     assert len(made) == len(set(made))
-    [(name,)] = await house.sql("SELECT name FROM ration")
+    [(name,)] = await house.sql("SELECT name FROM linker_rate_limit")
     assert name.startswith("partner:")
     assert "client" not in name
 
@@ -190,7 +191,7 @@ async def test_a_clock_that_went_wrong_stops_nobody_for_long(house: House) -> No
     one = await due(house, "one", subdomain="shared")
     await due(house, "other", subdomain="shared")
     await house.store.claim(one.id, now=NOW, lease=a_lease("person", until=NOW))
-    await house.sql("UPDATE ration SET spread_until = spread_until + 1e9")
+    await house.sql("UPDATE linker_rate_limit SET spread_until = spread_until + 1e9")
     assert await claimed(house.store) == []
     assert len(await claimed(house.store, now=NOW + timedelta(seconds=LONGEST_AHEAD_SECONDS))) == 2
 

@@ -35,40 +35,41 @@ LITTLE = 5 * DUE
 SQLITE_NUMBERS = "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < :rows) "
 POSTGRES_NUMBERS = "WITH g(n) AS (SELECT generate_series(1, CAST(:rows AS integer))) "
 FILL_CONNECTIONS = (
-    "INSERT INTO connection (id, owner, metadata, state, state_since, recruiter_email, token_sealed, token_key_id, "
-    "attempts, checks, due_at, problem_code, created_at, updated_at, version, last_seq, law) "
+    "INSERT INTO linker_connection (id, owner, metadata, state, state_since, recruiter_email, token_sealed, "
+    "token_key_id, attempts, checks, due_at, problem_code, created_at, updated_at, version, last_seq, law) "
     "SELECT 'con_' || n, 'owner_' || (n % 100), '{}', 'awaiting_recruiter', :now, 'ats+' || n || '@example.com', "
     "'v1.key.body', 'key' || (n % 2), 0, 0, CASE WHEN n % 3 = 0 THEN NULL WHEN n <= :due * 3 / 2 THEN :past "
     "ELSE :future END, CASE WHEN n <= :due THEN 'recruiter_removed' END, :now, :now, 1, 1, 'law' FROM g"
 )
 #: Unlinked ones, of which a few are old. They were paused once: that makes none of them stuck.
 FILL_CLOSED = (
-    "INSERT INTO connection (id, owner, metadata, state, state_since, attempts, checks, paused_at, closed_at, "
+    "INSERT INTO linker_connection (id, owner, metadata, state, state_since, attempts, checks, paused_at, closed_at, "
     "created_at, updated_at, version, last_seq, law) "
     "SELECT 'closed_' || n, 'owner_' || (n % 100), '{}', 'awaiting_recruiter', :now, 0, 0, :now, "
     "CASE WHEN n <= :due THEN :old ELSE :now END, :now, :now, 1, 1, 'law' FROM g"
 )
 #: Histories of one old step that stays, or of one that what came before was pruned of; of a few the first one goes.
 FILL_STEPS = (
-    "INSERT INTO step (connection_id, seq, event, target, at, actor, evidence, pruned_at) "
+    "INSERT INTO linker_step (connection_id, seq, event, target, at, actor, evidence, pruned_at) "
     "SELECT 'con_' || n, CASE WHEN n <= :due OR n % 2 = 0 THEN 1 ELSE 7 END, 'e', 'linked', :old, 'a', '{}', "
     "CASE WHEN n > :due AND n % 2 = 1 THEN :now END FROM g"
 )
 FILL_SECOND_STEPS = (
-    "INSERT INTO step (connection_id, seq, event, target, at, actor, evidence, pruned_at) "
+    "INSERT INTO linker_step (connection_id, seq, event, target, at, actor, evidence, pruned_at) "
     "SELECT 'con_' || n, 2, 'e', 'linked', :old, 'a', '{}', NULL FROM g WHERE n <= :due"
 )
 #: Announcements that are over, of which a few are old.
 FILL_OVER = (
-    "INSERT INTO outbox (message_id, connection_id, seq, type, payload, created_at, attempts, delivered_to) "
-    "SELECT 'over_' || n, 'con_' || n, 1, 'connection.linked', '{}', CASE WHEN n <= :due THEN :old ELSE :now END, "
-    "1, '[]' FROM g"
+    "INSERT INTO linker_outbox (message_id, connection_id, seq, type, payload, created_at, attempts, delivered_to) "
+    "SELECT 'over_' || n, 'con_' || n, 1, 'connection.linked', '{\"data\": {}}', "
+    "CASE WHEN n <= :due THEN :old ELSE :now END, 1, '[]' FROM g"
 )
 FILL_OUTBOX = (
-    "INSERT INTO outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, delivered_to, "
-    "hook_due_at) SELECT 'msg_' || n, 'con_' || n, 1, "
+    "INSERT INTO linker_outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, "
+    "delivered_to, hook_due_at) SELECT 'msg_' || n, 'con_' || n, 1, "
     "CASE WHEN n <= :due THEN 'connection.linked' ELSE 'connection.opened' END, "
-    "'{}', :now, :past, 0, '[]', CASE WHEN n <= :due THEN :past WHEN n % 3 = 0 THEN NULL ELSE :future END FROM g"
+    "'{\"data\": {}}', "
+    ":now, :past, 0, '[]', CASE WHEN n <= :due THEN :past WHEN n % 3 = 0 THEN NULL ELSE :future END FROM g"
 )
 
 
@@ -206,7 +207,7 @@ async def _undone(house: House, statement: Statement, work: Callable[[sa.Connect
 #: What may be read from end to end: it holds nothing but what is looked for.
 MAY_SCAN = re.compile(
     r"SCAN (chosen|CONSTANT ROW|anon_\d+|\(subquery-\d+\)|anon_\d+ VIRTUAL TABLE.*"
-    r"|connection USING INDEX connection_troubled)"
+    r"|linker_connection USING INDEX linker_connection_troubled)"
 )
 
 
@@ -234,7 +235,7 @@ async def test_sqlite_goes_by_an_index(sqlite_house: House, action: Callable[[Ho
     for line in plans:
         assert not line.startswith("SCAN") or MAY_SCAN.fullmatch(line), plans
     if action is claim_due:
-        assert "SEARCH connection USING INDEX connection_due (due_at<?)" in "\n".join(plans)
+        assert "SEARCH linker_connection USING INDEX linker_connection_due (due_at<?)" in "\n".join(plans)
     if action in (read_keys, check_states):
         assert all("USING COVERING INDEX" in line for line in plans), plans
 
@@ -296,25 +297,25 @@ def nodes(plan: Any) -> list[Any]:
 def filled_postgres(postgres_schema: str) -> Any:
     """A PostgreSQL with many connections; statements are undone."""
     database = Database(postgres_schema)
-    database.write_here(lambda transaction: transaction.execute(sa.text("TRUNCATE connection CASCADE")))
+    database.write_here(lambda transaction: transaction.execute(sa.text("TRUNCATE linker_connection CASCADE")))
     database.close()
     house = House(postgres_schema)
 
     def analyse(transaction: sa.Connection) -> None:
-        for table in ("connection", "step", "outbox"):
+        for table in ("linker_connection", "linker_step", "linker_outbox"):
             transaction.exec_driver_sql(f"ANALYZE {table}")
 
     fill(house, MANY)
     house.database.write_here(analyse)
     yield house
-    house.database.write_here(lambda transaction: transaction.execute(sa.text("TRUNCATE connection CASCADE")))
+    house.database.write_here(lambda transaction: transaction.execute(sa.text("TRUNCATE linker_connection CASCADE")))
     house.close()
 
 
 async def let_go(house: House) -> None:
     """Give all leases back."""
-    await house.sql("UPDATE connection SET lease_until = NULL WHERE lease_until IS NOT NULL")
-    await house.sql("UPDATE outbox SET lease_until = NULL WHERE lease_until IS NOT NULL")
+    await house.sql("UPDATE linker_connection SET lease_until = NULL WHERE lease_until IS NOT NULL")
+    await house.sql("UPDATE linker_outbox SET lease_until = NULL WHERE lease_until IS NOT NULL")
 
 
 @pytest.mark.postgres
@@ -331,15 +332,16 @@ async def test_postgresql_goes_by_an_index(filled_postgres: House, action: Calla
         assert max(node.get("Rows Removed by Filter", 0) for node in nodes(plan)) <= LITTLE
         assert max(node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan)) <= LITTLE
         if action is claim_due:
-            assert "connection_due" in {node.get("Index Name") for node in nodes(plan)}
+            assert "linker_connection_due" in {node.get("Index Name") for node in nodes(plan)}
         if action in (read_keys, check_states):
             assert "Index Only Scan" in {node["Node Type"] for node in nodes(plan)}
 
 
 #: A second announcement of each connection, which waits behind the first.
 FILL_BACKLOG = (
-    "INSERT INTO outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, delivered_to, "
-    "hook_due_at) SELECT 'behind_' || n, 'con_' || n, 2, 'connection.opened', '{}', :now, :past, 0, '[]', :past FROM g"
+    "INSERT INTO linker_outbox (message_id, connection_id, seq, type, payload, created_at, due_at, attempts, "
+    "delivered_to, hook_due_at) SELECT 'behind_' || n, 'con_' || n, 2, 'connection.opened', '{\"data\": {}}', "
+    ":now, :past, 0, '[]', :past FROM g"
 )
 
 
@@ -353,9 +355,9 @@ async def test_a_backlog_is_posted_from_its_front(postgres_house: House) -> None
     def work(transaction: sa.Connection) -> None:
         behind = sa.text(FILL_BACKLOG.replace("INSERT", POSTGRES_NUMBERS + "INSERT", 1)).bindparams(*typed)
         transaction.execute(behind, {"rows": MANY, **times})
-        all_due = sa.text("UPDATE outbox SET hook_due_at = :past WHERE due_at IS NOT NULL").bindparams(typed[1])
+        all_due = sa.text("UPDATE linker_outbox SET hook_due_at = :past WHERE due_at IS NOT NULL").bindparams(typed[1])
         transaction.execute(all_due, {"past": times["past"]})
-        transaction.exec_driver_sql("ANALYZE outbox")
+        transaction.exec_driver_sql("ANALYZE linker_outbox")
 
     postgres_house.database.write_here(work)
 

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from linker import Linker, Settings, new_key
 from linker.database.statements import CompiledStatement, Row
-from linker.encryption import key_id_of
+from linker.encryption import TokenCipher, key_id_of
 from linker.errors import RowUnreadable, StoreUnavailable
 from linker.persistence import mapping, schema
 from linker.persistence.claims import quarantine
@@ -56,18 +56,21 @@ def by_hand(sqlite_url: str, statement: str, **values: str) -> None:
 async def test_an_unreadable_row_stops_nobody_else(house: House) -> None:
     """Lists leave it out, a sweep puts it aside for an hour, and both say so in the log; asked for, it is an error."""
     good, bad = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
-    await house.sql("UPDATE connection SET metadata='{half' WHERE id=:id", id=bad.id)
+    await house.sql("UPDATE linker_connection SET metadata='{half' WHERE id=:id", id=bad.id)
     with capture_logs() as logs:
         assert [found.id for found in await house.store.find()] == [good.id]
         claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
     assert [found.id for found in claimed] == [good.id]
     assert [(line["event"], line["connection_id"]) for line in logs] == [("row.unreadable", bad.id)] * 2
-    with pytest.raises(RowUnreadable, match=f"{bad.id}.*backup"):
+    with pytest.raises(RowUnreadable, match=f"{bad.id}.*backup") as unreadable:
         await house.store.get(bad.id)
+    assert unreadable.value.reason == "connection"
+    assert unreadable.value.params == {"id": bad.id, "cause": "JSONDecodeError"}
+    assert {line["cause"] for line in logs} == {"JSONDecodeError"}
     with pytest.raises(RowUnreadable, match=bad.id):
         await house.store.claim(bad.id, now=NOW, lease=a_lease("me"))
     assert await house.store.claim_due(now=NOW + MINUTE, limit=10, lease=a_lease("me", until=NOW + 2 * MINUTE)) != []
-    await house.sql("UPDATE connection SET metadata='{}' WHERE id=:id", id=bad.id)
+    await house.sql("UPDATE linker_connection SET metadata='{}' WHERE id=:id", id=bad.id)
     later = NOW + timedelta(hours=1, minutes=2)
     mended = await house.store.claim_due(now=later, limit=10, lease=a_lease("me", until=later + MINUTE))
     assert bad.id in {found.id for found in mended}
@@ -76,8 +79,10 @@ async def test_an_unreadable_row_stops_nobody_else(house: House) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param("UPDATE connection SET state_since=x'00ff' WHERE id=:id", id="bytes"),
-        pytest.param("UPDATE connection SET state_since=CAST(x'61ff62' AS TEXT) WHERE id=:id", id="half a character"),
+        pytest.param("UPDATE linker_connection SET state_since=x'00ff' WHERE id=:id", id="bytes"),
+        pytest.param(
+            "UPDATE linker_connection SET state_since=CAST(x'61ff62' AS TEXT) WHERE id=:id", id="half a character"
+        ),
     ],
 )
 async def test_what_no_text_can_hold_stops_nobody_else(house: House, damage: str) -> None:
@@ -95,11 +100,13 @@ async def test_what_no_text_can_hold_stops_nobody_else(house: House, damage: str
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param("UPDATE connection SET due_at='2020-01-01' WHERE id=:id", id="a day"),
-        pytest.param("UPDATE connection SET due_at='2020-01-01T00:00:00+02:00' WHERE id=:id", id="another notation"),
-        pytest.param("UPDATE connection SET attempts=9e999 WHERE id=:id", id="infinity, which is no JSON"),
-        pytest.param("UPDATE connection SET id='con_' || char(0) WHERE id=:id", id="a zero in its id"),
-        pytest.param("UPDATE connection SET id=x'00ff' WHERE id=:id", id="an id of bytes"),
+        pytest.param("UPDATE linker_connection SET due_at='2020-01-01' WHERE id=:id", id="a day"),
+        pytest.param(
+            "UPDATE linker_connection SET due_at='2020-01-01T00:00:00+02:00' WHERE id=:id", id="another notation"
+        ),
+        pytest.param("UPDATE linker_connection SET attempts=9e999 WHERE id=:id", id="infinity, which is no JSON"),
+        pytest.param("UPDATE linker_connection SET id='con_' || char(0) WHERE id=:id", id="a zero in its id"),
+        pytest.param("UPDATE linker_connection SET id=x'00ff' WHERE id=:id", id="an id of bytes"),
     ],
 )
 async def test_what_a_hand_wrote_otherwise_is_taken_as_it_is(house: House, sqlite_url: str, damage: str) -> None:
@@ -117,14 +124,14 @@ async def test_what_a_hand_wrote_otherwise_is_taken_as_it_is(house: House, sqlit
 async def test_a_time_of_another_zone_is_that_time(house: House) -> None:
     """It is not taken for one in UTC."""
     odd = await kept(house, due_at=NOW)
-    await house.sql("UPDATE connection SET state_since='2020-01-01T12:00:00+02:00' WHERE id=:id", id=odd.id)
+    await house.sql("UPDATE linker_connection SET state_since='2020-01-01T12:00:00+02:00' WHERE id=:id", id=odd.id)
     assert (await house.store.get(odd.id)).state_since == datetime(2020, 1, 1, 10, tzinfo=UTC)
 
 
 async def test_a_due_time_that_is_none_wakes_nobody(house: House) -> None:
     """When something is due next is not known then; the claim puts the row aside when its text is reached."""
     odd = await kept(house, due_at=NOW)
-    await house.sql("UPDATE connection SET due_at='2020-01-01 12:00:5x' WHERE id=:id", id=odd.id)
+    await house.sql("UPDATE linker_connection SET due_at='2020-01-01 12:00:5x' WHERE id=:id", id=odd.id)
     assert await house.store.next_due(before=NOW) is None
 
 
@@ -136,7 +143,7 @@ async def test_a_number_that_the_database_cannot_take_stops_nobody_else(sqlite_u
         made = [await linker.create(owner=f"owner-{number}") for number in range(3)]
         for number, one in enumerate(made):
             await linker.submit_token(one.id, subdomain=f"acme{number}", token=SecretStr(f"a-token-of-acme-{number}"))
-        by_hand(sqlite_url, "UPDATE connection SET checks=9223372036854775807 WHERE id=:id", id=made[0].id)
+        by_hand(sqlite_url, "UPDATE linker_connection SET checks=9223372036854775807 WHERE id=:id", id=made[0].id)
         clock.advance(hours=1)
         done = await linker.attend_due()
         again = await linker.attend_due()
@@ -147,7 +154,7 @@ async def test_a_number_that_the_database_cannot_take_stops_nobody_else(sqlite_u
 async def test_a_damaged_id_is_told_of(house: House, sqlite_url: str) -> None:
     """What can be shown of it is in the log, and the others are claimed."""
     good, odd = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
-    by_hand(sqlite_url, "UPDATE connection SET id=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
+    by_hand(sqlite_url, "UPDATE linker_connection SET id=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
     with capture_logs() as logs:
         claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
         assert [found.id for found in await house.store.find()] == [good.id]
@@ -163,18 +170,20 @@ async def test_a_damaged_id_is_told_of(house: House, sqlite_url: str) -> None:
 async def test_a_damaged_row_is_told_of_whoever_reads_it(house: House) -> None:
     """A list leaves it out, whoever asks for it is told; and so is whoever asks for steps that are damaged."""
     good, odd = await kept(house), await kept(house)
-    await house.sql("UPDATE connection SET owner=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
-    await house.sql("UPDATE step SET actor=CAST(x'6f6464ff' AS TEXT) WHERE connection_id=:id", id=odd.id)
+    await house.sql("UPDATE linker_connection SET owner=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
+    await house.sql("UPDATE linker_step SET actor=CAST(x'6f6464ff' AS TEXT) WHERE connection_id=:id", id=odd.id)
     with capture_logs() as logs:
         assert [found.id for found in await house.store.find()] == [good.id]
     assert [(line["event"], line["connection_id"]) for line in logs] == [("row.unreadable", odd.id)]
     with pytest.raises(RowUnreadable, match=f"{odd.id}.*backup"):
         await house.store.get(odd.id)
-    with pytest.raises(RowUnreadable, match=f"{odd.id}.*backup"):
+    with pytest.raises(RowUnreadable, match=f"A step of {odd.id}.*backup"):
         await house.store.history(odd.id)
-    await house.sql("UPDATE step SET actor='me', evidence='{half' WHERE connection_id=:id", id=odd.id)
-    with pytest.raises(RowUnreadable, match=f"{odd.id}.*backup"):
-        await house.store.history(odd.id)
+    for damage in ("actor='me', evidence='{half'", "evidence='{}', source='nowhere'", "source=NULL, target='nowhere'"):
+        await house.sql(f"UPDATE linker_step SET {damage} WHERE connection_id=:id", id=odd.id)  # noqa: S608 - our own
+        with pytest.raises(RowUnreadable, match=f"A step of {odd.id}.*backup") as unreadable:
+            await house.store.history(odd.id)
+        assert (unreadable.value.reason, unreadable.value.params["id"]) == ("step", odd.id)
 
 
 async def test_a_claim_beside_damage_costs_what_it_costs_without(house: House) -> None:
@@ -201,15 +210,20 @@ async def test_a_claim_beside_damage_costs_what_it_costs_without(house: House) -
     ]
     await house.database.write(lambda transaction: transaction.execute(insert(CONNECTION), crowd))
     undamaged = await claim("before")
-    await house.sql("UPDATE connection SET owner=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
+    await house.sql("UPDATE linker_connection SET owner=CAST(x'6f6464ff' AS TEXT) WHERE id=:id", id=odd.id)
     assert await claim("after") <= undamaged + 1
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param("UPDATE connection SET id=x'00ff' WHERE id=:id", id="an id of bytes"),
-        pytest.param("UPDATE connection SET id=CAST(x'61ff' AS TEXT) WHERE id=:id", id="an id of half a character"),
+        pytest.param("UPDATE linker_connection SET id=x'00ff' WHERE id=:id", id="an id of bytes"),
+        pytest.param(
+            "UPDATE linker_connection SET id=CAST(x'61ff' AS TEXT) WHERE id=:id", id="an id of half a character"
+        ),
+        pytest.param(
+            "UPDATE linker_connection SET state=CAST(x'61ff' AS TEXT) WHERE id=:id", id="a state of half a character"
+        ),
     ],
 )
 async def test_a_damaged_row_has_no_turn(house: House, sqlite_url: str, damage: str) -> None:
@@ -225,25 +239,26 @@ async def test_what_cannot_be_put_aside_stops_nobody_else(
 ) -> None:
     """The claim stands; what cannot be read is met again when its lease has ended."""
     good, bad = await kept(house, due_at=NOW), await kept(house, due_at=NOW)
-    await house.sql("UPDATE connection SET metadata=:metadata WHERE id=:id", metadata=metadata, id=bad.id)
+    await house.sql("UPDATE linker_connection SET metadata=:metadata WHERE id=:id", metadata=metadata, id=bad.id)
 
     def away(*_: object) -> None:
-        raise StoreUnavailable("The database is away.")
+        raise StoreUnavailable("unreachable")
 
     monkeypatch.setattr("linker.persistence.connection_store.quarantine", away)
     with capture_logs() as logs:
         claimed = await house.store.claim_due(now=NOW, limit=10, lease=a_lease("me"))
     assert [found.id for found in claimed] == [good.id]
     assert [line["event"] for line in logs] == ["row.unreadable", "row.not_put_aside"]
+    assert (logs[1]["code"], logs[1]["reason"]) == ("store_unavailable", "unreachable")
 
 
 async def test_what_somebody_else_holds_by_now_is_not_put_aside(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that was mended and claimed by another worker in the meantime is that worker's."""
     bad = await kept(house, due_at=NOW)
-    await house.sql("UPDATE connection SET metadata='{half' WHERE id=:id", id=bad.id)
+    await house.sql("UPDATE linker_connection SET metadata='{half' WHERE id=:id", id=bad.id)
 
     def late(transaction: Transaction, *given: Any) -> None:
-        transaction.exec_driver_sql("UPDATE connection SET lease_holder='another'")
+        transaction.exec_driver_sql("UPDATE linker_connection SET lease_holder='another'")
         quarantine(transaction, *given)
 
     monkeypatch.setattr("linker.persistence.connection_store.quarantine", late)
@@ -260,7 +275,7 @@ async def test_a_broken_disk_is_no_damaged_row(house: House, monkeypatch: pytest
     returned = CompiledStatement.returned
 
     def broken(self: CompiledStatement, transaction: Transaction, row: Row) -> list[tuple[Any, ...]]:
-        if "UPDATE connection" in self._sql:
+        if "UPDATE linker_connection" in self._sql:
             raise OperationalError("SELECT", {}, sqlite3.OperationalError("disk I/O error"))
         return returned(self, transaction, row)
 
@@ -276,7 +291,7 @@ async def test_a_damaged_token_is_replaced_by_a_new_one(house: House, damage: st
     """It stops nobody else, and its row is whole again."""
     good, bad = await kept(house, token=a_credential()), await kept(house, token=a_credential())
     await house.sql(
-        "UPDATE connection SET token_sealed=:damage, token_key_id='lost' WHERE id=:id", damage=damage, id=bad.id
+        "UPDATE linker_connection SET token_sealed=:damage, token_key_id='lost' WHERE id=:id", damage=damage, id=bad.id
     )
     found = await house.store.get(bad.id)
     fresh = a_credential()
@@ -296,8 +311,9 @@ async def test_a_deleted_file_is_not_written_on(house: House, sqlite_url: str) -
     shutil.copy(path, path.with_suffix(".away"))
     _delete(path)
     for _ in range(2):
-        with pytest.raises(StoreUnavailable, match="is gone"):
+        with pytest.raises(StoreUnavailable, match="is gone") as gone:
             await house.store.add(opening(a_connection()))
+        assert gone.value.reason == "file_gone"
     assert not _is_there(path)
     _move(path.with_suffix(".away"), path)
     second = await kept(house)
@@ -350,7 +366,8 @@ async def test_a_key_that_is_not_everywhere_yet_costs_no_replacement(sqlite_url:
             await behind.attend_due()
         waiting = await behind.get(connection.id)
         assert waiting.problem is not None
-        assert "not in LINKER_SECRET_KEYS" in str(waiting.problem.detail)
+        missing = TokenCipher([new]).newest
+        assert waiting.problem.params == {"fault": "key_missing.not_set", "connection": connection.id, "key": missing}
         clock.advance(hours=2)
         await ahead.attend_due()
         replaced = await ahead.get(connection.id)

@@ -87,11 +87,11 @@ async def test_eight_processes_share_one_file(sqlite_house: House, tmp_path: Pat
         assert found.state is LINKED
         assert [step.seq for step in history] == [1, 2, 3, 4]
         assert [step.target for step in history] == [AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED]
-    announced = await sqlite_house.sql("SELECT connection_id, seq, type, count(*) FROM outbox GROUP BY 1, 2, 3")
+    announced = await sqlite_house.sql("SELECT connection_id, seq, type, count(*) FROM linker_outbox GROUP BY 1, 2, 3")
     names = {2: "token.accepted", 3: "connection.awaiting_recruiter", 4: "connection.linked"}
     assert sorted(tuple(row) for row in announced) == sorted(
         (connection.id, seq, name, 1) for connection in connections for seq, name in names.items()
     )
-    assert await sqlite_house.sql("SELECT count(*) FROM connection WHERE lease_holder IS NOT NULL") == [(0,)]
+    assert await sqlite_house.sql("SELECT count(*) FROM linker_connection WHERE lease_holder IS NOT NULL") == [(0,)]
     assert await sqlite_house.sql("PRAGMA integrity_check") == [("ok",)]
     assert await sqlite_house.sql("PRAGMA foreign_key_check") == []

@@ -33,7 +33,9 @@ def url(request: pytest.FixtureRequest) -> str:
     database = Database(given)
     schema.upgrade(database)
     if not database.is_sqlite:
-        database.write_here(lambda transaction: transaction.execute(text("TRUNCATE connection, ration CASCADE")))
+        database.write_here(
+            lambda transaction: transaction.execute(text("TRUNCATE linker_connection, linker_rate_limit CASCADE"))
+        )
     database.close()
     return given
 

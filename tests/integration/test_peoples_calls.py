@@ -15,6 +15,7 @@ from sqlalchemy import text
 from linker import Announcement, BadInput, Connection, ConnectionState, Linker, Settings, StoreUnavailable, new_key
 from linker.engine.ports import Answer, Lease
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
+from linker.wording import describe
 from states.verdicts import Unavailable
 from tests.seams import parts
 
@@ -130,8 +131,9 @@ async def test_closing_waits_for_what_people_asked_for(tmp_path: Path) -> None:
     connection = await under.answered()
     assert connection.state is ConnectionState.AWAITING_RECRUITER
     await under.closing
-    with pytest.raises(StoreUnavailable, match="it was closed here"):
+    with pytest.raises(StoreUnavailable, match="The database was closed here") as closed:
         await under.linker.get(connection.id)
+    assert closed.value.reason == "closed"
 
 
 async def test_closing_that_is_cancelled_comes_to_its_end(tmp_path: Path) -> None:
@@ -188,8 +190,9 @@ async def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytes
     await workable.asked_for.wait()
     await linker.__aexit__(None, None, None)
     workable.may_answer.set()
-    with pytest.raises(StoreUnavailable, match="it was closed here"):
+    with pytest.raises(StoreUnavailable, match="The database was closed here") as closed:
         await submitting
+    assert closed.value.reason == "closed"
 
 
 async def test_a_person_is_not_put_off_with_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +202,7 @@ async def test_a_person_is_not_put_off_with_a_sweep(monkeypatch: pytest.MonkeyPa
         later = linker.clock.now() + timedelta(seconds=10)
 
         async def put_off(connection_id: str) -> None:
-            put = text("UPDATE connection SET due_at = :later WHERE id = :id")
+            put = text("UPDATE linker_connection SET due_at = :later WHERE id = :id")
             values = {"later": f"{later:%Y-%m-%d %H:%M:%S.%f}", "id": connection_id}
             await parts(linker).database.write(lambda transaction: transaction.execute(put, values))
 
@@ -222,23 +225,21 @@ async def test_trouble_is_not_tried_again_within_a_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "metadata",
+    ("metadata", "reason"),
     [
-        {f"key-{number}": "" for number in range(51)},
-        {" ": "a value without a name"},
-        {"key": "x" * 501},
-        {"k" * 501: ""},
-        {"half": "an emoji that was cut in two: \ud83d"},
+        ({f"key-{number}": "" for number in range(51)}, "too_many"),
+        ({" ": "a value without a name"}, "key_empty"),
+        ({"key": "x" * 501}, "too_long"),
+        ({"k" * 501: ""}, "too_long"),
+        ({"half": "an emoji that was cut in two: \ud83d"}, "half_character"),
     ],
 )
-async def test_metadata_that_cannot_be_kept_is_refused(metadata: dict[str, str]) -> None:
+async def test_metadata_that_cannot_be_kept_is_refused(metadata: dict[str, str], reason: str) -> None:
     """The field, the cause and the next step are named, and no connection is opened."""
     async with linker_in_memory() as linker:
         with pytest.raises(BadInput) as refused:
             await linker.create(owner="customer-1", metadata=metadata)
-        assert (refused.value.field, bool(refused.value.cause), bool(refused.value.next_step)) == (
-            "metadata",
-            True,
-            True,
-        )
+        words = describe(refused.value)
+        assert (refused.value.field, refused.value.reason) == ("metadata", reason)
+        assert (bool(words.message), bool(words.action)) == (True, True)
         assert await linker.find() == []

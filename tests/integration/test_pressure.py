@@ -240,7 +240,7 @@ class Failing:
 
     async def _away(self, *_: object) -> list[str]:
         self._failed.set()
-        raise StoreUnavailable("The database is away.")
+        raise StoreUnavailable("unreachable")
 
     async def _noted(self, ids: list[str], lease: Lease) -> list[str]:
         self._renewals.put_nowait(ids)
@@ -371,7 +371,7 @@ async def test_a_pass_that_fails_leaves_no_lease_behind(monkeypatch: pytest.Monk
 
         async def fails(*given: Any, **named: Any) -> list[bool]:
             if claiming.is_set():
-                raise StoreUnavailable("The disk is full.")
+                raise StoreUnavailable("disk_full")
             return await settle(*given, **named)
 
         monkeypatch.setattr(parts(linker).store._claims, "these", slowly)
@@ -384,12 +384,12 @@ async def test_a_pass_that_fails_leaves_no_lease_behind(monkeypatch: pytest.Monk
 
 
 def _held_subdomains(transaction: Transaction) -> list[str]:
-    statement = "SELECT subdomain FROM connection WHERE lease_holder IS NOT NULL"
+    statement = "SELECT subdomain FROM linker_connection WHERE lease_holder IS NOT NULL"
     return list(transaction.exec_driver_sql(statement).scalars())
 
 
 def _held(transaction: Transaction) -> int:
-    statement = "SELECT count(*) FROM connection WHERE lease_holder IS NOT NULL"
+    statement = "SELECT count(*) FROM linker_connection WHERE lease_holder IS NOT NULL"
     return int(transaction.exec_driver_sql(statement).scalar_one())
 
 
@@ -421,7 +421,7 @@ async def test_a_worker_that_cannot_renew_begins_nothing_new(monkeypatch: pytest
 
         async def away(*_: object) -> list[str]:
             failed.set()
-            raise StoreUnavailable("The database is away.")
+            raise StoreUnavailable("unreachable")
 
         monkeypatch.setattr(parts(linker).store, "renew", away)
         asked = len(workable.asked)
@@ -435,4 +435,4 @@ async def test_a_worker_that_cannot_renew_begins_nothing_new(monkeypatch: pytest
 
 
 def _lease_end(transaction: Transaction) -> str:
-    return str(transaction.exec_driver_sql("SELECT max(lease_until) FROM connection").scalar_one())
+    return str(transaction.exec_driver_sql("SELECT max(lease_until) FROM linker_connection").scalar_one())

@@ -20,7 +20,7 @@ async def waiting_for_long(linker: Linker, clock: SettableClock) -> None:
         connection = await linker.create(owner=f"owner-{number}")
         await linker.submit_token(connection.id, subdomain=f"acme{number}", token=f"token-of-acme-{number}")
     clock.advance(hours=HOURS)
-    due = text("UPDATE connection SET due_at = :due")
+    due = text("UPDATE linker_connection SET due_at = :due")
     past = f"{clock.now() - timedelta(minutes=1):%Y-%m-%d %H:%M:%S.%f}"
     await parts(linker).database.write(lambda transaction: transaction.execute(due, {"due": past}))
 

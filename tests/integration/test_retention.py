@@ -163,7 +163,7 @@ async def announced(house: House, connection: Connection, name: str, *, ago: tim
         "connection_id": connection.id,
         "seq": 1,
         "type": "connection.linked",
-        "payload": {},
+        "payload": {"data": {}},
         "created_at": NOW - ago,
         "attempts": 0,
         "delivered_to": [],
@@ -183,7 +183,7 @@ async def test_announcements_go_when_they_are_old_and_over(house: House) -> None
         await announced(house, connection, due_column, ago=99 * DAY, **{due_column: NOW})
     assert (await pruning(house).foresee()).announcements == 2
     assert (await pruning(house).run()).announcements == 2
-    left = {name for (name,) in await house.sql("SELECT message_id FROM outbox")}
+    left = {name for (name,) in await house.sql("SELECT message_id FROM linker_outbox")}
     assert left == {"young", *due_columns}
 
 
@@ -196,8 +196,8 @@ async def test_unlinked_connections_go_with_all_that_belongs_to_them(house: Hous
     assert (await pruning(house).foresee()).connections == 1
     assert (await pruning(house).run()).connections == 1
     assert {found.id for found in await house.store.find()} == {young.id, still_open.id}
-    assert await house.sql("SELECT count(*) FROM step WHERE connection_id = :id", id=old.id) == [(0,)]
-    assert await count(house, "outbox") == 1
+    assert await house.sql("SELECT count(*) FROM linker_step WHERE connection_id = :id", id=old.id) == [(0,)]
+    assert await count(house, "linker_outbox") == 1
 
 
 async def test_a_dry_run_changes_nothing_and_for_ever_is_for_ever(house: House) -> None:
@@ -207,7 +207,7 @@ async def test_a_dry_run_changes_nothing_and_for_ever_is_for_ever(house: House) 
     assert await pruning(house).foresee() == Pruned(steps=2, announcements=1)
     forever = pruning(house, Settings(keep_history=None, keep_announcements=None, keep_closed=None))
     assert await forever.run() == await forever.foresee() == Pruned()
-    assert (await count(house, "step"), await count(house, "outbox")) == (3, 1)
+    assert (await count(house, "linker_step"), await count(house, "linker_outbox")) == (3, 1)
 
 
 async def test_a_host_prunes_with_its_linker() -> None:
@@ -274,7 +274,7 @@ async def test_claims_go_on_between_any_two_batches(shared_house: House) -> None
         await asyncio.wait([claiming])
     assert len(seen) >= MANY // module.BATCH_ROWS
     assert all(before < after for before, after in itertools.pairwise(seen.values())), seen
-    assert await count(shared_house, "step") == 2 * MANY + 1
+    assert await count(shared_house, "linker_step") == 2 * MANY + 1
 
 
 async def test_on_postgresql_nobody_waits_even_for_an_open_batch(postgres_house: House) -> None:
@@ -319,7 +319,7 @@ async def test_several_runs_at_once_take_turns(shared_house: House) -> None:
     one, two = await asyncio.gather(pruning(shared_house).run(), pruning(other).run())
     other.close()
     assert one.steps + two.steps == MANY
-    assert await count(shared_house, "step") == 2 * MANY
+    assert await count(shared_house, "linker_step") == 2 * MANY
 
 
 async def test_a_killed_run_loses_nothing_and_the_next_one_goes_on(shared_house: House, tmp_path: Path) -> None:
@@ -329,17 +329,17 @@ async def test_a_killed_run_loses_nothing_and_the_next_one_goes_on(shared_house:
     command = [sys.executable, "-m", "linker.cli", "db", "prune"]
     process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, env=linker.environment(), stdout=DEVNULL)
     try:
-        while (left := await count(shared_house, "step")) == 3 * MANY:
+        while (left := await count(shared_house, "linker_step")) == 3 * MANY:
             assert process.returncode is None
             await asyncio.sleep(0.01)
     finally:
         process.kill()
         await process.wait()
     assert 2 * MANY < left < 3 * MANY
-    whole = "SELECT count(*) FROM (SELECT connection_id FROM step GROUP BY connection_id "
+    whole = "SELECT count(*) FROM (SELECT connection_id FROM linker_step GROUP BY connection_id "
     whole += "HAVING max(seq) = 3 AND count(*) = 3 - min(seq) + 1) AS whole"
     assert await shared_house.sql(whole) == [(MANY,)]
-    gone = 3 * MANY - await count(shared_house, "step")
+    gone = 3 * MANY - await count(shared_house, "linker_step")
     assert linker("db", "prune", "--json", "--dry-run").json["steps"] == MANY - gone
     finished = linker("db", "prune", "--json")
     assert (finished.code, finished.json["steps"]) == (0, MANY - gone)

@@ -270,7 +270,7 @@ async def test_a_server_that_is_away_is_counted(postgres_url: str, monkeypatch: 
     async with Linker(settings, workable=ScriptedWorkable(), observer=Metrics(registry)) as linker:
 
         async def away(*_: object) -> None:
-            raise StoreUnavailable("The server is away.")
+            raise StoreUnavailable("unreachable")
 
         monkeypatch.setattr(parts(linker).server_clock, "read", away)
         with pytest.raises(StoreUnavailable):

@@ -99,7 +99,7 @@ async def test_one_that_was_given_up_makes_room(house: House) -> None:
     dead = DeliveryOutcome(announcement=first, delivered_to=frozenset(), error="handler: ValueError")
     await house.outbox.settle_deliveries([dead], now=NOW, lease=a_lease("host"))
     assert [found.type for found in await claimed(house)] == [ACCEPTED]
-    [row] = await house.sql("SELECT dead_at, delivered_at, last_error FROM outbox WHERE attempts = 1")
+    [row] = await house.sql("SELECT dead_at, delivered_at, last_error FROM linker_outbox WHERE attempts = 1")
     assert (row[0] is not None, row[1], row[2]) == (True, None, "handler: ValueError")
 
 
@@ -123,9 +123,9 @@ async def test_who_lost_its_lease_cannot_settle(house: House) -> None:
     [late] = await claimed(house, holder="late")
     [fresh] = await claimed(house, holder="fresh", after=MINUTE)
     await house.outbox.settle_deliveries([over(late)], now=NOW, lease=a_lease("late"))
-    assert await house.sql("SELECT count(*) FROM outbox WHERE due_at IS NULL") == [(0,)]
+    assert await house.sql("SELECT count(*) FROM linker_outbox WHERE due_at IS NULL") == [(0,)]
     await house.outbox.settle_deliveries([over(fresh)], now=NOW, lease=a_lease("fresh"))
-    assert await house.sql("SELECT count(*) FROM outbox WHERE due_at IS NULL") == [(1,)]
+    assert await house.sql("SELECT count(*) FROM linker_outbox WHERE due_at IS NULL") == [(1,)]
 
 
 async def test_what_nobody_listens_to_is_left_and_blocks_nothing(house: House) -> None:

@@ -61,7 +61,9 @@ credentials = st.builds(
     fingerprint=texts,
     expires_on=st.none() | days,
 )
-problems = st.builds(Problem, code=codes, since=moments, detail=st.none() | texts)
+#: Texts, numbers and lists of texts, by name. An empty one is none at all.
+params = st.dictionaries(texts, counts | texts | st.lists(texts, max_size=2), max_size=3)
+problems = st.builds(Problem, code=codes, since=moments, params=params)
 accounts = st.builds(Account, id=st.builds(lambda: uuid.uuid4().hex), name=texts, subdomain=texts)
 recruiters = st.builds(
     Recruiter, name=texts, email=st.builds(lambda: f"{uuid.uuid4().hex}@example.com"), id=st.none() | texts
@@ -153,7 +155,7 @@ async def test_absent_values_are_null_and_not_the_text_null(house: House) -> Non
     connection = await kept(house)
     [row] = await house.sql(
         "SELECT account_id IS NULL, token_sealed IS NULL, token_expires_on IS NULL, doubt_count IS NULL, "
-        "CAST(metadata AS TEXT) FROM connection WHERE id = :id",
+        "CAST(metadata AS TEXT) FROM linker_connection WHERE id = :id",
         id=connection.id,
     )
     assert [bool(value) for value in row[:4]] == [True] * 4
@@ -163,15 +165,15 @@ async def test_absent_values_are_null_and_not_the_text_null(house: House) -> Non
 async def test_the_law_is_written_with_each_decision(house: House) -> None:
     """The hash of the law that decided is in the row."""
     connection = await kept(house)
-    await house.sql("UPDATE connection SET law = 'an older one' WHERE id = :id", id=connection.id)
+    await house.sql("UPDATE linker_connection SET law = 'an older one' WHERE id = :id", id=connection.id)
     await house.store.settle([change(connection, attempts=1)], now=NOW, release=False)
-    assert await house.sql("SELECT law FROM connection WHERE id = :id", id=connection.id) == [(LAW,)]
+    assert await house.sql("SELECT law FROM linker_connection WHERE id = :id", id=connection.id) == [(LAW,)]
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("connection_id", ["con_nobody", "", "con_'; DROP TABLE connection; --"])
+@pytest.mark.parametrize("connection_id", ["con_nobody", "", "con_'; DROP TABLE linker_connection; --"])
 async def test_an_unknown_id_is_not_found(house: House, connection_id: str) -> None:
     """Reading, its history and claiming say that there is no such connection."""
     with pytest.raises(NotFound):
@@ -301,7 +303,7 @@ async def test_a_claim_leases_the_connection_and_moves_its_version(house: House)
     claimed = await house.store.claim(connection.id, now=NOW, lease=a_lease("me", until=NOW + MINUTE))
     assert claimed == replace(connection, version=connection.version + 1)
     assert await house.store.get(connection.id) == claimed
-    [(holder,)] = await house.sql("SELECT lease_holder FROM connection")
+    [(holder,)] = await house.sql("SELECT lease_holder FROM linker_connection")
     assert holder == "me"
 
 
@@ -407,8 +409,8 @@ async def test_a_batch_is_written_whole(house: House) -> None:
         told = 1 if settlement.step else 0
         expected = replace(settlement.after, version=2, last_seq=1 + told, updated_at=NOW + SECOND)
         assert found == expected
-        assert await count(house, "step", found.id) == 1 + told
-        assert await count(house, "outbox", found.id) == (1 if settlement.announcement else 0)
+        assert await count(house, "linker_step", found.id) == 1 + told
+        assert await count(house, "linker_outbox", found.id) == (1 if settlement.announcement else 0)
 
 
 async def test_an_empty_batch_is_written_at_once(house: House) -> None:
@@ -424,12 +426,12 @@ async def test_one_lost_race_does_not_cost_the_others_theirs(house: House) -> No
     batch = [linked(one, announcement="connection.linked") for one in before]
     assert await house.store.settle(batch, now=NOW, release=True) == [True, True, False, True, True]
     assert await house.store.get(before[2].id) == others
-    assert await count(house, "step", others.id) == 1
-    assert await count(house, "outbox", others.id) == 0
+    assert await count(house, "linker_step", others.id) == 1
+    assert await count(house, "linker_outbox", others.id) == 0
     for index in (0, 1, 3, 4):
         assert (await house.store.get(before[index].id)).state is LINKED
-        assert await count(house, "step", before[index].id) == 2
-        assert await count(house, "outbox", before[index].id) == 1
+        assert await count(house, "linker_step", before[index].id) == 2
+        assert await count(house, "linker_outbox", before[index].id) == 1
 
 
 async def test_the_first_of_two_for_the_same_connection_wins(house: House) -> None:
@@ -444,10 +446,10 @@ async def test_the_first_of_two_for_the_same_connection_wins(house: House) -> No
 async def test_a_connection_that_is_gone_is_a_lost_race(house: House) -> None:
     """A row that was erased in the meantime is not written again, and has no step."""
     connection, other = await kept(house), await kept(house)
-    await house.sql("DELETE FROM connection WHERE id = :id", id=connection.id)
+    await house.sql("DELETE FROM linker_connection WHERE id = :id", id=connection.id)
     batch = [change(connection, attempts=1), change(other, attempts=1)]
     assert await house.store.settle(batch, now=NOW, release=True) == [False, True]
-    assert await count(house, "step", connection.id) == 0
+    assert await count(house, "linker_step", connection.id) == 0
 
 
 async def test_a_worker_that_lost_its_lease_cannot_write(house: House) -> None:
@@ -492,7 +494,7 @@ async def test_an_owner_has_one_open_connection_to_an_account(house: House) -> N
     batch = [change(second, account=account), change(other, attempts=1)]
     assert await house.store.settle(batch, now=NOW, release=True) == [False, True]
     assert (await house.store.get(second.id)).account is None
-    assert await count(house, "step", second.id) == 1
+    assert await count(house, "linker_step", second.id) == 1
     first = await house.store.get(first.id)
     await house.store.settle([change(first, closed_at=NOW)], now=NOW, release=True)
     assert await house.store.settle([change(second, account=account)], now=NOW, release=True) == [True]
@@ -516,7 +518,7 @@ async def test_a_row_that_the_database_refuses_does_not_stop_the_others(house: H
     """A history that does not fit its row is nobody's race: its connection is left alone, the batch goes on."""
     bad, good = await kept(house), await kept(house)
     await house.sql(
-        "INSERT INTO step (connection_id, seq, event, target, at, actor, evidence) "
+        "INSERT INTO linker_step (connection_id, seq, event, target, at, actor, evidence) "
         "VALUES (:id, 2, 'planted', 'failed', CURRENT_TIMESTAMP, 'test', '{}')",
         id=bad.id,
     )

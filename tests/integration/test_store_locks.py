@@ -59,7 +59,7 @@ class Gate:
         return len(self._waiting)
 
     def _wait(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("UPDATE ration"):
+        if statement.startswith("UPDATE linker_rate_limit"):
             self._waiting.add(threading.get_ident())
             self.open.wait(30)
 
@@ -188,7 +188,7 @@ async def test_what_waits_behind_a_dead_letter_is_locked_in_the_same_order(postg
     """Giving one up writes those behind it too: they have their place among the others that are written."""
     dead, other = await claimed_announcements(postgres_house, way, 2, 1)
     [(behind,)] = await postgres_house.sql(
-        "SELECT id FROM outbox WHERE id NOT IN (:one, :two)", one=dead.id, two=other.id
+        "SELECT id FROM linker_outbox WHERE id NOT IN (:one, :two)", one=dead.id, two=other.id
     )
     assert dead.id < behind < other.id
     ended = [

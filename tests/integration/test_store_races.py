@@ -131,7 +131,7 @@ async def test_who_reads_and_then_writes_is_never_overtaken(shared_house: House)
             await store._database.write(count_up)
 
     await asyncio.gather(*(several(shared_house.another()) for _ in range(8)))
-    assert await shared_house.sql("SELECT checks FROM connection") == [(40,)]
+    assert await shared_house.sql("SELECT checks FROM linker_connection") == [(40,)]
 
 
 # ── PostgreSQL ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,7 +153,7 @@ async def test_a_locked_row_is_passed_over_without_waiting(postgres_house: House
     locked, done = threading.Event(), threading.Event()
 
     def hold(transaction: sa.Connection) -> None:
-        transaction.execute(sa.text("SELECT 1 FROM connection WHERE id = :id FOR UPDATE"), {"id": due[0].id})
+        transaction.execute(sa.text("SELECT 1 FROM linker_connection WHERE id = :id FOR UPDATE"), {"id": due[0].id})
         locked.set()
         done.wait(30)
 
@@ -182,7 +182,7 @@ async def test_the_limit_holds_whatever_the_plan(postgres_house: House) -> None:
     with opened(f"{postgres_house.url}?options={quote(UNLUCKY)}") as unlucky:
         batch = await unlucky.store.claim_due(now=NOW, limit=5, lease=a_lease())
     assert len(batch) == 5
-    assert await postgres_house.sql("SELECT count(*) FROM connection WHERE lease_holder IS NOT NULL") == [(5,)]
+    assert await postgres_house.sql("SELECT count(*) FROM linker_connection WHERE lease_holder IS NOT NULL") == [(5,)]
 
 
 async def test_the_limit_of_announcements_holds_whatever_the_plan(postgres_house: House) -> None:
@@ -203,7 +203,7 @@ async def test_a_row_that_changes_while_it_is_claimed_is_judged_as_it_is_then(po
 
     def lease_it(transaction: sa.Connection) -> None:
         transaction.execute(
-            sa.text("UPDATE connection SET lease_holder = 'first', lease_until = :until, version = version + 1"),
+            sa.text("UPDATE linker_connection SET lease_holder = 'first', lease_until = :until, version = version + 1"),
             {"until": NOW + MINUTE},
         )
         written.set()
@@ -252,7 +252,9 @@ async def test_a_write_whose_task_was_cancelled_is_written_or_not_but_never_half
     with opened(shared_house.url) as again:
         found = await again.store.get(connection.id)
         told = len(await again.store.history(connection.id))
-        [(announced,)] = await again.sql("SELECT count(*) FROM outbox WHERE connection_id = :id", id=connection.id)
+        [(announced,)] = await again.sql(
+            "SELECT count(*) FROM linker_outbox WHERE connection_id = :id", id=connection.id
+        )
     assert (found.state, told, announced) in {
         (ConnectionState.LINKED, 2, 1),
         (ConnectionState.AWAITING_TOKEN, 1, 0),
@@ -286,7 +288,7 @@ async def test_closing_waits_for_what_is_under_way(shared_house: House) -> None:
     def slow(transaction: sa.Connection) -> None:
         begun.set()
         go_on.wait(30)
-        transaction.execute(sa.text("UPDATE connection SET attempts = 42"))
+        transaction.execute(sa.text("UPDATE linker_connection SET attempts = 42"))
 
     with opened(shared_house.url) as other:
         open_connections: list[object] = []

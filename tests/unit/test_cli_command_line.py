@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
 from linker.cli import logging_setup
-from linker.cli.exit_codes import after_asking
+from linker.cli.exit_codes import after_asking, with_error
 from linker.cli.main import VERBS, main, verb_named
 from linker.encryption import new_key
+from linker.errors import Busy
 from linker.persistence.connection_store import ConnectionStore
 from states import events as happened
 from states.connection import ConnectionState, Problem
@@ -55,11 +57,11 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         (["open", "--owner", "a", "--metadata", "b"], 2, "KEY=VALUE"),
         (["open", "--owner", "a", "--metadata", "b=1", "--metadata", "b=2"], 2, "twice"),
         (["open", "--owner", "a", "--actor", "\n"], 2, "actor"),
-        (["submit", "con_x", "--subdomain", "acme", "--token-expires", "31.01.2030"], 2, "YYYY-MM-DD"),
+        (["submit", "con_x", "--subdomain", "acme", "--token-expires", "31.01.2030"], 2, "as in 2027-01-31"),
         (["submit", "con_x", "--subdomain", "a.b@c"], 2, "subdomain"),
         (["unlnk", "con_x"], 2, "Did you mean 'unlink'"),
         (["sandbox", "--port", "70000"], 2, "--port"),
-        (["sandbox", "--host", "256.0.0.1"], 2, "--port"),
+        (["sandbox", "--host", "256.0.0.1"], 2, "port: 256.0.0.1:8787 cannot be listened on ("),
         (["states", "--format", "svg"], 2, "mermaid"),
     ],
 )
@@ -76,8 +78,72 @@ def test_bad_input_is_one_line_that_says_what_to_do(
     out, err = capsys.readouterr()
     assert out == ""
     told = json.loads(err)["error"]
-    assert told.keys() >= {"code", "message"}
+    assert told.keys() >= {"code", "message", "field", "params", "retry_after"}
     assert said in told["message"]
+    assert told["code"] in {"usage", "bad_input", "not_found"}
+    if told["code"] != "usage":
+        assert told["reason"]
+    if told["code"] == "bad_input":
+        assert told["message"] == f"{told['field']}: {told['cause']} {told['next_step']}"
+        assert told["next_step"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["list", "--state", "linkd"],
+            {"code": "bad_input", "reason": "unknown", "field": "state", "params": {"known": list(ConnectionState)}},
+        ),
+        (
+            ["open", "--owner", "a", "--metadata", "b=1", "--metadata", "b=2"],
+            {"code": "bad_input", "reason": "given_twice", "field": "metadata", "params": {"key": "b"}},
+        ),
+        (
+            ["submit", "con_x", "--subdomain", "acme", "--token-expires", "31.01.2030"],
+            {"code": "bad_input", "reason": "not_a_date", "field": "token_expires", "params": {}},
+        ),
+        (
+            ["show", "con_none"],
+            {"code": "not_found", "reason": "connection", "field": None, "params": {"id": "con_none"}},
+        ),
+        (
+            ["outbox", "retry", "msg_none"],
+            {"code": "not_found", "reason": "announcement", "field": None, "params": {"id": "msg_none"}},
+        ),
+        (["outbox", "retry"], {"code": "bad_input", "reason": "no_ids", "field": "id", "params": {}}),
+        (
+            ["outbox", "retry", "msg_1", "--all-dead"],
+            {"code": "bad_input", "reason": "ids_and_all", "field": "id", "params": {}},
+        ),
+        (
+            ["outbox", "list", "--to", "nowhere"],
+            {"code": "bad_input", "reason": "unknown", "field": "to", "params": {"known": ["handlers", "webhook"]}},
+        ),
+        (
+            ["outbox", "deliver"],
+            {"code": "bad_settings", "reason": "no_webhook", "field": "LINKER_WEBHOOK_URL", "params": {}},
+        ),
+    ],
+)
+def test_an_error_is_a_code_with_parameters_to_machines(
+    arguments: list[str], told: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads an error with a program needs none of its words."""
+    main([*arguments, "--json"])
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert {name: error[name] for name in told} == told
+    assert error["retry_after"] is None
+
+
+def test_what_may_be_tried_again_says_when(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program is told how long to wait, where that is known."""
+    busy = Busy("attended_by_others", connection="con_1")
+    assert with_error(busy, as_json=True) == 5
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert (error["code"], error["reason"], error["retry_after"]) == ("busy", "attended_by_others", 1.0)
+    assert error["params"] == {"connection": "con_1"}
+    assert "cause" not in error
 
 
 @pytest.mark.parametrize(

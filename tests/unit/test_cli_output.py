@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
-from linker.cli.terminal.connection_views import card, connections_table, history_table
+from linker.cli.terminal.connection_views import card, connections_table, details, history_table
 from linker.cli.terminal.output import THEME
 from linker.humanize import expiry, relative, span
+from linker.wording import describe
 from states.connection import ConnectionState, Problem
 from states.history import Step
-from states.problems import PROBLEMS, ProblemCode
+from states.problems import ProblemCode
 from tests.builders import NOW, a_connection
 
 
@@ -65,14 +67,18 @@ def printed(renderable: RenderableType, width: int) -> str:
 @pytest.mark.parametrize("code", list(ProblemCode))
 def test_a_card_tells_every_problem_and_can_be_copied_from(code: ProblemCode, width: int) -> None:
     """Id, e-mail, who must act and what to do stand in the card at any width, ids and e-mails unbroken."""
-    problem = Problem(code=code, since=NOW, detail="[bold]What was seen.[/bold]")
+    seen = {"near_miss": "slip", "alike": "[bold]What was seen.[/bold]", "name": "N", "email": "e@example.com"}
+    problem = Problem(code=code, since=NOW, params=seen)
     connection = a_connection(ConnectionState.AWAITING_RECRUITER, problem=problem)
     shown = printed(card(connection, NOW), width)
-    advice = PROBLEMS[code]
+    words = describe(problem)
     assert connection.recruiter is not None
     assert connection.id in shown
     assert connection.recruiter.email in shown
-    assert f"who must act {advice.owner.value} what to do {advice.action}" in " ".join(shown.split())
+    said = " ".join(shown.split())
+    assert f"who must act {problem.owner.value} what to do {words.action}" in said
+    assert words.message in said.replace(" ! ", " ")
+    assert "[bold]" in words.detail
     assert "[bold]" in shown
     assert all(len(line) <= width for line in shown.splitlines())
 
@@ -107,6 +113,22 @@ def test_a_history_can_be_read_where_it_is_narrow(width: int, days: int) -> None
     ):
         assert all(word in words for word in said.split()), said
     assert "GET /accounts/{subdomain} 200, 1234 ms" in " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ({"note": "redirect", "status": 302, "ms": 9}, "GET /recruiters 302, 9 ms (a redirect, not followed)"),
+        ({"note": "no_answer_within", "seconds": 7.5}, "GET /recruiters (no whole answer within 7.5 s)"),
+        ({"note": "not_made"}, "GET /recruiters (not made: the budget of calls is used up)"),
+        ({"note": "As it was said before."}, "GET /recruiters (As it was said before.)"),
+        ({"note": None, "status": 200}, "GET /recruiters 200"),
+    ],
+)
+def test_a_note_beside_a_call_is_told_in_words(call: dict[str, Any], told: str) -> None:
+    """The history stores a code; what an older program wrote is a sentence, and is shown as it is."""
+    step = replace(STEP, evidence={"calls": [{"call": "GET /recruiters", **call}]})
+    assert details(step)[-1] == told
 
 
 @pytest.mark.parametrize("width", [80, 120, 500])

@@ -9,6 +9,7 @@ import pytest
 from linker.database.database import Database
 from linker.errors import BadSettings
 from linker.persistence.connection_store import ConnectionStore
+from linker.wording import describe
 
 
 @pytest.mark.parametrize(
@@ -36,10 +37,30 @@ def test_the_url_of_a_hosts_own_driver_means_the_same(given: str, driver: str) -
 )
 def test_a_url_that_is_none_is_refused_without_showing_it(given: str) -> None:
     """Only SQLite and PostgreSQL; the error names the setting and what it takes."""
-    with pytest.raises(BadSettings, match="LINKER_DATABASE_URL") as raised:
+    with pytest.raises(BadSettings, match=r"^database_url: .*Use sqlite:///linker\.db or postgresql://") as raised:
         Database(given)
+    assert (raised.value.field, raised.value.reason, raised.value.params) == ("database_url", "unknown_engine", {})
     assert "canary" not in str(raised.value)
     assert raised.value.__context__ is None
+
+
+@pytest.mark.parametrize("given", ["sqlite://", "sqlite:///linker.db"])
+def test_only_postgresql_has_schemas(given: str) -> None:
+    """A schema that would be silently left out is refused."""
+    with pytest.raises(BadSettings) as raised:
+        Database(given, "integrations")
+    assert (raised.value.field, raised.value.reason, raised.value.params) == ("database_schema", "no_schemas", {})
+    assert str(raised.value) == "database_schema: Only PostgreSQL has schemas. Leave it out."
+
+
+@pytest.mark.parametrize("given", ["canary", "-1", "1.5"])
+def test_a_threshold_that_is_none_is_refused(given: str) -> None:
+    """The setting is named, with what a pooler needs, and nothing of the URL is shown."""
+    with pytest.raises(BadSettings) as raised:
+        Database(f"postgresql://u:canary@h/n?prepare_threshold={given}")
+    assert (raised.value.field, raised.value.reason, raised.value.params) == ("database_url", "not_a_threshold", {})
+    assert "prepare_threshold=none" in describe(raised.value).action
+    assert "canary" not in str(raised.value)
 
 
 def test_a_store_opens_nothing_by_itself(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from linker.cli.exit_codes import in_command_line_words
 from linker.encryption import TokenCipher, fingerprint, key_id_of, new_key
-from linker.errors import BadSettings, OurFault, SealBroken
+from linker.errors import BadSettings, KeyMissing, OurFault, SealBroken
 
 TOKEN = SecretStr("canary-0123456789abcdef")
 ROW, OTHER_ROW = "con_1", "con_2"
@@ -36,8 +37,10 @@ def test_sealing_twice_gives_two_texts() -> None:
 
 def test_a_sealed_token_is_bound_to_its_row() -> None:
     """Copied into another row it does not open, and the error says what to do."""
-    with pytest.raises(SealBroken, match=r"sealed for another connection.*Restore the row from a backup"):
+    with pytest.raises(SealBroken, match=r"sealed for another connection.*Restore the row from a backup") as broken:
         SEALER.open(SEALED, bound_to=OTHER_ROW)
+    assert (broken.value.reason, broken.value.params) == ("changed", {"connection": OTHER_ROW})
+    assert broken.value.code == "seal_broken"
 
 
 @pytest.mark.parametrize("at", range(len(SEALED)))
@@ -79,10 +82,18 @@ def test_the_newest_key_seals_and_all_open() -> None:
 
 
 def test_a_missing_key_is_named() -> None:
-    """The error names the key and the setting, and says that nothing is lost."""
+    """The error names the key, and says that nothing is lost; stored tokens name the setting too."""
     lost = TokenCipher([LOST])
-    with pytest.raises(SealBroken, match=f"key {lost.newest}, which is not in LINKER_SECRET_KEYS.*nothing is lost"):
+    with pytest.raises(KeyMissing, match=f"key {lost.newest}, which is not set.*nothing is lost") as missing:
         SEALER.open(lost.seal(TOKEN, bound_to=ROW), bound_to=ROW)
+    assert isinstance(missing.value, SealBroken)
+    assert (missing.value.code, missing.value.reason) == ("key_missing", "not_set")
+    assert missing.value.params == {"connection": ROW, "key": lost.newest}
+    stored = {SEALER.newest, lost.newest, "00000000"}
+    with pytest.raises(BadSettings, match=r"secret_keys: .*nothing is lost") as refused:
+        SEALER.refuse_missing(stored)
+    assert (refused.value.field, refused.value.reason) == ("secret_keys", "keys_missing")
+    assert refused.value.params == {"keys": sorted({lost.newest, "00000000"})}
 
 
 def test_another_key_of_the_same_name_does_not_open() -> None:
@@ -93,9 +104,17 @@ def test_another_key_of_the_same_name_does_not_open() -> None:
 
 
 def test_without_a_key_nothing_starts() -> None:
-    """The refusal names the setting and the command that makes a key."""
-    with pytest.raises(BadSettings, match=r"LINKER_SECRET_KEYS: no key is set.*`linker keys new`"):
+    """The refusal names the setting, and at a command line the variable and the command that makes a key."""
+    with pytest.raises(BadSettings, match=r"^secret_keys: No key is set, so tokens cannot be sealed") as refused:
         TokenCipher([])
+    assert (refused.value.field, refused.value.reason, refused.value.params) == ("secret_keys", "keys_not_set", {})
+    assert at_a_command_line(refused.value)
+
+
+def at_a_command_line(error: BadSettings) -> bool:
+    """True if a terminal is told the variable and the command that makes a key."""
+    words, hint = in_command_line_words(error)
+    return words.about == "LINKER_SECRET_KEYS" and "`linker keys new`" in (hint or "")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +133,9 @@ def test_a_malformed_key_is_refused_without_showing_it(key: str) -> None:
     """The error says what a key is and how to make one; neither it nor its traceback holds the key."""
     with pytest.raises(BadSettings) as refused:
         TokenCipher([NEW, SecretStr(key)])
-    assert "`linker keys new`" in str(refused.value)
+    assert (refused.value.field, refused.value.reason, refused.value.params) == ("secret_keys", "not_a_key", {})
+    assert "not 32 bytes in base64url. Set the keys" in str(refused.value)
+    assert at_a_command_line(refused.value)
     shown = "".join(traceback.format_exception(refused.value))
     assert "canary" not in shown
     assert key not in shown

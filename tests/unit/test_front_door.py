@@ -48,7 +48,7 @@ print("no traces")
 
 
 def test_all_is_sorted_and_complete() -> None:
-    """`__all__` is in order, and names what type checkers and people see of us, and nothing else."""
+    """`__all__` is in order, and names what type checkers and people see of us, but for what needs an extra."""
     tree = ast.parse(Path(linker.__file__).read_text(encoding="utf-8"))
     imported = {
         alias.name
@@ -56,8 +56,29 @@ def test_all_is_sorted_and_complete() -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("linker.", "states."))
         for alias in node.names
     }
-    assert linker.__all__ == sorted(imported)
+    assert linker.__all__ == sorted(imported - NEEDS_AN_EXTRA)
+    assert imported >= NEEDS_AN_EXTRA
     assert set(linker.__all__) <= set(dir(linker))
+
+
+#: What is behind the door only where an extra is installed: `from linker import *` must not fail without it.
+NEEDS_AN_EXTRA = {"Metrics"}
+
+
+def test_what_needs_an_extra_says_which() -> None:
+    """It is there where the extra is installed, and elsewhere an error of ours that is an ImportError too."""
+    assert linker.Metrics.__name__ == "Metrics"
+    asked = (
+        "import sys; sys.modules['prometheus_client'] = None; import linker\n"
+        "try:\n    linker.Metrics\nexcept ImportError as missing:\n"
+        "    print(type(missing).__name__, missing.code, missing.reason, missing.params, missing)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    said = "prometheus_client is not installed. Install workable-linker with the extra metrics."
+    told = f"ExtraMissing extra_missing metrics {{'package': 'prometheus_client'}} {said}\n"
+    assert (found.stdout, found.stderr) == (told, "")
 
 
 def test_no_other_name_is_behind_the_door() -> None:

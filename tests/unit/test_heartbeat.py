@@ -126,7 +126,12 @@ async def test_a_beat_never_overlaps_itself() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [StoreUnavailable("the disk is full"), Busy("somebody else"), RuntimeError("unexpected"), asyncio.CancelledError()],
+    [
+        StoreUnavailable("disk_full"),
+        Busy("attended_by_others", connection="con_1"),
+        RuntimeError("unexpected"),
+        asyncio.CancelledError(),
+    ],
     ids=lambda error: type(error).__name__,
 )
 async def test_a_beat_that_raises_is_followed_by_the_next(error: BaseException) -> None:

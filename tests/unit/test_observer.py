@@ -58,7 +58,11 @@ def test_work_is_timed_and_counted(registry: CollectorRegistry, metrics: Metrics
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(StoreUnavailable("away"), "store_unavailable"), (Refused("no"), "refused"), (KeyError("x"), "our_fault")],
+    [
+        (StoreUnavailable("unreachable"), "store_unavailable"),
+        (Refused("closed"), "refused"),
+        (KeyError("x"), "our_fault"),
+    ],
 )
 def test_errors_are_counted_by_their_code(
     registry: CollectorRegistry, metrics: Metrics, error: Exception, code: str
@@ -128,4 +132,4 @@ def test_without_the_libraries_nothing_fails_but_the_port() -> None:
     """Neither library is needed; only `--metrics-port` ends with 2 and names the extra."""
     ran = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False, timeout=60)
     assert ran.returncode == 2, ran.stderr
-    assert "workable-linker[metrics]" in ran.stderr
+    assert "prometheus_client is not installed. Install workable-linker with the extra metrics." in ran.stderr

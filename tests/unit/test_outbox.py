@@ -163,8 +163,12 @@ def test_every_announcement_has_a_short_name(full: str) -> None:
 @pytest.mark.parametrize("name", ["", "link", "LINKED", "connection", "connection.", "connection.token.accepted"])
 async def test_an_unknown_announcement_is_refused(linker: Linker, name: str) -> None:
     """A slip is told when the handler is registered, with the names that exist."""
-    with pytest.raises(BadInput, match=r"announcement: there is none called .* connection\.linked"):
+    with pytest.raises(
+        BadInput, match=r"announcement: There is no such one\. There are: .*connection\.linked"
+    ) as caught:
         linker.on(name)(Ears().listen)
+    assert (caught.value.field, caught.value.reason) == ("announcement", "unknown")
+    assert caught.value.params == {"given": name, "known": list(ANNOUNCEMENTS)}
 
 
 async def test_a_process_without_handlers_leaves_everything(linker: Linker) -> None:
@@ -465,7 +469,7 @@ async def test_what_was_not_written_down_is_told_again(
     await linker.create(owner="customer-1")
 
     async def full(*_: object, **__: object) -> None:
-        raise StoreUnavailable("the disk is full")
+        raise StoreUnavailable("disk_full")
 
     with monkeypatch.context() as broken:
         broken.setattr(type(parts(linker).calling.outbox), "settle_deliveries", full)

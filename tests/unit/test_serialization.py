@@ -1,6 +1,7 @@
 """What the outside sees of a connection: the whole contract, and never a secret."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -10,8 +11,18 @@ from pydantic import SecretStr
 from linker.engine.ports import Settlement
 from linker.outbox.announcements import Announcement
 from linker.persistence.mapping import announcement_columns
-from linker.serialization import connection_json, moment, problem_json, step_json
+from linker.serialization import (
+    Status,
+    announced,
+    connection_facts,
+    connection_json,
+    moment,
+    payload,
+    status_of,
+    step_json,
+)
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
+from linker.wording import describe
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemCode
@@ -29,7 +40,7 @@ from tests.builders import (
 
 #: The fields that scripts outside depend on.
 CONTRACT = {
-    *("id", "owner", "state", "problem", "subdomain", "account", "recruiter", "attempts", "checks", "due_at"),
+    *("id", "owner", "status", "state", "problem", "subdomain", "account", "recruiter", "attempts", "checks", "due_at"),
     *("deadline", "state_since", "linked_at", "token", "version", "paused_at", "closed_at", "metadata"),
     *("created_at", "updated_at"),
 }
@@ -40,7 +51,7 @@ FULL = a_connection(
     recruiter=SEEN,
     token=a_credential("canary-t", expires_on=date(2027, 1, 31)),
     candidate=a_credential("canary-c"),
-    problem=a_problem(ProblemCode.RECRUITER_ABSENT, detail="A member has that e-mail."),
+    problem=a_problem(ProblemCode.RECRUITER_ABSENT, near_miss="others", others=3, name=SEEN.name, email=SEEN.email),
     replacement_problem=a_problem(ProblemCode.TOKEN_REFUSED),
     doubt=a_doubt(count=2),
     attempts=1,
@@ -56,6 +67,12 @@ FULL = a_connection(
 )
 
 
+def settled() -> Settlement:
+    """Something that happened to the full connection, and is announced."""
+    step = Step(event="recruiter_found", source=None, target=ConnectionState.LINKED, at=LATER, actor="heartbeat")
+    return Settlement(before=FULL, after=FULL, step=step, announcement="connection.linked")
+
+
 def test_the_contract_of_a_connection() -> None:
     """Every field is there, also when it is empty, and all of it is JSON."""
     empty, full = connection_json(a_connection()), connection_json(FULL)
@@ -67,7 +84,7 @@ def test_the_contract_of_a_connection() -> None:
 def test_a_connection_in_full() -> None:
     """The parts have the promised fields, states and codes are their stored texts, times are ISO 8601 in UTC."""
     shown = connection_json(FULL)
-    assert shown["state"] == "awaiting_recruiter"
+    assert (shown["status"], shown["state"]) == ("closed", "awaiting_recruiter")
     assert shown["token"] == {"expires_on": "2027-01-31", "fingerprint": "canary-t"}
     assert shown["recruiter"] == {"name": SEEN.name, "email": SEEN.email, "id": SEEN.id}
     assert shown["account"] == {"id": "c71fa", "name": "Acme", "subdomain": "acme"}
@@ -82,18 +99,78 @@ def test_nothing_sealed_is_shown() -> None:
     assert "sealed" not in json.dumps(connection_json(FULL))
 
 
+@pytest.mark.parametrize("name", ["problem", "replacement_problem"])
 @pytest.mark.parametrize("code", ProblemCode)
-def test_a_problem_says_who_must_act_and_what_to_do(code: ProblemCode) -> None:
-    """Code, owner, message, action and since are always there; a detail is part of the message."""
-    shown: dict[str, Any] = problem_json(a_problem(code, detail="Seen: something.")) or {}
-    assert set(shown) >= {"code", "owner", "message", "action", "since"}
-    assert (shown["code"], shown["owner"], shown["since"]) == (
-        code.value,
-        PROBLEMS[code].owner.value,
-        "2026-02-28T10:00:00Z",
-    )
-    assert shown["message"] == f"{PROBLEMS[code].message} Seen: something."
-    assert problem_json(None) is None
+def test_a_problem_says_who_must_act_and_what_to_do(code: ProblemCode, name: str) -> None:
+    """Code, owner, message, action and since are always there, with what was seen as parameters and as words."""
+    problem = a_problem(code, missing=["r_jobs"])
+    shown: dict[str, Any] = connection_json(replace(a_connection(), **{name: problem}))[name]
+    words = describe(problem)
+    assert shown == {
+        "code": code.value,
+        "owner": PROBLEMS[code].owner.value,
+        "field": PROBLEMS[code].field,
+        "since": "2026-02-28T10:00:00Z",
+        "params": {"missing": ["r_jobs"]},
+        "message": words.message,
+        "action": words.action,
+        "detail": words.detail or None,
+        "next_look": shown["next_look"],
+    }
+    assert " " in shown["next_look"]
+    assert all((shown["message"].endswith("."), shown["action"].endswith(".")))
+
+
+def test_what_was_seen_is_a_part_of_the_message() -> None:
+    """People read one message, and whoever shows the two apart finds the end of it in the detail."""
+    shown = connection_json(FULL)["problem"]
+    seen = "Workable lists 3 other external recruiters; none of them is this one."
+    assert shown["message"] == f"The external recruiter is not in Workable yet. {seen}"
+    assert shown["detail"] == seen
+    assert shown["params"] == {"near_miss": "others", "others": 3, "name": SEEN.name, "email": SEEN.email}
+
+
+def test_what_is_stored_holds_no_words() -> None:
+    """An announcement stores codes with parameters: its words are those of the program that sends it."""
+    facts, shown = connection_facts(FULL), connection_json(FULL)
+    assert set(facts) == set(shown)
+    for name in ("problem", "replacement_problem"):
+        assert set(facts[name]) == {"code", "owner", "field", "since", "next_look", "params"}
+    assert (facts["problem"]["next_look"], facts["replacement_problem"]["next_look"]) == ("on_schedule", "on_action")
+    assert json.loads(json.dumps(facts)) == facts
+    stored = payload(settled())
+    version = {"version": FULL.version + 1, "updated_at": moment(LATER)}
+    assert stored["data"] == facts | version
+    assert announced(stored) == {**stored, "data": shown | version}
+    assert stored["data"] == facts | version, "what is stored is not changed by sending it"
+
+
+def test_an_announcement_of_before_keeps_its_words() -> None:
+    """What an older program stored holds words already, and is sent as it is."""
+    old = {"code": "token_refused", "message": "As it was.", "action": "Do.", "detail": None, "next_look": "Then."}
+    stored = {"type": "connection.failed", "data": {"id": "con_1", "problem": old, "replacement_problem": None}}
+    assert announced(stored) == stored
+
+
+@pytest.mark.parametrize(
+    ("facts", "status"),
+    [
+        ({}, Status.OPEN),
+        ({"paused_at": NOW}, Status.PAUSED),
+        ({"closed_at": NOW}, Status.CLOSED),
+        ({"paused_at": EARLIER, "closed_at": NOW}, Status.CLOSED),
+    ],
+)
+def test_the_status_tells_whether_it_is_worked_on(facts: dict[str, Any], status: Status) -> None:
+    """An operator's pause and the end are not states of the law; the end goes before a pause."""
+    connection = a_connection(**facts)
+    assert status_of(connection) is status
+    assert connection_json(connection)["status"] == status.value
+
+
+def test_statuses_are_forever() -> None:
+    """Hosts read these texts: they never change."""
+    assert [status.value for status in Status] == ["open", "paused", "closed", "damaged"]
 
 
 def test_the_contract_of_a_step() -> None:
@@ -139,8 +216,7 @@ def test_a_moment_is_told_in_utc(at: datetime | date | None, text: str | None) -
 
 def test_an_announcement_is_due_when_it_is_written() -> None:
     """It has a number of its own, belongs to its step, and is new to everybody."""
-    step = Step(event="recruiter_found", source=None, target=ConnectionState.LINKED, at=LATER, actor="heartbeat")
-    one = Settlement(before=FULL, after=FULL, step=step, announcement="connection.linked")
+    one = settled()
     told = announcement_columns(one)
     assert told["message_id"].startswith("msg_")
     assert told["message_id"] != announcement_columns(one)["message_id"]

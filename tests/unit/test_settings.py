@@ -13,17 +13,20 @@ import psycopg
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from linker.cli.exit_codes import in_command_line_words
 from linker.database.database import Database
 from linker.database.errors import translate
 from linker.encryption import new_key
 from linker.errors import BadSettings, OurFault, StoreUnavailable
-from linker.settings import Settings, load_settings
+from linker.settings import Settings, load_settings, setting_of, variable_of
+from linker.wording import describe
 from states.timing import Timing
 
 SAMPLE = Path(__file__).parents[2] / "config" / "linker.toml"
 
 DEFAULTS: dict[str, Any] = {
     "database_url": "sqlite:///linker.db",
+    "database_schema": None,
     "secret_keys": (),
     "workable_url": "https://{subdomain}.workable.com",
     "workable_client_id": None,
@@ -53,7 +56,7 @@ DEFAULTS: dict[str, Any] = {
     "keep_closed": timedelta(days=400),
 }
 #: What has no default is shown with an example in the sample file.
-EXAMPLES = {"workable_client_id", "public_url", "webhook_url", "webhook_secret"}
+EXAMPLES = {"database_schema", "workable_client_id", "public_url", "webhook_url", "webhook_secret"}
 
 
 def a_file(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -82,6 +85,8 @@ def test_timings_reach_the_law() -> None:
 
 VARIABLES: list[tuple[str, str, Any]] = [
     ("DATABASE_URL", "postgresql://linker@db/linker", "postgresql://linker@db/linker"),
+    ("DATABASE_SCHEMA", "integrations_2", "integrations_2"),
+    ("DATABASE_SCHEMA", "", None),
     ("WORKABLE_URL", "http://127.0.0.1:8787/{subdomain}/", "http://127.0.0.1:8787/{subdomain}"),
     ("RECRUITER_NAME", "Acme Sourcing", "Acme Sourcing"),
     ("RECRUITER_EMAIL", "{key}@in.acme.example", "{key}@in.acme.example"),
@@ -166,52 +171,85 @@ def test_settings_in_code_ignore_the_environment(monkeypatch: pytest.MonkeyPatch
 
 # bad ones
 
-BAD: list[tuple[str, str, str]] = [
-    ("WORKABLE_URL", "https://acme.workable.com", "must hold {subdomain}"),
-    ("WORKABLE_URL", "ftp://{subdomain}.workable.com", "must begin with https://"),
-    ("RECRUITER_NAME", "x" * 101, "it must have at most 100 characters"),
-    ("RECRUITER_EMAIL", "canary@example.com", "must be an e-mail address that holds {key} once"),
-    ("RECRUITER_EMAIL", "{key}canary.example.com", "must be an e-mail address"),
-    ("RECRUITER_EMAIL", "{key}@", "must be an e-mail address"),
-    ("RECRUITER_EMAIL", "@{key}.example.com", "must be an e-mail address"),
-    ("RECRUITER_EMAIL", "ats {key}@example.com", "must be an e-mail address"),
-    ("RECRUITER_EMAIL", "{key}@a@b.example", "must be an e-mail address"),
-    ("RECRUITER_EMAIL", "{key}@exämple.com", "must be an e-mail address"),
-    ("RECRUITER_EMAIL", "{key}+{key}@example.com", "must be an e-mail address"),
-    ("SWEEP_SECONDS", "0", "greater than 0"),
-    ("SWEEP_SECONDS", "canary", "a valid number"),
-    ("SWEEP_SECONDS", "nan", "it must be"),
-    ("LEASE_SECONDS", "1", "greater than or equal to 2"),
-    ("CONCURRENCY", "0", "greater than or equal to 1"),
-    ("CONCURRENCY", "1.5", "it must be a valid integer."),
-    ("BATCH_SIZE", "5001", "less than or equal to 5000"),
-    ("LOG_LEVEL", "canary", "'debug', 'info', 'warning', 'error' or 'critical'"),
-    ("POLL_FIRST", "0", "must be more than nothing"),
-    ("POLL_FIRST", "-5", "must be more than nothing"),
-    ("POLL_FIRST", "-" + "9" * 400, "must be more than nothing"),
-    ("POLL_FIRST", "canary", "must be seconds, as in 10, or a duration in ISO 8601, as in PT1H or P14D"),
-    ("POLL_FIRST", "²", "duration"),
-    ("POLL_LAST", "P4000D", "must be at most ten years"),
-    ("POLL_LAST", "9" * 400, "must be at most ten years"),
-    ("TOKEN_WITHIN", "99999999999999999999", "must be at most ten years"),
-    ("POLL_SHARE", "0.5", "greater than or equal to 1"),
-    ("REFUSALS", "1", "greater than or equal to 2"),
-    ("KEEP_HISTORY", "0", "must be more than nothing"),
-    ("KEEP_CLOSED", "never", "must be seconds"),
+EMAIL = "It must be an e-mail address that holds {key} once, as in ats+{key}@inbound.example.com."
+SPAN = "It must be seconds, as in 10, or a duration in ISO 8601, as in PT1H or P14D."
+LEVELS = "'debug', 'info', 'warning', 'error' or 'critical'"
+
+#: Variable, what is in it, the reason with its parameters, and what is said.
+BAD: list[tuple[str, str, str, dict[str, Any], str]] = [
+    (
+        *("WORKABLE_URL", "https://acme.workable.com", "no_subdomain", {}),
+        "It must hold {subdomain}, as in https://{subdomain}.workable.com.",
+    ),
+    (
+        *("WORKABLE_URL", "ftp://{subdomain}.workable.com", "no_scheme", {}),
+        "It must begin with https:// (or http:// for a test server).",
+    ),
+    *(
+        (
+            *("DATABASE_SCHEMA", schema, "not_a_schema", {}),
+            "It must be a name in lower-case letters, digits and underscores.",
+        )
+        for schema in ("Canary", "canary-1", 'canary"', "1canary", "x" * 64, "canary é")
+    ),
+    ("RECRUITER_NAME", "x" * 101, "string_too_long", {"max_length": 100}, "It must have at most 100 characters."),
+    *(
+        ("RECRUITER_EMAIL", email, "no_key", {}, EMAIL)
+        for email in (
+            *("canary@example.com", "{key}canary.example.com", "{key}@", "@{key}.example.com", "ats {key}@example.com"),
+            *("{key}@a@b.example", "{key}@exämple.com", "{key}+{key}@example.com"),
+        )
+    ),
+    ("SWEEP_SECONDS", "0", "greater_than", {"gt": 0}, "It must be greater than 0"),
+    ("SWEEP_SECONDS", "canary", "float_parsing", {}, "It must be a number."),
+    ("SWEEP_SECONDS", "nan", "less_than_equal", {"le": 3600}, "It must be less than or equal to 3600"),
+    ("LEASE_SECONDS", "1", "greater_than_equal", {"ge": 2}, "It must be greater than or equal to 2"),
+    ("CONCURRENCY", "0", "greater_than_equal", {"ge": 1}, "It must be greater than or equal to 1."),
+    ("CONCURRENCY", "1.5", "int_parsing", {}, "It must be a whole number."),
+    ("BATCH_SIZE", "5001", "less_than_equal", {"le": 5000}, "It must be less than or equal to 5000."),
+    ("LOG_LEVEL", "canary", "literal_error", {"expected": LEVELS}, f"It must be {LEVELS}."),
+    *(
+        ("POLL_FIRST", span, "not_positive", {}, "It must be more than nothing.")
+        for span in ("0", "-5", "-" + "9" * 400)
+    ),
+    ("POLL_FIRST", "canary", "not_a_span", {}, SPAN),
+    ("POLL_FIRST", "²", "not_a_span", {}, SPAN),
+    ("POLL_LAST", "P4000D", "beyond", {}, "It must be at most ten years."),
+    ("POLL_LAST", "9" * 400, "beyond", {}, "It must be at most ten years."),
+    ("TOKEN_WITHIN", "99999999999999999999", "beyond", {}, "It must be at most ten years."),
+    ("POLL_SHARE", "0.5", "greater_than_equal", {"ge": 1}, "It must be greater than or equal to 1"),
+    ("REFUSALS", "1", "greater_than_equal", {"ge": 2}, "It must be greater than or equal to 2."),
+    ("KEEP_HISTORY", "0", "not_positive", {}, "It must be more than nothing."),
+    ("KEEP_CLOSED", "never", "not_a_span", {}, SPAN),
 ]
 
 
-@pytest.mark.parametrize(("variable", "text", "cause"), BAD)
-def test_a_bad_setting_is_named(variable: str, text: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names variable, cause and next step, and shows nothing of the value, not even in a traceback."""
+@pytest.mark.parametrize(("variable", "text", "reason", "params", "told"), BAD)
+def test_a_bad_setting_is_named(
+    variable: str, text: str, reason: str, params: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names setting, cause and what it takes, and shows nothing of the value, not even in a traceback."""
     monkeypatch.setenv(f"LINKER_{variable}", text)
     with pytest.raises(BadSettings) as refused:
         load_settings()
-    assert str(refused.value).startswith(f"LINKER_{variable}: ")
-    assert cause in refused.value.cause
-    assert refused.value.next_step == "See config/linker.toml for what it takes."
-    assert (refused.value.exit_code, refused.value.code) == (2, "bad_settings")
-    assert "canary" not in "".join(traceback.format_exception(refused.value))
+    error = refused.value
+    assert (error.field, error.reason, error.params) == (variable.lower(), reason, params)
+    assert str(error).startswith(f"{variable.lower()}: {told}")
+    assert str(error) == f"{variable.lower()}: {describe(error)}"
+    assert (error.exit_code, error.code) == (2, "bad_settings")
+    assert "canary" not in "".join(traceback.format_exception(error)).lower()
+
+
+@pytest.mark.parametrize(("variable", "text", "told"), [(bad[0], bad[1], bad[4]) for bad in BAD])
+def test_the_command_line_names_the_variable(
+    variable: str, text: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever set a variable is told its name, and not the setting's."""
+    monkeypatch.setenv(f"LINKER_{variable}", text)
+    with pytest.raises(BadSettings) as refused:
+        load_settings()
+    words, _ = in_command_line_words(refused.value)
+    assert str(words).startswith(f"LINKER_{variable}: {told}")
 
 
 @pytest.mark.parametrize("pauses", ["POLL", "BACKOFF"])
@@ -220,8 +258,14 @@ def test_the_longest_pause_is_not_shorter_than_the_first(pauses: str, monkeypatc
     monkeypatch.setenv(f"LINKER_{pauses}_FIRST", "PT2H")
     for last in ("", "7199"):
         monkeypatch.setenv(f"LINKER_{pauses}_LAST", last)
-        with pytest.raises(BadSettings, match=f"LINKER_{pauses}_LAST: must not be shorter than LINKER_{pauses}_FIRST"):
+        with pytest.raises(BadSettings) as refused:
             load_settings()
+        first, longest = f"{pauses.lower()}_first", f"{pauses.lower()}_last"
+        assert (refused.value.field, refused.value.reason) == (longest, "shorter_than")
+        assert refused.value.params == {"other": first}
+        assert str(refused.value) == f"{longest}: It must not be shorter than {first}."
+        words, _ = in_command_line_words(refused.value)
+        assert str(words) == f"LINKER_{pauses}_LAST: It must not be shorter than LINKER_{pauses}_FIRST."
     monkeypatch.setenv(f"LINKER_{pauses}_LAST", "7200")
     load_settings()
 
@@ -229,39 +273,49 @@ def test_the_longest_pause_is_not_shorter_than_the_first(pauses: str, monkeypatc
 def test_an_unknown_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slip in the file is told, with the names that exist."""
     a_file(tmp_path, 'databse_url = "sqlite:///canary.db"\n', monkeypatch)
-    with pytest.raises(BadSettings, match=r"^databse_url: there is no such setting.*database_url") as refused:
+    with pytest.raises(BadSettings, match=r"^databse_url: There is no such setting.*database_url") as refused:
         load_settings()
+    assert (refused.value.field, refused.value.reason) == ("databse_url", "unknown")
+    assert refused.value.params == {"known": list(Settings.model_fields)}
     assert "canary" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "cause"),
+    ("text", "field", "reason", "told"),
     [
-        ("secret_keys = [", "is not valid TOML"),
-        ("[linker]\nrefusals = 5\n", "there is no such setting"),
-        ("refusals = [5]\n", "a valid integer"),
-        ("secret_keys = [1]\n", "a valid string"),
-        ("poll_first = true\n", "duration"),
-        ("poll_first = inf\n", "duration"),
-        ("recruiter_name = 5\n", "a valid string"),
+        ("secret_keys = [", "config", "not_toml", "is not valid TOML"),
+        ("[linker]\nrefusals = 5\n", "linker", "unknown", "There is no such setting."),
+        ("refusals = [5]\n", "refusals", "int_type", "It must be a whole number."),
+        ("secret_keys = [1]\n", "secret_keys", "string_type", "It must be a text."),
+        ("poll_first = true\n", "poll_first", "not_a_span", SPAN),
+        ("poll_first = inf\n", "poll_first", "time_delta_parsing", SPAN),
+        ("recruiter_name = 5\n", "recruiter_name", "string_type", "It must be a text."),
     ],
 )
-def test_a_bad_file_is_told(text: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_file_is_told(
+    text: str, field: str, reason: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever is wrong with the file, the error is ours and says what."""
     a_file(tmp_path, text, monkeypatch)
     with pytest.raises(BadSettings) as refused:
         load_settings()
-    assert cause in refused.value.cause
+    assert (refused.value.field, refused.value.reason) == (field, reason)
+    assert told in describe(refused.value).message
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No such file, a folder, no text: the variable and the path are named."""
+    """No such file, a folder, no text: the path and what to do are named, and at a command line the variable."""
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "nowhere.toml", tmp_path, tmp_path / "binary"):
         monkeypatch.setenv("LINKER_CONFIG", str(path))
-        with pytest.raises(BadSettings, match=f"^LINKER_CONFIG: the file {re.escape(str(path))}") as refused:
+        with pytest.raises(BadSettings, match=f"^config: The file {re.escape(str(path))}") as refused:
             load_settings()
-        assert refused.value.next_step == "Mend the file, or unset the variable."
+        assert refused.value.reason == ("not_toml" if path.is_file() else "file_unreadable")
+        assert set(refused.value.params) == {"file", "cause"}
+        assert refused.value.params["file"] == str(path)
+        assert describe(refused.value).action == "Mend the file, or do not name one."
+        words, _ = in_command_line_words(refused.value)
+        assert words.about == "LINKER_CONFIG"
 
 
 # nothing shows a secret
@@ -324,8 +378,20 @@ def test_the_sample_as_it_is_shipped_changes_nothing(monkeypatch: pytest.MonkeyP
 def test_a_slip_in_a_variable_s_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt variable is refused with the one that was meant, before a token goes to the wrong place."""
     monkeypatch.setenv("LINKER_WORKABLE_ULR", "http://127.0.0.1:8787/{subdomain}")
-    with pytest.raises(BadSettings, match=r"LINKER_WORKABLE_ULR: .* Did you mean LINKER_WORKABLE_URL\?"):
+    with pytest.raises(BadSettings) as refused:
         load_settings()
+    assert (refused.value.field, refused.value.reason) == ("workable_ulr", "slip")
+    assert refused.value.params == {"meant": "workable_url"}
+    assert str(refused.value) == "workable_ulr: There is no such setting. Did you mean workable_url?"
+    words, _ = in_command_line_words(refused.value)
+    assert str(words) == "LINKER_WORKABLE_ULR: There is no such setting. Did you mean LINKER_WORKABLE_URL?"
+
+
+@pytest.mark.parametrize("setting", Settings.model_fields)
+def test_a_setting_and_its_variable_name_each_other(setting: str) -> None:
+    """The name of one follows from that of the other."""
+    assert variable_of(setting) == f"LINKER_{setting.upper()}"
+    assert setting_of(variable_of(setting)) == setting
 
 
 def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,12 +403,15 @@ def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_at_sign_in_the_password_is_told_and_not_shown() -> None:
     """As it is it would end the password, and the rest of it would be shown as the host's name."""
-    with pytest.raises(BadSettings, match=r"LINKER_DATABASE_URL.*%40") as refused:
+    with pytest.raises(BadSettings, match=r"^database_url: .*%40") as refused:
         Database("postgresql://user:sek@ret@127.0.0.1:1/name")
-    assert "ret" not in str(refused.value).replace("LINKER_DATABASE_URL", "")
+    assert (refused.value.reason, refused.value.params) == ("unescaped_at", {})
+    assert "ret" not in str(refused.value)
 
 
 def test_what_a_driver_says_of_a_server_that_is_away_is_told_as_such() -> None:
     """Also where SQLAlchemy does not stand between: whoever listens for wake-ups has the driver's own connection."""
-    assert isinstance(translate(psycopg.OperationalError("refused"), "here"), StoreUnavailable)
-    assert isinstance(translate(sqlite3.OperationalError("no such table"), "here"), OurFault)
+    away = translate(psycopg.OperationalError("refused"))
+    assert (type(away), away.reason, away.params) == (StoreUnavailable, "unreachable", {"driver": "refused"})
+    broken = translate(sqlite3.OperationalError("no such table"))
+    assert (type(broken), broken.reason, broken.params) == (OurFault, "refused_statement", {"driver": "no such table"})

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+from linker.serialization import law_json
+from linker.wording import describe
 from states.connection import ConnectionState
-from states.description import LABEL, law_json, mermaid, rules
-from states.problems import ProblemCode
+from states.description import LABEL, law_facts, mermaid, rules
+from states.problems import PROBLEMS, ProblemCode
 from states.table import TRANSITIONS
+from tests.builders import a_problem
 
 ARROW = re.compile(r"    (\w+) --> (\w+): (.+)")
 
@@ -47,8 +50,32 @@ def test_the_diagram_stays_readable() -> None:
 
 def test_the_whole_law_is_told_to_machines() -> None:
     """Every row of the law and every problem is in the JSON; the rules for people leave out no row either."""
-    told = law_json()
+    told = law_facts()
     assert len(told["transitions"]) == len(TRANSITIONS)
     assert told["states"] == list(ConnectionState)
     assert {problem["code"] for problem in told["problems"]} == set(ProblemCode)
+    for problem in told["problems"]:
+        kind = PROBLEMS[ProblemCode(problem["code"])]
+        assert problem == {
+            "code": problem["code"],
+            "owner": kind.owner.value,
+            "next_look": kind.next_look.value,
+            "field": kind.field,
+        }
     assert sum(len(rule.sources) for rule in rules()) == len(TRANSITIONS)
+
+
+def test_people_read_the_law_with_words() -> None:
+    """What is printed is the law's facts, with what each problem says, and when we look again, in words."""
+    facts, told = law_facts(), law_json()
+    assert {name: told[name] for name in told if name != "problems"} == {
+        name: facts[name] for name in facts if name != "problems"
+    }
+    for fact, problem in zip(facts["problems"], told["problems"], strict=True):
+        words = describe(a_problem(ProblemCode(problem["code"])))
+        assert (problem["message"], problem["action"]) == (words.message, words.action)
+        assert [problem[name] for name in ("code", "owner", "field")] == [
+            fact[name] for name in ("code", "owner", "field")
+        ]
+        assert " " in problem["next_look"]
+        assert problem["next_look"] != fact["next_look"]

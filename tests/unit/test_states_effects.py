@@ -10,7 +10,7 @@ from states import events as happened
 from states.connection import Connection, ConnectionState, Problem, Recruiter
 from states.duties import owes_expiry_notice
 from states.events import Event
-from states.problems import PROBLEMS, TRANSIENT, ProblemCode, ProblemOwner
+from states.problems import PROBLEMS, TRANSIENT, NearMiss, NearMissKind, ProblemCode, ProblemOwner
 from states.timing import SHORTEST_PAUSE, Timing
 from states.verdicts import CredentialRefused, Forbidden, judge
 from tests.builders import (
@@ -95,32 +95,38 @@ def test_nothing_is_accepted_without_a_candidate() -> None:
         move(a_connection(AWAITING_TOKEN), happened.TokenAccepted(ACME))
 
 
-REFUSED: list[tuple[Event, ProblemCode, str | None]] = [
-    (happened.TokenRefused(), ProblemCode.TOKEN_REFUSED, None),
-    (happened.SubdomainMismatched(), ProblemCode.SUBDOMAIN_MISMATCH, None),
+REFUSED: list[tuple[Event, ProblemCode, dict[str, Any]]] = [
+    (happened.TokenRefused(), ProblemCode.TOKEN_REFUSED, {}),
+    (happened.SubdomainMismatched(), ProblemCode.SUBDOMAIN_MISMATCH, {}),
     (
         happened.SubdomainMismatched(("globex", "initech")),
         ProblemCode.SUBDOMAIN_MISMATCH,
-        "This token belongs to: globex, initech.",
+        {"belongs_to": ["globex", "initech"]},
     ),
-    (happened.ScopeMissing("r_jobs"), ProblemCode.SCOPE_MISSING, "Missing permission: r_jobs."),
-    (happened.AccountTaken("con_9"), ProblemCode.ACCOUNT_TAKEN, "Connected already as con_9."),
+    (
+        happened.SubdomainMismatched(("globex",), stays_with="acme"),
+        ProblemCode.SUBDOMAIN_MISMATCH,
+        {"belongs_to": ["globex"], "stays_with": "acme"},
+    ),
+    (happened.ScopeMissing("r_jobs"), ProblemCode.SCOPE_MISSING, {"missing": ["r_jobs"]}),
+    (happened.AccountTaken("con_9"), ProblemCode.ACCOUNT_TAKEN, {"connection": "con_9"}),
 ]
 
 
-@pytest.mark.parametrize(("event", "code", "detail"), REFUSED)
-def test_a_refused_candidate_is_wiped_and_named(event: Event, code: ProblemCode, detail: str | None) -> None:
+@pytest.mark.parametrize(("event", "code", "params"), REFUSED)
+def test_a_refused_candidate_is_wiped_and_named(event: Event, code: ProblemCode, params: dict[str, Any]) -> None:
     """The secret goes, the person is told on the right field since when, and nothing more is tried."""
     after = move(verifying(problem=a_problem(code), attempts=3, not_before=EARLIER), event)
     assert after.candidate is None
-    assert after.problem == a_problem(code, since=NOW, detail=detail)
+    assert after.problem == a_problem(code, since=NOW, **params)
+    assert after.problem.field == PROBLEMS[code].field
     assert PROBLEMS[code].owner is ProblemOwner.CUSTOMER
     assert (after.attempts, after.not_before) == (0, None)
     assert (after.state, after.state_since) == (AWAITING_TOKEN, EARLIER)
 
 
-@pytest.mark.parametrize(("event", "code", "detail"), REFUSED)
-def test_a_refusal_leaves_the_person_time(event: Event, code: ProblemCode, detail: str | None) -> None:
+@pytest.mark.parametrize("event", [event for event, *_ in REFUSED])
+def test_a_refusal_leaves_the_person_time(event: Event) -> None:
     """A verdict that comes after the deadline, because Workable was down, is shown; nothing is put aside at once."""
     after = move(verifying(deadline=EARLIER), event)
     assert after.due_at == after.deadline == NOW + TIMING.token_within
@@ -159,20 +165,47 @@ def test_the_first_link_is_remembered() -> None:
     assert move(a_connection(AWAITING_RECRUITER, linked_at=EARLIER), happened.RecruiterFound("1")).linked_at == EARLIER
 
 
+#: What a hint is compared with: our own name and e-mail.
+OURS: dict[str, Any] = {"name": ISSUED.name, "email": ISSUED.email}
+MEMBER = NearMiss(kind=NearMissKind.MEMBER)
+
+NEAR_MISSES: list[tuple[NearMiss, dict[str, Any]]] = [
+    (NearMiss(kind=NearMissKind.SLIP, alike="ats+k7m"), {"near_miss": "slip", "alike": "ats+k7m"}),
+    (NearMiss(kind=NearMissKind.SLIP_AT_START), {"near_miss": "slip_at_start"}),
+    (NearMiss(kind=NearMissKind.SAME_NAME), {"near_miss": "same_name"}),
+    (MEMBER, {"near_miss": "member"}),
+    (NearMiss(kind=NearMissKind.OTHERS, others=2), {"near_miss": "others", "others": 2}),
+    (NearMiss(kind=NearMissKind.NONE), {"near_miss": "none"}),
+]
+
+
+@pytest.mark.parametrize(("near_miss", "params"), NEAR_MISSES, ids=lambda value: getattr(value, "kind", ""))
+@pytest.mark.parametrize("event", [happened.RecruiterAbsent, happened.RecruiterOverdue])
+def test_what_came_close_is_kept_beside_what_is_ours(
+    event: type[happened.RecruiterAbsent | happened.RecruiterOverdue], near_miss: NearMiss, params: dict[str, Any]
+) -> None:
+    """A hint is a code with what it needs, and with our own name and e-mail; without a recruiter there is none."""
+    after = move(a_connection(AWAITING_RECRUITER), event(near_miss))
+    assert after.problem is not None
+    assert after.problem.params == {**params, **OURS}
+    without = move(a_connection(AWAITING_RECRUITER, recruiter=None), event(near_miss))
+    assert without.problem is not None
+    assert without.problem.params == {}
+
+
 def test_a_poll_is_not_a_failure() -> None:
     """A look that finds nothing spends no attempt, keeps what comes close as a hint, and clears earlier trouble."""
-    after = move(a_connection(AWAITING_RECRUITER, **TROUBLED), happened.RecruiterAbsent("A member has that e-mail."))
-    hint = a_problem(ProblemCode.RECRUITER_ABSENT, since=NOW, detail="A member has that e-mail.")
-    assert after.problem == hint
+    after = move(a_connection(AWAITING_RECRUITER, **TROUBLED), happened.RecruiterAbsent(MEMBER))
+    assert after.problem == a_problem(ProblemCode.RECRUITER_ABSENT, since=NOW, near_miss="member", **OURS)
     assert (after.attempts, after.checks, after.doubt, after.not_before) == (0, 1, None, None)
     assert (after.state, after.state_since, after.deadline) == (AWAITING_RECRUITER, EARLIER, LATER)
 
 
 def test_an_absence_is_as_old_as_it_is() -> None:
     """The same problem goes on counting from when it began, with the newest hint."""
-    known = a_problem(ProblemCode.RECRUITER_ABSENT, detail="old hint")
+    known = a_problem(ProblemCode.RECRUITER_ABSENT, near_miss="member", **OURS)
     after = move(a_connection(AWAITING_RECRUITER, problem=known), happened.RecruiterAbsent())
-    assert after.problem == replace(known, detail=None)
+    assert after.problem == replace(known, params={})
 
 
 def test_an_absence_after_the_link_is_a_removal() -> None:
@@ -193,9 +226,10 @@ def test_the_last_look_is_at_the_deadline(left: timedelta) -> None:
 def test_an_overdue_recruiter_ends_the_waiting() -> None:
     """Nothing is due any more, the token stays for a restart, and the customer has to act."""
     before = a_connection(AWAITING_RECRUITER, candidate=CANDIDATE, checks=4, **TROUBLED)
-    after = move(before, happened.RecruiterOverdue("A similar e-mail is there."))
+    after = move(before, happened.RecruiterOverdue(NearMiss(kind=NearMissKind.SLIP, alike="ats+")))
     assert after.checks == 5
-    assert after.problem == a_problem(ProblemCode.RECRUITER_OVERDUE, since=NOW, detail="A similar e-mail is there.")
+    hint = a_problem(ProblemCode.RECRUITER_OVERDUE, since=NOW, near_miss="slip", alike="ats+", **OURS)
+    assert after.problem == hint
     assert (after.due_at, after.deadline, after.token, after.candidate) == (None, None, TOKEN, None)
 
 
@@ -314,9 +348,9 @@ def test_a_good_answer_ends_a_doubt(state: ConnectionState, event: Event) -> Non
 
 OUTAGE: list[tuple[Event, bool]] = [
     (happened.WorkableUnavailable(), False),
-    (happened.AnswerNotUnderstood("418"), False),
+    (happened.AnswerNotUnderstood({"answer": "no_rule", "status": 418}), False),
     (happened.Throttled(LATER), True),
-    (happened.AttentionFailed("SealBroken"), True),
+    (happened.AttentionFailed({"fault": "seal_broken.changed", "connection": "con_1"}), True),
 ]
 
 
@@ -406,39 +440,44 @@ def test_a_bad_replacement_leaves_a_working_link_as_it_was(state: ConnectionStat
     """State, token, account, problem and doubt stay; only the candidate goes, and the person is told why."""
     known = {"problem": a_problem(ProblemCode.RECRUITER_ABSENT), "doubt": a_doubt(), "attempts": 3}
     before = a_connection(state, candidate=CANDIDATE, due_at=LATER, not_before=EARLIER, **known)
-    after = move(before, happened.ReplacementRefused(code, "detail"))
-    assert after.replacement_problem == a_problem(code, since=NOW, detail="detail")
+    after = move(before, happened.ReplacementRefused(code, {"missing": ["r_jobs"]}))
+    assert after.replacement_problem == a_problem(code, since=NOW, missing=["r_jobs"])
     assert (after.candidate, after.due_at) == (None, NOW)
     assert changed(before, after) == {"candidate", "replacement_problem", "due_at", "attempts", "not_before"}
 
 
 # trouble
 
-TROUBLE: list[tuple[Event, ProblemCode, str | None]] = [
-    (happened.WorkableUnavailable(), ProblemCode.WORKABLE_UNAVAILABLE, None),
-    (happened.WorkableUnavailable(NOW + HOUR), ProblemCode.WORKABLE_UNAVAILABLE, None),
-    (happened.Throttled(NOW + timedelta(seconds=7)), ProblemCode.THROTTLED, None),
-    (happened.Throttled(EARLIER), ProblemCode.THROTTLED, None),
-    (happened.AnswerNotUnderstood("418"), ProblemCode.ANSWER_NOT_UNDERSTOOD, "418"),
-    (happened.AttentionFailed("SealBroken"), ProblemCode.POISONED, "SealBroken"),
+ODD = {"answer": "no_rule", "status": 418}
+FAULT = {"fault": "seal_broken.changed", "connection": "con_1"}
+
+TROUBLE: list[tuple[Event, ProblemCode, dict[str, Any]]] = [
+    (happened.WorkableUnavailable(), ProblemCode.WORKABLE_UNAVAILABLE, {}),
+    (happened.WorkableUnavailable(NOW + HOUR), ProblemCode.WORKABLE_UNAVAILABLE, {}),
+    (happened.Throttled(NOW + timedelta(seconds=7)), ProblemCode.THROTTLED, {}),
+    (happened.Throttled(EARLIER), ProblemCode.THROTTLED, {}),
+    (happened.AnswerNotUnderstood(ODD), ProblemCode.ANSWER_NOT_UNDERSTOOD, ODD),
+    (happened.AttentionFailed(FAULT), ProblemCode.POISONED, FAULT),
 ]
 
 
 @pytest.mark.parametrize("state", CALLING)
-@pytest.mark.parametrize(("event", "code", "detail"), TROUBLE)
-def test_trouble_keeps_everything(state: ConnectionState, event: Event, code: ProblemCode, detail: str | None) -> None:
+@pytest.mark.parametrize(("event", "code", "params"), TROUBLE)
+def test_trouble_keeps_everything(
+    state: ConnectionState, event: Event, code: ProblemCode, params: dict[str, Any]
+) -> None:
     """Nobody pastes twice because Workable was down: candidate, token, state and deadline stay."""
     before = a_connection(state, candidate=CANDIDATE, attempts=2)
     after = move(before, event)
-    assert after.problem == a_problem(code, since=NOW, detail=detail)
+    assert after.problem == a_problem(code, since=NOW, **params)
     assert code in TRANSIENT
     assert after.attempts == 3
     assert changed(before, after) <= {"problem", "attempts", "due_at", "not_before"}
 
 
-@pytest.mark.parametrize(("event", "code", "detail"), TROUBLE)
+@pytest.mark.parametrize("event", [event for event, *_ in TROUBLE])
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999999])
-def test_trouble_is_tried_again_in_time(event: Event, code: ProblemCode, detail: str | None, jitter: float) -> None:
+def test_trouble_is_tried_again_in_time(event: Event, jitter: float) -> None:
     """The next try comes by itself, never before Workable's own time and never at once."""
     named: datetime | None = getattr(event, "retry_at", None)
     for attempts in (0, 1, 20, 10**6):

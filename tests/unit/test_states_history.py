@@ -6,7 +6,7 @@ from states import events as happened
 from states.connection import Connection, ConnectionState
 from states.events import EVENTS, Event
 from states.history import ANNOUNCEMENTS, ONCE, SILENT, announcement, is_news
-from states.problems import ProblemCode
+from states.problems import NearMiss, NearMissKind, ProblemCode
 from tests.builders import (
     ACME,
     ANOTHER,
@@ -23,6 +23,7 @@ from tests.builders import (
 AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
 DOWN = a_problem(ProblemCode.WORKABLE_UNAVAILABLE)
 ABSENT = a_problem(ProblemCode.RECRUITER_ABSENT)
+NEAR = NearMiss(kind=NearMissKind.OTHERS, others=3)
 
 AT = {state: a_connection(state) for state in ConnectionState}
 VERIFYING = a_connection(AWAITING_TOKEN, candidate=CANDIDATE)
@@ -44,7 +45,7 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (AT[AWAITING_RECRUITER], happened.RecruiterFound("1"), True, "connection.linked"),
     (LINKED_BEFORE, happened.RecruiterFound("1"), True, "connection.recovered"),
     (AT[AWAITING_RECRUITER], happened.RecruiterAbsent(), False, None),
-    (a_connection(AWAITING_RECRUITER, problem=DOWN), happened.RecruiterAbsent("near"), False, None),
+    (a_connection(AWAITING_RECRUITER, problem=DOWN), happened.RecruiterAbsent(NEAR), False, None),
     (AT[AWAITING_RECRUITER], happened.RecruiterOverdue(), True, "connection.failed"),
     (AT[LINKED], happened.HealthConfirmed("2b81c0"), False, None),
     (a_connection(LINKED, problem=DOWN), happened.HealthConfirmed("2b81c0"), True, None),
@@ -59,8 +60,8 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (REPLACING, happened.ReplacementRefused(ProblemCode.TOKEN_REFUSED), True, None),
     (AT[LINKED], happened.WorkableUnavailable(), True, None),
     (AT[LINKED], happened.Throttled(EARLIER), True, None),
-    (AT[LINKED], happened.AnswerNotUnderstood("418"), True, None),
-    (AT[LINKED], happened.AttentionFailed("SealBroken"), True, None),
+    (AT[LINKED], happened.AnswerNotUnderstood({"answer": "no_rule", "status": 418}), True, None),
+    (AT[LINKED], happened.AttentionFailed({"fault": "seal_broken.changed"}), True, None),
     (a_connection(LINKED, problem=DOWN), happened.WorkableUnavailable(), False, None),
     (a_connection(LINKED, problem=DOWN), happened.Throttled(EARLIER), True, None),
     (a_connection(AWAITING_RECRUITER, problem=ABSENT), happened.WorkableUnavailable(), True, None),

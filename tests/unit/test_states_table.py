@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from linker.wording import describe
 from states import events as happened
 from states import table
 from states.connection import Connection, ConnectionState
@@ -13,9 +14,31 @@ from states.duties import Duty, next_duty
 from states.effects import EFFECTS
 from states.events import EVENTS, Event
 from states.machine import IllegalTransition, allowed_events
-from states.problems import PROBLEMS, REFUSALS, TRANSIENT, ProblemCode, ProblemOwner
+from states.problems import (
+    PROBLEMS,
+    REFUSALS,
+    TRANSIENT,
+    NearMiss,
+    NearMissKind,
+    NextLook,
+    ProblemCode,
+    ProblemOwner,
+)
 from states.table import LAW, TRANSITIONS
-from tests.builders import ACME, ANOTHER, CANDIDATE, EARLIER, ISSUED, NOW, SEEN, TOKEN, a_connection, a_credential, move
+from tests.builders import (
+    ACME,
+    ANOTHER,
+    CANDIDATE,
+    EARLIER,
+    ISSUED,
+    NOW,
+    SEEN,
+    TOKEN,
+    a_connection,
+    a_credential,
+    a_problem,
+    move,
+)
 
 #: Event, from, to, and the condition: `token` and `no_token` are held in the row, `recruiter` means token and
 #: recruiter, `untold` a token of whose last day the host was not told, `absent` and `present` are in the event.
@@ -158,7 +181,7 @@ SAMPLES: list[Event] = [
     happened.RecruiterPrepared(ISSUED),
     happened.RecruiterPrepared(SEEN),
     happened.RecruiterFound("2b81c0"),
-    happened.RecruiterAbsent("A recruiter with a similar e-mail is there."),
+    happened.RecruiterAbsent(NearMiss(kind=NearMissKind.SLIP, alike="ats+")),
     happened.RecruiterOverdue(),
     happened.RefusalDoubted(ProblemCode.TOKEN_REVOKED),
     happened.TokenRevoked(),
@@ -172,8 +195,8 @@ SAMPLES: list[Event] = [
     happened.ReplacementRefused(ProblemCode.TOKEN_REFUSED),
     happened.WorkableUnavailable(),
     happened.Throttled(NOW),
-    happened.AnswerNotUnderstood("418"),
-    happened.AttentionFailed("SealBroken"),
+    happened.AnswerNotUnderstood({"answer": "no_rule", "status": 418}),
+    happened.AttentionFailed({"fault": "seal_broken.changed"}),
     happened.Abandoned(),
     happened.Restarted(),
     happened.Paused(),
@@ -348,6 +371,18 @@ def test_problems_are_forever() -> None:
     ]
 
 
+def test_near_misses_are_forever() -> None:
+    """The names of what comes close are stored in problems: they never change."""
+    assert [kind.value for kind in NearMissKind] == [
+        *("slip", "slip_at_start", "same_name", "member", "others", "none"),
+    ]
+
+
+def test_next_looks_are_forever() -> None:
+    """The names of when we look again are stored in announcements: they never change."""
+    assert [look.value for look in NextLook] == ["on_action", "on_schedule", "with_backoff"]
+
+
 def test_duties_are_forever() -> None:
     """The names of the duties are shown to operators: they never change."""
     assert [duty.value for duty in Duty] == [
@@ -389,33 +424,35 @@ def _another(state: ConnectionState) -> ConnectionState:
 # problems and duties
 
 C, W, O = ProblemOwner.CUSTOMER, ProblemOwner.WORKABLE, ProblemOwner.OPERATOR  # noqa: E741 - the initials of owners
-OWNERS = {
-    "token_refused": (C, "token"),
-    "subdomain_mismatch": (C, "subdomain"),
-    "scope_missing": (C, "token"),
-    "account_taken": (C, "subdomain"),
-    "recruiter_absent": (C, None),
-    "recruiter_overdue": (C, None),
-    "token_revoked": (C, "token"),
-    "token_expired": (C, "token"),
-    "scope_lost": (C, "token"),
-    "recruiter_removed": (C, None),
-    "workable_unavailable": (W, None),
-    "throttled": (W, None),
-    "answer_not_understood": (O, None),
-    "abandoned": (C, None),
-    "poisoned": (O, None),
+KINDS = {
+    "token_refused": (C, "token", "on_action"),
+    "subdomain_mismatch": (C, "subdomain", "on_action"),
+    "scope_missing": (C, "token", "on_action"),
+    "account_taken": (C, "subdomain", "on_action"),
+    "recruiter_absent": (C, None, "on_schedule"),
+    "recruiter_overdue": (C, None, "on_action"),
+    "token_revoked": (C, "token", "on_action"),
+    "token_expired": (C, "token", "on_action"),
+    "scope_lost": (C, "token", "on_action"),
+    "recruiter_removed": (C, None, "on_schedule"),
+    "workable_unavailable": (W, None, "with_backoff"),
+    "throttled": (W, None, "with_backoff"),
+    "answer_not_understood": (O, None, "with_backoff"),
+    "abandoned": (C, None, "on_action"),
+    "poisoned": (O, None, "with_backoff"),
 }
 
 
 @pytest.mark.parametrize("code", ProblemCode)
 def test_every_problem_has_an_owner_and_advice(code: ProblemCode) -> None:
     """Each problem says who must act, what to do and when we look again, in whole sentences."""
-    advice = PROBLEMS[code]
-    assert (advice.owner, advice.field) == OWNERS[code]
-    assert advice.message.endswith(".")
-    assert advice.action.endswith(".")
-    assert advice.next_look
+    kind, problem = PROBLEMS[code], a_problem(code)
+    assert (kind.owner, kind.field, kind.next_look) == KINDS[code]
+    assert (problem.owner, problem.field, problem.next_look) == KINDS[code]
+    words = describe(problem)
+    assert words.message.endswith(".")
+    assert words.action.endswith(".")
+    assert words.detail == ""
 
 
 def test_trouble_is_never_a_credential_problem() -> None:
@@ -427,7 +464,7 @@ def test_trouble_is_never_a_credential_problem() -> None:
         *("token_refused", "subdomain_mismatch", "scope_missing", "account_taken")
     }
     assert all(PROBLEMS[code].field is None and PROBLEMS[code].owner is not C for code in TRANSIENT)
-    assert all("token" not in PROBLEMS[code].message for code in TRANSIENT)
+    assert all("token" not in describe(a_problem(code)).message for code in TRANSIENT)
     assert all(PROBLEMS[code].field for code in REFUSALS)
 
 

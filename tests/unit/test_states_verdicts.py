@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, Doubt, Problem
 from states.events import Event
-from states.problems import ProblemCode
+from states.problems import NearMiss, NearMissKind, ProblemCode
 from states.timing import Timing
 from states.verdicts import (
     AccountReadable,
@@ -61,9 +61,13 @@ def judged(connection: Connection, verdict: Verdict, *, now: datetime = NOW, tim
     return judge(connection, verdict, now=now, timing=timing)
 
 
-def refused(code: str, detail: str | None = None) -> Event:
+def refused(code: str, **params: Any) -> Event:
     """A replacement that was turned down."""
-    return happened.ReplacementRefused(ProblemCode(code), detail)
+    return happened.ReplacementRefused(ProblemCode(code), params)
+
+
+NEAR = NearMiss(kind=NearMissKind.SLIP, alike="ats+")
+FAULT = {"fault": "seal_broken.changed", "connection": "con_1"}
 
 
 VERDICTS: list[tuple[str, Connection, Verdict, Event]] = [
@@ -87,26 +91,26 @@ VERDICTS: list[tuple[str, Connection, Verdict, Event]] = [
         "other account",
         REPLACING,
         AccountReadable(GLOBEX),
-        refused("subdomain_mismatch", "This token belongs to: globex. This connection stays with acme."),
+        refused("subdomain_mismatch", belongs_to=["globex"], stays_with="acme"),
     ),
     (
         "other subdomain",
         REPLACING,
         WrongAccount(("globex", "initech")),
-        refused("subdomain_mismatch", "This token belongs to: globex, initech."),
+        refused("subdomain_mismatch", belongs_to=["globex", "initech"]),
     ),
     ("no subdomain", REPLACING, WrongAccount(), refused("subdomain_mismatch")),
     ("wrong replacement", REPLACING, CredentialRefused(), refused("token_refused")),
-    ("weak replacement", REPLACING, Forbidden("r_jobs"), refused("scope_missing", "Missing permission: r_jobs.")),
+    ("weak replacement", REPLACING, Forbidden("r_jobs"), refused("scope_missing", missing=["r_jobs"])),
     # looks
     ("there already", PREPARED, RecruiterSeen("9"), happened.RecruiterPrepared(replace(SEEN, id="9"))),
     ("not there any more", PREPARED, RecruiterNotSeen(), happened.RecruiterPrepared(ISSUED)),
     ("found", WAITING, RecruiterSeen("9"), happened.RecruiterFound("9")),
-    ("absent", WAITING, RecruiterNotSeen("near"), happened.RecruiterAbsent("near")),
+    ("absent", WAITING, RecruiterNotSeen(NEAR), happened.RecruiterAbsent(NEAR)),
     ("found after the deadline", OVERDUE, RecruiterSeen("9"), happened.RecruiterFound("9")),
-    ("absent after the deadline", OVERDUE, RecruiterNotSeen("near"), happened.RecruiterOverdue("near")),
+    ("absent after the deadline", OVERDUE, RecruiterNotSeen(NEAR), happened.RecruiterOverdue(NEAR)),
     ("healthy", HEALTHY, RecruiterSeen("9"), happened.HealthConfirmed("9")),
-    ("vanished once", HEALTHY, RecruiterNotSeen("near"), happened.RefusalDoubted(ProblemCode.RECRUITER_REMOVED)),
+    ("vanished once", HEALTHY, RecruiterNotSeen(NEAR), happened.RefusalDoubted(ProblemCode.RECRUITER_REMOVED)),
 ]
 
 
@@ -121,7 +125,11 @@ TROUBLE: list[tuple[Verdict, Event]] = [
     (Unavailable(), happened.WorkableUnavailable()),
     (Unavailable(LATER), happened.WorkableUnavailable(LATER)),
     (OverLimit(LATER), happened.Throttled(LATER)),
-    (NotUnderstood("418"), happened.AnswerNotUnderstood("418")),
+    (NotUnderstood("not_json", status=418), happened.AnswerNotUnderstood({"answer": "not_json", "status": 418})),
+    (
+        NotUnderstood("other_shape", call="GET /recruiters"),
+        happened.AnswerNotUnderstood({"answer": "other_shape", "call": "GET /recruiters"}),
+    ),
 ]
 
 
@@ -221,7 +229,7 @@ def tried(verdicts: list[Verdict], **facts: Any) -> Connection:
     return connection
 
 
-ODD, DOWN = NotUnderstood("418"), Unavailable()
+ODD, DOWN = NotUnderstood("no_rule", status=418), Unavailable()
 
 
 def test_a_replacement_that_nobody_understands_is_turned_down() -> None:
@@ -229,7 +237,8 @@ def test_a_replacement_that_nobody_understands_is_turned_down() -> None:
     assert tried([ODD] * 4).candidate == CANDIDATE
     after = tried([ODD] * 5)
     assert after.candidate is None
-    assert after.replacement_problem == a_problem(ProblemCode.ANSWER_NOT_UNDERSTOOD, since=NOW, detail="418")
+    told = a_problem(ProblemCode.ANSWER_NOT_UNDERSTOOD, since=NOW, answer="no_rule", status=418)
+    assert after.replacement_problem == told
 
 
 @pytest.mark.parametrize("verdicts", [[DOWN] * 50, [DOWN] * 50 + [ODD], [OverLimit(EARLIER)] * 9 + [DOWN, ODD]])
@@ -280,7 +289,7 @@ def test_a_replacement_out_of_reach_is_given_up(candidate: Credential, attempts:
     assert judged(connection, Unavailable()) == (refused if given_up else happened.WorkableUnavailable())
 
 
-@pytest.mark.parametrize("verdict", [Unavailable(), NotUnderstood("odd")])
+@pytest.mark.parametrize("verdict", [Unavailable(), NotUnderstood("not_json", status=200)])
 @pytest.mark.parametrize(("late", "ended"), [(timedelta(hours=23), False), (timedelta(hours=24), True)])
 def test_no_outage_is_an_excuse_for_ever(verdict: Verdict, late: timedelta, ended: bool) -> None:
     """A day after its deadline a connection ends also if Workable gives no answer to go by."""
@@ -299,8 +308,8 @@ def test_a_replacement_that_poisons_is_given_up(attempts: int) -> None:
     """A replacement whose attending goes wrong on our side is turned down at the fifth time, a first token never."""
     poisoned = Problem(code=ProblemCode.POISONED, since=NOW)
     replacing = a_connection(LINKED, candidate=CANDIDATE, problem=poisoned, attempts=attempts)
-    event = failed_attention(replacing, "SealBroken", TIMING)
-    refused = happened.ReplacementRefused(ProblemCode.POISONED, "SealBroken")
-    assert event == (refused if attempts >= 4 else happened.AttentionFailed("SealBroken"))
+    event = failed_attention(replacing, FAULT, TIMING)
+    refused = happened.ReplacementRefused(ProblemCode.POISONED, FAULT)
+    assert event == (refused if attempts >= 4 else happened.AttentionFailed(FAULT))
     first = a_connection(AWAITING_TOKEN, candidate=CANDIDATE, problem=poisoned, attempts=attempts)
-    assert failed_attention(first, "SealBroken", TIMING) == happened.AttentionFailed("SealBroken")
+    assert failed_attention(first, FAULT, TIMING) == happened.AttentionFailed(FAULT)

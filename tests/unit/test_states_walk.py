@@ -14,7 +14,7 @@ from states.connection import Connection, ConnectionState
 from states.duties import Duty, next_duty
 from states.events import Event
 from states.machine import IllegalTransition, advance
-from states.problems import TRANSIENT, ProblemCode
+from states.problems import TRANSIENT, NearMiss, NearMissKind, ProblemCode
 from states.verdicts import (
     AccountReadable,
     CredentialRefused,
@@ -50,7 +50,7 @@ TO_LOOKING = [
     RecruiterSeen("2b81c0"),
     RecruiterSeen("another"),
     RecruiterNotSeen(),
-    RecruiterNotSeen("near"),
+    RecruiterNotSeen(NearMiss(kind=NearMissKind.SLIP, alike="ats+")),
     *REFUSALS,
 ]
 
@@ -66,7 +66,7 @@ class Trouble:
         """The verdict that this trouble is now."""
         if self.kind == "unavailable":
             return Unavailable(now + self.minutes * MINUTE if self.minutes else None)
-        return OverLimit(now + self.minutes * MINUTE) if self.kind == "limit" else NotUnderstood("418")
+        return OverLimit(now + self.minutes * MINUTE) if self.kind == "limit" else NotUnderstood("no_rule", status=418)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Life:
             assert c.deadline <= self.now, "who waits for a token is due at the deadline"
             return happened.Abandoned()
         if deed.fault:
-            return happened.AttentionFailed("SealBroken")
+            return happened.AttentionFailed({"fault": "seal_broken.changed", "connection": c.id})
         if duty is Duty.PREPARE_RECRUITER and c.recruiter is None:
             return happened.RecruiterPrepared(ISSUED)
         answers = TO_VERIFYING if duty is Duty.VERIFY_TOKEN else TO_LOOKING

@@ -13,6 +13,7 @@ from linker.errors import BadSettings
 from linker.outbox.webhooks import build_webhook, new_webhook_secret, signers
 from linker.settings import Settings
 from linker.testing import SettableClock
+from linker.wording import describe
 from tests.builders import NOW
 
 SECRET = new_webhook_secret()
@@ -58,32 +59,42 @@ def of_bytes(length: int) -> str:
     ["canary", "whsec_", "whsec_canary!", of_bytes(23), of_bytes(65), of_bytes(32)[6:], f"{of_bytes(32)}canary", "ä"],
 )
 def test_a_secret_that_is_none(secret: str) -> None:
-    """The setting is named, with the command that makes one; which of several it is is told by its number."""
+    """The setting is named, with what to do about it; which of several it is is told by its number."""
     error = refused(webhook_secret=(SecretStr(secret),))
-    assert (error.field, "linker keys new --webhook" in error.next_step) == ("LINKER_WEBHOOK_SECRET", True)
-    assert error.cause.startswith("it is not whsec_")
-    assert "number 2 of 2" in refused(webhook_secret=(SECRET, SecretStr(secret))).cause
+    assert (error.field, error.reason) == ("webhook_secret", "not_a_secret")
+    assert error.params == {"number": 1, "count": 1, "least": 24, "most": 64}
+    words = describe(error)
+    assert words.message == "Number 1 of 1 is not whsec_ and 24 to 64 bytes in base64."
+    assert words.action == "Make a secret for webhooks, set it, and give it to the receiver too."
+    second = refused(webhook_secret=(SECRET, SecretStr(secret)))
+    assert second.params == {"number": 2, "count": 2, "least": 24, "most": 64}
+    assert "Number 2 of 2" in str(second)
 
 
 def test_a_missing_secret() -> None:
     """A URL without a secret is half a webhook."""
     error = refused(webhook_secret=())
-    assert (error.field, "forged" in error.cause) == ("LINKER_WEBHOOK_SECRET", True)
+    assert (error.field, error.reason, error.params) == ("webhook_secret", "unsigned", {})
+    assert "forged" in describe(error).message
+    assert "Make a secret" in describe(error).action
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+BAD_URLS = {
+    "not_https": (
         *("canary", "canary.example.com/hooks", "ftp://canary.example.com", "https://", "https:///canary", "//canary/"),
         *("https://[canary/", "https://can ary/", "https://canary\n.example.com", "https://canary:99999/"),
-        *("https://user:canary@app.example.com/", "https://canary@app.example.com/"),
-        *("http://canary.example.com/hooks", "http://8.8.8.8/canary", "http://canary.internal.example.com/"),
-    ],
-)
-def test_a_url_that_cannot_be_used(url: str) -> None:
+    ),
+    "holds_user": ("https://user:canary@app.example.com/", "https://canary@app.example.com/"),
+    "public_http": ("http://canary.example.com/hooks", "http://8.8.8.8/canary", "http://canary.internal.example.com/"),
+}
+
+
+@pytest.mark.parametrize(("reason", "url"), [(reason, url) for reason, urls in BAD_URLS.items() for url in urls])
+def test_a_url_that_cannot_be_used(reason: str, url: str) -> None:
     """The setting is named, with the cause and an example, and nothing of the URL is shown."""
     error = refused(webhook_url=url)
-    assert (error.field, "https://" in error.next_step) == ("LINKER_WEBHOOK_URL", True)
+    assert (error.field, error.reason, error.params) == ("webhook_url", reason, {})
+    assert "https://" in describe(error).action
 
 
 @pytest.mark.parametrize(
