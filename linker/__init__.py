@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import states
 
 if TYPE_CHECKING:
+    #: The version that is installed, as `linker --version` prints it.
+    __version__: str
+
     from linker.blocking_linker import BlockingLinker, blocking
     from linker.encryption import new_key
     from linker.engine.observer import Observer, Unobserved, Work

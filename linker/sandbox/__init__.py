@@ -23,7 +23,7 @@ from linker.version import from_extra
 
 if TYPE_CHECKING:
     from linker.sandbox.app import Sandbox
-    from linker.sandbox.serve import HOST, PORT, running, serve
+    from linker.sandbox.serving import HOST, PORT, running, serve
 
 __all__ = [
     "EVERYWHERE",
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 #: What needs the extra `sandbox`: a world alone can be made and asked without it.
-_SERVED = {"HOST": "serve", "PORT": "serve", "Sandbox": "app", "running": "serve", "serve": "serve"}
+_SERVED = {"HOST": "serving", "PORT": "serving", "Sandbox": "app", "running": "serving", "serve": "serving"}
 
 if not TYPE_CHECKING:  # type checkers would take it for a promise of every name
 

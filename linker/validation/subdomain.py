@@ -46,7 +46,7 @@ def parse_subdomain(text: str) -> str:
     label, reason = _parse(text.strip())
     del text
     if reason:
-        raise BadInput("subdomain", reason, most=MAX_LABEL_CHARACTERS)
+        raise BadInput("subdomain", reason, **({"most": MAX_LABEL_CHARACTERS} if reason == "too_long" else {}))
     return label
 
 

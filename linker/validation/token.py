@@ -23,7 +23,7 @@ def parse_token(text: str | SecretStr) -> SecretStr:
     token, reason = _parse(text.get_secret_value() if isinstance(text, SecretStr) else text)
     del text
     if reason:
-        raise BadInput("token", reason, most=LONGEST_CHARACTERS)
+        raise BadInput("token", reason, **({"most": LONGEST_CHARACTERS} if reason == "too_long" else {}))
     return token
 
 

@@ -29,8 +29,8 @@ COUNTS = {1: 2_000, 200: 20_000}
 #: After how many of them the other side has its turn.
 TURN = 200
 
-UPDATE = """UPDATE linker_connection SET state='linked', state_since=?, recruiter_id='2b81ff', checks=checks+1, last_ok_at=?,
-    linked_at=?, due_at=?, deadline=NULL, version=version+1, last_seq=last_seq+1, updated_at=?, law=?,
+UPDATE = """UPDATE linker_connection SET state='linked', state_since=?, recruiter_id='2b81ff', checks=checks+1,
+    last_ok_at=?, linked_at=?, due_at=?, deadline=NULL, version=version+1, last_seq=last_seq+1, updated_at=?, law=?,
     lease_holder=NULL, lease_until=NULL WHERE id=? AND version=?"""
 STEP = """INSERT INTO linker_step (connection_id, seq, event, source, target, at, actor, evidence)
     VALUES (?, ?, 'recruiter_found', 'awaiting_recruiter', 'linked', ?, 'heartbeat', '{}')"""

@@ -16,7 +16,7 @@ from linker.telemetry.metrics import Metrics
 from scripts.documents.reference import comments, table
 from states.connection import Account, Credential, Problem, Recruiter
 from states.history import Step
-from states.problems import Advice
+from states.problems import NextLook, ProblemCode, ProblemOwner
 
 #: The rooms of the page, and what stands in each. Errors and settings are in the reference.
 ROOMS: dict[str, tuple[Any, ...]] = {
@@ -25,7 +25,9 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.Connection,
         linker.ConnectionState,
         Problem,
-        Advice,
+        ProblemCode,
+        ProblemOwner,
+        NextLook,
         Recruiter,
         Account,
         Credential,

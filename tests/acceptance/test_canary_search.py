@@ -91,8 +91,8 @@ def test_found_in_what_an_error_is_chained_to(hide: bool) -> None:
             raise ValueError(CANARY)
         except ValueError as cause:
             if hide:
-                raise BadInput("token", "it is wrong.", "Give another.") from None
-            raise BadInput("token", "it is wrong.", "Give another.") from cause
+                raise BadInput("token", "odd_characters") from None
+            raise BadInput("token", "odd_characters") from cause
     except BadInput as error:
         raised: BaseException = error
     assert_found(lambda places: places.add_error(raised))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from linker import Announcement, Connection, ConnectionState, Linker, Refused
+from linker import Announcement, Connection, ConnectionState, Linker, Refused, describe
 from linker.persistence.connection_store import ConnectionStore
 from linker.serialization import connection_json, step_json
 from states.problems import ProblemCode
@@ -65,7 +65,7 @@ def hint(connection: Connection) -> str:
     """What the customer reads beside the problem."""
     assert connection.problem is not None
     assert connection.problem.code is ProblemCode.RECRUITER_ABSENT
-    return str(connection.problem.detail)
+    return describe(connection.problem).detail
 
 
 def email_of(connection: Connection) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -175,6 +175,10 @@ STATEMENT_WORDS = (
 )
 
 
+#: Which error is expected.
+Raised = TypeVar("Raised", bound=LinkerError)
+
+
 def assert_fit_for_people(error: LinkerError, *, reason: str, location: str, never: tuple[str, ...] = ()) -> None:
     """The error says what and what next; where, says who knows the readers; there is no statement and no secret in it.
 
@@ -192,7 +196,7 @@ def assert_fit_for_people(error: LinkerError, *, reason: str, location: str, nev
     assert error.__context__ is None
 
 
-def raised_by(action: Callable[[], object], kind: type[LinkerError]) -> LinkerError:
+def raised_by(action: Callable[[], object], kind: type[Raised]) -> Raised:
     """The error that an action raises, which has to be of this kind."""
     try:
         action()

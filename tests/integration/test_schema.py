@@ -129,7 +129,7 @@ def test_every_name_is_one_of_ours(database: Database) -> None:
 
 def test_an_upgrade_that_fails_half_way_leaves_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upgrade is one transaction: after a failure in its middle the database is as empty as before."""
-    make = Operations.create_table  # type: ignore[attr-defined]
+    make = Operations.create_table
 
     def fail(op: Operations, name: str, *parts: Any) -> Any:
         if name == "linker_outbox":
@@ -274,8 +274,8 @@ def test_an_empty_postgresql_is_refused_and_upgraded_on_demand(postgres_url: str
     """PostgreSQL is left alone until `linker db upgrade`, which the refusal names."""
     database = Database(postgres_url)
     error = raised_by(lambda: schema.check(database), SchemaMismatch)
-    assert_fit_for_people(error)
-    assert (error.reason, error.params) == ("empty", {})
+    assert_fit_for_people(error, reason="empty", location=database.name)
+    assert error.params == {}
     assert database.read_here(tables) == []
     assert schema.upgrade(database) == (HEAD, HEAD)
     schema.check(database)
@@ -325,8 +325,8 @@ def test_a_database_beyond_this_program_is_refused_unchanged(database: Database,
         database.outside_here("PRAGMA journal_mode=DELETE")
         content = Path(str(database.url.database)).read_bytes()
     error = raised_by(lambda: action(database), SchemaMismatch)
-    assert_fit_for_people(error)
-    assert (error.reason, error.params) == ("newer", {"found": "9999", "oldest": "9000", "known": HEAD})
+    assert_fit_for_people(error, reason="newer", location=database.name)
+    assert error.params == {"found": "9999", "oldest": "9000", "known": HEAD}
     assert database.read_here(schema.current) == ("9999", "9000")
     if database.is_sqlite:
         assert Path(str(database.url.database)).read_bytes() == content
@@ -349,8 +349,8 @@ async def test_a_state_that_the_law_does_not_know_is_refused_at_start(shared_hou
     planted = await kept(shared_house)
     await shared_house.sql("UPDATE linker_connection SET state = :state WHERE id = :id", state=state, id=planted.id)
     error = raised_by(lambda: schema.check(shared_house.database), SchemaMismatch)
-    assert_fit_for_people(error)
-    assert (error.reason, error.params) == ("unknown_state", {"states": [state]})
+    assert_fit_for_people(error, reason="unknown_state", location=shared_house.database.name)
+    assert error.params == {"states": [state]}
     left = await shared_house.sql("SELECT state FROM linker_connection WHERE id = :id", id=planted.id)
     assert left == [(state,)]
 

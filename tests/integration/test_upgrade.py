@@ -120,7 +120,7 @@ def _get(database: Database, connection_id: str) -> linker.Connection:
 
 
 async def test_histories_and_tokens_are_whole(database: Database) -> None:
-    """Steps can be read, and each token opens with the key that it was sealed with, but for the one that was damaged."""
+    """Steps can be read, and each token opens with the key that it was sealed with, but for a damaged one."""
     schema.upgrade(database)
     store, cipher, broken = ConnectionStore(database), TokenCipher([before_0006.KEY]), 0
     for connection in await store.find():
@@ -219,15 +219,16 @@ def test_several_at_once_do_it_once(database: Database, database_url: str) -> No
 def test_it_waits_for_programs_of_before(database: Database, lease: str) -> None:
     """While one of them holds a lease nothing is changed, and it is said until when; afterwards it is done."""
     until = datetime.now(UTC) + timedelta(seconds=40)
-    typed = sa.bindparam("until", until.replace(tzinfo=None).isoformat(" ") if database.is_sqlite else until)
+    typed: Any = sa.bindparam("until", until.replace(tzinfo=None).isoformat(" ") if database.is_sqlite else until)
     database.write_here(lambda connection: connection.execute(sa.text(lease).bindparams(typed)))
     before = database.read_here(everything)
     error = raised_by(lambda: schema.upgrade(database), TryAgain)
     assert (error.reason, error.exit_code) == ("leases_alive", 5)
+    assert error.retry_after is not None
     assert 30 < error.retry_after < 41
     assert database.read_here(everything) == before
     past = "2020-01-01 00:00:00.000000+00:00"
-    over = sa.bindparam("until", past if database.is_sqlite else datetime(2020, 1, 1, tzinfo=UTC))
+    over: Any = sa.bindparam("until", past if database.is_sqlite else datetime(2020, 1, 1, tzinfo=UTC))
     database.write_here(lambda connection: connection.execute(sa.text(lease).bindparams(over)))
     assert schema.upgrade(database) == (HEAD, HEAD)
 

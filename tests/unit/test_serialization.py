@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
@@ -104,7 +104,7 @@ def test_nothing_sealed_is_shown() -> None:
 def test_a_problem_says_who_must_act_and_what_to_do(code: ProblemCode, name: str) -> None:
     """Code, owner, message, action and since are always there, with what was seen as parameters and as words."""
     problem = a_problem(code, missing=["r_jobs"])
-    shown: dict[str, Any] = connection_json(replace(a_connection(), **{name: problem}))[name]
+    shown: dict[str, Any] = connection_json(replace(a_connection(), **cast(Any, {name: problem})))[name]
     words = describe(problem)
     assert shown == {
         "code": code.value,

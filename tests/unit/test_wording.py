@@ -50,7 +50,13 @@ def test_every_problem_says_what_is_the_matter_and_what_helps(code: ProblemCode)
 @pytest.mark.parametrize("kind", NearMissKind)
 def test_every_near_miss_is_told(kind: NearMissKind) -> None:
     """With what helps against it, and with the name and the e-mail that it is compared with."""
-    params = {"near_miss": kind.value, "alike": "ats+abc", "others": 3, "name": "Our ATS", "email": "ats@example.com"}
+    params: dict[str, Any] = {
+        "near_miss": kind.value,
+        "alike": "ats+abc",
+        "others": 3,
+        "name": "Our ATS",
+        "email": "ats@example.com",
+    }
     words = describe(a_problem(ProblemCode.RECRUITER_ABSENT, **params))
     assert words.detail.endswith(".")
     assert words.message == f"The external recruiter is not in Workable yet. {words.detail}"

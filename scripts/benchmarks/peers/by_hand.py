@@ -26,7 +26,8 @@ Row = dict[str, Any]
 
 CLAIM = """
     UPDATE linker_connection SET lease_holder = 'by-hand', lease_until = %(until)s, version = version + 1
-    WHERE id IN (SELECT id FROM linker_connection WHERE due_at <= %(now)s AND (lease_until IS NULL OR lease_until <= %(now)s)
+    WHERE id IN (SELECT id FROM linker_connection
+                 WHERE due_at <= %(now)s AND (lease_until IS NULL OR lease_until <= %(now)s)
                  ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
     RETURNING *
 """
@@ -42,8 +43,8 @@ PREPARE: LiteralString = f"""
     UPDATE linker_connection SET recruiter_name = %(recruiter_name)s, recruiter_email = %(recruiter_email)s,
     deadline = %(deadline)s, {KEPT}"""
 FIND: LiteralString = f"""
-    UPDATE linker_connection SET recruiter_id = %(recruiter_id)s, checks = checks + 1, linked_at = %(now)s, deadline = NULL,
-    {KEPT}"""
+    UPDATE linker_connection SET recruiter_id = %(recruiter_id)s, checks = checks + 1,
+    linked_at = %(now)s, deadline = NULL, {KEPT}"""
 STEP = """
     INSERT INTO linker_step (connection_id, seq, event, source, target, at, actor, evidence)
     VALUES (%(id)s, %(seq)s, %(event)s, %(source)s, %(target)s, %(now)s, 'heartbeat', %(evidence)s)"""
