@@ -11,33 +11,49 @@ from typing import Any
 
 import linker
 from linker import testing
-from linker.engine.observer import ConnectionStats, Observer, QueueStats, Statistics, Waiting, Work
+from linker.engine.observer import ConnectionStats, QueueStats, Statistics, Waiting
 from linker.telemetry.metrics import Metrics
 from scripts.documents.reference import comments, table
-from states.connection import Account, Credential, Problem, Recruiter
-from states.history import Step
-from states.problems import NextLook, ProblemCode, ProblemOwner
+from states.connection import Credential
+from states.problems import NextLook
 
 #: The rooms of the page, and what stands in each. Errors and settings are in the reference.
 ROOMS: dict[str, tuple[Any, ...]] = {
-    "The linker": (linker.Linker, linker.blocking, linker.load_settings, linker.new_key),
+    "The linker": (
+        linker.Linker,
+        linker.blocking,
+        linker.BlockingLinker,
+        linker.load_settings,
+        linker.new_key,
+        linker.new_webhook_secret,
+    ),
     "What it gives": (
         linker.Connection,
         linker.ConnectionState,
-        Problem,
-        ProblemCode,
-        ProblemOwner,
+        linker.Problem,
+        linker.ProblemCode,
+        linker.ProblemOwner,
         NextLook,
-        Recruiter,
-        Account,
+        linker.Recruiter,
+        linker.Account,
         Credential,
-        Step,
+        linker.Step,
         linker.Announcement,
         linker.Sweep,
         linker.Pruned,
     ),
-    "For your tests": tuple(getattr(testing, name) for name in testing.__all__),
-    "Metrics and observers": (Metrics, Observer, Work, Statistics, QueueStats, ConnectionStats, Waiting),
+    "Words and JSON": (linker.describe, linker.Words, linker.connection_json, linker.Status, linker.step_json),
+    "For your tests": (*(getattr(testing, name) for name in testing.__all__), linker.Randomness),
+    "Metrics and observers": (
+        Metrics,
+        linker.Observer,
+        linker.Unobserved,
+        linker.Work,
+        Statistics,
+        QueueStats,
+        ConnectionStats,
+        Waiting,
+    ),
 }
 #: The headings of a docstring's lists, and what the page says instead.
 LISTS = {"Args:": "Arguments", "Raises:": "Raises"}

@@ -45,6 +45,7 @@ LOG_EVENTS = {
     "sweep.finished": "A pass of `linker worker` claimed something; with the numbers that `linker sweep` prints.",
     "worker.stopping": "`linker worker` was asked to end and finishes what is in flight.",
     "worker.stopped": "`linker worker` ended.",
+    "worker.waiting": "`linker worker` waits until the database has a version that it knows; `said` is what helps.",
     "worker.killed": "`linker worker` was asked a second time and ended at once; the next one takes over.",
 }
 
