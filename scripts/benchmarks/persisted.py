@@ -97,6 +97,8 @@ def _announcement(row: dict[str, Any], due: str, now: str) -> tuple[Any, ...]:
     data = {
         "id": row["id"],
         "owner": row["owner"],
+        "key": row["key"],
+        "status": "open",
         "state": "linked",
         "state_since": _iso(now),
         "problem": None,

@@ -98,7 +98,13 @@ async def _fill_up(url: str) -> None:
 
 def as_nobody(url: str) -> None:
     """Open, read and write as a user who owns nothing; says what comes of reading and of writing."""
-    import_module("alembic.operations")  # nobody may not read Python's own files where they are root's
+    for module in (
+        "alembic.operations",
+        "alembic.runtime.migration",
+        "linker.persistence.migrations",
+        "importlib.readers",
+    ):
+        import_module(module)  # nobody may not read Python's own files where they are root's
     if os.geteuid() == 0:
         os.setegid(NOBODY)
         os.seteuid(NOBODY)

@@ -135,6 +135,8 @@ def _data(row: Row) -> Row:
     return {
         "id": row["id"],
         "owner": row["owner"],
+        "key": row["key"],
+        "status": "open",
         "state": row["state"],
         "state_since": _iso(row["now"]),
         "problem": None,
