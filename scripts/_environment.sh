@@ -129,5 +129,16 @@ prepare_environment() {
     ) 9>"$root/.venv.lock"
 }
 
+# prepare_lowest_environment: the oldest versions that pyproject.toml admits, in `.venv-lowest`; needs the developers' one.
+prepare_lowest_environment() {
+    lowest=$root/.venv-lowest
+    if [ "$(cat "$lowest/installed" 2>/dev/null)" = "$(requirements)" ]; then return 0; fi
+    say 'installing the lowest versions into .venv-lowest, once'
+    rm -rf "$lowest"
+    retry "$venv/bin/uv" venv --quiet --python "$venv/bin/python" "$lowest"
+    retry "$venv/bin/uv" pip install --quiet --python "$lowest/bin/python" --resolution lowest-direct --editable "${root}[all,dev]"
+    requirements >"$lowest/installed"
+}
+
 # usage FILE: prints the comment at the top of a script.
 usage() { sed -n '2,/^[^#]/ s/^# \{0,1\}//p' "$1"; }
