@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,7 +69,7 @@ def demo(
         if keep:
             kept = (
                 ("\nThe database was kept. Look at it with\n", "quiet"),
-                (f"  LINKER_DATABASE_URL={database_url} linker show {outcome.connection.id}\n", "copy"),
+                (f"  LINKER_DATABASE_URL={database_url} {sys.argv[0]} show {outcome.connection.id}\n", "copy"),
                 (f"and remove it with  rm -r {folder}", "quiet"),
             )
             output.note(Text.assemble(*kept))

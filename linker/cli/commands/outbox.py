@@ -127,7 +127,9 @@ def retry(
 @outbox.command()
 def drop(
     ids: Ids = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, kept with the announcement.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, kept with the announcement. [required]")
+    ] = "",
     to: To = None,
     actor: Actor = "",
     as_json: Json = False,

@@ -121,7 +121,12 @@ def _next(c: Connection, now: datetime) -> Rows:
     if c.attempts:
         rows.append(("tries", f"{c.attempts} in a row without an answer"))
     if c.doubt:
-        rows.append(("doubt", f"{c.doubt.code.value}: {c.doubt.count} times in a row, not believed yet"))
+        rows.append(
+            (
+                "doubt",
+                f"{c.doubt.code.value}: {f'{c.doubt.count} times in a row' if c.doubt.count > 1 else 'once'}, not believed yet",
+            )
+        )
     rows.append(("next look", due(c, now)))
     if c.deadline and c.deadline != c.due_at:
         rows.append(("deadline", both(c.deadline, now)))
