@@ -169,7 +169,7 @@ def test_what_cannot_be_done_says_why_and_what_to_do_instead(linker: Terminal) -
     restarted = linker("restart", connection_id)
     assert (restarted.code, restarted.out) == (4, "")
     assert "is in awaiting_token, and only a failed connection can be restarted" in restarted.err
-    assert "`linker show` says what it waits for" in restarted.err
+    assert f"`linker show {connection_id}` says what it waits for" in restarted.err
     confirmed = linker("confirm", connection_id)
     assert confirmed.code == 4
     assert "`linker submit` takes them" in confirmed.err

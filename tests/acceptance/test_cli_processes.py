@@ -158,7 +158,7 @@ def test_the_prompt_for_the_token_is_hidden(linker: Terminal) -> None:
     assert "\x1b[" in seen
     assert "awaiting_recruiter" in seen
     code, seen = on_a_terminal(linker, *arguments, typed="\x04")
-    assert (code, "nothing was entered" in seen) == (2, True)
+    assert (code, "Nothing was entered" in seen) == (2, True)
     code, _ = on_a_terminal(linker, *arguments, typed="\x03")
     assert code == 130
 

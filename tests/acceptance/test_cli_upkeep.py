@@ -75,7 +75,7 @@ def test_the_revision_is_told_before_and_after_an_upgrade(linker: Terminal, tmp_
     assert (upgraded.json["before"], upgraded.json["revision"], upgraded.json["head"]) == (None, HEAD, HEAD)
     assert linker("db", "current", "--json").json["state"] == "head"
     with sqlite3.connect(tmp_path / "linker.db") as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.execute("UPDATE linker_schema_version SET revision = '9999', oldest_writer = '9999'")
     database.close()
     assert linker("db", "current", "--json").json["state"] == "newer"
     assert linker("list").code == 1

@@ -44,7 +44,8 @@ def test_the_heartbeat_in_a_lifespan_links_an_account(host: Host) -> None:
         submitted = browser.post(f"{here}/token", json={"subdomain": seed.ACME, "token": seed.ACME_TOKEN}).json()
         assert submitted["state"] == "awaiting_recruiter"
         confirmed = browser.post(f"{here}/confirm").json()
-        assert (confirmed["state"], confirmed["problem"]) == ("awaiting_recruiter", "recruiter_absent")
+        assert (confirmed["state"], confirmed["problem"]["code"]) == ("awaiting_recruiter", "recruiter_absent")
+        assert "not in Workable yet" in confirmed["problem"]["message"]
 
         add_recruiter(host.world, submitted["recruiter"]["email"])
         until(lambda: browser.get(here).json()["state"] == "linked")
@@ -68,7 +69,8 @@ def test_errors_become_answers(host: Host, given: dict[str, str], field: str) ->
         answer = browser.post(f"/connections/{connection_id}/token", json=given)
         assert answer.status_code == 422
         assert answer.json()["code"] == "bad_input"
-        assert answer.json()["message"].startswith(field)
+        assert answer.json()["field"] == field
+        assert answer.json()["action"]
         assert "canary" not in answer.text
         assert browser.get("/connections/con_unknown").status_code == 404
         assert browser.post(f"/connections/{connection_id}/confirm").status_code == 409

@@ -239,7 +239,7 @@ def test_secrets_for_webhooks_are_made(linker: Terminal) -> None:
     [
         ({"webhook_secret": ""}, "LINKER_WEBHOOK_SECRET", "linker keys new --webhook"),
         ({"webhook_secret": "whsec_canary"}, "LINKER_WEBHOOK_SECRET", "linker keys new --webhook"),
-        ({"webhook_secret": f"{SECRET},canary"}, "LINKER_WEBHOOK_SECRET", "number 2 of 2"),
+        ({"webhook_secret": f"{SECRET},canary"}, "LINKER_WEBHOOK_SECRET", "Number 2 of 2"),
         ({"webhook_url": "canary.example.com/hooks"}, "LINKER_WEBHOOK_URL", "https://"),
         ({"webhook_url": "http://canary.example.com/hooks"}, "LINKER_WEBHOOK_URL", "https://"),
     ],

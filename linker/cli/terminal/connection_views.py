@@ -121,12 +121,8 @@ def _next(c: Connection, now: datetime) -> Rows:
     if c.attempts:
         rows.append(("tries", f"{c.attempts} in a row without an answer"))
     if c.doubt:
-        rows.append(
-            (
-                "doubt",
-                f"{c.doubt.code.value}: {f'{c.doubt.count} times in a row' if c.doubt.count > 1 else 'once'}, not believed yet",
-            )
-        )
+        often = f"{c.doubt.count} times in a row" if c.doubt.count > 1 else "once"
+        rows.append(("doubt", f"{c.doubt.code.value}: {often}, not believed yet"))
     rows.append(("next look", due(c, now)))
     if c.deadline and c.deadline != c.due_at:
         rows.append(("deadline", both(c.deadline, now)))
