@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from linker.engine.ports import Settlement
 from linker.wording import catalogue, describe
 from linker.wording.catalogue import ENGLISH
-from states.connection import Connection, Credential, Doubt, Problem, Recruiter, evolve
+from states.connection import Connection, Credential, Doubt, LastLook, Problem, Recruiter, evolve
 from states.description import law_facts
 from states.history import Step
 
@@ -77,6 +77,8 @@ def connection_facts(c: Connection) -> dict[str, Any]:
         "deadline": moment(c.deadline),
         "linked_at": moment(c.linked_at),
         "last_ok_at": moment(c.last_ok_at),
+        "last_look": _last_look(c.last_look),
+        "troubled_since": moment(c.troubled_since),
         "paused_at": moment(c.paused_at),
         "closed_at": moment(c.closed_at),
         "metadata": dict(c.metadata),
@@ -163,6 +165,12 @@ def _token(held: Credential | None) -> dict[str, Any] | None:
 
 def _doubt(doubt: Doubt | None) -> dict[str, Any] | None:
     return {"code": doubt.code.value, "count": doubt.count, "since": moment(doubt.since)} if doubt else None
+
+
+def _last_look(look: LastLook | None) -> dict[str, Any] | None:
+    if look is None:
+        return None
+    return {"at": moment(look.at), "call": look.call, "status": look.status, "ms": look.ms, "by": look.by}
 
 
 def step_json(step: Step) -> dict[str, Any]:

@@ -148,6 +148,8 @@ class Settings(BaseSettings):
     refusals: int = Field(default=Timing.refusals, ge=2)
     #: Those refusals are spread over at least this time.
     refusals_spread: Span = Timing.refusals_spread
+    #: How long there may be no answer to go by before an operator is told; a third of it while a person waits.
+    trouble_within: Span = Timing.trouble_within
 
     #: Retention of history, or `forever`. `linker db prune` takes away what is older; of each connection at least the
     #: last step stays. 400 days, so that a year can be compared with the year before.

@@ -62,17 +62,19 @@ class Credential:
 class Problem:
     """Why a connection is not moving, since when, and what was seen (never a secret, never a stranger's data).
 
-    `params` are texts, numbers and lists of texts. `linker.describe` says all of it to people.
+    `params` are texts, numbers and lists of texts. `linker.describe` says all of it to people. `lasting`: it should
+    have passed by itself and did not, for so long that an operator has to act.
     """
 
     code: ProblemCode
     since: datetime
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    lasting: bool = False
 
     @property
     def owner(self) -> ProblemOwner:
         """Who must act for the connection to go on."""
-        return PROBLEMS[self.code].owner
+        return ProblemOwner.OPERATOR if self.lasting else PROBLEMS[self.code].owner
 
     @property
     def field(self) -> str | None:
@@ -97,6 +99,22 @@ class Doubt:
     code: ProblemCode
     count: int
     since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastLook:
+    """The last time that Workable was asked: the last call of it, its status (None: no answer), and who asked.
+
+    `verdict` is the name of what the answer meant; `told_at` is when this answer last went into the history.
+    """
+
+    at: datetime
+    call: str
+    status: int | None
+    ms: int
+    by: str
+    verdict: str
+    told_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +165,12 @@ class Connection:
     linked_at: datetime | None = None
     #: When Workable last gave an answer that is as it should be.
     last_ok_at: datetime | None = None
+    #: When Workable last refused the token in use.
+    refused_at: datetime | None = None
+    #: Since when there is no answer to go by, once that has lasted so long that the host was told; until a look works.
+    troubled_since: datetime | None = None
+    #: The last time that Workable was asked.
+    last_look: LastLook | None = None
     #: Since when an operator keeps it at rest.
     paused_at: datetime | None = None
     #: When it was given up for good.

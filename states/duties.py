@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from states.connection import Connection, ConnectionState
+from states.problems import TRANSIENT
 from states.timing import Timing, notice_at
 
 
@@ -16,6 +17,8 @@ class Duty(StrEnum):
     PREPARE_RECRUITER = "prepare_recruiter"
     FIND_RECRUITER = "find_recruiter"
     CHECK_HEALTH = "check_health"
+    #: A connection that has failed, and whose token may be good again.
+    LOOK_AGAIN = "look_again"
     #: Nobody gave a working token in time.
     PUT_ASIDE = "put_aside"
     NOTHING = "nothing"
@@ -36,11 +39,19 @@ def next_duty(connection: Connection) -> Duty:
         return Duty.NOTHING
     if connection.candidate is not None:
         return Duty.VERIFY_TOKEN
+    if connection.state is ConnectionState.FAILED and connection.due_at is not None:
+        return Duty.LOOK_AGAIN
     return _BY_STATE[connection.state]
 
 
 #: How many calls to Workable each duty makes, as a rule.
-_CALLS = {Duty.VERIFY_TOKEN: 2, Duty.PREPARE_RECRUITER: 1, Duty.FIND_RECRUITER: 1, Duty.CHECK_HEALTH: 1}
+_CALLS = {
+    Duty.VERIFY_TOKEN: 2,
+    Duty.PREPARE_RECRUITER: 1,
+    Duty.FIND_RECRUITER: 1,
+    Duty.CHECK_HEALTH: 1,
+    Duty.LOOK_AGAIN: 1,
+}
 #: How many calls more a hint about the recruiter is worth to a person who waits for it.
 HINT_CALLS_FOR_A_PERSON = 3
 #: From this age on, looks for a recruiter are so rare that a second call for a hint is polite.
@@ -68,3 +79,18 @@ def owes_expiry_notice(connection: Connection, now: datetime, timing: Timing) ->
     told_in = {ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED}
     day = connection.untold_expiry
     return day is not None and connection.state in told_in and now >= notice_at(day, timing)
+
+
+def trouble_notice_at(connection: Connection, timing: Timing) -> datetime | None:
+    """When somebody who can act has to be told that there is no answer to go by; None: nothing is to be told."""
+    problem = connection.problem
+    if problem is None or problem.code not in TRANSIENT or connection.troubled_since is not None:
+        return None
+    a_person_waits = connection.state is not ConnectionState.LINKED or connection.candidate is not None
+    return problem.since + (timing.trouble_within / 3 if a_person_waits else timing.trouble_within)
+
+
+def owes_trouble_notice(connection: Connection, now: datetime, timing: Timing) -> bool:
+    """True if the host has to be told, before anything else is done, that trouble has lasted for too long."""
+    told_at = trouble_notice_at(connection, timing)
+    return told_at is not None and now >= told_at

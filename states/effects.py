@@ -9,8 +9,9 @@ from typing import Any
 
 from states import events as happened
 from states.connection import Connection, ConnectionState, Doubt, Problem, Recruiter, evolve
-from states.problems import TRANSIENT, NearMiss, ProblemCode
-from states.timing import Timing, next_doubt, next_health, next_poll, next_try, notice_at
+from states.duties import trouble_notice_at
+from states.problems import HEALING, TRANSIENT, NearMiss, NearMissKind, ProblemCode
+from states.timing import Timing, next_doubt, next_healing, next_health, next_poll, next_try, notice_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ def enter(connection: Connection, state: ConnectionState, moment: DecisionContex
                 due_at=_next_check(entered, moment),
             )
         case ConnectionState.FAILED:
-            return evolve(entered, due_at=None)
+            return evolve(entered, due_at=None, troubled_since=None)
 
 
 def _await_token(connection: Connection, moment: DecisionContext) -> Connection:
@@ -70,8 +71,8 @@ def _named(
 
 def _answered(connection: Connection, moment: DecisionContext, **changes: Any) -> Connection:
     """Workable gave a good answer: no trouble is left of earlier tries."""
-    calm = {"problem": None, "doubt": None, "attempts": 0, "not_before": None, "last_ok_at": moment.now}
-    return evolve(connection, **{**calm, **changes})
+    calm = {"problem": None, "doubt": None, "attempts": 0, "not_before": None}
+    return evolve(connection, **{**calm, "last_ok_at": moment.now, "troubled_since": None, **changes})
 
 
 # the token
@@ -93,7 +94,8 @@ def _token_accepted(c: Connection, event: happened.TokenAccepted, m: DecisionCon
 def _candidate_refused(c: Connection, code: ProblemCode, m: DecisionContext, **params: Any) -> Connection:
     """The person is told, and has as long as at the beginning for another token, however long the answer took."""
     named = Problem(code=code, since=m.now, params=params)
-    return _await_token(evolve(c, candidate=None, problem=named, attempts=0, not_before=None), m)
+    told = evolve(c, candidate=None, problem=named, attempts=0, not_before=None, troubled_since=None)
+    return _await_token(told, m)
 
 
 def _token_refused(c: Connection, event: happened.TokenRefused, m: DecisionContext) -> Connection:
@@ -141,14 +143,22 @@ def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: Decisio
     return _answered(
         c,
         m,
-        problem=_named(c, code, m, _seen_instead(c, event.near_miss)),
+        problem=_named(c, code, m, _seen_instead(c, event.near_miss, event.thorough)),
         checks=c.checks + 1,
         due_at=min(again, c.deadline) if c.deadline else again,
     )
 
 
-def _seen_instead(c: Connection, near_miss: NearMiss | None) -> dict[str, Any]:
-    """What was seen, with the name and the e-mail that it is compared with."""
+def _seen_instead(c: Connection, near_miss: NearMiss | None, thorough: bool) -> dict[str, Any]:
+    """What was seen, with the name and the e-mail that it is compared with.
+
+    That ours was added as a member is known only by asking for the members, which few looks do: a look that did not,
+    and found nothing that comes closer, knows no better.
+    """
+    known = c.problem.params if c.problem else {}
+    vague = near_miss is None or near_miss.kind in {NearMissKind.OTHERS, NearMissKind.NONE}
+    if vague and not thorough and known.get("near_miss") == NearMissKind.MEMBER:
+        return dict(known)
     if near_miss is None or c.recruiter is None:
         return {}
     return {**near_miss.params, "name": c.recruiter.name, "email": c.recruiter.email}
@@ -157,7 +167,7 @@ def _seen_instead(c: Connection, near_miss: NearMiss | None) -> dict[str, Any]:
 def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: DecisionContext) -> Connection:
     if not event.looked:  # and a time that Workable named holds
         return evolve(c, problem=_named(c, ProblemCode.RECRUITER_OVERDUE, m), candidate=None)
-    named = _named(c, ProblemCode.RECRUITER_OVERDUE, m, _seen_instead(c, event.near_miss))
+    named = _named(c, ProblemCode.RECRUITER_OVERDUE, m, _seen_instead(c, event.near_miss, event.thorough))
     return _answered(c, m, problem=named, checks=c.checks + 1, candidate=None)
 
 
@@ -180,7 +190,8 @@ def _refusal_doubted(c: Connection, event: happened.RefusalDoubted, m: DecisionC
     due_at = next_doubt(m.now, m.jitter, m.timing)
     if c.state is ConnectionState.AWAITING_RECRUITER:  # whoever waits for a recruiter is looked after as before
         due_at = min(due_at, next_poll(m.now, m.now - c.state_since, m.jitter, m.timing))
-    return evolve(c, doubt=doubt, attempts=0, not_before=None, due_at=due_at)
+    refused_at = c.refused_at if event.code is ProblemCode.RECRUITER_REMOVED else m.now
+    return evolve(c, doubt=doubt, attempts=0, not_before=None, due_at=due_at, refused_at=refused_at)
 
 
 def _token_expiring(c: Connection, event: happened.TokenExpiring, m: DecisionContext) -> Connection:
@@ -193,8 +204,11 @@ def _recruiter_vanished(c: Connection, event: happened.RecruiterVanished, m: Dec
     return _answered(c, m, problem=_named(c, ProblemCode.RECRUITER_REMOVED, m))
 
 
-def _ended(c: Connection, code: ProblemCode, m: DecisionContext) -> Connection:
-    return evolve(c, problem=_named(c, code, m), candidate=None, not_before=None)
+def _ended(c: Connection, code: ProblemCode, m: DecisionContext, **params: Any) -> Connection:
+    """Refusals ended it. As they may be taken back, the token is kept and tried again, seldom."""
+    named = _named(c, code, m, params)
+    due_at = next_healing(m.now, c.state_since, m.jitter) if code in HEALING else None
+    return evolve(c, problem=named, candidate=None, not_before=None, refused_at=m.now, due_at=due_at)
 
 
 def _token_revoked(c: Connection, event: happened.TokenRevoked, m: DecisionContext) -> Connection:
@@ -208,7 +222,37 @@ def _scope_lost(c: Connection, event: happened.ScopeLost, m: DecisionContext) ->
 
 
 def _account_moved(c: Connection, event: happened.AccountMoved, m: DecisionContext) -> Connection:
-    return _ended(c, ProblemCode.SUBDOMAIN_MISMATCH, m)
+    return _ended(c, ProblemCode.SUBDOMAIN_MISMATCH, m, **belongs_elsewhere(event.belongs_to))
+
+
+def _account_gone(c: Connection, event: happened.AccountGone, m: DecisionContext) -> Connection:
+    return _ended(c, ProblemCode.ACCOUNT_GONE, m)
+
+
+def _account_renamed(c: Connection, event: happened.AccountRenamed, m: DecisionContext) -> Connection:
+    """The account is looked at under its new name at once."""
+    subdomain = event.account.subdomain
+    token = replace(c.token, subdomain=subdomain) if c.token else None
+    named = evolve(c, account=event.account, subdomain=subdomain, token=token)
+    return evolve(named, doubt=None, attempts=0, not_before=None, due_at=m.now)
+
+
+# what had failed, looked at again
+
+
+def _recovered(c: Connection, event: happened.Recovered, m: DecisionContext) -> Connection:
+    if event.recruiter_id is not None:
+        return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), checks=c.checks + 1)
+    code = ProblemCode.RECRUITER_REMOVED if c.linked_at else ProblemCode.RECRUITER_ABSENT
+    seen = _seen_instead(c, event.near_miss, event.thorough)
+    return _answered(c, m, problem=_named(c, code, m, seen), checks=c.checks + 1)
+
+
+def _still_failed(c: Connection, event: happened.StillFailed, m: DecisionContext) -> Connection:
+    heals = c.problem is not None and c.problem.code in HEALING
+    due_at = next_healing(m.now, c.state_since, m.jitter) if heals else None
+    refused_at = m.now if event.refused else c.refused_at
+    return evolve(c, due_at=due_at, not_before=event.retry_at if due_at else None, refused_at=refused_at)
 
 
 # another token
@@ -241,19 +285,24 @@ def _trouble(
     params: Mapping[str, Any] | None = None,
     retry_at: datetime | None = None,
 ) -> Connection:
-    """No answer to go by: come back later, and never before the time that Workable named."""
+    """No answer to go by: come back later, and never before the time that Workable named.
+
+    Whichever trouble it is, it counts from when the first of it came; and somebody is told when it lasts too long.
+    """
     attempts = c.attempts + 1
-    return evolve(
-        c,
-        attempts=attempts,
-        problem=_named(c, code, m, params),
-        not_before=retry_at,
-        due_at=next_try(m.now, attempts, m.jitter, m.timing.backoff, at_least=retry_at),
-    )
+    since = c.problem.since if c.problem and c.problem.code in TRANSIENT else m.now
+    problem = Problem(code=code, since=since, params=params or {}, lasting=c.troubled_since is not None)
+    troubled = evolve(c, attempts=attempts, problem=problem, not_before=retry_at)
+    due_at = next_try(m.now, attempts, m.jitter, m.timing.backoff, at_least=retry_at)
+    told_at = trouble_notice_at(troubled, m.timing)
+    return evolve(troubled, due_at=due_at if told_at is None else min(due_at, max(told_at, m.now)))
 
 
 def _workable_unavailable(c: Connection, event: happened.WorkableUnavailable, m: DecisionContext) -> Connection:
-    return _trouble(_trusting(c), ProblemCode.WORKABLE_UNAVAILABLE, m, retry_at=event.retry_at)
+    if not event.incident:
+        return _trouble(_trusting(c), ProblemCode.WORKABLE_UNAVAILABLE, m, retry_at=event.retry_at)
+    refused = c if c.candidate else evolve(c, refused_at=m.now)
+    return _trouble(_trusting(refused), ProblemCode.WORKABLE_UNAVAILABLE, m, {"incident": 1}, event.retry_at)
 
 
 def _throttled(c: Connection, event: happened.Throttled, m: DecisionContext) -> Connection:
@@ -273,12 +322,23 @@ def _attention_failed(c: Connection, event: happened.AttentionFailed, m: Decisio
     return _trouble(c, ProblemCode.POISONED, m, event.params)
 
 
+def _trouble_lasted(c: Connection, event: happened.TroubleLasted, m: DecisionContext) -> Connection:
+    """Whoever is told is looked after at once: the notice took the place of a look."""
+    assert c.problem is not None, "the law's guard looked at the problem"
+    lasting = replace(c.problem, lasting=True)
+    return evolve(c, problem=lasting, troubled_since=c.problem.since, due_at=m.now)
+
+
 # people and the clock
 
 
 def _abandoned(c: Connection, event: happened.Abandoned, m: DecisionContext) -> Connection:
     wiped = evolve(c, token=None, candidate=None, attempts=0)
     return evolve(wiped, problem=Problem(code=ProblemCode.ABANDONED, since=m.now))
+
+
+def _check_requested(c: Connection, event: happened.CheckRequested, m: DecisionContext) -> Connection:
+    return evolve(c, due_at=m.now)
 
 
 def _restarted(c: Connection, event: happened.Restarted, m: DecisionContext) -> Connection:
@@ -299,6 +359,7 @@ ENDED_BY_REFUSALS = {
     ProblemCode.TOKEN_EXPIRED: ProblemCode.TOKEN_REVOKED,
     ProblemCode.SCOPE_LOST: ProblemCode.SCOPE_LOST,
     ProblemCode.SUBDOMAIN_MISMATCH: ProblemCode.SUBDOMAIN_MISMATCH,
+    ProblemCode.ACCOUNT_GONE: ProblemCode.ACCOUNT_GONE,
 }
 
 
@@ -315,7 +376,8 @@ def _resumed(c: Connection, event: happened.Resumed, m: DecisionContext) -> Conn
 
 def _due_on_resuming(c: Connection, m: DecisionContext) -> datetime | None:
     if c.state is ConnectionState.FAILED:
-        return None
+        heals = c.token is not None and c.problem is not None and c.problem.code in HEALING
+        return next_healing(m.now, c.state_since, m.jitter) if heals else None
     if c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None:
         return c.deadline
     return m.now
@@ -329,7 +391,9 @@ def _forced(c: Connection, event: happened.Forced, m: DecisionContext) -> Connec
 
 
 def _unlinked(c: Connection, event: happened.Unlinked, m: DecisionContext) -> Connection:
-    calm = evolve(c, token=None, candidate=None, problem=None, replacement_problem=None, doubt=None)
+    calm = evolve(
+        c, token=None, candidate=None, problem=None, replacement_problem=None, doubt=None, troubled_since=None
+    )
     return evolve(calm, attempts=0, not_before=None, deadline=None, due_at=None, closed_at=m.now)
 
 
@@ -350,6 +414,8 @@ EFFECTS: dict[type[happened.Event], Effect] = {
     happened.TokenRevoked: _token_revoked,
     happened.ScopeLost: _scope_lost,
     happened.AccountMoved: _account_moved,
+    happened.AccountGone: _account_gone,
+    happened.AccountRenamed: _account_renamed,
     happened.HealthConfirmed: _health_confirmed,
     happened.TokenExpiring: _token_expiring,
     happened.RecruiterVanished: _recruiter_vanished,
@@ -360,7 +426,11 @@ EFFECTS: dict[type[happened.Event], Effect] = {
     happened.Throttled: _throttled,
     happened.AnswerNotUnderstood: _answer_not_understood,
     happened.AttentionFailed: _attention_failed,
+    happened.TroubleLasted: _trouble_lasted,
+    happened.Recovered: _recovered,
+    happened.StillFailed: _still_failed,
     happened.Abandoned: _abandoned,
+    happened.CheckRequested: _check_requested,
     happened.Restarted: _restarted,
     happened.Paused: _paused,
     happened.Resumed: _resumed,

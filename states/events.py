@@ -83,9 +83,13 @@ class RecruiterFound(Event):
 
 @dataclass(frozen=True)
 class RecruiterAbsent(Event):
-    """Our recruiter is not in the account yet; `near_miss` is what was seen instead."""
+    """Our recruiter is not in the account yet; `near_miss` is what was seen instead.
+
+    `thorough`: the members were looked through too, so that an earlier hint about them is worth nothing any more.
+    """
 
     near_miss: NearMiss | None = None
+    thorough: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class RecruiterOverdue(Event):
 
     near_miss: NearMiss | None = None
     looked: bool = True
+    thorough: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,21 @@ class ScopeLost(Event):
 
 @dataclass(frozen=True)
 class AccountMoved(Event):
-    """The account does not answer to its subdomain any more, again and again (422)."""
+    """The account does not answer to its subdomain any more, again and again (422, 404); the token reaches others."""
+
+    belongs_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AccountGone(Event):
+    """The account does not answer to its subdomain any more, again and again, and the token reaches none."""
+
+
+@dataclass(frozen=True)
+class AccountRenamed(Event):
+    """The account has another subdomain now: the token names it, and it is followed."""
+
+    account: Account
 
 
 @dataclass(frozen=True)
@@ -162,9 +181,13 @@ class ReplacementRefused(Event):
 
 @dataclass(frozen=True)
 class WorkableUnavailable(Event):
-    """Workable could not be asked or failed; not to be called before `retry_at`, if Workable named a time."""
+    """Workable could not be asked or failed; not to be called before `retry_at`, if Workable named a time.
+
+    `incident`: it refused the token, as it refuses those of many other accounts now, so that it proves nothing.
+    """
 
     retry_at: datetime | None = None
+    incident: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,8 +212,38 @@ class AttentionFailed(Event):
 
 
 @dataclass(frozen=True)
+class TroubleLasted(Event):
+    """There has been no answer to go by for so long that somebody who can act is told."""
+
+
+@dataclass(frozen=True)
+class Recovered(Event):
+    """A connection that had failed was looked at again, and its token works; with an id our recruiter is there."""
+
+    recruiter_id: str | None = None
+    near_miss: NearMiss | None = None
+    thorough: bool = False
+
+
+@dataclass(frozen=True)
+class StillFailed(Event):
+    """A connection that had failed was looked at again, and nothing is different.
+
+    `refused`: the token was refused once more. `retry_at`: Workable is not to be called before.
+    """
+
+    refused: bool = False
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Abandoned(Event):
     """Nobody gave a working token within the time."""
+
+
+@dataclass(frozen=True)
+class CheckRequested(Event):
+    """A person wants Workable to be asked now."""
 
 
 @dataclass(frozen=True)

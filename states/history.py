@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from states import events as happened
 from states.connection import Connection, ConnectionState
 from states.problems import ProblemCode
 
-#: Looks that found what they expected. They leave no step: history would drown in them.
-SILENT = frozenset({happened.RecruiterAbsent, happened.HealthConfirmed})
+#: Looks that found what they expected. They leave no step, unless a person asked: history would drown in them.
+SILENT = frozenset({happened.RecruiterAbsent, happened.HealthConfirmed, happened.StillFailed})
+#: The same answer to people who ask again and again leaves a step at most so often.
+TOLD_AGAIN_AFTER = timedelta(minutes=1)
 #: Trouble leaves a step when it begins, not each time that it goes on.
 ONCE = frozenset(
     {
@@ -30,6 +32,8 @@ ANNOUNCEMENTS = (
     "connection.linked",
     "connection.failed",
     "connection.recovered",
+    "connection.troubled",
+    "account.renamed",
     "token.expiring",
     "recruiter.removed",
     "connection.unlinked",
@@ -54,12 +58,25 @@ class Step:
 def is_news(before: Connection, after: Connection, event: happened.Event) -> bool:
     """True if the event belongs into the history."""
     if type(event) in SILENT:
-        return type(event) is happened.HealthConfirmed and before.problem is not None
+        well_again = type(event) is happened.HealthConfirmed and before.problem is not None
+        return well_again or _trouble_is_over(before, after)
     if type(event) is happened.RefusalDoubted:
         return before.doubt is None or before.doubt.code is not event.code
     if type(event) in ONCE:
         return before.problem is None or after.problem is None or before.problem.code is not after.problem.code
     return True
+
+
+def was_told(before: Connection, after: Connection, verdict: str, now: datetime) -> bool:
+    """True if what a person asked for is in the history already: the same answer, less than a minute ago."""
+    last = before.last_look
+    if last is None or last.told_at is None or last.verdict != verdict:
+        return False
+    return before.problem == after.problem and now - last.told_at < TOLD_AGAIN_AFTER
+
+
+def _trouble_is_over(before: Connection, after: Connection) -> bool:
+    return before.troubled_since is not None and after.troubled_since is None
 
 
 def announcement(before: Connection, after: Connection, event: happened.Event) -> str | None:
@@ -73,7 +90,15 @@ def announcement(before: Connection, after: Connection, event: happened.Event) -
             return "recruiter.removed"
         case happened.Unlinked():
             return "connection.unlinked"
-    return _by_state(before, after) if after.state is not before.state else None
+        case happened.AccountRenamed():
+            return "account.renamed"
+        case happened.TroubleLasted():
+            return "connection.troubled"
+        case happened.Recovered() if after.state is ConnectionState.AWAITING_RECRUITER:
+            return "connection.recovered"
+    if after.state is before.state:
+        return "connection.recovered" if _trouble_is_over(before, after) else None
+    return _by_state(before, after)
 
 
 def _by_state(before: Connection, after: Connection) -> str | None:

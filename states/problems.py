@@ -28,6 +28,7 @@ class ProblemCode(StrEnum):
     TOKEN_REVOKED = "token_revoked"
     TOKEN_EXPIRED = "token_expired"
     SCOPE_LOST = "scope_lost"
+    ACCOUNT_GONE = "account_gone"
     RECRUITER_REMOVED = "recruiter_removed"
     WORKABLE_UNAVAILABLE = "workable_unavailable"
     THROTTLED = "throttled"
@@ -45,6 +46,8 @@ class NextLook(StrEnum):
     ON_SCHEDULE = "on_schedule"
     #: By itself, with growing pauses, never before the time that Workable names.
     WITH_BACKOFF = "with_backoff"
+    #: When the person acts; by itself too, but seldom, and not for ever: what was refused may be good again.
+    SELDOM = "seldom"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +74,10 @@ PROBLEMS: dict[ProblemCode, ProblemKind] = {
     ),
     ProblemCode.RECRUITER_ABSENT: ProblemKind(owner=ProblemOwner.CUSTOMER, next_look=NextLook.ON_SCHEDULE),
     ProblemCode.RECRUITER_OVERDUE: ProblemKind(owner=ProblemOwner.CUSTOMER, next_look=NextLook.ON_ACTION),
-    ProblemCode.TOKEN_REVOKED: ProblemKind(owner=ProblemOwner.CUSTOMER, next_look=NextLook.ON_ACTION, field="token"),
+    ProblemCode.TOKEN_REVOKED: ProblemKind(owner=ProblemOwner.CUSTOMER, next_look=NextLook.SELDOM, field="token"),
     ProblemCode.TOKEN_EXPIRED: ProblemKind(owner=ProblemOwner.CUSTOMER, next_look=NextLook.ON_ACTION, field="token"),
-    ProblemCode.SCOPE_LOST: ProblemKind(owner=ProblemOwner.CUSTOMER, next_look=NextLook.ON_ACTION, field="token"),
+    ProblemCode.SCOPE_LOST: ProblemKind(owner=ProblemOwner.CUSTOMER, next_look=NextLook.SELDOM, field="token"),
+    ProblemCode.ACCOUNT_GONE: ProblemKind(owner=ProblemOwner.CUSTOMER, next_look=NextLook.SELDOM, field="subdomain"),
     ProblemCode.RECRUITER_REMOVED: ProblemKind(owner=ProblemOwner.CUSTOMER, next_look=NextLook.ON_SCHEDULE),
     ProblemCode.WORKABLE_UNAVAILABLE: ProblemKind(owner=ProblemOwner.WORKABLE, next_look=NextLook.WITH_BACKOFF),
     ProblemCode.THROTTLED: ProblemKind(owner=ProblemOwner.WORKABLE, next_look=NextLook.WITH_BACKOFF),
@@ -90,6 +94,16 @@ TRANSIENT = frozenset(
         ProblemCode.THROTTLED,
         ProblemCode.ANSWER_NOT_UNDERSTOOD,
         ProblemCode.POISONED,
+    }
+)
+
+#: Refusals that ended a working link, and that may be taken back: with the token that is held we look again, seldom.
+HEALING = frozenset(
+    {
+        ProblemCode.TOKEN_REVOKED,
+        ProblemCode.SCOPE_LOST,
+        ProblemCode.SUBDOMAIN_MISMATCH,
+        ProblemCode.ACCOUNT_GONE,
     }
 )
 

@@ -3,7 +3,8 @@
 Every state is present, `failed` too. What is not in the table cannot happen. A `guard` chooses between rows of the
 same event and state; `closed` connections take no event at all.
 
-No call is ever made for a failed connection, so the events that answer a call do not start there.
+A failed connection that still holds a token is looked at seldom, or when a person wants it: what such a look finds
+has events of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import cast
 
 from states import events as happened
 from states.connection import Connection, ConnectionState
+from states.problems import TRANSIENT
 
 AWAITING_TOKEN = ConnectionState.AWAITING_TOKEN
 TOKEN_VALID = ConnectionState.TOKEN_VALID
@@ -52,6 +54,31 @@ def no_token_held(connection: Connection, event: happened.Event) -> bool:
 def recruiter_issued(connection: Connection, event: happened.Event) -> bool:
     """A token is held and the recruiter's name and e-mail were issued."""
     return token_held(connection, event) and connection.recruiter is not None
+
+
+def recruiter_seen(_: Connection, event: happened.Event) -> bool:
+    """The token works again, and the recruiter was seen in Workable."""
+    return cast(happened.Recovered, event).recruiter_id is not None
+
+
+def recruiter_not_seen(connection: Connection, event: happened.Event) -> bool:
+    """The token works again, and the recruiter was not seen in Workable."""
+    return not recruiter_seen(connection, event)
+
+
+def something_to_ask_with(connection: Connection, _: happened.Event) -> bool:
+    """There is a token to verify, or an accepted one to look with."""
+    if connection.state is ConnectionState.AWAITING_TOKEN:
+        return connection.candidate is not None
+    return connection.token is not None and (
+        connection.recruiter is not None or connection.state is not ConnectionState.FAILED
+    )
+
+
+def trouble_untold(connection: Connection, _: happened.Event) -> bool:
+    """There is no answer to go by, and nobody was told that it lasts."""
+    problem = connection.problem
+    return problem is not None and problem.code in TRANSIENT and connection.troubled_since is None
 
 
 def expiry_untold(connection: Connection, _: happened.Event) -> bool:
@@ -123,6 +150,12 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_rows(happened.TokenRevoked, WORKING, FAILED, RECRUITERS),
     *_rows(happened.ScopeLost, WORKING, FAILED, RECRUITERS),
     *_rows(happened.AccountMoved, WORKING, FAILED, RECRUITERS),
+    *_rows(happened.AccountGone, WORKING, FAILED, RECRUITERS),
+    *_rows(happened.AccountRenamed, (*WORKING, FAILED), STAYS, RECRUITERS),
+    # what had failed, looked at again
+    *_rows(happened.Recovered, (FAILED,), LINKED, RECRUITERS, recruiter_seen),
+    *_rows(happened.Recovered, (FAILED,), AWAITING_RECRUITER, RECRUITERS, recruiter_not_seen),
+    *_rows(happened.StillFailed, (FAILED,), STAYS, RECRUITERS),
     # another token for a connection that has one
     *_rows(happened.ReplacementSubmitted, WORKING, STAYS),
     *_rows(happened.ReplacementAccepted, WORKING, STAYS, BOTH),
@@ -132,7 +165,9 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_rows(happened.Throttled, CALLING, STAYS, BOTH),
     *_rows(happened.AnswerNotUnderstood, CALLING, STAYS, BOTH),
     *_rows(happened.AttentionFailed, CALLING, STAYS),
+    *_rows(happened.TroubleLasted, CALLING, STAYS, guard=trouble_untold),
     # people and the clock
+    *_rows(happened.CheckRequested, ANY, STAYS, guard=something_to_ask_with),
     *_rows(happened.Abandoned, (AWAITING_TOKEN,), FAILED),
     *_rows(happened.Restarted, (FAILED,), AWAITING_TOKEN, guard=no_token_held),
     *_rows(happened.Restarted, (FAILED,), TOKEN_VALID, guard=token_held),

@@ -41,6 +41,8 @@ class Timing:
     replacement_tries: int = 5
     #: How long after its deadline a connection still waits for Workable to answer at all.
     overdue_grace: timedelta = timedelta(days=1)
+    #: How long there may be no answer to go by before somebody who can act is told; a third of it while a person waits.
+    trouble_within: timedelta = timedelta(days=3)
 
     @property
     def backoff(self) -> Backoff:
@@ -87,6 +89,22 @@ def next_try(
 def next_health(now: datetime, jitter: float, timing: Timing) -> datetime:
     """The next check of a linked account, up to a tenth earlier or later so that checks spread over the day."""
     return now + timing.health_every * (0.9 + 0.2 * jitter)
+
+
+#: What ended by refusals is looked at again at these ages: after an hour and after six, then daily, then weekly.
+HEALING_AGES = (
+    timedelta(hours=1),
+    timedelta(hours=6),
+    *(timedelta(days=day) for day in range(1, 15)),
+    *(timedelta(days=day) for day in range(21, 91, 7)),
+)
+
+
+def next_healing(now: datetime, ended_at: datetime, jitter: float) -> datetime | None:
+    """The next look at what ended at a time, up to a tenth of the pause later so that looks spread; None: no more."""
+    age = now - ended_at
+    following = next((each for each in HEALING_AGES if each > age), None)
+    return None if following is None else now + (following - age) * (1.0 + 0.1 * jitter)
 
 
 def notice_at(expires_on: date, timing: Timing) -> datetime:

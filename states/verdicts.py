@@ -9,7 +9,7 @@ from typing import Any
 
 from states import events as happened
 from states.connection import Account, Connection, ConnectionState
-from states.effects import belongs_elsewhere, same_series
+from states.effects import ENDED_BY_REFUSALS, belongs_elsewhere, same_series
 from states.problems import NearMiss, ProblemCode
 from states.timing import Timing
 
@@ -35,9 +35,13 @@ class RecruiterSeen(Verdict):
 
 @dataclass(frozen=True)
 class RecruiterNotSeen(Verdict):
-    """The list was read and our recruiter is not in it; `near_miss` is what comes close."""
+    """The list was read and our recruiter is not in it; `near_miss` is what comes close.
+
+    `thorough`: the members were looked through too.
+    """
 
     near_miss: NearMiss | None = None
+    thorough: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,17 @@ class WrongAccount(Verdict):
     """The token is good for other accounts: `belongs_to` are their subdomains, as far as they are known."""
 
     belongs_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AccountNotThere(Verdict):
+    """The account does not answer to its subdomain any more; `reached` are the accounts that the token reaches now.
+
+    `complete`: these are all of them.
+    """
+
+    reached: tuple[Account, ...] = ()
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,10 +104,29 @@ class NotUnderstood(Verdict):
         return {name: value for name, value in told.items() if value is not None}
 
 
-def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Timing) -> happened.Event:
-    """The event that a verdict is, given what the connection was asking and what it remembers."""
+#: What turns a token down. While many accounts are refused at the same time, it says nothing about any of them.
+REFUSING = (CredentialRefused, Forbidden, WrongAccount, AccountNotThere)
+
+
+def judge(
+    connection: Connection, verdict: Verdict, *, now: datetime, timing: Timing, incident: bool = False
+) -> happened.Event:
+    """The event that a verdict is, given what the connection was asking and what it remembers.
+
+    `incident`: many accounts are refused at the moment that were not before.
+    """
+    found = _at_its_new_name(connection, verdict)
+    if isinstance(found, happened.Event):
+        return found
+    verdict = found
+    if connection.state is ConnectionState.FAILED:
+        return _look_again(connection, verdict)
+    if incident and isinstance(verdict, REFUSING):
+        overdue = _is_long_overdue(connection, now, timing)
+        return happened.RecruiterOverdue(looked=False) if overdue else happened.WorkableUnavailable(incident=True)
+    unasked = isinstance(verdict, OverLimit) and verdict.unasked
     match verdict:
-        case Unavailable() | NotUnderstood() if _is_long_overdue(connection, now, timing):
+        case Unavailable() | NotUnderstood() | OverLimit() if not unasked and _is_long_overdue(connection, now, timing):
             return happened.RecruiterOverdue(looked=False)
         case Unavailable(retry_at):
             return _unavailable(connection, retry_at, timing)
@@ -105,6 +139,19 @@ def judge(connection: Connection, verdict: Verdict, *, now: datetime, timing: Ti
     if connection.state is ConnectionState.AWAITING_TOKEN:
         return _verification(connection, verdict)
     return _replacement(connection, verdict)
+
+
+def _at_its_new_name(connection: Connection, verdict: Verdict) -> Verdict | happened.Event:
+    """What it means that the account is not at its subdomain, by the accounts that the token reaches now."""
+    if not isinstance(verdict, AccountNotThere):
+        return verdict
+    ours = connection.account
+    for account in verdict.reached:
+        if ours is not None and account.id == ours.id:
+            return happened.AccountRenamed(account)
+    if verdict.reached:
+        return WrongAccount(tuple(account.subdomain for account in verdict.reached))
+    return verdict if verdict.complete else Unavailable()
 
 
 def _unavailable(connection: Connection, retry_at: datetime | None, timing: Timing) -> happened.Event:
@@ -129,6 +176,8 @@ def _not_understood(connection: Connection, params: Mapping[str, Any], timing: T
 
 def failed_attention(connection: Connection, params: Mapping[str, Any], timing: Timing) -> happened.Event:
     """The event when attending went wrong on our side; `params` say how."""
+    if connection.state is ConnectionState.FAILED:
+        return happened.StillFailed()
     if _gives_up(connection, ProblemCode.POISONED, timing):
         return happened.ReplacementRefused(ProblemCode.POISONED, params)
     return happened.AttentionFailed(params)
@@ -192,15 +241,31 @@ def _look(connection: Connection, verdict: Verdict, now: datetime, timing: Timin
     match verdict:
         case RecruiterSeen(recruiter_id):
             return _seen(connection, recruiter_id)
-        case RecruiterNotSeen(near_miss):
-            return _not_seen(connection, near_miss, now, timing)
+        case RecruiterNotSeen(near_miss, thorough):
+            return _not_seen(connection, near_miss, thorough, now, timing)
         case CredentialRefused():
             return _believed(connection, ProblemCode.TOKEN_REVOKED, happened.TokenRevoked(), now, timing)
         case Forbidden():
             return _believed(connection, ProblemCode.SCOPE_LOST, happened.ScopeLost(), now, timing)
-        case WrongAccount():
-            return _believed(connection, ProblemCode.SUBDOMAIN_MISMATCH, happened.AccountMoved(), now, timing)
+        case WrongAccount(belongs_to):
+            moved = happened.AccountMoved(belongs_to)
+            return _believed(connection, ProblemCode.SUBDOMAIN_MISMATCH, moved, now, timing)
+        case AccountNotThere():
+            return _believed(connection, ProblemCode.ACCOUNT_GONE, happened.AccountGone(), now, timing)
     raise AssertionError(f"not an answer to a look: {verdict}")
+
+
+def _look_again(connection: Connection, verdict: Verdict) -> happened.Event:
+    """What a look at a failed connection found. What an operator ended stays so, and so does an overdue recruiter."""
+    code = connection.problem.code if connection.problem else None
+    match verdict:
+        case RecruiterSeen(recruiter_id) if code is not None:
+            return happened.Recovered(recruiter_id)
+        case RecruiterNotSeen(near_miss, thorough) if code in ENDED_BY_REFUSALS:
+            return happened.Recovered(None, near_miss, thorough)
+        case Unavailable(retry_at) | OverLimit(retry_at):
+            return happened.StillFailed(retry_at=retry_at)
+    return happened.StillFailed(refused=isinstance(verdict, REFUSING))
 
 
 def _seen(connection: Connection, recruiter_id: str) -> happened.Event:
@@ -212,12 +277,16 @@ def _seen(connection: Connection, recruiter_id: str) -> happened.Event:
     return happened.RecruiterPrepared(replace(connection.recruiter, id=recruiter_id))
 
 
-def _not_seen(connection: Connection, near_miss: NearMiss | None, now: datetime, timing: Timing) -> happened.Event:
+def _not_seen(
+    connection: Connection, near_miss: NearMiss | None, thorough: bool, now: datetime, timing: Timing
+) -> happened.Event:
     if connection.state is ConnectionState.LINKED:
         return _believed(connection, ProblemCode.RECRUITER_REMOVED, happened.RecruiterVanished(), now, timing)
     if connection.state is ConnectionState.AWAITING_RECRUITER:
         overdue = connection.deadline is not None and now >= connection.deadline
-        return happened.RecruiterOverdue(near_miss) if overdue else happened.RecruiterAbsent(near_miss)
+        if overdue:
+            return happened.RecruiterOverdue(near_miss, thorough=thorough)
+        return happened.RecruiterAbsent(near_miss, thorough)
     assert connection.recruiter is not None, "a recruiter is looked for only after it was issued"
     return happened.RecruiterPrepared(replace(connection.recruiter, id=None))
 

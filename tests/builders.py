@@ -36,9 +36,9 @@ CANDIDATE = a_credential("candidate")
 ANOTHER = a_credential("another")
 
 
-def a_problem(code: ProblemCode, *, since: datetime = EARLIER, **params: Any) -> Problem:
+def a_problem(code: ProblemCode, *, since: datetime = EARLIER, lasting: bool = False, **params: Any) -> Problem:
     """A problem that began earlier."""
-    return Problem(code=code, since=since, params=params)
+    return Problem(code=code, since=since, params=params, lasting=lasting)
 
 
 def a_doubt(code: ProblemCode = ProblemCode.TOKEN_REVOKED, *, count: int = 1, since: datetime = EARLIER) -> Doubt:

@@ -45,6 +45,11 @@ VERBS: dict[str, Verb] = {
     "open": Verb("linking", "Create a connection for one of your customers.", FLOW),
     "submit": Verb("linking", "Give a token, from stdin or at a hidden prompt, and verify it now.", FLOW),
     "confirm": Verb("linking", 'Look for the recruiter now, as "Set up integration" does.', FLOW),
+    "check": Verb(
+        "linking",
+        "Look now, in any state that holds a token, also linked or failed; what was found goes into the history.",
+        FLOW,
+    ),
     "show": Verb("looking", "Show a connection: where it stands, who must act, what to do.", LOOKING),
     "list": Verb("looking", "List connections, oldest first.", LOOKING),
     "history": Verb("looking", "Show what happened to a connection, step by step.", LOOKING),

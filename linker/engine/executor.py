@@ -7,7 +7,7 @@ stop the others: whatever is raised for it becomes an event of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -18,12 +18,12 @@ from linker.engine.observer import UNOBSERVED, Observer, Work, verdict_name
 from linker.engine.ports import Clock, Randomness, Settlement, Store, Workable
 from linker.errors import KeyMissing, LinkerError, OurFault
 from states import events as happened
-from states.connection import Connection, Credential, Recruiter
-from states.duties import Duty, hint_calls, next_duty, owes_expiry_notice
-from states.history import Step, announcement, is_news
+from states.connection import Connection, ConnectionState, Credential, LastLook, Recruiter, evolve
+from states.duties import Duty, hint_calls, next_duty, owes_expiry_notice, owes_trouble_notice
+from states.history import Step, announcement, is_news, was_told
 from states.machine import advance
 from states.timing import Timing
-from states.verdicts import OverLimit, failed_attention, judge
+from states.verdicts import AccountReadable, OverLimit, Verdict, failed_attention, judge
 
 Evidence = Mapping[str, Any]
 log = structlog.get_logger("linker")
@@ -51,13 +51,17 @@ class PlannedDuty:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found out about a connection that is held: the event, and the evidence for the history."""
+    """What was found out about a connection that is held, with the evidence for the history."""
 
     held: Connection
-    event: happened.Event
+    #: What happened; None: that is what Workable's answer means, which is judged when it is decided.
+    event: happened.Event | None = None
+    verdict: Verdict | None = None
     evidence: Evidence = field(default_factory=dict)
     #: True if Workable was asked for it.
     asked: bool = False
+    #: True if a person waits for the look.
+    person_waits: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +81,19 @@ class DutyExecutor:
     def plan(self, held: Connection, *, person_waits: bool = False) -> PlannedDuty:
         """What is owed to a connection that is held, with its token opened. `person_waits`: a button was pressed."""
         duty, now = next_duty(held), self.clock.now()
+        if duty is not Duty.NOTHING and owes_trouble_notice(held, now, self.timing):
+            return PlannedDuty(held, duty, event=happened.TroubleLasted())
         try:
             match duty:
                 case Duty.VERIFY_TOKEN:
-                    return PlannedDuty(held, duty, *self._opened(held.candidate, held))
+                    return PlannedDuty(held, duty, *self._opened(held.candidate, held), person_waits)
                 case Duty.PREPARE_RECRUITER if held.recruiter is None:
                     email = self.recruiter_email.replace("{key}", self.randomness.key())
                     recruiter = Recruiter(name=self.recruiter_name, email=email)
                     return PlannedDuty(held, duty, event=happened.RecruiterPrepared(recruiter))
                 case Duty.FIND_RECRUITER | Duty.CHECK_HEALTH if owes_expiry_notice(held, now, self.timing):
                     return PlannedDuty(held, duty, event=happened.TokenExpiring())
-                case Duty.PREPARE_RECRUITER | Duty.FIND_RECRUITER | Duty.CHECK_HEALTH:
+                case Duty.PREPARE_RECRUITER | Duty.FIND_RECRUITER | Duty.CHECK_HEALTH | Duty.LOOK_AGAIN:
                     return PlannedDuty(held, duty, *self._opened(held.token, held), person_waits)
                 case Duty.PUT_ASIDE if held.deadline is not None and held.deadline <= now:
                     return PlannedDuty(held, duty, event=happened.Abandoned())
@@ -125,8 +131,7 @@ class DutyExecutor:
             asked = not (isinstance(answer.verdict, OverLimit) and answer.verdict.unasked)
             if planned.person_waits and not asked:
                 return None  # whoever presses again and again is told what the last look found
-            event = judge(held, answer.verdict, now=self.clock.now(), timing=self.timing)
-            return Finding(held, event, answer.evidence, asked)
+            return Finding(held, None, answer.verdict, answer.evidence, asked, planned.person_waits)
         except Exception as error:  # noqa: BLE001 - see the rule at the top
             return self._failed(held, error)
 
@@ -137,36 +142,45 @@ class DutyExecutor:
             fault, told = f"{error.code}.{error.reason}", error.params
         log.error("attention.failed", connection_id=held.id, reason=fault, params=told)
         params, evidence = {"fault": fault, **told}, {"reason": fault, **told}
-        if isinstance(error, KeyMissing):  # while keys are rolled out other processes have it: nothing is given up
-            return Finding(held, happened.AttentionFailed(params), evidence)
-        return Finding(held, failed_attention(held, params, self.timing), evidence)
+        if isinstance(error, KeyMissing) and held.state is not ConnectionState.FAILED:
+            event: happened.Event = happened.AttentionFailed(params)  # while keys are rolled out others have it
+        else:
+            event = failed_attention(held, params, self.timing)
+        return Finding(held, event, evidence=evidence)
 
     async def decide_batch(self, findings: Sequence[Finding], *, actor: str = HEARTBEAT) -> list[Settlement]:
         """What the law makes of what was found, ready to be written.
 
-        An account that another connection of the same owner has is taken: asked once for the whole batch.
+        Two questions are asked once for the whole batch: whether many accounts are refused at the moment, and which
+        accounts are taken by another connection of the same owner.
         """
-        accepted = [(one.held.owner, one.event) for one in findings if isinstance(one.event, happened.TokenAccepted)]
-        accounts = {(owner, event.account.id) for owner, event in accepted}
+        readable = [(one.held.owner, one.verdict) for one in findings if isinstance(one.verdict, AccountReadable)]
+        accounts = {(owner, verdict.account.id) for owner, verdict in readable}
         taken = await self.store.connections_with_accounts(accounts) if accounts else {}
         settlements = []
         for finding in findings:
-            held, event = finding.held, finding.event
-            if isinstance(event, happened.TokenAccepted):
-                taken_by = taken.get((held.owner, event.account.id), held.id)
-                event = event if taken_by == held.id else happened.AccountTaken(taken_by)
+            held = finding.held
             try:
-                settlements.append(self.decide(held, event, actor=actor, evidence=finding.evidence))
+                event = finding.event or self._meaning(finding)
+                if isinstance(event, happened.TokenAccepted):
+                    taken_by = taken.get((held.owner, event.account.id), held.id)
+                    event = event if taken_by == held.id else happened.AccountTaken(taken_by)
+                settlements.append(self.decide(held, event, actor=actor, finding=finding))
             except Exception as error:  # noqa: BLE001 - see the rule at the top
                 failed = self._failed(held, error)
-                settlements.append(self.decide(held, failed.event, actor=actor, evidence=failed.evidence))
+                assert failed.event is not None, "a fault is an event"
+                settlements.append(self.decide(held, failed.event, actor=actor, finding=failed))
         return settlements
+
+    def _meaning(self, finding: Finding) -> happened.Event:
+        assert finding.verdict is not None, "what is no event yet is an answer"
+        return judge(finding.held, finding.verdict, now=self.clock.now(), timing=self.timing)
 
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""
         fault = "our_fault.not_written"
         event = failed_attention(held, {"fault": fault}, self.timing)
-        return self.decide(held, event, actor=HEARTBEAT, evidence={"reason": fault})
+        return self.decide(held, event, actor=HEARTBEAT, finding=Finding(held, event, evidence={"reason": fault}))
 
     def decide(
         self,
@@ -175,12 +189,35 @@ class DutyExecutor:
         *,
         actor: str,
         reason: str | None = None,
-        evidence: Evidence | None = None,
+        finding: Finding | None = None,
     ) -> Settlement:
-        """What the event makes of the connection, ready to be written. Raises IllegalTransition."""
+        """What the event makes of the connection, ready to be written. Raises IllegalTransition.
+
+        `finding`: what was found out, if that is what happened. What a person asked for goes into the history also if
+        nothing changed.
+        """
         now = self.clock.now()
         after = advance(before, event, now=now, jitter=self.randomness.jitter(), timing=self.timing)
-        if not is_news(before, after, event):
+        news = is_news(before, after, event)
+        if finding is not None and finding.asked and finding.verdict is not None:
+            verdict = verdict_name(finding.verdict)
+            told = was_told(before, after, verdict, now)
+            news = news or (finding.person_waits and not told)
+            told_at = now if news else before.last_look.told_at if before.last_look and told else None
+            calls = [call for call in finding.evidence.get("calls", ()) if call.get("note") != "not_made"]
+            look = LastLook(
+                at=now,
+                call=calls[-1]["call"] if calls else "",
+                status=calls[-1].get("status") if calls else None,
+                ms=sum(call.get("ms", 0) for call in calls),
+                by=actor,
+                verdict=verdict,
+                told_at=told_at,
+            )
+            after = evolve(after, last_look=look)
+        if after.state is not before.state and after.last_look is not None:
+            after = evolve(after, last_look=replace(after.last_look, told_at=None))  # from here on it is another answer
+        if not news:
             return Settlement(before=before, after=after)
         problem = after.replacement_problem if isinstance(event, happened.ReplacementRefused) else after.problem
         step = Step(
@@ -191,7 +228,7 @@ class DutyExecutor:
             actor=actor,
             reason=reason,
             problem=problem.code if problem else None,
-            evidence=dict(evidence or {}),
+            evidence=dict(finding.evidence) if finding else {},
         )
         return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
 

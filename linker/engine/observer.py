@@ -26,6 +26,7 @@ class Work(StrEnum):
     #: What a person does, from the press to the answer.
     SUBMIT_TOKEN = "submit_token"
     CONFIRM_RECRUITER = "confirm_recruiter"
+    CHECK = "check"
     RESTART = "restart"
     #: One pass over what is due.
     SWEEP = "sweep"

@@ -164,6 +164,8 @@ class Service:
     async def confirm_recruiter(self, connection_id: str, *, actor: str = HOST) -> Connection:
         """“Set up integration”: look for the recruiter now. A second press while a look is in flight does no harm.
 
+        A linked connection is looked at, too. What was found goes into the history, the same at most once a minute.
+
         Raises:
             NotFound: no such connection.
             Refused: there is no recruiter to look for in this state.
@@ -171,19 +173,36 @@ class Service:
         """
         with self._in_flight, self._engine.observer.watch(Work.CONFIRM_RECRUITER, connection_id=connection_id):
             connection = await self._engine.store.get(connection_id)
-            if connection.state is ConnectionState.LINKED:
-                return connection
-            if next_duty(connection) not in {Duty.VERIFY_TOKEN, Duty.PREPARE_RECRUITER, Duty.FIND_RECRUITER}:
-                if connection.closed_at is not None:
-                    reason = "closed"
-                elif connection.paused_at is not None:
-                    reason = "paused"
-                elif connection.state is ConnectionState.FAILED:
-                    reason = "has_failed"
-                else:
-                    reason = "no_token"
-                raise Refused(reason, connection=connection.id)
-            return await self._attend_while_owed(connection_id, actor=actor, look=True)
+            _refuse_at_rest(connection)
+            if connection.state is ConnectionState.FAILED:
+                raise Refused("has_failed", connection=connection.id)
+            if next_duty(connection) is Duty.PUT_ASIDE:
+                raise Refused("no_token", connection=connection.id)
+            was_linked = connection.state is ConnectionState.LINKED
+            return await self._attend_while_owed(connection_id, actor=actor, look=True, was_linked=was_linked)
+
+    async def check(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
+        """Look now, whether or not a look is due: in any state in which a token is held, also linked or failed.
+
+        The answer goes into the history also if nothing changed; the same answer at most once a minute. A connection
+        that has failed goes on by itself if its token is good again, unless an operator ended it.
+
+        Args:
+            connection_id: the connection.
+            actor: who does this, for the history.
+            reason: why, for the history.
+
+        Raises:
+            NotFound: no such connection.
+            Refused: it is closed or paused, or there is no token to ask with.
+            Busy: somebody else is attending it and does not come to an end.
+        """
+        with self._in_flight, self._engine.observer.watch(Work.CHECK, connection_id=connection_id):
+            _refuse_at_rest(await self._engine.store.get(connection_id))
+            await self.record(
+                connection_id, lambda _: happened.CheckRequested(), actor=actor, reason=reason, goes_on=True
+            )
+            return await self._attend_while_owed(connection_id, actor=actor)
 
     async def get(self, connection_id: str) -> Connection:
         """Read a connection. Raises NotFound."""
@@ -278,12 +297,17 @@ class Service:
                 return written
         raise Busy("changed_by_others", connection=connection_id)
 
-    async def _attend_while_owed(self, connection_id: str, *, actor: str, look: bool = False) -> Connection:
-        """Attend what is owed at once, duty after duty. `look`: also a look that would be due later."""
+    async def _attend_while_owed(
+        self, connection_id: str, *, actor: str, look: bool = False, was_linked: bool = False
+    ) -> Connection:
+        """Attend what is owed at once, duty after duty. `look`: also a look that would be due later.
+
+        `was_linked`: it was linked when it was asked for; otherwise, once it is, somebody else was just faster.
+        """
         executor = self._engine.executor
         for _ in range(DUTIES_IN_A_ROW):
             held, lease = await self._claim(connection_id)
-            look = look and held.state is not ConnectionState.LINKED  # somebody else was just faster
+            look = look and (was_linked or held.state is not ConnectionState.LINKED)
             written = None
             try:
                 found = None
@@ -359,12 +383,20 @@ class Service:
         """Announcements were committed: whoever delivers may be woken."""
 
 
+def _refuse_at_rest(connection: Connection) -> None:
+    """Nobody is asked for what is closed or paused."""
+    if connection.at_rest:
+        raise Refused("closed" if connection.closed_at is not None else "paused", connection=connection.id)
+
+
 def _refusal(illegal: IllegalTransition) -> Refused:
     """What the law says no to."""
     connection = illegal.connection
     if connection.closed_at is not None:
         return Refused("closed", connection=connection.id)
     state = connection.state.value
+    if isinstance(illegal.event, happened.CheckRequested):
+        return Refused("no_token", connection=connection.id)
     if isinstance(illegal.event, happened.Restarted):
         return Refused("not_failed", connection=connection.id, state=state)
     allowed = list(illegal.allowed)

@@ -56,7 +56,7 @@ class Sweep:
     def count(self, settlement: Settlement) -> None:
         """Add a connection that was written."""
         before, after = settlement.before, settlement.after
-        if after.state is ConnectionState.FAILED:
+        if after.state is ConnectionState.FAILED and before.state is not ConnectionState.FAILED:
             self.failed += 1
         elif after.state is not before.state:
             self.advanced += 1

@@ -99,6 +99,7 @@ class ConnectionStore:
                 has_problem_of(people),
                 CONNECTION.c.replacement_problem_code.is_not(None),
                 CONNECTION.c.paused_at.is_not(None),
+                CONNECTION.c.troubled_since.is_not(None),
             )
             query = query.where(text(TROUBLED), needs_a_person)
 

@@ -14,9 +14,19 @@ from linker.engine.ports import Settlement
 from linker.errors import RowUnreadable
 from linker.persistence.tables import CONNECTION
 from linker.serialization import payload
-from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter, restore
+from states.connection import (
+    Account,
+    Connection,
+    ConnectionState,
+    Credential,
+    Doubt,
+    LastLook,
+    Problem,
+    Recruiter,
+    restore,
+)
 from states.history import Step
-from states.problems import ProblemCode
+from states.problems import TRANSIENT, ProblemCode
 
 Columns = dict[str, Any]
 
@@ -69,6 +79,18 @@ def _recruiter(recruiter: Recruiter | None) -> Columns:
     }
 
 
+def _last_look(look: LastLook | None) -> Columns:
+    return {
+        "last_look_at": look.at if look else None,
+        "last_look_call": look.call if look else None,
+        "last_look_status": look.status if look else None,
+        "last_look_ms": look.ms if look else None,
+        "last_look_by": look.by if look else None,
+        "last_look_verdict": look.verdict if look else None,
+        "last_look_told_at": look.told_at if look else None,
+    }
+
+
 #: The facts that are not kept as they are, most of them in several columns; every other is a column of its own name.
 _SPREAD: dict[str, Callable[[Any], Columns]] = {
     "state": lambda state: {"state": state.value},
@@ -80,6 +102,7 @@ _SPREAD: dict[str, Callable[[Any], Columns]] = {
     "doubt": _doubt,
     "account": _account,
     "recruiter": _recruiter,
+    "last_look": _last_look,
 }
 #: What the store itself keeps about a connection.
 _KEPT = {"version", "last_seq", "updated_at"}
@@ -163,13 +186,23 @@ def _refuse_damaged_text(row: Mapping[Any, Any]) -> None:
 def connection(row: Mapping[Any, Any]) -> Connection:
     """The connection that a row of the table holds. Raises what UNREADABLE names."""
     _refuse_damaged_text(row)
-    account = recruiter = doubt = None
+    account = recruiter = doubt = last_look = None
     if row["account_id"] is not None:
         account = Account(id=row["account_id"], name=row["account_name"], subdomain=row["account_subdomain"])
     if row["recruiter_email"] is not None:
         recruiter = Recruiter(name=row["recruiter_name"], email=row["recruiter_email"], id=row["recruiter_id"])
     if row["doubt_code"] is not None:
         doubt = Doubt(code=ProblemCode(row["doubt_code"]), count=row["doubt_count"], since=row["doubt_since"])
+    if row["last_look_at"] is not None:
+        last_look = LastLook(
+            at=row["last_look_at"],
+            call=row["last_look_call"],
+            status=row["last_look_status"],
+            ms=row["last_look_ms"],
+            by=row["last_look_by"],
+            verdict=row["last_look_verdict"],
+            told_at=row["last_look_told_at"],
+        )
     return restore(
         id=row["id"],
         owner=row["owner"],
@@ -193,6 +226,9 @@ def connection(row: Mapping[Any, Any]) -> Connection:
         deadline=row["deadline"],
         linked_at=row["linked_at"],
         last_ok_at=row["last_ok_at"],
+        refused_at=row["refused_at"],
+        troubled_since=row["troubled_since"],
+        last_look=last_look,
         paused_at=row["paused_at"],
         closed_at=row["closed_at"],
         expiry_told=row["expiry_told"],
@@ -217,7 +253,9 @@ def _read_problem(row: Mapping[Any, Any], prefix: str) -> Problem | None:
     code = row[f"{prefix}_code"]
     if code is None:
         return None
-    return Problem(code=ProblemCode(code), since=row[f"{prefix}_since"], params=row[f"{prefix}_params"] or {})
+    known = ProblemCode(code)
+    lasting = prefix == "problem" and known in TRANSIENT and row["troubled_since"] is not None
+    return Problem(code=known, since=row[f"{prefix}_since"], params=row[f"{prefix}_params"] or {}, lasting=lasting)
 
 
 def step_columns(connection_id: str, seq: int, step: Step) -> Columns:

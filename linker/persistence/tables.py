@@ -122,6 +122,7 @@ class ConnectionRow(Table, table=True):
     deadline: datetime | None = _time()
     linked_at: datetime | None = _time()
     last_ok_at: datetime | None = _time()
+    refused_at: datetime | None = _time()
     paused_at: datetime | None = _time()
     closed_at: datetime | None = _time()
     created_at: datetime = _time(null=False)
@@ -140,6 +141,7 @@ class ConnectionRow(Table, table=True):
     last_look_ms: int | None = None
     last_look_by: str | None = _text()
     last_look_verdict: str | None = _text()
+    last_look_told_at: datetime | None = _time()
     permissions: dict[str, Any] | None = _json()
 
 

@@ -14,7 +14,7 @@ from linker import testing
 from linker.engine.observer import ConnectionStats, QueueStats, Statistics, Waiting
 from linker.telemetry.metrics import Metrics
 from scripts.documents.reference import comments, table
-from states.connection import Credential
+from states.connection import Credential, LastLook
 from states.problems import NextLook
 
 #: The rooms of the page, and what stands in each. Errors and settings are in the reference.
@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.Recruiter,
         linker.Account,
         Credential,
+        LastLook,
         linker.Step,
         linker.Announcement,
         linker.Sweep,

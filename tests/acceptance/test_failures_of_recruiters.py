@@ -311,13 +311,16 @@ async def test_press_during_a_sweep_looks_after_it(stage: Stage, claims: Claims)
     assert before + 1 < stage.calls() <= before + 3
 
 
-async def test_press_on_a_linked_connection_makes_no_call(stage: Stage) -> None:
-    """Pressed once more after it worked: linked is what it says, and Workable is not asked."""
+async def test_press_on_a_linked_connection_looks(stage: Stage) -> None:
+    """Pressed once more after it worked: Workable is asked, and linked is what it says, in the history too."""
     async with stage.linker() as linker:
         done = await linked(stage, linker)
         before = stage.calls()
-        assert await linker.confirm_recruiter(done.id) == done
-    assert stage.calls() == before
+        stage.clock.advance(seconds=30)
+        again = await linker.confirm_recruiter(done.id)
+        assert (again.state, again.problem) == (done.state, None)
+        assert (await linker.history(done.id))[-1].event == "health_confirmed"
+    assert stage.calls() == before + 1
 
 
 async def test_press_without_a_token_is_refused(stage: Stage) -> None:

@@ -339,18 +339,30 @@ async def test_only_refusals_over_an_hour_are_believed(
         assert stage.clock.now() - began >= timedelta(hours=1)
         assert times >= 3
         assert times == 3 or prepare is awaiting_recruiter, "a linked account is not asked more often than it takes"
-        assert (now.state, told(now), now.due_at) == (ConnectionState.FAILED, verdict, None)
+        assert (now.state, told(now)) == (ConnectionState.FAILED, verdict)
+        assert now.due_at is not None
+        assert timedelta(hours=1) <= now.due_at - now.state_since <= timedelta(hours=1.1), "it may be taken back"
         assert events(await linker.history(before.id))[-2:] == ["refusal_doubted", event]
 
 
-async def test_nobody_calls_for_a_failed_connection(stage: Stage) -> None:
-    """Once a link has failed Workable is left alone until a person acts."""
+async def test_a_failed_connection_is_looked_at_seldom(stage: Stage) -> None:
+    """Once a link has failed Workable is asked about 26 times in 90 days, and then left alone until a person acts."""
     async with stage.linker() as linker:
         before = await linked(stage, linker)
         stage.world.fail("acme", Fault.UNAUTHORIZED)
         for _ in range(3):
             now = await sweep_when_due(stage, linker, before)
         assert now.state is ConnectionState.FAILED
+        calls = stage.calls()
+        for _ in range(100):
+            if (now := await linker.get(now.id)).due_at is None:
+                break
+            stage.clock.advance(seconds=(now.due_at - stage.clock.now()).total_seconds())
+            swept = await linker.attend_due()
+            assert (swept.failed, swept.waiting) == (0, 1), "it is not told as a failure again"
+        assert 20 <= stage.calls() - calls <= 30
+        assert events(await linker.history(now.id))[-1] == "token_revoked", "what stays as it is leaves no step"
+        assert now.state_since + timedelta(days=80) < stage.clock.now() < now.state_since + timedelta(days=90)
         calls = stage.calls()
         stage.clock.advance(days=30)
         assert (await linker.attend_due()).claimed == 0

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "backoff_last": timedelta(hours=1),
     "refusals": 3,
     "refusals_spread": timedelta(hours=1),
+    "trouble_within": timedelta(days=3),
     "keep_history": timedelta(days=400),
     "keep_announcements": timedelta(days=30),
     "keep_closed": timedelta(days=400),

@@ -203,9 +203,35 @@ def test_a_poll_is_not_a_failure() -> None:
 
 def test_an_absence_is_as_old_as_it_is() -> None:
     """The same problem goes on counting from when it began, with the newest hint."""
-    known = a_problem(ProblemCode.RECRUITER_ABSENT, near_miss="member", **OURS)
+    known = a_problem(ProblemCode.RECRUITER_ABSENT, near_miss="slip", alike="ats+", **OURS)
     after = move(a_connection(AWAITING_RECRUITER, problem=known), happened.RecruiterAbsent())
     assert after.problem == replace(known, params={})
+
+
+SLIP = NearMiss(kind=NearMissKind.SLIP, alike="ats+")
+
+
+@pytest.mark.parametrize(
+    ("near_miss", "thorough", "known"),
+    [
+        (None, False, "member"),
+        (NearMiss(kind=NearMissKind.NONE), False, "member"),
+        (NearMiss(kind=NearMissKind.OTHERS, others=2), False, "member"),
+        (SLIP, False, "slip"),
+        (NearMiss(kind=NearMissKind.NONE), True, "none"),
+        (NearMiss(kind=NearMissKind.OTHERS, others=2), True, "others"),
+        (NearMiss(kind=NearMissKind.MEMBER), True, "member"),
+    ],
+)
+def test_a_look_never_makes_a_hint_worse(near_miss: NearMiss | None, thorough: bool, known: str) -> None:
+    """That ours is a member is known until the members were read again, or something closer was seen."""
+    member = a_problem(ProblemCode.RECRUITER_ABSENT, near_miss="member", **OURS)
+    before = a_connection(AWAITING_RECRUITER, problem=member)
+    absent = move(before, happened.RecruiterAbsent(near_miss, thorough))
+    overdue = move(before, happened.RecruiterOverdue(near_miss, thorough=thorough))
+    for after in (absent, overdue):
+        assert after.problem is not None
+        assert after.problem.params["near_miss"] == known
 
 
 def test_an_absence_after_the_link_is_a_removal() -> None:
@@ -313,7 +339,10 @@ def test_a_single_refusal_is_only_doubted(state: ConnectionState) -> None:
     assert after.doubt == a_doubt(ProblemCode.TOKEN_REVOKED, since=NOW)
     assert after.due_at is not None
     assert after.due_at >= NOW + TIMING.refusals_spread / (TIMING.refusals - 1)
-    assert changed(a_connection(state), after) == {"doubt", "due_at"}
+    assert changed(a_connection(state), after) == {"doubt", "due_at", "refused_at"}
+    assert after.refused_at == NOW
+    missing = move(a_connection(state), happened.RefusalDoubted(ProblemCode.RECRUITER_REMOVED))
+    assert missing.refused_at is None, "a recruiter that is missing is no refusal of the token"
 
 
 def test_doubts_are_counted_since_the_first() -> None:
@@ -372,17 +401,19 @@ ENDED: list[tuple[Event, ProblemCode]] = [
     (happened.TokenRevoked(), ProblemCode.TOKEN_REVOKED),
     (happened.ScopeLost(), ProblemCode.SCOPE_LOST),
     (happened.AccountMoved(), ProblemCode.SUBDOMAIN_MISMATCH),
+    (happened.AccountGone(), ProblemCode.ACCOUNT_GONE),
 ]
 
 
 @pytest.mark.parametrize("state", WORKING)
 @pytest.mark.parametrize(("event", "code"), ENDED)
 def test_an_ended_link_rests(state: ConnectionState, event: Event, code: ProblemCode) -> None:
-    """Nothing is due, the problem is the customer's, and account and recruiter stay for the reconnection."""
+    """The problem is the customer's, and all is kept for the reconnection; the token is tried again an hour later."""
     before = a_connection(state, **TROUBLED, candidate=CANDIDATE)
     after = move(before, event)
     assert after.problem == a_problem(code, since=NOW)
-    assert (after.due_at, after.deadline, after.doubt, after.candidate) == (None, None, None, None)
+    assert (after.deadline, after.doubt, after.candidate, after.refused_at) == (None, None, None, NOW)
+    assert after.due_at == NOW + timedelta(hours=1) * 1.05
     assert (after.attempts, after.not_before) == (0, None)
     assert (after.account, after.recruiter, after.token) == (before.account, before.recruiter, before.token)
 
@@ -401,11 +432,67 @@ def test_a_refused_token_is_expired_only_after_its_last_day(expires_on: date | N
     before = a_connection(LINKED, token=a_credential(expires_on=expires_on))
     after = move(before, happened.TokenRevoked())
     assert after.problem == a_problem(code, since=NOW)
+    assert (after.due_at is None) == (code is ProblemCode.TOKEN_EXPIRED), "no look makes an expired token good"
+
+
+def test_a_renamed_account_is_followed() -> None:
+    """Its new name is that of the account, of the connection and of the token, which is not another one."""
+    renamed = replace(ACME, subdomain="acme-group", name="Acme Group")
+    before = a_connection(LINKED, doubt=a_doubt(), attempts=2)
+    after = move(before, happened.AccountRenamed(renamed))
+    assert (after.account, after.subdomain, after.due_at) == (renamed, "acme-group", NOW)
+    assert after.token == replace(TOKEN, subdomain="acme-group")
+    assert changed(before, after) == {"account", "subdomain", "token", "doubt", "attempts"}
+    failed = move(a_connection(FAILED), happened.AccountRenamed(renamed))
+    assert (failed.state, failed.due_at, failed.problem) == (FAILED, NOW, a_connection(FAILED).problem)
+
+
+def test_what_moved_says_where_the_token_belongs() -> None:
+    """As at Continue."""
+    after = move(a_connection(LINKED), happened.AccountMoved(("globex",)))
+    assert after.problem == a_problem(ProblemCode.SUBDOMAIN_MISMATCH, since=NOW, belongs_to=["globex"])
+
+
+# what had failed, looked at again
+
+
+@pytest.mark.parametrize(
+    ("linked_at", "code"), [(None, ProblemCode.RECRUITER_ABSENT), (EARLIER, ProblemCode.RECRUITER_REMOVED)]
+)
+def test_a_token_that_is_good_again_goes_on(linked_at: datetime | None, code: ProblemCode) -> None:
+    """Where our recruiter is there the account is linked; otherwise the recruiter is waited for, with a deadline."""
+    before = a_connection(FAILED, linked_at=linked_at, checks=2)
+    linked = move(before, happened.Recovered("2b81c0"))
+    assert_calm(linked)
+    assert (linked.state, linked.recruiter, linked.linked_at) == (LINKED, SEEN, linked_at or NOW)
+    waits = move(before, happened.Recovered(None, SLIP))
+    assert waits.problem == a_problem(code, since=NOW, near_miss="slip", alike="ats+", **OURS)
+    assert (waits.state, waits.deadline, waits.checks) == (AWAITING_RECRUITER, NOW + TIMING.recruiter_within, 3)
+
+
+def test_healing_has_an_end() -> None:
+    """After an hour and six, daily for 14 days, weekly to the 90th; a time that Workable names holds."""
+    connection, looks = move(a_connection(LINKED), happened.TokenRevoked(), jitter=0.0), []
+    while connection.due_at is not None:
+        looks.append(connection.due_at - NOW)
+        connection = move(connection, happened.StillFailed(refused=True), now=connection.due_at, jitter=0.0)
+    hours, days = timedelta(hours=1), timedelta(days=1)
+    assert looks == [hours, 6 * hours, *(day * days for day in range(1, 15)), *(day * days for day in range(21, 91, 7))]
+    assert connection.refused_at == NOW + 84 * days
+    later = move(a_connection(FAILED, state_since=NOW), happened.StillFailed(retry_at=LATER))
+    assert (later.due_at, later.not_before, later.refused_at) == (LATER, LATER, None)
+
+
+@pytest.mark.parametrize("code", [None, ProblemCode.RECRUITER_OVERDUE, ProblemCode.TOKEN_EXPIRED])
+def test_what_does_not_heal_is_looked_at_once(code: ProblemCode | None) -> None:
+    """A person may want a look; no other follows by itself, after an operator's force neither."""
+    failed = failed_with(code) if code else a_connection(FAILED, problem=None)
+    asked = move(failed, happened.CheckRequested())
+    assert asked.due_at == NOW
+    assert move(asked, happened.StillFailed()).due_at is None
 
 
 # another token
-
-
 @pytest.mark.parametrize("state", WORKING)
 def test_a_replacement_waits_beside_the_token(state: ConnectionState) -> None:
     """The token in use is not touched, and tries of the time before are not counted against the new one."""
@@ -550,6 +637,16 @@ def test_a_failed_connection_without_a_token_waits_for_one(code: ProblemCode) ->
 
 
 @pytest.mark.parametrize("state", ConnectionState)
+def test_a_person_who_asks_is_answered_now(state: ConnectionState) -> None:
+    """A look is due at once, but for a time that Workable named; nothing else is different."""
+    before = a_connection(state, due_at=LATER, candidate=CANDIDATE if state is AWAITING_TOKEN else None)
+    after = move(before, happened.CheckRequested())
+    assert (after.due_at, changed(before, after)) == (NOW, {"due_at"})
+    held = move(replace(before, not_before=LATER), happened.CheckRequested())
+    assert held.due_at == LATER
+
+
+@pytest.mark.parametrize("state", ConnectionState)
 def test_a_pause_stops_everything(state: ConnectionState) -> None:
     """Nothing is due; what is known stays; a second pause does not move the first."""
     before = a_connection(state)
@@ -563,7 +660,9 @@ ON_RESUMING: list[tuple[Connection, datetime | None]] = [
     (a_connection(AWAITING_TOKEN), LATER + timedelta(days=20)),
     (a_connection(AWAITING_TOKEN, candidate=CANDIDATE), NOW),
     *((a_connection(state), NOW) for state in WORKING),
-    (a_connection(FAILED), None),
+    (a_connection(FAILED, problem=None), None),
+    (a_connection(FAILED, token=None), None),
+    (a_connection(FAILED, state_since=NOW), NOW + timedelta(hours=1) * 1.05),
 ]
 
 

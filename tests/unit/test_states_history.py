@@ -1,11 +1,15 @@
 """What is written down of an event, and what the host is told."""
 
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from states import events as happened
-from states.connection import Connection, ConnectionState
+from states.connection import Connection, ConnectionState, LastLook
 from states.events import EVENTS, Event
-from states.history import ANNOUNCEMENTS, ONCE, SILENT, announcement, is_news
+from states.history import ANNOUNCEMENTS, ONCE, SILENT, announcement, is_news, was_told
 from states.problems import NearMiss, NearMissKind, ProblemCode
 from tests.builders import (
     ACME,
@@ -13,6 +17,7 @@ from tests.builders import (
     CANDIDATE,
     EARLIER,
     ISSUED,
+    NOW,
     SEEN,
     a_connection,
     a_credential,
@@ -23,6 +28,8 @@ from tests.builders import (
 AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
 DOWN = a_problem(ProblemCode.WORKABLE_UNAVAILABLE)
 ABSENT = a_problem(ProblemCode.RECRUITER_ABSENT)
+LASTING: dict[str, Any] = {"problem": replace(DOWN, lasting=True), "troubled_since": EARLIER}
+RENAMED = replace(ACME, subdomain="acme-group")
 NEAR = NearMiss(kind=NearMissKind.OTHERS, others=3)
 
 AT = {state: a_connection(state) for state in ConnectionState}
@@ -55,6 +62,28 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (AT[LINKED], happened.TokenRevoked(), True, "connection.failed"),
     (AT[TOKEN_VALID], happened.ScopeLost(), True, "connection.failed"),
     (AT[AWAITING_RECRUITER], happened.AccountMoved(), True, "connection.failed"),
+    (AT[LINKED], happened.AccountGone(), True, "connection.failed"),
+    (AT[LINKED], happened.AccountRenamed(RENAMED), True, "account.renamed"),
+    (AT[FAILED], happened.AccountRenamed(RENAMED), True, "account.renamed"),
+    (AT[FAILED], happened.Recovered("2b81c0"), True, "connection.recovered"),
+    (a_connection(FAILED, linked_at=None), happened.Recovered("2b81c0"), True, "connection.linked"),
+    (AT[FAILED], happened.Recovered(), True, "connection.recovered"),
+    (a_connection(FAILED, linked_at=None), happened.Recovered(), True, "connection.recovered"),
+    (AT[FAILED], happened.StillFailed(refused=True), False, None),
+    (a_connection(LINKED, problem=DOWN), happened.TroubleLasted(), True, "connection.troubled"),
+    (a_connection(LINKED, **LASTING), happened.HealthConfirmed("2b81c0"), True, "connection.recovered"),
+    (a_connection(AWAITING_RECRUITER, **LASTING), happened.RecruiterAbsent(), True, "connection.recovered"),
+    (a_connection(AWAITING_RECRUITER, **LASTING), happened.RecruiterFound("1"), True, "connection.linked"),
+    (a_connection(LINKED, **LASTING), happened.WorkableUnavailable(), False, None),
+    (a_connection(LINKED, **LASTING), happened.Throttled(EARLIER), True, None),
+    (
+        a_connection(AWAITING_TOKEN, candidate=CANDIDATE, **LASTING),
+        happened.TokenRefused(),
+        True,
+        "connection.recovered",
+    ),
+    *((AT[state], happened.CheckRequested(), True, None) for state in ConnectionState if state is not AWAITING_TOKEN),
+    (VERIFYING, happened.CheckRequested(), True, None),
     (AT[LINKED], happened.ReplacementSubmitted(ANOTHER), True, None),
     (REPLACING, happened.ReplacementAccepted(ACME), True, "token.accepted"),
     (REPLACING, happened.ReplacementRefused(ProblemCode.TOKEN_REFUSED), True, None),
@@ -108,7 +137,26 @@ def test_announcements_are_forever() -> None:
         "connection.linked",
         "connection.failed",
         "connection.recovered",
+        "connection.troubled",
+        "account.renamed",
         "token.expiring",
         "recruiter.removed",
         "connection.unlinked",
     )
+
+
+def test_the_same_answer_is_told_once_a_minute() -> None:
+    """Whoever asks again and again fills no history; another answer, or a later one, is told."""
+    look = LastLook(
+        at=NOW, call="GET /recruiters", status=200, ms=4, by="ann", verdict="recruiter_not_seen", told_at=NOW
+    )
+    before = a_connection(AWAITING_RECRUITER, problem=ABSENT, last_look=look)
+    same, other = move(before, happened.RecruiterAbsent()), move(before, happened.RecruiterAbsent(NEAR))
+    soon, later = NOW + timedelta(seconds=59), NOW + timedelta(minutes=1)
+    assert was_told(before, same, "recruiter_not_seen", soon)
+    assert not was_told(before, same, "recruiter_not_seen", later)
+    assert not was_told(before, other, "recruiter_not_seen", soon)
+    assert not was_told(before, same, "unavailable", soon)
+    untold = a_connection(AWAITING_RECRUITER, problem=ABSENT, last_look=replace(look, told_at=None))
+    assert not was_told(untold, same, "recruiter_not_seen", soon)
+    assert not was_told(a_connection(AWAITING_RECRUITER, problem=ABSENT), same, "recruiter_not_seen", soon)

@@ -41,7 +41,8 @@ from tests.builders import (
 )
 
 #: Event, from, to, and the condition: `token` and `no_token` are held in the row, `recruiter` means token and
-#: recruiter, `untold` a token of whose last day the host was not told, `absent` and `present` are in the event.
+#: recruiter, `untold` a token of whose last day the host was not told, `troubled` trouble of which it was not told,
+#: `to_ask` something to ask Workable with; `absent` and `present`, `found` and `missing` are in the event.
 EXPECTED = """
 token_submitted         awaiting_token      awaiting_token
 token_submitted         failed              awaiting_token
@@ -59,6 +60,16 @@ health_confirmed        linked              linked
 token_expiring          awaiting_recruiter  awaiting_recruiter  untold
 token_expiring          linked              linked              untold
 recruiter_vanished      linked              awaiting_recruiter
+account_gone            token_valid         failed
+account_gone            awaiting_recruiter  failed
+account_gone            linked              failed
+account_renamed         token_valid         token_valid
+account_renamed         awaiting_recruiter  awaiting_recruiter
+account_renamed         linked              linked
+account_renamed         failed              failed
+recovered               failed              linked              found
+recovered               failed              awaiting_recruiter  missing
+still_failed            failed              failed
 refusal_doubted         token_valid         token_valid
 refusal_doubted         awaiting_recruiter  awaiting_recruiter
 refusal_doubted         linked              linked
@@ -96,7 +107,16 @@ attention_failed        awaiting_token      awaiting_token
 attention_failed        token_valid         token_valid
 attention_failed        awaiting_recruiter  awaiting_recruiter
 attention_failed        linked              linked
+trouble_lasted          awaiting_token      awaiting_token      troubled
+trouble_lasted          token_valid         token_valid         troubled
+trouble_lasted          awaiting_recruiter  awaiting_recruiter  troubled
+trouble_lasted          linked              linked              troubled
 abandoned               awaiting_token      failed
+check_requested         awaiting_token      awaiting_token      to_ask
+check_requested         token_valid         token_valid         to_ask
+check_requested         awaiting_recruiter  awaiting_recruiter  to_ask
+check_requested         linked              linked              to_ask
+check_requested         failed              failed              to_ask
 restarted               failed              awaiting_token      no_token
 restarted               failed              token_valid         token
 paused                  awaiting_token      awaiting_token
@@ -150,6 +170,10 @@ GUARDS: dict[str, set[str | None]] = {
     "present": {"already_there"},
     "no_token": {"no_token_held"},
     "untold": {"expiry_untold"},
+    "troubled": {"trouble_untold"},
+    "to_ask": {"something_to_ask_with"},
+    "found": {"recruiter_seen"},
+    "missing": {"recruiter_not_seen"},
     "token": {"token_held", "to_token_valid_and_token_held"},
     "recruiter": {"to_awaiting_recruiter_and_recruiter_issued", "to_linked_and_recruiter_issued"},
 }
@@ -165,7 +189,7 @@ VERIFICATION = {
     "replacement_refused",
 }
 #: The answers to looking for a recruiter: one was issued when they come.
-LOOK = {"recruiter_found", "health_confirmed"}
+LOOK = {"recruiter_found", "health_confirmed", "recovered"}
 
 LAST_DAY = NOW.date() + timedelta(days=3)
 EXPIRING = a_credential(expires_on=LAST_DAY)
@@ -187,6 +211,8 @@ SAMPLES: list[Event] = [
     happened.TokenRevoked(),
     happened.ScopeLost(),
     happened.AccountMoved(),
+    happened.AccountGone(),
+    happened.AccountRenamed(ACME),
     happened.HealthConfirmed("2b81c0"),
     happened.TokenExpiring(),
     happened.RecruiterVanished(),
@@ -197,7 +223,12 @@ SAMPLES: list[Event] = [
     happened.Throttled(NOW),
     happened.AnswerNotUnderstood({"answer": "no_rule", "status": 418}),
     happened.AttentionFailed({"fault": "seal_broken.changed"}),
+    happened.TroubleLasted(),
+    happened.Recovered("2b81c0"),
+    happened.Recovered(None, NearMiss(kind=NearMissKind.NONE)),
+    happened.StillFailed(refused=True),
     happened.Abandoned(),
+    happened.CheckRequested(),
     happened.Restarted(),
     happened.Paused(),
     happened.Resumed(),
@@ -213,6 +244,14 @@ HOLDINGS: dict[str, dict[str, Any]] = {
     "a token that expires, as the host knows": {"token": EXPIRING, "recruiter": None, "expiry_told": LAST_DAY},
     "a recruiter": {"token": None, "recruiter": ISSUED},
     "token and recruiter": {"token": TOKEN, "recruiter": ISSUED},
+    "a token to verify": {"token": None, "recruiter": None, "candidate": CANDIDATE},
+    "trouble": {"token": TOKEN, "recruiter": ISSUED, "problem": a_problem(ProblemCode.THROTTLED)},
+    "trouble that the host knows": {
+        "token": TOKEN,
+        "recruiter": ISSUED,
+        "troubled_since": EARLIER,
+        "problem": a_problem(ProblemCode.WORKABLE_UNAVAILABLE, lasting=True),
+    },
 }
 REST: dict[str, dict[str, Any]] = {
     "open": {},
@@ -242,6 +281,17 @@ def _holds(condition: str, connection: Connection, event: Event) -> bool:
         case "untold":
             token = connection.token
             return token is not None and token.expires_on not in {None, connection.expiry_told}
+        case "troubled":
+            problem = connection.problem
+            return problem is not None and problem.code in TRANSIENT and connection.troubled_since is None
+        case "to_ask":
+            if connection.state is ConnectionState.AWAITING_TOKEN:
+                return connection.candidate is not None
+            looks = connection.state is not ConnectionState.FAILED or connection.recruiter is not None
+            return connection.token is not None and looks
+        case "found" | "missing":
+            assert isinstance(event, happened.Recovered)
+            return (event.recruiter_id is not None) == (condition == "found")
         case "recruiter":
             return connection.token is not None and connection.recruiter is not None
         case "absent" | "present":
@@ -305,6 +355,7 @@ def test_table_names_the_call_that_an_event_answers() -> None:
     looks = {
         *("recruiter_prepared", "recruiter_found", "recruiter_absent", "recruiter_overdue", "health_confirmed"),
         *("refusal_doubted", "recruiter_vanished", "token_revoked", "scope_lost", "account_moved"),
+        *("account_gone", "account_renamed", "recovered", "still_failed"),
     }
     for row in TRANSITIONS:
         name = row.event.name
@@ -354,10 +405,12 @@ def test_events_are_forever() -> None:
     assert list(EVENTS) == [
         *("token_submitted", "token_accepted", "token_refused", "subdomain_mismatched", "scope_missing"),
         *("account_taken", "recruiter_prepared", "recruiter_found", "recruiter_absent", "recruiter_overdue"),
-        *("refusal_doubted", "token_revoked", "scope_lost", "account_moved", "health_confirmed"),
+        *("refusal_doubted", "token_revoked", "scope_lost", "account_moved", "account_gone", "account_renamed"),
+        *("health_confirmed",),
         *("token_expiring", "recruiter_vanished"),
         *("replacement_submitted", "replacement_accepted", "replacement_refused"),
-        *("workable_unavailable", "throttled", "answer_not_understood", "attention_failed", "abandoned"),
+        *("workable_unavailable", "throttled", "answer_not_understood", "attention_failed", "trouble_lasted"),
+        *("recovered", "still_failed", "abandoned", "check_requested"),
         *("restarted", "paused", "resumed", "forced", "unlinked"),
     ]
 
@@ -366,7 +419,7 @@ def test_problems_are_forever() -> None:
     """The codes of the problems are stored and public: they never change."""
     assert [code.value for code in ProblemCode] == [
         *("token_refused", "subdomain_mismatch", "scope_missing", "account_taken", "recruiter_absent"),
-        *("recruiter_overdue", "token_revoked", "token_expired", "scope_lost", "recruiter_removed"),
+        *("recruiter_overdue", "token_revoked", "token_expired", "scope_lost", "account_gone", "recruiter_removed"),
         *("workable_unavailable", "throttled", "answer_not_understood", "abandoned", "poisoned"),
     ]
 
@@ -380,13 +433,13 @@ def test_near_misses_are_forever() -> None:
 
 def test_next_looks_are_forever() -> None:
     """The names of when we look again are stored in announcements: they never change."""
-    assert [look.value for look in NextLook] == ["on_action", "on_schedule", "with_backoff"]
+    assert [look.value for look in NextLook] == ["on_action", "on_schedule", "with_backoff", "seldom"]
 
 
 def test_duties_are_forever() -> None:
     """The names of the duties are shown to operators: they never change."""
     assert [duty.value for duty in Duty] == [
-        *("verify_token", "prepare_recruiter", "find_recruiter", "check_health", "put_aside", "nothing"),
+        *("verify_token", "prepare_recruiter", "find_recruiter", "check_health", "look_again", "put_aside", "nothing"),
     ]
 
 
@@ -395,7 +448,7 @@ def test_duties_are_forever() -> None:
 
 def test_the_law_is_pinned() -> None:
     """Whoever changes the law changes this line, and says in the changelog what becomes of the rows that exist."""
-    assert LAW == "a66fc4249e3e"
+    assert LAW == "ecbf7e80a233"
 
 
 @pytest.mark.parametrize("at", range(0, len(TRANSITIONS), 7))
@@ -431,9 +484,10 @@ KINDS = {
     "account_taken": (C, "subdomain", "on_action"),
     "recruiter_absent": (C, None, "on_schedule"),
     "recruiter_overdue": (C, None, "on_action"),
-    "token_revoked": (C, "token", "on_action"),
+    "token_revoked": (C, "token", "seldom"),
     "token_expired": (C, "token", "on_action"),
-    "scope_lost": (C, "token", "on_action"),
+    "scope_lost": (C, "token", "seldom"),
+    "account_gone": (C, "subdomain", "seldom"),
     "recruiter_removed": (C, None, "on_schedule"),
     "workable_unavailable": (W, None, "with_backoff"),
     "throttled": (W, None, "with_backoff"),

@@ -44,6 +44,7 @@ def test_defaults() -> None:
         "refusals_spread": timedelta(hours=1),
         "replacement_tries": 5,
         "overdue_grace": timedelta(days=1),
+        "trouble_within": timedelta(days=3),
     }
 
 

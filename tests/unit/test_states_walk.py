@@ -1,6 +1,6 @@
 """Random lives of a connection: people, Workable and the clock do what they like, and some things always hold."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from linker.persistence import mapping
 from states import events as happened
 from states.connection import Connection, ConnectionState
-from states.duties import Duty, next_duty
+from states.duties import Duty, next_duty, owes_trouble_notice
 from states.events import Event
 from states.machine import IllegalTransition, advance
-from states.problems import TRANSIENT, NearMiss, NearMissKind, ProblemCode
+from states.problems import HEALING, TRANSIENT, NearMiss, NearMissKind, ProblemCode
 from states.verdicts import (
+    AccountNotThere,
     AccountReadable,
     CredentialRefused,
     Forbidden,
@@ -26,6 +27,7 @@ from states.verdicts import (
     Unavailable,
     Verdict,
     WrongAccount,
+    failed_attention,
     judge,
 )
 from tests.builders import ACME, GLOBEX, ISSUED, NOW, TIMING, a_connection, a_credential
@@ -41,10 +43,17 @@ PEOPLE = st.one_of(
     st.sampled_from([happened.Restarted(), happened.Resumed()]),
     st.sampled_from([happened.Paused(), happened.Resumed(), happened.Resumed(), happened.Unlinked()]),
     st.builds(happened.Forced, st.sampled_from(ConnectionState)),
+    st.just(happened.CheckRequested()),
 )
 
 #: What Workable can say to both questions; the waits are minutes.
 REFUSALS: list[Verdict] = [CredentialRefused(), Forbidden("r_jobs"), WrongAccount(("globex",))]
+ELSEWHERE: list[Verdict] = [
+    AccountNotThere((replace(ACME, subdomain="acme-group"), GLOBEX)),
+    AccountNotThere((replace(ACME, id="another"),)),
+    AccountNotThere(),
+    AccountNotThere(complete=False),
+]
 TO_VERIFYING = [AccountReadable(ACME), AccountReadable(GLOBEX), *REFUSALS]
 TO_LOOKING = [
     RecruiterSeen("2b81c0"),
@@ -52,6 +61,7 @@ TO_LOOKING = [
     RecruiterNotSeen(),
     RecruiterNotSeen(NearMiss(kind=NearMissKind.SLIP, alike="ats+")),
     *REFUSALS,
+    *ELSEWHERE,
 ]
 
 
@@ -76,6 +86,7 @@ class Attend:
     choice: int
     trouble: Trouble | None = None
     fault: bool = False
+    incident: bool = False
 
 
 TROUBLES = st.builds(Trouble, st.sampled_from(["unavailable", "limit", "odd"]), st.integers(0, 60))
@@ -84,6 +95,7 @@ ATTENDS = st.one_of(
     st.builds(Attend, st.integers(0, 100)),
     st.builds(Attend, st.just(0), TROUBLES),
     st.builds(Attend, st.just(0), st.none(), st.just(True)),
+    st.builds(Attend, st.integers(0, 100), st.none(), st.just(False), st.just(True)),
 )
 #: Time passes until something is due, or however long it likes.
 PAUSES = st.one_of(st.none(), st.none(), st.timedeltas(timedelta(0), DAY), st.timedeltas(timedelta(0), 40 * DAY))
@@ -136,7 +148,10 @@ class Life:
             return
         self.happen(event, jitter)
         after = self.connection
-        progress = (after.state, after.candidate) != (before.state, before.candidate)
+        told = after.troubled_since is not None and before.troubled_since is None
+        progress = told or (after.state, after.candidate, after.account) != (
+            *(before.state, before.candidate, before.account),
+        )
         assert progress or after.due_at is None or after.due_at > self.now, "nothing spins"
 
     def _found(self, deed: Attend) -> Event | None:
@@ -146,13 +161,15 @@ class Life:
             assert c.deadline is not None
             assert c.deadline <= self.now, "who waits for a token is due at the deadline"
             return happened.Abandoned()
+        if owes_trouble_notice(c, self.now, TIMING):
+            return happened.TroubleLasted()
         if deed.fault:
-            return happened.AttentionFailed({"fault": "seal_broken.changed", "connection": c.id})
+            return failed_attention(c, {"fault": "seal_broken.changed", "connection": c.id}, TIMING)
         if duty is Duty.PREPARE_RECRUITER and c.recruiter is None:
             return happened.RecruiterPrepared(ISSUED)
         answers = TO_VERIFYING if duty is Duty.VERIFY_TOKEN else TO_LOOKING
         verdict = deed.trouble.verdict(self.now) if deed.trouble else answers[deed.choice % len(answers)]
-        return judge(c, verdict, now=self.now, timing=TIMING)
+        return judge(c, verdict, now=self.now, timing=TIMING, incident=deed.incident)
 
     def happen(self, event: Event, jitter: float) -> None:
         """Let the law decide, and write it down as the store does: only what changed."""
@@ -178,14 +195,21 @@ class Life:
 
 def check_schedule(c: Connection, now: datetime) -> None:
     """Nothing is forgotten, nothing is due that must not be, and every waiting has an end."""
-    resting = c.at_rest or c.state is FAILED
-    assert (c.due_at is None) == resting
-    assert (next_duty(c) is Duty.NOTHING) == resting
+    assert (next_duty(c) is Duty.NOTHING) == (c.due_at is None)
+    if c.at_rest:
+        assert c.due_at is None
+    elif c.state is not FAILED:
+        assert c.due_at is not None
+    elif c.due_at is not None:
+        assert c.token is not None, "what has failed is looked at only with a token"
+    else:
+        assert c.token is None or c.problem is None or c.problem.code not in HEALING or now >= c.state_since + 76 * DAY
     assert (c.deadline is not None) == (c.state in {AWAITING_TOKEN, AWAITING_RECRUITER} and c.closed_at is None)
     if c.due_at is not None:
         assert c.not_before is None or c.due_at >= c.not_before
         assert c.due_at <= now + TIMING.token_within * 100
-        assert c.due_at <= now + TIMING.health_every * 1.1 or next_duty(c) is Duty.PUT_ASIDE
+        soon = c.due_at <= now + TIMING.health_every * 1.1
+        assert soon or next_duty(c) is Duty.PUT_ASIDE or (c.state is FAILED and c.due_at <= now + 8 * DAY)
     times = [getattr(c, one.name) for one in fields(c)]
     assert all(at.tzinfo is not None for at in times if isinstance(at, datetime))
 
@@ -221,6 +245,8 @@ def check_problems(c: Connection, *, forced: bool) -> None:
         assert c.recruiter.id is not None
     assert c.doubt is None or c.state in WORKING
     assert c.attempts == 0 or code in TRANSIENT
+    assert c.troubled_since is None or (c.state is not FAILED and c.closed_at is None)
+    assert c.problem is None or c.problem.lasting == (c.troubled_since is not None and code in TRANSIENT)
 
 
 def check_memory(before: Connection, c: Connection) -> None:
@@ -263,7 +289,7 @@ def test_every_life_can_end_well(start: Connection, deeds: list[Deed], jitter: f
     submitted = happened.TokenSubmitted if life.connection.state in given_anew else happened.ReplacementSubmitted
     life.happen(submitted(good), jitter)
     account = life.connection.account if life.connection.account else ACME
-    for _ in range(6):
+    for _ in range(8):
         life.wait(None)
         duty = next_duty(life.connection)
         if duty is Duty.VERIFY_TOKEN:

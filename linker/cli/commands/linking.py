@@ -1,4 +1,4 @@
-"""The customer's story: `open`, `submit`, `confirm`."""
+"""The customer's story: `open`, `submit`, `confirm`; and `check`, a look at any time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from linker.cli.context import settings
 from linker.cli.exit_codes import DONE, after_asking
 from linker.cli.linker_context import with_linker
-from linker.cli.options import Actor, Id, Json, day, pairs
+from linker.cli.options import Actor, Id, Json, Reason, day, pairs
 from linker.cli.terminal.connection_views import print_connection
 from linker.cli.terminal.output import Output
 from linker.errors import BadInput
@@ -83,6 +83,19 @@ def confirm(connection_id: Id, actor: Actor = "", as_json: Json = False) -> int:
     """
     with Output(as_json).busy("Looking for the recruiter in Workable …"):
         connection = with_linker(lambda linker: linker.confirm_recruiter(connection_id, actor=actor))
+    print_connection(connection, as_json)
+    return after_asking(connection)
+
+
+@app.command()
+def check(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
+    """Look now, in any state that holds a token, also linked or failed; what was found goes into the history.
+
+    Ends with 0 when nothing is wrong or it waits as before, with 4 when it has failed or there is nothing to ask with,
+    and with 5 if Workable cannot say now.
+    """
+    with Output(as_json).busy("Asking Workable …"):
+        connection = with_linker(lambda linker: linker.check(connection_id, actor=actor, reason=reason))
     print_connection(connection, as_json)
     return after_asking(connection)
 

@@ -76,6 +76,7 @@ def make_tables(op: Operations) -> None:
         sa.Column("deadline", TIME),
         sa.Column("linked_at", TIME),
         sa.Column("last_ok_at", TIME),
+        sa.Column("refused_at", TIME),
         sa.Column("paused_at", TIME),
         sa.Column("closed_at", TIME),
         sa.Column("created_at", TIME, nullable=False),
@@ -94,6 +95,7 @@ def make_tables(op: Operations) -> None:
         sa.Column("last_look_ms", INTEGER),
         sa.Column("last_look_by", TEXT),
         sa.Column("last_look_verdict", TEXT),
+        sa.Column("last_look_told_at", TIME),
         sa.Column("permissions", JSON),
         sa.PrimaryKeyConstraint("id"),
     )
