@@ -2,12 +2,17 @@
 
 The schedule itself is `due_at` in the rows. So there is a job for each beat, kept in memory, and none for a connection:
 a process that dies takes no schedule with it.
+
+APScheduler plans by the machine's clock, which can be set while we run. So the times of our jobs move with it: between
+two beats as much time passes as the monotonic clock says, and a beat that was missed is not made up for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -18,7 +23,7 @@ from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
+from apscheduler.triggers.base import BaseTrigger
 
 from linker.errors import LinkerError
 
@@ -26,13 +31,58 @@ log = structlog.get_logger("linker")
 
 Beat = Callable[[], Awaitable[object]]
 
-#: Beats of many workers shall not fall together: each comes up to this share of the interval earlier or later.
+#: Beats of many workers shall not fall together: each comes up to this share of the interval earlier.
 JITTER_RATIO = 0.1
 #: How soon a beat comes again that was woken while it was under way.
 AGAIN_SECONDS = 0.05
 #: How many runs of a beat APScheduler may begin: those that find one under way end at once. With one only it would warn
 #: of each of them.
 MOST_INSTANCES = 10
+#: The machine's clock was set if it is so far from where the monotonic clock would have it; less is its usual slewing.
+CLOCK_SET_SECONDS = 0.5
+
+
+class FromNow(BaseTrigger):  # type: ignore[misc]  # apscheduler comes without types
+    """Each run comes so long after the one before was begun, whenever that was to be: missed runs are never counted."""
+
+    def __init__(self, seconds: float) -> None:
+        """Take the interval."""
+        self._seconds = seconds
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """A whole interval from now, or a little less."""
+        return now + timedelta(seconds=self._seconds * random.uniform(1.0 - JITTER_RATIO, 1.0))  # noqa: S311 - no secret
+
+
+class MonotonicJobStore(MemoryJobStore):  # type: ignore[misc]  # apscheduler comes without types
+    """Jobs whose times move with the machine's clock when that is set: what is due in 5 s stays due in 5 s."""
+
+    def __init__(self) -> None:
+        """Begin at the time that the machine's clock has now."""
+        super().__init__()
+        self._wall, self._monotonic = datetime.now(UTC), time.monotonic()
+
+    def get_due_jobs(self, now: datetime) -> list[Any]:
+        """The jobs that are due."""
+        self.follow(now)
+        due: list[Any] = super().get_due_jobs(now)
+        return due
+
+    def get_next_run_time(self) -> datetime | None:
+        """When the next job is due."""
+        self.follow(datetime.now(UTC))
+        found: datetime | None = super().get_next_run_time()
+        return found
+
+    def follow(self, now: datetime) -> None:
+        """Move the times of all jobs as far as the machine's clock was set since the last look."""
+        monotonic = time.monotonic()
+        moved = now - self._wall - timedelta(seconds=monotonic - self._monotonic)
+        self._wall, self._monotonic = now, monotonic
+        if abs(moved.total_seconds()) > CLOCK_SET_SECONDS:
+            for job in self.get_all_jobs():
+                job.next_run_time += moved
+                self.update_job(job)
 
 
 class Heartbeat:
@@ -46,6 +96,7 @@ class Heartbeat:
         self._scheduler = scheduler or AsyncIOScheduler(timezone=UTC)
         self._beating = {name: asyncio.Lock() for name in beats}
         self._jobs: dict[str, Any] = {}
+        self._jobstore = MonotonicJobStore()
         #: The beats that were woken while they were under way: they may have looked already.
         self._wanted_again: set[str] = set()
         self._alias = f"linker-{id(self):x}"
@@ -56,14 +107,14 @@ class Heartbeat:
         The jobs get a store and an executor of their own: a host's scheduler may keep its jobs in a database and run
         them in threads, and may serve several linkers.
         """
-        self._scheduler.add_jobstore(MemoryJobStore(), self._alias)
+        self._scheduler.add_jobstore(self._jobstore, self._alias)
         self._scheduler.add_executor(AsyncIOExecutor(), self._alias)
         # of our executor alone: it would tell a host's log of every beat twice
         logging.getLogger(f"apscheduler.executors.{self._alias}").setLevel(logging.WARNING)
         for name in self._beats:
             self._jobs[name] = self._scheduler.add_job(
                 self._beat,
-                IntervalTrigger(seconds=self._seconds, jitter=self._seconds * JITTER_RATIO, timezone=UTC),
+                FromNow(self._seconds),
                 args=[name],
                 id=f"linker.{name}",
                 jobstore=self._alias,
@@ -80,7 +131,9 @@ class Heartbeat:
         """Let a beat come so many seconds from now, if its time is later. After one that is under way comes another."""
         if name not in self._jobs:
             return
-        at = datetime.now(UTC) + timedelta(seconds=after)
+        now = datetime.now(UTC)
+        self._jobstore.follow(now)
+        at = now + timedelta(seconds=after)
         if self._beating[name].locked() and not after:
             self._wanted_again.add(name)
         else:

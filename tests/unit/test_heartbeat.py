@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -310,3 +311,72 @@ async def test_a_linker_with_a_heartbeat_links_by_itself() -> None:
             async with linker.heartbeat(), asyncio.timeout(PATIENCE):
                 await linked.wait()
             assert (await linker.get(connection.id)).state == "linked"
+
+
+class Machine:
+    """The machine's clocks, as the heartbeat and its scheduler see them: the one for the day, and the monotonic one."""
+
+    def __init__(self) -> None:
+        self.set_by = timedelta(0)
+        self.slept_seconds = 0.0
+        self._monotonic = time.monotonic
+
+    def now(self, tz: tzinfo | None = None) -> datetime:
+        """The time of day."""
+        return datetime.now(tz) + self.set_by + timedelta(seconds=self.slept_seconds)
+
+    def monotonic(self) -> float:
+        """Seconds that passed."""
+        return self._monotonic() + self.slept_seconds
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine whose clock can be set."""
+    machine = Machine()
+    for module in ("linker.engine.heartbeat", "apscheduler.schedulers.base"):
+        monkeypatch.setattr(f"{module}.datetime", machine)
+    monkeypatch.setattr("linker.engine.heartbeat.time", machine)
+    return machine
+
+
+@pytest.mark.parametrize("whose", ["its own scheduler", "the host's scheduler"])
+@pytest.mark.parametrize(
+    "jump",
+    [-timedelta(days=366), -timedelta(days=1), -timedelta(hours=1), timedelta(hours=1), timedelta(days=366 * 50)],
+    ids=str,
+)
+async def test_beats_go_on_when_the_machines_clock_is_set(
+    jump: timedelta, whose: str, scheduler: AsyncIOScheduler, machine: Machine
+) -> None:
+    """Beats are as far apart as before; those that a clock set ahead left out are neither made up for nor listed."""
+    beat = Beat()
+    theirs = scheduler if whose == "the host's scheduler" else None
+    heartbeat = Heartbeat({"beat": beat}, seconds=0.06, scheduler=theirs)
+    heartbeat.start()
+    await beat.came(2)
+    machine.set_by, before, began = jump, beat.count, time.monotonic()
+    await beat.came(before + 3)
+    took, longest_hold = time.monotonic() - began, 0.0
+    heartbeat.wake("beat", after=0.01)
+    await beat.came(before + 4)
+    for _ in range(5):
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        longest_hold = max(longest_hold, time.monotonic() - began)
+    await heartbeat.stop(within=PATIENCE)
+    assert 0.1 < took < 2.0, f"three beats of 0.06 s came within {took:.2f} s"
+    assert beat.count <= before + 8
+    assert longest_hold < 0.3
+
+
+async def test_what_a_machine_that_slept_missed_is_not_made_up_for(machine: Machine) -> None:
+    """A machine that slept for a day beats once, and then at its intervals."""
+    beat = Beat()
+    heartbeat = Heartbeat({"beat": beat}, seconds=0.1)
+    heartbeat.start()
+    await beat.came(1)
+    machine.slept_seconds = 24 * 3600.0
+    await asyncio.sleep(0.25)
+    await heartbeat.stop(within=PATIENCE)
+    assert 2 <= beat.count <= 4
