@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
-import structlog
 from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -25,11 +24,10 @@ from linker.engine.observer import Observer
 from linker.engine.ports import Clock, Randomness, Workable
 from linker.engine.service import Service
 from linker.errors import StoreUnavailable
+from linker.event_log import log
 from linker.operations.retention import Pruned, Pruning
 from linker.outbox.handlers import Handler, Handlers
 from linker.settings import Settings, load_settings
-
-log = structlog.get_logger("linker")
 
 H = TypeVar("H", bound=Handler)
 

@@ -10,12 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from linker.database.database import Database
 from linker.errors import LinkerError
-
-log = structlog.get_logger("linker")
+from linker.event_log import log
 
 #: The channel that commits are told on.
 NOTIFY_CHANNEL = "workable_linker"

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import structlog
 from pydantic import SecretStr
 
 from linker.encryption import TokenCipher
 from linker.engine.observer import UNOBSERVED, Observer, Work, verdict_name
 from linker.engine.ports import Clock, Randomness, Settlement, Store, Workable
 from linker.errors import KeyMissing, LinkerError, OurFault
+from linker.event_log import log
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, LastLook, Recruiter, evolve
 from states.duties import Duty, hint_calls, next_duty, owes_expiry_notice, owes_trouble_notice
@@ -26,7 +26,6 @@ from states.timing import Timing
 from states.verdicts import AccountReadable, OverLimit, Verdict, failed_attention, judge
 
 Evidence = Mapping[str, Any]
-log = structlog.get_logger("linker")
 
 #: Who acts when nobody asked.
 HEARTBEAT = "heartbeat"

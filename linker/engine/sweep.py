@@ -14,8 +14,6 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import structlog
-
 from linker.engine.concurrency import BatchQueue, InFlight
 from linker.engine.executor import DutyExecutor, Finding, log_written
 from linker.engine.fairness import FairClaims
@@ -24,10 +22,9 @@ from linker.engine.observer import UNOBSERVED, Observer
 from linker.engine.ports import Clock, Settlement, Store
 from linker.engine.prefetch import ClaimPacing, Prefetch
 from linker.errors import LinkerError, OurFault
+from linker.event_log import log
 from states.connection import ConnectionState
 from states.problems import TRANSIENT
-
-log = structlog.get_logger("linker")
 
 #: How many are decided on, and settled in one commit, at most: a host's event loop is held for that long at a time.
 DECIDED_ROWS = 50

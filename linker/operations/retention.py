@@ -18,19 +18,17 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import Select, bindparam, delete, func, select, text, update
 
 from linker.database.database import Database
 from linker.database.statements import materialized
 from linker.engine.ports import Clock
+from linker.event_log import log
 from linker.outbox.channels import CHANNELS, HANDLERS, WEBHOOK
 from linker.outbox.outbox_store import EXPIRE_AFTER, OutboxStore, is_unclaimed
 from linker.persistence.tables import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
 from linker.settings import Settings
-
-log = structlog.get_logger("linker")
 
 #: How many rows are looked for in one transaction; of connections fewer, because much may belong to each.
 BATCH_ROWS = 500

@@ -19,17 +19,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar, Protocol
 
-import structlog
-
 from linker.engine.leases import LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer, Work
 from linker.engine.ports import Clock, Lease, Randomness
+from linker.event_log import log
 from linker.outbox.announcements import Announcement, DeliveryOutcome
 from linker.outbox.channels import Channel
 from linker.outbox.outbox_store import OutboxStore
 from states.timing import Backoff, next_try
-
-log = structlog.get_logger("linker")
 
 #: How long an announcement is tried, from its first try on.
 GIVE_UP_AFTER = timedelta(days=3)

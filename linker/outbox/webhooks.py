@@ -21,12 +21,12 @@ from ipaddress import ip_address
 from typing import ClassVar
 
 import httpx
-import structlog
 from pydantic import SecretStr
 from standardwebhooks import Webhook as Signer
 
 from linker.engine.ports import Clock
 from linker.errors import BadSettings
+from linker.event_log import log
 from linker.http_client import TRANSPORT_TROUBLE, build_transport, retry_after, trouble_name
 from linker.outbox.announcements import Announcement
 from linker.outbox.channels import WEBHOOK, Channel
@@ -34,8 +34,6 @@ from linker.outbox.deliverer import ReceiverResult
 from linker.settings import Settings
 from states.history import ANNOUNCEMENTS
 from states.timing import Backoff
-
-log = structlog.get_logger("linker")
 
 PREFIX = "whsec_"
 #: How long a secret is: the shortest and the longest that the scheme allows, and those that we make.

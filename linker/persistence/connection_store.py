@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import structlog
 from sqlalchemy import ColumnElement, bindparam, case, func, or_, select, text, update
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,6 +22,7 @@ from linker.engine.concurrency import in_parts
 from linker.engine.observer import UNOBSERVED, Observer, Work
 from linker.engine.ports import Lease, Selection, Settlement
 from linker.errors import LinkerError, NotFound, RowUnreadable
+from linker.event_log import log
 from linker.persistence import mapping, schema
 from linker.persistence.claims import ClaimedRows, Claims, due_by_owner_round_robin, quarantine
 from linker.persistence.rate_limits import SharedRateLimits
@@ -42,8 +42,6 @@ from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.problems import PROBLEMS, ProblemOwner
 from states.table import LAW
-
-log = structlog.get_logger("linker")
 
 #: How many rows are read at a time: a host's event loop is held for that long.
 READ_ROWS = 100

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
 from sqlalchemy import (
     ARRAY,
     Dialect,
@@ -35,12 +34,10 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from linker.database.notifier import NOTIFY_CHANNEL
 from linker.database.statements import BatchStatement, Row, Value, batch_statement
 from linker.engine.ports import Settlement
+from linker.event_log import log
 from linker.persistence import mapping
 from linker.persistence.tables import CONNECTION, OUTBOX, STEP
 from states.table import LAW
-
-log = structlog.get_logger("linker")
-
 
 #: Takes the ids as one value, so that the statement is the same for any number of them. PostgreSQL only.
 _LOCKED_IN_ORDER = (

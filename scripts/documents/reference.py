@@ -244,8 +244,8 @@ def _errors() -> Iterator[str]:
 
 
 def _log_events() -> Iterator[str]:
-    yield "The library logs through `structlog` and configures nothing: a host sets it up, as `linker worker` does for"
-    yield "itself. Where nobody does, structlog prints to stdout."
+    yield "They go to `structlog` where the host has configured it, as `linker worker` does, and otherwise to"
+    yield "`logging`, under the name `linker`. The library configures neither, and prints nothing on stdout."
     yield ""
     yield from table(("event", "meaning"), ((f"`{event}`", meaning) for event, meaning in LOG_EVENTS.items()))
 

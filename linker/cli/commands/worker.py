@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Annotated
 
-import structlog
 import typer
 from rich.text import Text
 
@@ -24,13 +23,12 @@ from linker.cli.terminal.output import Output
 from linker.database.urls import parse_url, redacted
 from linker.engine.sweep import Sweep
 from linker.errors import SchemaMismatch, StoreUnavailable, TryAgain
+from linker.event_log import log
 from linker.linker import Linker
 from linker.version import from_extra, version
 from states.table import LAW
 
 app = typer.Typer()
-
-log = structlog.get_logger("linker")
 
 
 @app.command()
