@@ -6,10 +6,14 @@ or log lines are above it. A client that a host hands over is asked in the usual
 
 from __future__ import annotations
 
+import re
+import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
 import aiohttp
@@ -25,6 +29,8 @@ IDLE_SECONDS = 15.0
 LONGEST_WAIT_SECONDS = 3600.0
 #: Not documented by Workable; honoured if it comes.
 RETRY_AFTER_HEADER = b"retry-after"
+#: How names of machines end that only a private network knows.
+PRIVATE_NAMES = (".internal", ".local", ".localhost")
 #: What means that a server could not be reached or broke off. `httpx-aiohttp` 0.2 lets some errors of aiohttp through
 #: as they are (an answer that is no HTTP), and the TLS and socket errors of the system are `OSError`.
 TRANSPORT_TROUBLE = (httpx.TransportError, aiohttp.ClientError, OSError)
@@ -98,6 +104,39 @@ class ClientTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request as it is: nothing of the client's own headers, cookies or parameters gets into it."""
         return await self._http.send(request, stream=True, auth=None, follow_redirects=False)
+
+
+# ── what is near, whatever it is written like ────────────────────────────────────────────────────────────────────────
+
+
+def address_of(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is, as the system's resolver reads it; None for a name.
+
+    That takes an IPv4 address as one number, with parts left out, in octal and in hexadecimal; an address of IPv6 that
+    stands for one of IPv4 is that one.
+    """
+    written = host.removesuffix(".")
+    with suppress(ValueError):
+        found = ip_address(written)
+        if isinstance(found, IPv6Address):
+            return found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else found)
+        return found
+    with suppress(OSError):
+        if re.fullmatch(r"[0-9a-fx.]+", written, re.ASCII | re.IGNORECASE):
+            return ip_address(socket.inet_aton(written))
+    return None
+
+
+def is_on_this_machine(host: str) -> bool:
+    """True for loopback addresses, `localhost` and the names under it: what is sent there leaves no machine."""
+    address, name = address_of(host), host.removesuffix(".").lower()
+    return address.is_loopback if address else name == "localhost" or name.endswith(".localhost")
+
+
+def is_private(host: str) -> bool:
+    """True for where no stranger listens: addresses of private networks, and names that only those know."""
+    address, name = address_of(host), host.removesuffix(".").lower()
+    return address.is_private if address else "." not in name or name.endswith(PRIVATE_NAMES)
 
 
 def retry_after(headers: Headers, now: datetime) -> datetime | None:

@@ -17,7 +17,6 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from typing import ClassVar
 
 import httpx
@@ -27,7 +26,7 @@ from standardwebhooks import Webhook as Signer
 from linker.engine.ports import Clock
 from linker.errors import BadSettings
 from linker.event_log import log
-from linker.http_client import TRANSPORT_TROUBLE, build_transport, retry_after, trouble_name
+from linker.http_client import TRANSPORT_TROUBLE, build_transport, is_private, retry_after, trouble_name
 from linker.outbox.announcements import Announcement
 from linker.outbox.channels import WEBHOOK, Channel
 from linker.outbox.deliverer import ReceiverResult
@@ -44,8 +43,6 @@ TOO_MUCH_FOR = timedelta(minutes=1)
 #: An answer up to this size is read to its end within this time: its connection is used again.
 SHORT_ANSWER_BYTES, SHORT_ANSWER_SECONDS = 16_384, 1.0
 LAST_PORT = 65_535
-#: How names of machines end that only a private network knows.
-PRIVATE = (".internal", ".local", ".localhost")
 
 
 def new_webhook_secret() -> SecretStr:
@@ -71,18 +68,11 @@ def build_webhook(settings: Settings, clock: Clock) -> Webhook | None:
         raise BadSettings("webhook_url", "not_https")
     if url.userinfo:
         raise BadSettings("webhook_url", "holds_user")
-    if url.scheme == "http" and not _is_private(url.host):
+    if url.scheme == "http" and not is_private(url.host):
         raise BadSettings("webhook_url", "public_http")
     signing = signers(settings.webhook_secret)
     transport = build_transport("httpx", connections=Webhook.concurrency)
     return Webhook(url=url, signers=signing, transport=transport, clock=clock)
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return ip_address(host).is_private
-    except ValueError:
-        return "." not in host or host.endswith(PRIVATE)
 
 
 def signers(given: Sequence[SecretStr]) -> tuple[Signer, ...]:

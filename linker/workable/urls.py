@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from linker.errors import BadSettings, OurFault
+from linker.http_client import is_on_this_machine
 from linker.validation.subdomain import is_label
 
 PLACE = "{subdomain}"
@@ -24,6 +25,7 @@ class AccountUrls:
     """Makes the URLs of one Workable from a template like `https://{subdomain}.workable.com`.
 
     The template may carry the subdomain in its path instead, for test servers: `http://127.0.0.1:8787/{subdomain}`.
+    Tokens go over https, and over http only to this machine.
 
     Raises:
         BadSettings: the template is not such a URL.
@@ -43,6 +45,8 @@ class AccountUrls:
             is_sound = False
         if parts is None or not is_sound or PLACE not in self._template or STAND_IN in self._template:
             raise BadSettings("workable_url", "not_a_template")
+        if parts.scheme == "http" and not is_on_this_machine(str(parts.hostname)):
+            raise BadSettings("workable_url", "token_in_clear")
         self._scheme = parts.scheme
         self._port = parts.port or DEFAULT_PORTS[parts.scheme]
         self._host = str(parts.hostname).replace(STAND_IN, PLACE)

@@ -85,7 +85,12 @@ BAD_URLS = {
         *("https://[canary/", "https://can ary/", "https://canary\n.example.com", "https://canary:99999/"),
     ),
     "holds_user": ("https://user:canary@app.example.com/", "https://canary@app.example.com/"),
-    "public_http": ("http://canary.example.com/hooks", "http://8.8.8.8/canary", "http://canary.internal.example.com/"),
+    "public_http": (
+        *("http://canary.example.com/hooks", "http://8.8.8.8/canary", "http://canary.internal.example.com/"),
+        *("http://134744072/canary", "http://0x08080808/canary", "http://8.8.2056/", "http://0x8.8.0x808/"),
+        *("http://[::ffff:8.8.8.8]/canary", "http://[::FFFF:808:808]/", "http://[::8.8.8.8]/", "http://8.8.8.8./"),
+        *("http://[64:ff9b::808:808]/", "http://[2002:808:808::]/", "http://[2001:0:1:1:1:1:f7f7:f7f7]/"),
+    ),
 }
 
 
@@ -108,6 +113,10 @@ def test_a_url_that_cannot_be_used(reason: str, url: str) -> None:
         ("http://10.1.2.3/", "http://10.1.2.3"),
         ("http://app:8000/hooks", "http://app:8000"),
         ("http://app.internal/", "http://app.internal"),
+        ("http://app.internal./", "http://app.internal."),
+        ("http://167837955/", "http://167837955"),
+        ("http://[::ffff:10.1.2.3]/", "http://[::ffff:10.1.2.3]"),
+        ("http://[fd00::1]/", "http://[fd00::1]"),
     ],
 )
 def test_a_url_that_can(url: str, origin: str) -> None:

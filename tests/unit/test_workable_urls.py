@@ -49,6 +49,59 @@ def test_a_template_is_checked(template: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "template",
+    [
+        "http://{subdomain}.workable.com",
+        "HTTP://{subdomain}.workable.com",
+        "http://workable.example.com/{subdomain}",
+        "http://8.8.8.8/{subdomain}",
+        "http://134744072/{subdomain}",
+        "http://0x08080808/{subdomain}",
+        "http://[::ffff:8.8.8.8]/{subdomain}",
+        "http://10.1.2.3/{subdomain}",
+        "http://192.168.1.1/{subdomain}",
+        "http://app:8787/{subdomain}",
+        "http://workable.internal/{subdomain}",
+        "http://0.0.0.0:8787/{subdomain}",
+        "http://{subdomain}/",
+        "http://{subdomain}.0.0.1",
+        "http://localhost.example.com/{subdomain}",
+        "http://notlocalhost/{subdomain}",
+        "http://127.0.0.1.example.com/{subdomain}",
+        "http://{subdomain}.localhost.example.com",
+    ],
+)
+def test_tokens_are_not_sent_in_clear_text(template: str) -> None:
+    """Over http only to this machine, and to no network however private."""
+    with pytest.raises(BadSettings) as refused:
+        AccountUrls(template)
+    assert (refused.value.field, refused.value.reason) == ("workable_url", "token_in_clear")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "https://{subdomain}.workable.com",
+        "https://10.1.2.3/{subdomain}",
+        "http://127.0.0.1:8787/{subdomain}",
+        "http://127.8.9.10/{subdomain}",
+        "http://2130706433/{subdomain}",
+        "http://0x7f000001/{subdomain}",
+        "http://127.1/{subdomain}",
+        "http://[::1]:8787/{subdomain}",
+        "http://[::ffff:127.0.0.1]/{subdomain}",
+        "http://localhost/{subdomain}",
+        "http://localhost./{subdomain}",
+        "http://{subdomain}.localhost:8787",
+        "http://{subdomain}.many.localhost:8787",
+    ],
+)
+def test_a_test_server_is_on_this_machine(template: str) -> None:
+    """Loopback addresses however they are written, `localhost`, and names under it."""
+    assert AccountUrls(template).of("acme", RECRUITERS_PATH)
+
+
+@pytest.mark.parametrize(
     ("given", "followed"),
     [
         ("https://acme.workable.com/spi/v3/members?since_id=2", True),
