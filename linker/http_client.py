@@ -134,9 +134,13 @@ def is_on_this_machine(host: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """True for where no stranger listens: addresses of private networks, and names that only those know."""
+    """True for where no stranger listens: addresses of private networks, and names that only those know.
+
+    A name without a dot is one of them, but for two letters: those are countries, of which a few have an address.
+    """
     address, name = address_of(host), host.removesuffix(".").lower()
-    return address.is_private if address else "." not in name or name.endswith(PRIVATE_NAMES)
+    is_alone = "." not in name and not (len(name) == 2 and name.isalpha())
+    return address.is_private if address else is_alone or name.endswith(PRIVATE_NAMES)
 
 
 def retry_after(headers: Headers, now: datetime) -> datetime | None:

@@ -25,7 +25,7 @@ from linker.cli.commands import worker as _running  # noqa: F401 - the command i
 from linker.cli.main import main as linker_command
 
 #: A host name that only `resolve_names` knows.
-NAME = "workable.test"
+NAME = "workable.localhost"
 
 Job = dict[str, Any]
 
