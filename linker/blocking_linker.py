@@ -20,6 +20,7 @@ from anyio.from_thread import BlockingPortal
 
 from linker.engine.heartbeat import Heartbeat
 from linker.linker import Linker
+from linker.validation.token import hidden
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,6 +45,8 @@ class BlockingLinker:
 
     def __call__(self, method: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Give what the method gives; raise what it raises, and what opening the linker raises."""
+        if "token" in kwargs:
+            kwargs["token"] = hidden(kwargs["token"])
         return self._opened().call(partial(method, *args, **kwargs))
 
     def __enter__(self) -> Self:

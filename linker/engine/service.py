@@ -24,6 +24,7 @@ from linker.engine.ports import Clock, Lease, Selection, Settlement, Store
 from linker.engine.sweep import Sweep, Sweeper, is_race
 from linker.errors import BadInput, Busy, LinkerError, Refused
 from linker.validation import parse_subdomain, parse_token, text
+from linker.validation.token import hidden
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential
 from states.duties import Duty, next_duty
@@ -134,7 +135,7 @@ class Service:
             Refused: the connection is closed.
             Busy: somebody else is attending it and does not come to an end.
         """
-        token = SecretStr(token) if isinstance(token, str) else token  # from here on no frame shows it
+        token = hidden(token)
         try:
             parsed = parse_subdomain(subdomain)
         finally:

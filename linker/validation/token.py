@@ -14,7 +14,7 @@ SHORTEST_CHARACTERS = 8
 LONGEST_CHARACTERS = 4096
 
 
-def parse_token(text: str | SecretStr) -> SecretStr:
+def parse_token(text: object) -> SecretStr:
     """The token, from what a person pasted; blanks around it and a leading `Bearer` are dropped.
 
     Raises:
@@ -27,8 +27,10 @@ def parse_token(text: str | SecretStr) -> SecretStr:
     return token
 
 
-def _parse(text: str) -> tuple[SecretStr, str | None]:
+def _parse(text: object) -> tuple[SecretStr, str | None]:
     """The token, and what is wrong with it; in a frame of its own, which no report of the error shows."""
+    if not isinstance(text, str):
+        return SecretStr(""), "not_text"
     given = text.strip()
     if given[:7].lower() == "bearer ":
         given = given[7:].strip()
@@ -46,3 +48,8 @@ def _parse(text: str) -> tuple[SecretStr, str | None]:
     elif len(given) < SHORTEST_CHARACTERS:
         reason = "too_short"
     return SecretStr(given), reason
+
+
+def hidden(given: object) -> SecretStr:
+    """What was given as a token, whatever it is: from here on no frame shows it, as reports of errors show locals."""
+    return given if isinstance(given, SecretStr) else SecretStr(given)  # type: ignore[arg-type]  # refused when parsed

@@ -1,8 +1,8 @@
 """The Workable client: the two questions that linking asks, over a transport that is handed in.
 
-The token leaves its `SecretStr` in one place only, where the request is made. No exception of the HTTP library
-leaves this file, because its frames hold the request: trouble becomes a verdict, and a fault of ours becomes an
-`OurFault` that is raised afresh.
+The token leaves its `SecretStr` in one place only, where the request is made. No exception leaves this file with the
+frames that hold the request: trouble becomes a verdict, a fault of ours becomes an `OurFault` that is raised afresh,
+and what cancels us goes on without them.
 """
 
 from __future__ import annotations
@@ -120,8 +120,11 @@ class WorkableClient:
         return await self._answer(question, self._look(question, recruiter, extra_calls))
 
     async def _answer(self, question: _Question, asking: Coroutine[Any, Any, Verdict]) -> Answer:
-        """The verdict with its evidence, in time, and without anything of the request in what is raised."""
-        fault: OurFault | None = None
+        """The verdict with its evidence, in time, and without anything of the request in what is raised.
+
+        Whoever is cancelled leaves without the frames, cause and context too: reports of errors show their locals.
+        """
+        left: BaseException | None = None
         try:
             async with asyncio.timeout(self._timeouts.total):
                 verdict = await asking
@@ -130,13 +133,19 @@ class WorkableClient:
                 unanswered |= {"note": "no_answer_within", "seconds": self._timeouts.total}
             verdict = question.certain or Unavailable()
         except OurFault as error:
-            fault = OurFault(error.reason, **error.params)
+            left = OurFault(error.reason, **error.params)
         except Exception as error:  # noqa: BLE001 - whatever it is, its frames hold the request, its message may quote it
             place = extract_tb(error.__traceback__)[-1]
             where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
-            fault = OurFault("asking_failed", error=type(error).__name__, place=where)
-        if fault is not None:
-            raise fault
+            left = OurFault("asking_failed", error=type(error).__name__, place=where)
+        except BaseException as error:  # noqa: BLE001 - cancelled, or the process ends: it goes on as it is, below
+            left = error.with_traceback(None)
+            left.__cause__ = left.__context__ = None
+        if left is not None:
+            try:
+                raise left
+            finally:
+                del left
         return Answer(verdict=verdict, evidence={"calls": question.calls})
 
     async def _verify(self, question: _Question) -> Verdict:
