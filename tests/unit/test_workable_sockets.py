@@ -191,10 +191,10 @@ async def test_trouble_on_the_wire_is_a_verdict_in_time(kind: Kind, speak: Speak
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("host", ["127.0.0.1:1", "{subdomain}.invalid"])
-async def test_no_server_at_all_is_a_verdict(kind: Kind, host: str) -> None:
+@pytest.mark.parametrize("root", ["http://127.0.0.1:1", "https://{subdomain}.invalid"])
+async def test_no_server_at_all_is_a_verdict(kind: Kind, root: str) -> None:
     """A refused connection and a name that does not exist mean that Workable is unavailable."""
-    (verdict,) = await look_at(f"http://{host}/{{subdomain}}", kind, timeouts=Timeouts(total=5))
+    (verdict,) = await look_at(root + "/{subdomain}", kind, timeouts=Timeouts(total=5))
     assert verdict == Unavailable()
 
 
