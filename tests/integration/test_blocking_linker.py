@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from linker import Linker, Settings, StoreUnavailable, blocking, new_key
+from linker import ConnectionState, Linker, Settings, StoreUnavailable, blocking, new_key
+from linker.sandbox import running, seed
 from linker.testing import ScriptedWorkable
 
 ROOT = Path(__file__).parents[2]
@@ -158,3 +159,21 @@ runner.run(linker.__aexit__(None, None, None))
 """
     told = "forked The database was opened before this process was forked. Open it in each process.\n0"
     assert process(sqlite_url, program) == told
+
+
+def test_the_heartbeat_beats_without_an_event_loop(sqlite_url: str) -> None:
+    """Between the lines of an ordinary program what is due is attended, and handlers are told."""
+    told = threading.Event()
+    with running(world := seed.seeded()) as url:
+        settings = Settings(database_url=sqlite_url, secret_keys=(new_key(),), workable_url=url, sweep_seconds=0.1)
+        linker = Linker(settings)
+        linker.on("linked")(lambda announcement: told.set())
+        with blocking(linker) as call, call.heartbeat() as heartbeat:
+            connection = call(linker.create, owner="customer-42")
+            connection = call(linker.submit_token, connection.id, subdomain=seed.ACME, token=seed.ACME_TOKEN)
+            assert connection.recruiter is not None
+            world.add_recruiter(seed.ACME, name=connection.recruiter.name, email=connection.recruiter.email)
+            assert told.wait(30)
+            assert call(linker.get, connection.id).state is ConnectionState.LINKED
+            assert heartbeat is not None
+        assert not [thread for thread in threading.enumerate() if thread.name == "linker"]
