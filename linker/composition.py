@@ -25,6 +25,7 @@ from linker.outbox.handlers import Handlers
 from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import NullReceiver, Webhook, build_webhook
 from linker.persistence.connection_store import ConnectionStore
+from linker.persistence.link_store import LinkStore
 from linker.persistence.rate_limits import SharedRateLimits
 from linker.persistence.server_clock import DatabaseClock
 from linker.settings import Settings
@@ -41,6 +42,7 @@ class Parts:
 
     database: Database
     store: ConnectionStore
+    links: LinkStore
     engine: Engine
     clock: Clock
     #: The server's clock, where that is everybody's.
@@ -131,6 +133,7 @@ def build(
     return Parts(
         database=database,
         store=store,
+        links=LinkStore(database),
         engine=Engine(
             store=store,
             executor=executor,

@@ -22,12 +22,13 @@ from linker.database.notifier import CommitListener
 from linker.engine.heartbeat import Beat, Heartbeat
 from linker.engine.observer import Observer
 from linker.engine.ports import Clock, Randomness, Workable
-from linker.engine.service import Service
-from linker.errors import StoreUnavailable
+from linker.engine.service import HOST, Service
+from linker.errors import BadSettings, NotFound, Refused, StoreUnavailable
 from linker.event_log import log
+from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_of
 from linker.operations.retention import Pruned, Pruning
 from linker.outbox.handlers import Handler, Handlers
-from linker.settings import Settings, load_settings
+from linker.settings import Settings, dialog_url, is_at_example, is_here, load_settings
 
 H = TypeVar("H", bound=Handler)
 
@@ -173,6 +174,85 @@ class Linker(Service):
         """On PostgreSQL the server's clock is everybody's."""
         if self._parts.server_clock is not None:
             await self._parts.server_clock.read()
+
+    # links to the dialog
+
+    async def create_link(
+        self,
+        connection_id: str,
+        *,
+        for_: str = Purpose.SETUP,
+        expires: timedelta | None = None,
+        embed_origin: str | None = None,
+        language: str | None = None,
+        contact: str | None = None,
+        plain: bool = False,
+        actor: str = HOST,
+    ) -> IssuedLink:
+        """Make a link to the connection dialog, to be given to a customer. Only now its URL is known.
+
+        Args:
+            connection_id: the connection.
+            for_: `setup` for the whole way, `token` or `recruiter` for a part of it, `reconnect` for another token,
+                `status` to look only.
+            expires: how long it lasts, at most 90 days; by default 7.
+            embed_origin: the one origin that may show the dialog in a frame, as in `https://app.example.com`.
+            language: of the pages, as in `en` or `pt-BR`; by default the browser's.
+            contact: for whom it is; the history says that this person acted.
+            plain: for browsers without JavaScript. The secret is then in the path, where proxies and logs may see it.
+            actor: who does this, for what is kept of the link.
+
+        Raises:
+            BadInput: something given cannot be used.
+            BadSettings: it is not said where the dialog is reached, or the recruiter's e-mail leads nowhere.
+            NotFound: no such connection.
+            Refused: the connection is closed.
+        """
+        base = dialog_url(self.settings)
+        if is_at_example(self.settings.recruiter_email) and not is_here(self.settings.workable_url):
+            raise BadSettings("recruiter_email", "leads_nowhere")
+        link, secret = issue(
+            connection_id,
+            now=self.clock.now(),
+            purpose=for_,
+            expires=expires,
+            embed_origin=embed_origin,
+            language=language,
+            contact=contact,
+            actor=actor,
+        )
+        if (await self.get(connection_id)).closed_at is not None:
+            raise Refused("closed", connection=connection_id)
+        await self._parts.links.add(link, hash_of(secret))
+        return IssuedLink(id=link.id, url=url_of(base, link.id, secret, plain=plain), expires_at=link.expires_at)
+
+    async def revoke_link(self, link_id: str) -> Link:
+        """Let a link open nothing any more. A second time does nothing. Raises NotFound."""
+        return await self._parts.links.revoke(link_id, self.clock.now())
+
+    async def links(self, connection_id: str) -> list[Link]:
+        """Read the links of a connection, newest first, without their secrets."""
+        return await self._parts.links.of_connection(connection_id)
+
+    async def find_link(self, link_id: str, secret: str) -> Link:
+        """Read the link that this is the secret of, whatever became of it: see its `status`.
+
+        Raises:
+            NotFound: there is no such link, or this is not its secret; it is not told which, nor by the time it takes.
+        """
+        stored = await self._parts.links.find(link_id)
+        if not proves(secret, stored.secret_hash if stored else None) or stored is None:
+            raise NotFound(link_id, what="link")
+        return stored.link
+
+    async def embed_origin_of(self, link_id: str) -> str | None:
+        """The one origin that may show the pages of a link in a frame; None: nobody may, or there is no such link."""
+        stored = await self._parts.links.find(link_id)
+        return stored.link.embed_origin if stored else None
+
+    async def count_entry(self, link: Link) -> None:
+        """Count an entry that was sent by a link. After a hundred it is used up."""
+        await self._parts.links.count_entry(link.id)
 
     # telling the host
 

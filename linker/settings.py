@@ -14,6 +14,7 @@ from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -57,6 +58,33 @@ def _has_key(email: str) -> str:
     return email
 
 
+def _is_page(url: str | None) -> str | None:
+    if url is not None and re.fullmatch(r"https?://[^\s\"'<>]+", url) is None:
+        raise PydanticCustomError("not_a_page", "not_a_page")
+    return url.rstrip("/") if url else url
+
+
+def _are_permissions(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or not all(re.fullmatch(r"[rw]_[a-z_]{1,40}", name, re.ASCII) for name in names):
+        raise PydanticCustomError("not_permissions", "not_permissions")
+    return tuple(dict.fromkeys(names))
+
+
+def _is_readable(accent: str) -> str:
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", accent, re.ASCII) is None:
+        raise PydanticCustomError("not_a_colour", "not_a_colour")
+    found = contrast(accent, "#ffffff")
+    if found < LEAST_CONTRAST:
+        raise PydanticCustomError("low_contrast", "low_contrast", {"found": f"{found:.1f}", "least": LEAST_CONTRAST})
+    return accent.lower()
+
+
+def _are_fonts(stack: str | None) -> str | None:
+    if stack is not None and re.fullmatch(r"[A-Za-z0-9 ,'\"-]{1,200}", stack) is None:
+        raise PydanticCustomError("not_fonts", "not_fonts")
+    return stack
+
+
 def _is_schema(name: str | None) -> str | None:
     if name is not None and re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name, re.ASCII) is None:
         raise PydanticCustomError("not_a_schema", "not_a_schema")
@@ -90,6 +118,24 @@ Span = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)
 Keep = Annotated[Span | None, BeforeValidator(_forever)]
 
 
+#: Where `linker dialog` listens if nobody says otherwise.
+DIALOG_PORT = 8788
+#: What WCAG 2.2 asks of text, level AA.
+LEAST_CONTRAST = 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours like `#2f5bea`, as WCAG reckons it: from 1 (the same) to 21 (black on white)."""
+
+    def luminance(colour: str) -> float:
+        parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
 class Settings(BaseSettings):
     """What a host or an operator can set. Build it directly, or from the environment with `load_settings()`."""
 
@@ -119,8 +165,27 @@ class Settings(BaseSettings):
     batch_size: int = Field(default=500, ge=1, le=5000)
     #: The least serious log event that is shown.
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"
-    #: Not used yet: for a later version, where the connection dialog is reached from outside.
-    public_url: str | None = None
+    #: Where customers reach the connection dialog, as in `https://connect.example.com`: links begin with it. Against a
+    #: Workable on this machine it is `linker dialog` on this machine, if nothing is set.
+    public_url: Annotated[str | None, AfterValidator(_is_page)] = None
+    #: The permissions of Workable that your product needs, separated by commas. The dialog asks for exactly these.
+    permissions: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_are_permissions)] = ("r_jobs",)
+    #: Your product's name, as the dialog says it; by default the recruiter's name.
+    dialog_name: str | None = Field(default=None, min_length=1, max_length=60)
+    #: A local file with your product's logo: SVG, PNG, JPEG or WebP, square, of 64 kB at most.
+    dialog_logo: str | None = None
+    #: The colour of buttons and of what is marked, as `#2f5bea`. White on it must have a contrast of 4.5 at least.
+    dialog_accent: Annotated[str, AfterValidator(_is_readable)] = "#2f5bea"
+    #: How round the dialog's card is, in pixels.
+    dialog_radius: int = Field(default=16, ge=0, le=32)
+    #: The fonts of the dialog, as CSS names them. None is fetched from anywhere: they are those of the reader's system.
+    dialog_font: Annotated[str | None, AfterValidator(_are_fonts)] = None
+    #: Where your customers find help: every page of the dialog links there.
+    dialog_support_url: Annotated[str | None, AfterValidator(_is_page)] = None
+    #: What you do with your customers' data: every page of the dialog links there.
+    dialog_privacy_url: Annotated[str | None, AfterValidator(_is_page)] = None
+    #: A local TOML file with texts of yours in the place of the dialog's, by key.
+    dialog_words: str | None = None
     #: Where announcements are posted to: https://, or http:// on this machine and in a private network.
     webhook_url: str | None = Field(default=None, repr=False)
     #: The secrets that sign what is posted, newest first, separated by commas. `linker keys new --webhook` makes one.
@@ -201,6 +266,31 @@ def load_settings(**given: Any) -> Settings:
     if first["type"] == "extra_forbidden":
         raise BadSettings(name, "unknown", known=list(Settings.model_fields))
     raise BadSettings(name, first["type"], **first.get("ctx", {}))
+
+
+def dialog_url(settings: Settings) -> str:
+    """Where links to the dialog begin.
+
+    Raises:
+        BadSettings: it is not set, and a customer of the real Workable cannot reach this machine.
+    """
+    if settings.public_url is not None:
+        return settings.public_url
+    if not is_here(settings.workable_url):
+        raise BadSettings("public_url", "not_set")
+    return f"http://127.0.0.1:{DIALOG_PORT}"
+
+
+def is_here(url: str) -> bool:
+    """True for an address of this machine."""
+    host = urlsplit(url.replace("{subdomain}", "s")).hostname or ""
+    return host in ("localhost", "127.0.0.1", "::1") or host.endswith(".localhost")
+
+
+def is_at_example(email: str) -> bool:
+    """True for an e-mail address under a name that is kept for examples: mail to it bounces."""
+    domain = f".{email.rpartition('@')[2].lower()}"
+    return domain.endswith((".example.com", ".example.org", ".example.net", ".example", ".invalid"))
 
 
 def variable_of(setting: str) -> str:

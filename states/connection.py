@@ -175,6 +175,9 @@ class Connection:
     paused_at: datetime | None = None
     #: When it was given up for good.
     closed_at: datetime | None = None
+    #: Since when somebody has had the page of the connection open, and until when that is certain.
+    watched_since: datetime | None = None
+    watched_until: datetime | None = None
     #: The last day of a token that the host was told will expire soon.
     expiry_told: date | None = None
     #: The fencing token: it grows with every claim and every write, and a write is compared with what was read.

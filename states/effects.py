@@ -11,7 +11,7 @@ from states import events as happened
 from states.connection import Connection, ConnectionState, Doubt, Problem, Recruiter, evolve
 from states.duties import trouble_notice_at
 from states.problems import HEALING, TRANSIENT, NearMiss, NearMissKind, ProblemCode
-from states.timing import Timing, next_doubt, next_healing, next_health, next_poll, next_try, notice_at
+from states.timing import Timing, next_doubt, next_healing, next_health, next_poll, next_try, notice_at, watched_pause
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def enter(connection: Connection, state: ConnectionState, moment: DecisionContex
             return evolve(
                 entered,
                 deadline=moment.now + moment.timing.recruiter_within,
-                due_at=next_poll(moment.now, moment.now - moment.now, moment.jitter, moment.timing),
+                due_at=_next_look(entered, moment),
             )
         case ConnectionState.LINKED:
             return evolve(
@@ -58,6 +58,14 @@ def _next_check(connection: Connection, moment: DecisionContext) -> datetime:
     if connection.untold_expiry is None:
         return check
     return max(moment.now, min(check, notice_at(connection.untold_expiry, moment.timing)))
+
+
+def _next_look(c: Connection, m: DecisionContext) -> datetime:
+    """The next look for the recruiter: sooner while somebody has the page open."""
+    look = next_poll(m.now, m.now - c.state_since, m.jitter, m.timing)
+    if c.watched_since is None or c.watched_until is None or c.watched_until <= m.now:
+        return look
+    return min(look, m.now + watched_pause(m.now - c.watched_since, m.timing))
 
 
 def _named(
@@ -84,6 +92,11 @@ def _token_submitted(c: Connection, event: happened.TokenSubmitted, m: DecisionC
     waits = held is not None and held > m.now and c.problem is not None and c.problem.code in TRANSIENT
     given = evolve(c, candidate=event.candidate, subdomain=event.candidate.subdomain, attempts=0, not_before=held)
     return _await_token(evolve(given, problem=c.problem if waits else None, replacement_problem=None), m)
+
+
+def _subdomain_given(c: Connection, event: happened.SubdomainGiven, m: DecisionContext) -> Connection:
+    """What was the matter with the token or the subdomain before is over."""
+    return evolve(c, subdomain=event.subdomain, problem=None)
 
 
 def _token_accepted(c: Connection, event: happened.TokenAccepted, m: DecisionContext) -> Connection:
@@ -139,7 +152,7 @@ def _with_id(c: Connection, recruiter_id: str) -> Recruiter:
 
 def _recruiter_absent(c: Connection, event: happened.RecruiterAbsent, m: DecisionContext) -> Connection:
     code = ProblemCode.RECRUITER_REMOVED if c.linked_at else ProblemCode.RECRUITER_ABSENT
-    again = next_poll(m.now, m.now - c.state_since, m.jitter, m.timing)
+    again = _next_look(c, m)
     return _answered(
         c,
         m,
@@ -401,6 +414,7 @@ Effect = Callable[[Connection, Any, DecisionContext], Connection]
 
 EFFECTS: dict[type[happened.Event], Effect] = {
     happened.TokenSubmitted: _token_submitted,
+    happened.SubdomainGiven: _subdomain_given,
     happened.TokenAccepted: _token_accepted,
     happened.TokenRefused: _token_refused,
     happened.SubdomainMismatched: _subdomain_mismatched,

@@ -31,6 +31,13 @@ class TokenSubmitted(Event):
 
 
 @dataclass(frozen=True)
+class SubdomainGiven(Event):
+    """A person said which account is meant, and has not given a token for it yet."""
+
+    subdomain: str
+
+
+@dataclass(frozen=True)
 class TokenAccepted(Event):
     """Workable let the candidate read the account and its recruiters."""
 

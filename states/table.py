@@ -41,6 +41,11 @@ def not_there_yet(connection: Connection, event: happened.Event) -> bool:
     return not already_there(connection, event)
 
 
+def nothing_to_verify(connection: Connection, _: happened.Event) -> bool:
+    """No token that a person gave is waiting for its verification."""
+    return connection.candidate is None
+
+
 def token_held(connection: Connection, _: happened.Event) -> bool:
     """An accepted token is in the row."""
     return connection.token is not None
@@ -131,6 +136,7 @@ STAYS = None
 TRANSITIONS: tuple[Transition, ...] = (
     # the token
     *_rows(happened.TokenSubmitted, (AWAITING_TOKEN, FAILED), AWAITING_TOKEN),
+    *_rows(happened.SubdomainGiven, (AWAITING_TOKEN,), STAYS, guard=nothing_to_verify),
     *_rows(happened.TokenAccepted, (AWAITING_TOKEN,), TOKEN_VALID, BOTH),
     *_rows(happened.TokenRefused, (AWAITING_TOKEN,), STAYS, BOTH),
     *_rows(happened.SubdomainMismatched, (AWAITING_TOKEN,), STAYS, BOTH),

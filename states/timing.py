@@ -23,6 +23,9 @@ class Timing:
     poll_last: timedelta = timedelta(hours=1)
     #: The pause is the time waited so far divided by this.
     poll_share: float = 10.0
+    #: The same while somebody has the page of the connection open, and by how long it has been open.
+    watched_first: timedelta = timedelta(seconds=4)
+    watched_last: timedelta = timedelta(seconds=30)
     #: How long the customer has for adding the recruiter.
     recruiter_within: timedelta = timedelta(days=14)
     #: How long we wait for a working token before the connection is put aside.
@@ -57,6 +60,11 @@ SHORTEST_PAUSE = timedelta(seconds=1)
 def poll_pause(age: timedelta, timing: Timing) -> timedelta:
     """How long to wait before the next look for a recruiter that we have waited for since `age`."""
     return min(max(age / timing.poll_share, timing.poll_first), timing.poll_last)
+
+
+def watched_pause(age: timedelta, timing: Timing) -> timedelta:
+    """How long to wait before the next look while somebody has had the page open since `age`."""
+    return min(max(age / timing.poll_share, timing.watched_first), timing.watched_last)
 
 
 def next_poll(now: datetime, age: timedelta, jitter: float, timing: Timing) -> datetime:

@@ -50,6 +50,8 @@ VERBS: dict[str, Verb] = {
         "Look now, in any state that holds a token, also linked or failed; what was found goes into the history.",
         FLOW,
     ),
+    "link": Verb("links", "Make a link to the connection dialog, for one of your customers.", FLOW),
+    "links": Verb("links", "List the links of a connection, and take one back.", FLOW),
     "show": Verb("looking", "Show a connection: where it stands, who must act, what to do.", LOOKING),
     "list": Verb("looking", "List connections, oldest first.", LOOKING),
     "history": Verb("looking", "Show what happened to a connection, step by step.", LOOKING),
@@ -64,6 +66,7 @@ VERBS: dict[str, Verb] = {
     "worker": Verb(
         "worker", "Keep the heartbeat going until SIGTERM or SIGINT; what is in flight is finished first.", RUNNING
     ),
+    "dialog": Verb("links", "Serve the connection dialog, until a signal.", RUNNING),
     "demo": Verb("demo", "Show the whole flow as it happens, against a sandbox, with nothing set up.", RUNNING),
     "sandbox": Verb("sandbox", "Serve a Workable to try things on, until a signal; for development only.", RUNNING),
     "doctor": Verb("doctor", "Check everything that a stuck operator would check.", UPKEEP),

@@ -155,6 +155,10 @@ class Store(Protocol):
         """
         ...
 
+    async def watch(self, connection_id: str, *, now: datetime, until: datetime, look_at: datetime) -> None:
+        """Somebody has the page of a connection open until a time: look for what is awaited by `look_at`."""
+        ...
+
     async def release(self, ids: Sequence[str], lease: Lease) -> None:
         """Give back those of these connections that are still held under this lease; changes nothing else."""
         ...

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from linker.encryption import fingerprint
 from linker.engine.concurrency import InFlight
-from linker.engine.executor import DutyExecutor, log_written
+from linker.engine.executor import HEARTBEAT, DutyExecutor, log_written
 from linker.engine.leases import LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer, Work
 from linker.engine.ports import Clock, Lease, Selection, Settlement, Store
@@ -41,6 +41,9 @@ DUTIES_IN_A_ROW = 6
 #: How long a person waits for somebody else's look at the same connection, and the pause between two tries.
 PATIENCE_SECONDS = 20.0
 PAUSE_SECONDS = 0.05
+
+#: For how long a page that was heard of counts as open.
+WATCHED_SPAN = timedelta(seconds=45)
 
 #: What follows upon a person's deed without a pause.
 _AT_ONCE = {Duty.VERIFY_TOKEN, Duty.PREPARE_RECRUITER}
@@ -162,6 +165,25 @@ class Service:
             await self.record(connection_id, submitted, actor=actor, goes_on=True)
             return await self._attend_while_owed(connection_id, actor=actor)
 
+    async def give_subdomain(self, connection_id: str, subdomain: str, *, actor: str = HOST) -> Connection:
+        """Write down which account is meant, before a token for it is given: whoever goes on later is not asked again.
+
+        Args:
+            connection_id: the connection.
+            subdomain: what the person typed, as `submit_token` takes it.
+            actor: who does this, for the history.
+
+        Raises:
+            BadInput: it cannot be a subdomain. Nothing was changed.
+            NotFound: no such connection.
+            Refused: the connection has a token already, or one that is being verified.
+        """
+        try:
+            parsed = parse_subdomain(subdomain)
+        finally:
+            del subdomain  # as in `submit_token`
+        return await self.record(connection_id, lambda _: happened.SubdomainGiven(parsed), actor=actor)
+
     async def confirm_recruiter(self, connection_id: str, *, actor: str = HOST) -> Connection:
         """“Set up integration”: look for the recruiter now. A second press while a look is in flight does no harm.
 
@@ -204,6 +226,26 @@ class Service:
                 connection_id, lambda _: happened.CheckRequested(), actor=actor, reason=reason, goes_on=True
             )
             return await self._attend_while_owed(connection_id, actor=actor)
+
+    async def watch(self, connection_id: str) -> None:
+        """Somebody has the page of this connection open now: what is awaited is looked for sooner. Makes no call.
+
+        Call it every few seconds, as long as the page is open; most of these calls write nothing.
+        """
+        now, timing = self._engine.clock.now(), self._engine.executor.timing
+        await self._engine.store.watch(
+            connection_id, now=now, until=now + WATCHED_SPAN, look_at=now + timing.watched_first
+        )
+
+    async def attend(self, connection_id: str) -> Connection:
+        """Attend one connection if something is due for it, as a pass over what is due does. Gives it as it is then.
+
+        Raises:
+            NotFound: no such connection.
+            Busy: somebody else is attending it and does not come to an end.
+        """
+        with self._in_flight:
+            return await self._attend_while_owed(connection_id, actor=HEARTBEAT, person_waits=False)
 
     async def get(self, connection_id: str) -> Connection:
         """Read a connection. Raises NotFound."""
@@ -299,7 +341,13 @@ class Service:
         raise Busy("changed_by_others", connection=connection_id)
 
     async def _attend_while_owed(
-        self, connection_id: str, *, actor: str, look: bool = False, was_linked: bool = False
+        self,
+        connection_id: str,
+        *,
+        actor: str,
+        look: bool = False,
+        was_linked: bool = False,
+        person_waits: bool = True,
     ) -> Connection:
         """Attend what is owed at once, duty after duty. `look`: also a look that would be due later.
 
@@ -313,7 +361,7 @@ class Service:
             try:
                 found = None
                 if self._is_owed_now(held, look):
-                    found = await executor.run(executor.plan(held, person_waits=True))
+                    found = await executor.run(executor.plan(held, person_waits=person_waits))
                 if found is None:
                     return held
                 [settlement] = await executor.decide_batch([found], actor=actor)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, func, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, text, update
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -247,6 +247,31 @@ class ConnectionStore:
             transaction.execute(_held(ids, lease).values(**NO_LEASE))
 
         await self._database.write_without_fsync(work)
+
+    async def watch(self, connection_id: str, *, now: datetime, until: datetime, look_at: datetime) -> None:
+        """Somebody has the page of a connection open, for certain until a time: look for what is awaited by `look_at`.
+
+        Written only when the time that is known moves on by a good part. No version is bumped: nobody who attends the
+        connection loses a race for it.
+        """
+        c = CONNECTION.c
+        awaited = and_(
+            or_(c.state == ConnectionState.AWAITING_RECRUITER.value, c.candidate_sealed.is_not(None)),
+            c.due_at > look_at,
+            or_(c.not_before.is_(None), c.not_before <= look_at),
+        )
+        seen = update(CONNECTION).where(
+            c.id == connection_id,
+            c.paused_at.is_(None),
+            c.closed_at.is_(None),
+            or_(c.watched_until.is_(None), c.watched_until < now + (until - now) * 2 / 3),
+        )
+        values = {
+            "watched_since": case((c.watched_until >= now, c.watched_since), else_=literal(now, c.watched_since.type)),
+            "watched_until": until,
+            "due_at": case((awaited, literal(look_at, c.due_at.type)), else_=c.due_at),
+        }
+        await self._database.write_without_fsync(lambda transaction: transaction.execute(seen.values(values)).rowcount)
 
     # writing
 

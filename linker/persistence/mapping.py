@@ -231,6 +231,8 @@ def connection(row: Mapping[Any, Any]) -> Connection:
         last_look=last_look,
         paused_at=row["paused_at"],
         closed_at=row["closed_at"],
+        watched_since=row["watched_since"],
+        watched_until=row["watched_until"],
         expiry_told=row["expiry_told"],
         version=row["version"],
         last_seq=row["last_seq"],

@@ -134,6 +134,7 @@ class ConnectionRow(Table, table=True):
     law: str = _text(null=False)
     expiry_told: date | None = None
     troubled_since: datetime | None = _time()
+    watched_since: datetime | None = _time()
     watched_until: datetime | None = _time()
     last_look_at: datetime | None = _time()
     last_look_call: str | None = _text()

@@ -38,6 +38,15 @@ DEFAULTS: dict[str, Any] = {
     "batch_size": 500,
     "log_level": "info",
     "public_url": None,
+    "permissions": ("r_jobs",),
+    "dialog_name": None,
+    "dialog_logo": None,
+    "dialog_accent": "#2f5bea",
+    "dialog_radius": 16,
+    "dialog_font": None,
+    "dialog_support_url": None,
+    "dialog_privacy_url": None,
+    "dialog_words": None,
     "webhook_url": None,
     "webhook_secret": (),
     "poll_first": timedelta(seconds=10),
@@ -57,7 +66,10 @@ DEFAULTS: dict[str, Any] = {
     "keep_closed": timedelta(days=400),
 }
 #: What has no default is shown with an example in the sample file.
-EXAMPLES = {"database_schema", "workable_client_id", "public_url", "webhook_url", "webhook_secret"}
+EXAMPLES = {
+    *("database_schema", "workable_client_id", "public_url", "webhook_url", "webhook_secret"),
+    *("dialog_name", "dialog_logo", "dialog_font", "dialog_support_url", "dialog_privacy_url", "dialog_words"),
+}
 
 
 def a_file(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -42,6 +42,7 @@ LINKED_BEFORE = a_connection(AWAITING_RECRUITER, linked_at=EARLIER)
 TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (AT[AWAITING_TOKEN], happened.TokenSubmitted(ANOTHER), True, None),
     (AT[FAILED], happened.TokenSubmitted(ANOTHER), True, None),
+    (AT[AWAITING_TOKEN], happened.SubdomainGiven("acme"), True, None),
     (VERIFYING, happened.TokenAccepted(ACME), True, "token.accepted"),
     (VERIFYING, happened.TokenRefused(), True, None),
     (VERIFYING, happened.SubdomainMismatched(), True, None),

@@ -34,6 +34,8 @@ def test_defaults() -> None:
         "poll_first": timedelta(seconds=10),
         "poll_last": timedelta(hours=1),
         "poll_share": 10.0,
+        "watched_first": timedelta(seconds=4),
+        "watched_last": timedelta(seconds=30),
         "recruiter_within": timedelta(days=14),
         "token_within": timedelta(days=30),
         "health_every": timedelta(hours=24),

@@ -40,6 +40,7 @@ MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 PEOPLE = st.one_of(
     st.builds(happened.TokenSubmitted, st.sampled_from([a_credential("first"), a_credential("second")])),
     st.builds(happened.ReplacementSubmitted, st.just(a_credential("third", subdomain="globex"))),
+    st.builds(happened.SubdomainGiven, st.sampled_from(["acme", "globex"])),
     st.sampled_from([happened.Restarted(), happened.Resumed()]),
     st.sampled_from([happened.Paused(), happened.Resumed(), happened.Resumed(), happened.Unlinked()]),
     st.builds(happened.Forced, st.sampled_from(ConnectionState)),

@@ -88,6 +88,7 @@ def make_tables(op: Operations) -> None:
         sa.Column("law", TEXT, nullable=False),
         sa.Column("expiry_told", sa.Date()),
         sa.Column("troubled_since", TIME),
+        sa.Column("watched_since", TIME),
         sa.Column("watched_until", TIME),
         sa.Column("last_look_at", TIME),
         sa.Column("last_look_call", TEXT),

@@ -1,0 +1,261 @@
+"""The ASGI app: pages and forms of the connection dialog. It loads, asks the linker, shows, and remembers nothing.
+
+    /c/<link>#<secret>     a page whose script sends the secret; a browser keeps the fragment to itself
+    /c/<link>/<secret>     the same without JavaScript
+    /c/<link>/state        whether there is news, for the script
+    /why                   what is asked and why, for anybody
+
+Every address in a page is relative, so the app may be mounted under any path, and a proxy may hide it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from linker.dialog import guard
+from linker.dialog.look import Look
+from linker.dialog.open_pages import OpenPages, poll_seconds
+from linker.dialog.rendering import Place, Renderer, expires_on
+from linker.dialog.screens import Screen, ScreenName, screen_of
+from linker.errors import BadInput, LinkerError, NotFound, Refused, TryAgain
+from linker.linker import Linker
+from linker.links import Link, LinkStatus, Purpose, url_of
+from linker.settings import dialog_url
+from states.connection import Connection
+
+log = structlog.get_logger("linker")
+
+#: Said by our script, which wants the next screen in the answer instead of a redirect.
+SCRIPT = "x-dialog"
+SECRET = "x-link-secret"
+FOR_EVER = "public, max-age=31536000, immutable"
+
+
+def dialog_app(linker: Linker, *, opens: bool = False) -> ASGIApp:
+    """The connection dialog as an ASGI app, for any path of a host's.
+
+    Args:
+        linker: whose connections are linked; the host keeps it open.
+        opens: the linker is opened with the app: at the start of the server, or else by the first request.
+
+    Raises:
+        BadSettings: the logo or the words of the host cannot be used.
+    """
+    return Dialog(linker, opens=opens)
+
+
+class Dialog:
+    """The app. One for each linker."""
+
+    def __init__(self, linker: Linker, *, opens: bool) -> None:
+        """Take the linker; see `dialog_app`."""
+        self._linker = linker
+        self._look = Look(linker.settings)
+        self._pages = Renderer(linker.settings, self._look)
+        self._open_pages = OpenPages(linker)
+        self._opens = opens
+        self._opening = asyncio.Lock()
+        self._is_open = False
+        paths = [("/c/{link}/state", self._state, ["GET"]), ("/c/{link}", self._page, ["GET", "POST"])]
+        paths += [("/c/{link}/{secret}", self._page, ["GET", "POST"]), ("/why", self._why, ["GET"])]
+        paths += [("/assets/{name}", self._asset, ["GET"])]
+        self._app = Starlette(
+            routes=[Route(path, self._guarded(work), methods=methods) for path, work, methods in paths],
+            lifespan=self._lifespan,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and self._opens and not self._is_open:
+            await self._open()
+        await self._app(scope, receive, send)
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if not self._is_open:
+                await self._linker.__aenter__()
+                self._is_open = True
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> Any:
+        if self._opens:
+            await self._open()
+        try:
+            yield
+        finally:
+            await self._open_pages.close()
+            if self._opens and self._is_open:
+                self._is_open = False
+                await self._linker.__aexit__(None, None, None)
+
+    # ── around every request ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _guarded(self, work: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """A handler with its headers, and with every trouble told on a page: no request ends in a traceback."""
+
+        async def handle(request: Request) -> Response:
+            began = time.perf_counter()
+            name = ScreenName.BUSY
+            try:
+                response = await work(request)
+            except guard.NotOurs as error:
+                name, status = ScreenName.REFUSED, error.status
+            except NotFound:
+                name, status = ScreenName.INCOMPLETE, 404
+            except TryAgain as error:
+                log.warning("dialog.unavailable", code=error.code, reason=error.reason)
+                status = 503
+            except Exception as error:  # noqa: BLE001 - its frames may hold a token: only its name is told
+                log.error("dialog.failed", error=type(error).__name__, reason=getattr(error, "reason", None))
+                status = 500
+            else:
+                status = 0
+            if status:
+                page = self._pages.message(name, self._place(request), None)
+                response = self._html(page, status)
+            embed_origin = await self._embed_origin(request) if status else None
+            for header, value in guard.headers(embed_origin).items():
+                response.headers.setdefault(header, value)
+            took = (time.perf_counter() - began) * 1000
+            path = "/c/…" if request.path_params.get("link") else request.url.path
+            log.info("dialog.request", method=request.method, path=path, status=response.status_code, ms=round(took, 1))
+            return response
+
+        return handle
+
+    async def _embed_origin(self, request: Request) -> str | None:
+        """Who may show a page about trouble in a frame: the same as show the others."""
+        link_id = request.path_params.get("link")
+        try:
+            return await self._linker.embed_origin_of(link_id) if link_id else None
+        except LinkerError:
+            return None
+
+    def _html(self, page: str, status: int = 200, embed_origin: str | None = None) -> Response:
+        return Response(page, status, guard.headers(embed_origin), media_type="text/html; charset=utf-8")
+
+    def _place(self, request: Request, secret: str | None = None) -> Place:
+        """Where a page stands. The link that is shared leads where this page was asked for."""
+        plain = request.path_params.get("secret")
+        root = "../" * (2 if plain is not None else 1 if "link" in request.path_params else 0) or "./"
+        if secret is None:
+            return Place(root=root)
+        base = self._linker.settings.public_url or self._own_address(request)
+        url = url_of(base, request.path_params["link"], secret, plain=plain is not None)
+        return Place(root=root, secret=secret if plain is not None else None, url=url)
+
+    def _own_address(self, request: Request) -> str:
+        """Where this app is reached, as the request says; asked only where no setting says so: on this machine."""
+        if request.url.hostname in ("localhost", "127.0.0.1", "::1", "testserver"):
+            return str(request.base_url).rstrip("/")
+        return dialog_url(self._linker.settings)
+
+    # ── what is open to anybody ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _why(self, request: Request) -> Response:
+        return self._html(self._pages.why(self._place(request), None))
+
+    async def _asset(self, request: Request) -> Response:
+        asset = self._look.assets.get(request.path_params["name"])
+        if asset is None:
+            raise NotFound(request.path_params["name"], what="link")
+        told = {"cache-control": FOR_EVER, "vary": "accept-encoding", "cross-origin-resource-policy": "same-origin"}
+        if "gzip" in request.headers.get("accept-encoding", "") and not asset.media_type.startswith("image/p"):
+            return Response(asset.packed, headers=told | {"content-encoding": "gzip"}, media_type=asset.media_type)
+        return Response(asset.body, headers=told, media_type=asset.media_type)
+
+    # ── what a link opens ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _page(self, request: Request) -> Response:
+        """A page of a link: what is due for its connection. A POST may carry an entry."""
+        link_id, plain = request.path_params["link"], request.path_params.get("secret")
+        if request.method != "POST" and plain is None:
+            embed_origin = await self._linker.embed_origin_of(link_id)
+            return self._html(self._pages.shell(self._place(request), None), embed_origin=embed_origin)
+        form: dict[str, str] = {}
+        if request.method == "POST":
+            guard.refuse_strangers(request, self._linker.settings.public_url)
+            form = await guard.form_of(request)
+            secret = form.pop("secret", "")
+        else:
+            secret = plain or ""
+        link = await self._linker.find_link(link_id, secret)
+        connection = await self._linker.get(link.connection_id)
+        asked = form.get("at") or request.query_params.get("at")
+        refused: Screen | None = None
+        acted = form.get("do")
+        if acted and link.status(self._linker.clock.now()) is LinkStatus.OPEN and link.purpose is not Purpose.STATUS:
+            try:
+                connection = await self._do(acted, form, connection, link)
+                link = await self._linker.find_link(link_id, secret)
+                asked = None
+            except BadInput as error:
+                refused = _refused(acted, error, form)
+            except Refused:  # somebody else was faster: what is due now is shown
+                connection = await self._linker.get(connection.id)
+            if refused is None and request.headers.get(SCRIPT) is None and plain is not None:
+                return RedirectResponse(request.url.path.rpartition("/")[2], 303)
+        now = self._linker.clock.now()
+        screen = refused or screen_of(connection, link, now=now, asked=asked)
+        page = self._pages.screen(screen, connection, link, self._place(request, secret), now=now)
+        return self._html(page, 422 if refused else 200, link.embed_origin)
+
+    async def _do(self, acted: str, form: dict[str, str], connection: Connection, link: Link) -> Connection:
+        """What a person did: one of the forms was sent. Raises BadInput, Refused."""
+        linker, actor = self._linker, link.actor
+        if acted == "subdomain":
+            await linker.count_entry(link)
+            return await linker.give_subdomain(connection.id, form.get("subdomain", ""), actor=actor)
+        if acted == "token":
+            await linker.count_entry(link)
+            lifetime = expires_on(form.get("lifetime", ""), linker.clock.now().date())
+            subdomain = form.get("subdomain") or connection.subdomain or ""
+            token = form.pop("token", "")
+            return await linker.submit_token(
+                connection.id, subdomain=subdomain, token=token, expires_on=lifetime, actor=actor
+            )
+        if acted == "confirm":
+            return await linker.confirm_recruiter(connection.id, actor=actor)
+        if acted == "restart":
+            return await linker.restart(connection.id, actor=actor)
+        if acted == "stop":
+            return await linker.unlink(connection.id, actor=actor)
+        return connection
+
+    async def _state(self, request: Request) -> Response:
+        """What is new since the page was made, for its script: makes no call, and says when to ask again."""
+        guard.refuse_strangers(request, self._linker.settings.public_url)
+        link = await self._linker.find_link(request.path_params["link"], request.headers.get(SECRET, ""))
+        connection = await self._linker.get(link.connection_id)
+        now = self._linker.clock.now()
+        await self._open_pages.seen(connection, now)
+        screen = screen_of(connection, link, now=now)
+        words = self._pages.words(link.language)
+        news = {"screen": screen.name.value, "live": str(self._pages.live(screen, connection, words, now))}
+        tag = f'"{hashlib.sha256(json.dumps(news).encode()).hexdigest()[:20]}"'
+        told = {"etag": tag, "x-poll-seconds": f"{poll_seconds(connection, now):.0f}"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=told)
+        return JSONResponse(news, headers=told)
+
+
+def _refused(acted: str, error: BadInput, form: dict[str, str]) -> Screen:
+    """The form that was sent, with what cannot be right in it. A token is not shown again."""
+    typed = form.get("subdomain")
+    if error.field == "subdomain" and error.reason in ("looks_like_token", "same_as_token"):
+        typed = None
+    name = ScreenName.SUBDOMAIN if acted == "subdomain" else ScreenName.TOKEN
+    return Screen(name=name, refusal=error, typed=typed, lifetime=form.get("lifetime"))

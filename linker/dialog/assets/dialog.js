@@ -1,0 +1,199 @@
+// What makes the dialog better with JavaScript: the link's secret stays in the fragment, screens change without loading
+// a page, the page goes on by itself, and copying says what became of it. Without it every form works as it is.
+const $ = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// The page that was loaded stands for the link: its path never changes, and neither does its secret.
+const page = location.pathname;
+const isPlain = !document.body.hasAttribute("data-boot");
+const secret = isPlain ? $("input[name=secret]")?.value ?? page.split("/").pop() : location.hash.slice(1);
+const state = isPlain ? page.replace(/\/[^/]*$/, "/state") : `${page.replace(/\/$/, "")}/state`;
+let timer, tag, asking = false, failed = 0;
+
+const viewed = () => new URLSearchParams(location.search).get("at");
+
+// ── screens ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function send(fields) {
+  const body = new URLSearchParams(fields);
+  body.set("secret", secret);
+  const answer = await fetch(page, {
+    method: "POST", body, headers: { "x-dialog": "1" }, credentials: "omit", cache: "no-store", redirect: "error",
+  });
+  const text = await answer.text();
+  return new DOMParser().parseFromString(text, "text/html");
+}
+
+function show(next, { focus = true } = {}) {
+  const before = document.body.dataset.screen;
+  document.title = next.title;
+  document.documentElement.lang = next.documentElement.lang;
+  document.documentElement.dir = next.documentElement.dir;
+  for (const { name } of [...document.body.attributes]) document.body.removeAttribute(name);
+  for (const { name, value } of next.body.attributes) document.body.setAttribute(name, value);
+  const heard = $("#heard")?.textContent;
+  document.body.replaceChildren(...next.body.childNodes);
+  tag = undefined;
+  prepare();
+  const same = before === document.body.dataset.screen;
+  if (!same) scrollTo(0, 0);
+  if (focus) ($("#summary") ?? (same ? $("#live .box") : null) ?? $("h1"))?.focus({ preventScroll: same && !$("#summary") });
+  if (!focus && heard !== undefined) say($("h1")?.textContent ?? "");
+}
+
+function say(text) {
+  const place = $("#heard");
+  if (place && place.textContent !== text) place.textContent = text;
+}
+
+async function open(fields = {}, options) {
+  try {
+    show(await send(fields), options);
+  } catch {
+    if (document.body.hasAttribute("data-boot")) { const trouble = $("[data-offline]"); if (trouble) trouble.hidden = false; }
+    else location.reload();
+  }
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.matches("[data-send]")) return;
+  event.preventDefault();
+  if (asking) return;
+  asking = true;
+  const fields = new FormData(form), button = event.submitter ?? $("button", form), label = button.textContent;
+  const token = $("input[name=token]", form);
+  button.setAttribute("aria-busy", "true");
+  if (button.dataset.busy) { button.textContent = button.dataset.busy; say(button.dataset.busy); }
+  try {
+    const next = await send(fields);
+    if (token) token.value = "";
+    show(next);
+    if (viewed() && fields.get("do")) history.replaceState(null, "", page + location.hash);
+    else if (fields.get("at")) history.pushState(null, "", `?at=${fields.get("at")}${location.hash}`);
+  } catch {
+    button.textContent = label;
+    button.removeAttribute("aria-busy");
+    say(document.body.dataset.failed ?? "");
+  } finally {
+    asking = false;
+  }
+});
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (link?.matches("[data-again]")) { event.preventDefault(); location.reload(); }
+  if (link?.matches(".summary a")) {
+    event.preventDefault();
+    const field = $(link.getAttribute("href"));
+    (field?.matches("fieldset") ? $("input", field) : field)?.focus();
+  }
+  if (link?.matches("[data-go]") && !(event.metaKey || event.ctrlKey || event.shiftKey)) {
+    event.preventDefault();
+    const to = link.getAttribute("href");
+    history.pushState(null, "", (to === "?" ? page : to) + location.hash);
+    open({ at: viewed() ?? "" });
+  }
+  const button = event.target.closest("button");
+  if (button?.dataset.copy) copy(button);
+  if (button?.dataset.show) {
+    const field = $(`#${button.dataset.show}`), hidden = field.classList.toggle("masked");
+    const other = button.dataset.shown;
+    button.dataset.shown = button.textContent;
+    button.textContent = other;
+    button.setAttribute("aria-pressed", String(!hidden));
+    field.focus();
+  }
+  if (button?.closest("[data-close]")) {
+    const place = button.closest("[data-close]");
+    window.close();
+    place.textContent = place.dataset.close;
+  }
+});
+
+addEventListener("popstate", () => open({ at: viewed() ?? "" }));
+addEventListener("pagehide", () => { for (const field of all("input[name=token]")) field.value = ""; });
+addEventListener("pageshow", (event) => { if (event.persisted) open({ at: viewed() ?? "" }); });
+
+// ── copying: “copied” is said only once it is ────────────────────────────────────────────────────────────────────────
+
+async function copy(button) {
+  const source = $(`#${button.dataset.copy}`), text = source.dataset.value ?? source.value ?? source.textContent;
+  const label = (button.dataset.label ??= button.textContent);
+  let done = false;
+  try {
+    await navigator.clipboard.writeText(text);
+    done = true;
+  } catch {
+    select(source);
+    try { done = document.execCommand("copy"); } catch { done = false; }
+  }
+  if (!done) select(source);
+  const told = done ? button.dataset.done : /Mac|iP/.test(navigator.platform) ? button.dataset.byHand.replace("Ctrl+", "⌘") : button.dataset.byHand;
+  button.textContent = told;
+  say(told);
+  if (done) setTimeout(() => { button.textContent = label; }, 6000);
+}
+
+function select(source) {
+  if (source.select) { source.focus(); source.select(); return; }
+  getSelection().selectAllChildren(source);
+}
+
+// ── going on by itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+async function ask() {
+  clearTimeout(timer);
+  if (document.hidden || !document.body.hasAttribute("data-goes-on") || viewed()) return;
+  let pause = 5;
+  try {
+    const headers = { "x-link-secret": secret };
+    if (tag) headers["if-none-match"] = tag;
+    const answer = await fetch(state, { headers, credentials: "omit", cache: "no-store" });
+    pause = Number(answer.headers.get("x-poll-seconds")) || pause;
+    if (failed) { failed = 0; say(""); }
+    if (answer.status === 200) {
+      tag = answer.headers.get("etag");
+      const news = await answer.json();
+      if (news.screen !== document.body.dataset.screen) {
+        if (!asking) await open({}, { focus: !isTyping() });
+        return;
+      }
+      const live = $("#live"), holder = document.createElement("div");
+      holder.innerHTML = news.live;
+      if (live && news.live && live.innerHTML.trim() !== holder.innerHTML.trim()) {
+        live.innerHTML = news.live;
+        say($(".box-title", live)?.textContent ?? "");
+      }
+    } else if (answer.status !== 304) {
+      throw new Error(answer.status);
+    }
+  } catch {
+    failed += 1;
+    pause = Math.min(30, 3 * 2 ** failed);
+    if (failed === 2) say(document.body.dataset.failed ?? "");
+  }
+  timer = setTimeout(ask, pause * 1000);
+}
+
+const isTyping = () => Boolean(document.activeElement?.matches("input[type=text]") && document.activeElement.value);
+
+document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
+addEventListener("online", ask);
+
+// ── what only a script can do ────────────────────────────────────────────────────────────────────────────────────────
+
+function prepare() {
+  for (const button of all("[data-copy], [data-show], [data-close]")) button.hidden = false;
+  for (const time of all("time[data-local]")) {
+    const at = new Date(time.dateTime);
+    time.textContent = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "long", timeStyle: "short" }).format(at);
+  }
+  for (const token of all("input[name=token]")) token.value = "";
+  clearTimeout(timer);
+  if (document.body.hasAttribute("data-goes-on")) timer = setTimeout(ask, 2000);
+}
+
+if (isPlain) { if (secret) prepare(); }
+else if (!secret) $("[data-incomplete]").hidden = false;
+else open({ at: viewed() ?? "" });

@@ -1,0 +1,102 @@
+"""The pages that are open now: what their connections wait for is attended here, also where no worker runs.
+
+A page that is open asks for news every few seconds. That makes no call by itself: it writes down that somebody is
+there, and a task of this process attends the connection when something is due for it. Other workers may be faster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from linker.errors import LinkerError, TryAgain
+from linker.linker import Linker
+from states.connection import Connection
+from states.timing import Timing, watched_pause
+
+log = structlog.get_logger("linker")
+
+#: For how long a page counts as open that was not heard of any more, in seconds.
+OPEN_SECONDS = 45.0
+#: How long after trouble a connection is left alone, in seconds.
+REST_SECONDS = 5.0
+#: The pause between two looks at what is due, in seconds.
+STEP_SECONDS = 0.25
+#: A page asks no more often than this, in seconds.
+SHORTEST_POLL_SECONDS = 3.0
+
+
+def poll_seconds(connection: Connection, now: datetime) -> float:
+    """How long a page waits before it asks again: as long as the engine waits between two looks, or a little less."""
+    open_until, since = connection.watched_until, connection.watched_since
+    age = now - since if since is not None and open_until is not None and open_until > now else timedelta(0)
+    pause = watched_pause(age, Timing()).total_seconds()
+    return max(SHORTEST_POLL_SECONDS, pause - 1.0)
+
+
+@dataclass
+class _Page:
+    until: float
+    due_at: datetime | None
+
+
+class OpenPages:
+    """The connections whose pages are open in this process."""
+
+    def __init__(self, linker: Linker) -> None:
+        """Take the linker; nothing is done before a page is seen."""
+        self._linker = linker
+        self._pages: dict[str, _Page] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def seen(self, connection: Connection, now: datetime) -> None:
+        """The page of a connection, which was just read, is open. Writes that down at most every ten seconds."""
+        if connection.at_rest:
+            self._pages.pop(connection.id, None)
+            return
+        known = connection.watched_until
+        if known is None or known < now + timedelta(seconds=OPEN_SECONDS * 2 / 3):
+            await self._linker.watch(connection.id)
+            connection = await self._linker.get(connection.id)
+        self._pages[connection.id] = _Page(time.monotonic() + OPEN_SECONDS, connection.due_at)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._attend_while_open())
+
+    async def close(self) -> None:
+        """End the task, and wait for what it has in flight."""
+        task, self._task = self._task, None
+        self._pages.clear()
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _attend_while_open(self) -> None:
+        """Attend what is due, as long as there is a page that is open."""
+        while self._pages:
+            now = self._linker.clock.now()
+            due = [each for each, page in self._pages.items() if page.due_at is not None and page.due_at <= now]
+            await asyncio.gather(*(self._attend(each) for each in due))
+            gone = [each for each, page in self._pages.items() if page.until < time.monotonic()]
+            for each in gone:
+                del self._pages[each]
+            await asyncio.sleep(STEP_SECONDS)
+
+    async def _attend(self, connection_id: str) -> None:
+        """Attend one connection; whatever is raised for it stops no other."""
+        rest = self._linker.clock.now() + timedelta(seconds=REST_SECONDS)
+        try:
+            due_at = (await self._linker.attend(connection_id)).due_at
+        except TryAgain:
+            due_at = rest
+        except LinkerError as error:
+            log.warning("dialog.not_attended", connection_id=connection_id, code=error.code, reason=error.reason)
+            due_at = None
+        page = self._pages.get(connection_id)
+        if page is not None:
+            page.due_at = due_at

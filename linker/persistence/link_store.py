@@ -1,0 +1,97 @@
+"""The links to the dialog in SQL. Of a link's secret only the hash is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import insert, select, update
+
+from linker.database.database import Database
+from linker.errors import NotFound
+from linker.links import Link, Purpose
+from linker.persistence.tables import CONNECTION, LINK
+
+
+class StoredLink(NamedTuple):
+    """A link, and the hash of its secret."""
+
+    link: Link
+    secret_hash: str
+
+
+class LinkStore:
+    """The links of one database."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database; nothing is opened yet."""
+        self._database = database
+
+    async def add(self, link: Link, secret_hash: str) -> None:
+        """Keep a new link. Raises NotFound: its connection is not there."""
+        row = {
+            "public_id": link.id,
+            "connection_id": link.connection_id,
+            "secret_hash": secret_hash,
+            "purpose": link.purpose.value,
+            "embed_origin": link.embed_origin,
+            "language": link.language,
+            "contact": link.contact,
+            "created_at": link.created_at,
+            "created_by": link.created_by,
+            "expires_at": link.expires_at,
+            "attempts": 0,
+        }
+
+        def work(transaction: Transaction) -> bool:
+            there = transaction.execute(select(CONNECTION.c.id).where(CONNECTION.c.id == link.connection_id)).first()
+            if there is not None:
+                transaction.execute(insert(LINK).values(row))
+            return there is not None
+
+        if not await self._database.write(work):
+            raise NotFound(link.connection_id)
+
+    async def find(self, link_id: str) -> StoredLink | None:
+        """One link, whatever became of it."""
+        query = select(LINK).where(LINK.c.public_id == link_id)
+        row = await self._database.read(lambda transaction: transaction.execute(query).mappings().first())
+        return None if row is None else StoredLink(_link(row), row["secret_hash"])
+
+    async def of_connection(self, connection_id: str) -> list[Link]:
+        """All links of a connection, newest first."""
+        query = select(LINK).where(LINK.c.connection_id == connection_id).order_by(LINK.c.id.desc())
+        rows = await self._database.read(lambda transaction: transaction.execute(query).mappings().all())
+        return [_link(row) for row in rows]
+
+    async def revoke(self, link_id: str, now: datetime) -> Link:
+        """Let a link open nothing any more; a second time does nothing. Raises NotFound."""
+        once = update(LINK).where(LINK.c.public_id == link_id, LINK.c.revoked_at.is_(None)).values(revoked_at=now)
+        await self._database.write(lambda transaction: transaction.execute(once).rowcount)
+        found = await self.find(link_id)
+        if found is None:
+            raise NotFound(link_id, what="link")
+        return found.link
+
+    async def count_entry(self, link_id: str) -> None:
+        """Count an entry that was sent by a link."""
+        more = update(LINK).where(LINK.c.public_id == link_id).values(attempts=LINK.c.attempts + 1)
+        await self._database.write(lambda transaction: transaction.execute(more).rowcount)
+
+
+def _link(row: Mapping[Any, Any]) -> Link:
+    return Link(
+        id=row["public_id"],
+        connection_id=row["connection_id"],
+        purpose=Purpose(row["purpose"]),
+        embed_origin=row["embed_origin"],
+        language=row["language"],
+        contact=row["contact"],
+        created_at=row["created_at"],
+        created_by=row["created_by"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        attempts=row["attempts"],
+    )

@@ -1,0 +1,146 @@
+"""A dialog on a real socket, over a linker and a sandbox of its own, for tests in a browser and over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from starlette.types import ASGIApp
+
+from linker import Connection, Linker, Settings, new_key
+from linker.dialog import dialog_app
+from linker.dialog.serve import address_of, listen, serve_app
+from linker.sandbox import Limit, World, running
+
+T = TypeVar("T")
+
+#: A token that is nowhere but in the field of the page, if all is well.
+CANARY = "CANARY0token0that0nobody0ever0sees0"
+NAMES = itertools.count(1)
+
+#: What the tests' host has set.
+SETTINGS: dict[str, Any] = {
+    "recruiter_name": "Northwind Integration",
+    "recruiter_email": "ats+{key}@inbound.northwind.example",
+    "dialog_name": "Northwind",
+    "dialog_support_url": "https://help.northwind.example/workable",
+    "dialog_privacy_url": "https://northwind.example/privacy",
+    "backoff_first": "PT1S",
+    "backoff_last": "PT2S",
+}
+
+
+@dataclass
+class Customer:
+    """A customer with a Workable account, a token and a link."""
+
+    subdomain: str
+    token: str
+    connection_id: str
+    link_id: str
+    url: str
+
+
+@dataclass
+class DialogServer:
+    """The parts, and what tests do with them from their own thread."""
+
+    linker: Linker
+    world: World
+    loop: asyncio.AbstractEventLoop
+    base: str
+    opened: list[Customer] = field(default_factory=list)
+
+    def __call__(self, work: Awaitable[T]) -> T:
+        """Await something where the linker lives."""
+
+        async def awaited() -> T:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(awaited(), self.loop).result(30)
+
+    def customer(self, **link: Any) -> Customer:
+        """A customer who has done nothing yet. What a link takes is taken here too."""
+        number = next(NAMES)
+        subdomain, token = f"acme{number}", f"{CANARY}{number:04d}"
+        self.world.add_account(subdomain, name=f"Acme Robotics {number}")
+        self.world.add_token(subdomain, token, scopes={"r_jobs", "r_candidates"})
+        connection = self(self.linker.create(owner=f"customer-{number}"))
+        made = self(self.linker.create_link(connection.id, **link))
+        customer = Customer(subdomain, token, connection.id, made.id, made.url)
+        self.opened.append(customer)
+        return customer
+
+    def link(self, customer: Customer, **link: Any) -> str:
+        """Another link for a customer."""
+        return self(self.linker.create_link(customer.connection_id, **link)).url
+
+    def connection(self, customer: Customer) -> Connection:
+        """The connection as it is now."""
+        return self(self.linker.get(customer.connection_id))
+
+    def submitted(self, **link: Any) -> Customer:
+        """A customer whose token was accepted."""
+        customer = self.customer(**link)
+        self(self.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
+        return customer
+
+    def add_recruiter(self, customer: Customer, email: str | None = None) -> None:
+        """What the customer does by hand in Workable."""
+        recruiter = self.connection(customer).recruiter
+        assert recruiter is not None
+        self.world.add_recruiter(customer.subdomain, name=recruiter.name, email=email or recruiter.email)
+
+    def linked(self, **link: Any) -> Customer:
+        """A customer whose account is linked."""
+        customer = self.submitted(**link)
+        self.add_recruiter(customer)
+        self(self.linker.confirm_recruiter(customer.connection_id))
+        return customer
+
+
+@contextmanager
+def serving(
+    database_url: str,
+    *,
+    wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+    path: str = "",
+    port: int = 0,
+    world: World | None = None,
+    **settings: Any,
+) -> Iterator[DialogServer]:
+    """Serve a dialog for one block. `wrap` puts the app into a host's, whose `path` leads to it."""
+    world = world or World(limit=Limit.off())
+    listener = listen("127.0.0.1", port)
+    base = address_of(listener) + path
+    started: dict[str, Any] = {}
+    ready, stop = threading.Event(), asyncio.Event()
+
+    with running(world) as workable_url:
+        given = {"secret_keys": (new_key(),), **SETTINGS, "public_url": base, **settings}
+        linker = Linker(Settings(database_url=database_url, workable_url=workable_url, **given))
+
+        async def serve() -> None:
+            started["loop"] = asyncio.get_running_loop()
+            async with linker:
+                app = dialog_app(linker)
+                await serve_app(wrap(app) if wrap else app, listener, stop, on_ready=lambda _: ready.set())
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), name="dialog", daemon=True)
+        thread.start()
+        assert ready.wait(20), "the dialog did not start"
+        try:
+            yield DialogServer(linker, world, started["loop"], base)
+        finally:
+            started["loop"].call_soon_threadsafe(stop.set)
+            thread.join(20)
+            listener.close()
+
+
+HOUR = timedelta(hours=1)
