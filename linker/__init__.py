@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TryAgain,
     )
     from linker.linker import Linker
+    from linker.links import IssuedLink, Link, LinkStatus, Purpose
     from linker.operations.retention import Pruned
     from linker.outbox.announcements import Announcement
     from linker.outbox.webhooks import new_webhook_secret
@@ -56,7 +57,10 @@ __all__ = [
     "Connection",
     "ConnectionState",
     "ExtraMissing",
+    "IssuedLink",
     "KeyMissing",
+    "Link",
+    "LinkStatus",
     "Linker",
     "LinkerError",
     "NotFound",
@@ -66,6 +70,7 @@ __all__ = [
     "ProblemCode",
     "ProblemOwner",
     "Pruned",
+    "Purpose",
     "Randomness",
     "Recruiter",
     "Refused",
@@ -97,12 +102,16 @@ _HOMES = {
     "BlockingLinker": "linker.blocking_linker",
     "Connection": "states.connection",
     "ConnectionState": "states.connection",
+    "IssuedLink": "linker.links",
+    "Link": "linker.links",
+    "LinkStatus": "linker.links",
     "Linker": "linker.linker",
     "Observer": "linker.engine.observer",
     "Problem": "states.connection",
     "ProblemCode": "states.problems",
     "ProblemOwner": "states.problems",
     "Pruned": "linker.operations.retention",
+    "Purpose": "linker.links",
     "Randomness": "linker.engine.ports",
     "Recruiter": "states.connection",
     "Settings": "linker.settings",

@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -31,12 +30,11 @@ from linker.dialog.open_pages import OpenPages, poll_seconds
 from linker.dialog.rendering import Place, Renderer, expires_on
 from linker.dialog.screens import Screen, ScreenName, screen_of
 from linker.errors import BadInput, LinkerError, NotFound, Refused, TryAgain
+from linker.event_log import log
 from linker.linker import Linker
 from linker.links import Link, LinkStatus, Purpose, url_of
 from linker.settings import dialog_url
 from states.connection import Connection
-
-log = structlog.get_logger("linker")
 
 #: Said by our script, which wants the next screen in the answer instead of a redirect.
 SCRIPT = "x-dialog"

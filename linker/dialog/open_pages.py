@@ -12,14 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
-
 from linker.errors import LinkerError, TryAgain
+from linker.event_log import log
 from linker.linker import Linker
 from states.connection import Connection
 from states.timing import Timing, watched_pause
-
-log = structlog.get_logger("linker")
 
 #: For how long a page counts as open that was not heard of any more, in seconds.
 OPEN_SECONDS = 45.0

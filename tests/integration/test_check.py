@@ -81,7 +81,11 @@ async def test_a_check_says_when_workable_was_last_asked(linker: Linker, clock: 
     assert connection_json(opened)["last_look"] is None
     found = await linker.submit_token(opened.id, subdomain="acme", token=TOKEN, actor="customer")
     assert connection_json(found)["last_look"] == {
-        **{"at": "2026-01-05T09:00:00Z", "call": "verify", "status": 200, "ms": 0, "by": "customer"}
+        "at": "2026-01-05T09:00:00Z",
+        "call": "verify",
+        "status": 200,
+        "ms": 0,
+        "by": "customer",
     }
     clock.advance(minutes=1)
     await linker.attend_due()
