@@ -60,8 +60,8 @@ ANNOUNCED = {
     "connection.awaiting_recruiter": "The recruiter's name and e-mail were issued; the customer has to add it.",
     "connection.linked": "The account is linked, for the first time.",
     "connection.failed": "It ended. A person has to act; what refusals ended is looked at again, seldom, for 90 days.",
-    "connection.recovered": "What was in trouble or had failed works again, after a real look. `data.state` says where it "
-    "stands: it may still wait for its recruiter.",
+    "connection.recovered": "What was in trouble or had failed works again, after a real look. `data.state` says where "
+    "it stands: it may still wait for its recruiter.",
     "connection.troubled": "There has been no answer to go by for so long that an operator has to act. Once, until "
     "`connection.recovered` or another announcement says where it went on to.",
     "account.renamed": "The account has another subdomain in Workable. It is followed, with the same token.",
