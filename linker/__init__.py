@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     #: The version that is installed, as `linker --version` prints it.
     __version__: str
 
+    from linker.accounts.client import AccountClient, BlockingAccountClient
     from linker.blocking_linker import BlockingLinker, blocking
     from linker.encryption import new_key
     from linker.engine.observer import Observer, Unobserved, Work
@@ -49,9 +50,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Account",
+    "AccountClient",
     "Announcement",
     "BadInput",
     "BadSettings",
+    "BlockingAccountClient",
     "BlockingLinker",
     "Busy",
     "Connection",
@@ -98,7 +101,9 @@ __all__ = [
 #: Where each name has its home; errors have theirs together.
 _HOMES = {
     "Account": "states.connection",
+    "AccountClient": "linker.accounts.client",
     "Announcement": "linker.outbox.announcements",
+    "BlockingAccountClient": "linker.accounts.client",
     "BlockingLinker": "linker.blocking_linker",
     "Connection": "states.connection",
     "ConnectionState": "states.connection",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -16,8 +16,10 @@ from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 import anyio
+import httpx
 from anyio.from_thread import BlockingPortal
 
+from linker.accounts.client import BlockingAccountClient
 from linker.engine.heartbeat import Heartbeat
 from linker.linker import Linker
 from linker.validation.token import hidden
@@ -73,6 +75,23 @@ class BlockingLinker:
         """
         with self._opened().wrap_async_context_manager(self._linker.heartbeat()) as beating:
             yield beating
+
+    def client(
+        self,
+        connection_id: str,
+        *,
+        wait: float = 10.0,
+        retries: int = 0,
+        allow: str | Collection[str] = (),
+        timeout: httpx.Timeout | float | None = None,
+    ) -> BlockingAccountClient:
+        """A client for calls of your own to the account that a connection is linked to: an `httpx.Client`.
+
+        The same as `Linker.client`, by the same rules: `with blocking(linker).client(id) as workable:`.
+        """
+        portal = self._opened()
+        use = self._linker.use(connection_id, wait=wait, retries=retries, allow=allow)
+        return BlockingAccountClient(use, portal, timeout)
 
     def close(self) -> None:
         """Wait for what is in flight, then close the linker. It cannot be opened again."""

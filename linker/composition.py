@@ -9,6 +9,8 @@ from importlib import import_module
 
 import httpx
 
+from linker.accounts.access import Access
+from linker.accounts.use import Accounts, Unlimited
 from linker.database.database import Database
 from linker.encryption import TokenCipher
 from linker.engine.executor import DutyExecutor
@@ -31,6 +33,7 @@ from linker.persistence.server_clock import DatabaseClock
 from linker.settings import Settings
 from linker.telemetry.statistics import StatisticsReader
 from linker.workable.client import Timeouts, WorkableClient
+from linker.workable.urls import AccountUrls
 
 #: Connections to Workable beside those of the sweep, for what people do.
 SPARE_CONNECTIONS = 20
@@ -44,6 +47,8 @@ class Parts:
     store: ConnectionStore
     links: LinkStore
     engine: Engine
+    #: What the host's own calls to linked accounts stand on.
+    accounts: Accounts
     clock: Clock
     #: The server's clock, where that is everybody's.
     server_clock: DatabaseClock | None
@@ -67,6 +72,7 @@ def build(
     clock: Clock | None = None,
     randomness: Randomness | None = None,
     observer: Observer | None = None,
+    account_transport: httpx.AsyncBaseTransport | None = None,
 ) -> Parts:
     """Build all parts; see `Linker` for what is taken in the place of ours.
 
@@ -80,12 +86,13 @@ def build(
     randomness = randomness or Randomness()
     webhook = build_webhook(settings, clock)
     own_transports = [webhook.transport] if webhook else []
+    transport: httpx.AsyncBaseTransport
+    if http is None:
+        transport = build_transport(connections=settings.concurrency + SPARE_CONNECTIONS)
+        own_transports.append(transport)
+    else:
+        transport = ClientTransport(http)
     if workable is None:
-        if http is None:
-            transport = build_transport(connections=settings.concurrency + SPARE_CONNECTIONS)
-            own_transports.append(transport)
-        else:
-            transport = ClientTransport(http)
         workable = WorkableClient(
             transport,
             url_template=settings.workable_url,
@@ -97,6 +104,19 @@ def build(
     stopping = asyncio.Event()
     lease_issuer = LeaseIssuer(clock, timedelta(seconds=settings.lease_seconds))
     store = ConnectionStore(database, SharedRateLimits(settings.workable_client_id), watching)
+    access = Access(store.get)
+    store.tell_of_writes(access.forget)
+    accounts = Accounts(
+        access=access,
+        transport=account_transport or transport,
+        urls=AccountUrls(settings.workable_url),
+        cipher=cipher,
+        clock=clock,
+        budget=Unlimited(),
+        client_id=settings.workable_client_id,
+        randomness=randomness,
+        observer=watching,
+    )
     executor = DutyExecutor(
         store=store,
         workable=workable,
@@ -142,6 +162,7 @@ def build(
             clock=clock,
             observer=watching,
         ),
+        accounts=accounts,
         clock=clock,
         server_clock=server_clock,
         calling=deliverer(OutboxStore(database), handlers),

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -18,7 +19,9 @@ from typing import Literal
 
 import aiohttp
 import httpx
+from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
+from pydantic import SecretStr
 
 Kind = Literal["aiohttp", "httpx", "httpx-no-keepalive"]
 Headers = Mapping[bytes, bytes]
@@ -65,22 +68,24 @@ def build_transport(
     def session() -> aiohttp.ClientSession:
         """Made in the event loop that asks first."""
         return aiohttp.ClientSession(
+            request_class=_SigningRequest,
             connector=aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=IDLE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
         )
 
-    return OwnTransport(AiohttpTransport(verify=context, client=session))
+    return OwnTransport(AiohttpTransport(verify=context, client=session), signs=True)
 
 
 class OwnTransport(httpx.AsyncBaseTransport):
     """A transport that we made. Once it is closed it opens nothing behind its owner's back."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        """Take the transport beneath, and close it with this one."""
+    def __init__(self, transport: httpx.AsyncBaseTransport, *, signs: bool = False) -> None:
+        """Take the transport beneath, and close it with this one. `signs`: its requests can be signed as they leave."""
         self._transport = transport
         self._is_closed = False
+        self.signs = signs
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request. Raises RuntimeError once it is closed."""
@@ -92,6 +97,61 @@ class OwnTransport(httpx.AsyncBaseTransport):
         """Close what was opened."""
         self._is_closed = True
         await self._transport.aclose()
+
+
+class _SecretHeaders:
+    """Headers that nobody else may see, for one sending: they are let go of when they are taken."""
+
+    def __init__(self, headers: Mapping[str, SecretStr]) -> None:
+        self._headers: Mapping[str, SecretStr] | None = headers
+
+    def take(self) -> Mapping[str, SecretStr]:
+        """The headers. Raises ServerDisconnectedError the second time: what was sent once is not sent again here."""
+        headers, self._headers = self._headers, None
+        if headers is None:
+            raise aiohttp.ServerDisconnectedError
+        return headers
+
+
+_LEAVING_WITH: ContextVar[_SecretHeaders | None] = ContextVar("linker_leaving_with", default=None)
+
+
+class _SigningRequest(aiohttp.ClientRequest):
+    """A request of aiohttp's that holds its secret headers only while it is being written to the socket.
+
+    So they are in no request that aiohttp shows: not in `request_info`, which answers and exceptions carry, nor in what
+    recorders and tracers of `ClientSession` see.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Write the request."""
+        leaving_with = _LEAVING_WITH.get()
+        if leaving_with is None:
+            return await super().send(conn)
+        secret = leaving_with.take()
+        self.headers.update({name: value.get_secret_value() for name, value in secret.items()})
+        try:
+            return await super().send(conn)
+        finally:
+            for name in secret:
+                self.headers.popall(name, None)
+
+
+async def send_with_secrets(
+    transport: httpx.AsyncBaseTransport, request: httpx.Request, secrets: Mapping[str, SecretStr]
+) -> httpx.Response:
+    """Send a request with secret headers, and let nobody see them in it.
+
+    A transport that is not of ours is given a request that holds them: it has to send them.
+    """
+    if not (isinstance(transport, OwnTransport) and transport.signs):
+        request.headers.update({name: value.get_secret_value() for name, value in secrets.items()})
+        return await transport.handle_async_request(request)
+    before = _LEAVING_WITH.set(_SecretHeaders(secrets))
+    try:
+        return await transport.handle_async_request(request)
+    finally:
+        _LEAVING_WITH.reset(before)
 
 
 class ClientTransport(httpx.AsyncBaseTransport):

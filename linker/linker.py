@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -16,6 +16,10 @@ import httpx
 from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from linker.accounts.access import checked_allowances
+from linker.accounts.client import AccountClient
+from linker.accounts.reports import UseReports
+from linker.accounts.use import LinkUse
 from linker.composition import build
 from linker.database.database import Database
 from linker.database.notifier import CommitListener
@@ -23,8 +27,9 @@ from linker.engine.heartbeat import Beat, Heartbeat
 from linker.engine.observer import Observer
 from linker.engine.ports import Clock, Randomness, Workable
 from linker.engine.service import HOST, Service
-from linker.errors import BadSettings, NotFound, Refused, StoreUnavailable
+from linker.errors import BadInput, BadSettings, NotFound, Refused, StoreUnavailable
 from linker.event_log import log
+from linker.http_client import LONGEST_WAIT_SECONDS
 from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_of
 from linker.operations.retention import Pruned, Pruning
 from linker.outbox.handlers import Handler, Handlers
@@ -40,6 +45,8 @@ DRAIN_SECONDS = 7.0
 RELEASE_SECONDS = 1.0
 #: A linker that closes so soon after its heartbeat stopped is closed with it.
 AT_ONCE_SECONDS = 1.0
+#: The most repetitions that a client may be told to make.
+MOST_RETRIES = 10
 #: How long a call of `deliver` begins deliveries.
 BEGIN_FOR_SECONDS = 5.0
 
@@ -60,6 +67,7 @@ class Linker(Service):
         clock: Clock | None = None,
         randomness: Randomness | None = None,
         observer: Observer | None = None,
+        account_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Build the parts; nothing is opened before `async with`.
 
@@ -71,6 +79,7 @@ class Linker(Service):
             clock: for tests: takes the place of the clock, as `linker.testing.SettableClock`.
             randomness: for tests: where jitter and recruiters' keys come from, see `linker.engine.ports.Randomness`.
             observer: is told how it goes, as `linker.telemetry.metrics.Metrics()` for Prometheus.
+            account_transport: for tests: answers the requests of `client`, as `linker.testing.ScriptedAnswers`.
 
         Raises:
             BadSettings: a setting or a key is missing or unusable.
@@ -87,6 +96,7 @@ class Linker(Service):
             clock=clock,
             randomness=randomness,
             observer=observer,
+            account_transport=account_transport,
         )
         self._parts = self._build()
         self._is_closed = False
@@ -95,11 +105,17 @@ class Linker(Service):
         self._drain_until = 0.0
         self._heartbeat_stopped_at = -math.inf
         super().__init__(self._parts.engine)
+        self._reports = UseReports(self)
 
     @property
     def clock(self) -> Clock:
         """The clock that counts: on PostgreSQL the server's, the same for all workers."""
         return self._parts.clock
+
+    @property
+    def health_every(self) -> timedelta:
+        """How often a linked account is looked at."""
+        return self.settings.health_every
 
     @property
     def worker_id(self) -> str:
@@ -253,6 +269,51 @@ class Linker(Service):
     async def count_entry(self, link: Link) -> None:
         """Count an entry that was sent by a link. After a hundred it is used up."""
         await self._parts.links.count_entry(link.id)
+
+    # using a link
+
+    def client(
+        self,
+        connection_id: str,
+        *,
+        wait: float = 10.0,
+        retries: int = 0,
+        allow: str | Collection[str] = (),
+        timeout: httpx.Timeout | float | None = None,
+    ) -> AccountClient:
+        """A client for calls of your own to the account that a connection is linked to: an `httpx.AsyncClient`.
+
+        `async with linker.client(id) as workable:` has the account's API as its `base_url`, so that
+        `await workable.get("jobs")` is all. The token is added beneath it, read anew for each request, and goes to this
+        account only. Entering raises what is named below; so does each request, and nothing is sent then.
+
+        Args:
+            connection_id: the connection.
+            wait: how many seconds a request waits at most for its turn in the account's budget of calls; 0: never.
+            retries: how often a request that only reads is made again after a failed connection, 429 and 502 to 504;
+                others only with `extensions={"idempotent": True}`.
+            allow: what may be used beside a connection that is linked: `token_valid`, `awaiting_recruiter`, `failed`,
+                `paused`.
+            timeout: as `httpx` takes it; by default 5 seconds for connecting and 30 for each part of an answer.
+
+        Raises:
+            BadInput: something given is unusable, or a request's URL leads away from the account.
+            NotFound: no such connection.
+            Refused: it is not linked, paused or closed; `params` name its state, its problem, who has to act, and a
+                link with which the customer can reconnect.
+            TryAgain: a request found no turn in time.
+            StoreUnavailable: the database cannot be reached.
+        """
+        return AccountClient(self.use(connection_id, wait=wait, retries=retries, allow=allow), timeout)
+
+    def use(self, connection_id: str, *, wait: float, retries: int, allow: str | Collection[str]) -> LinkUse:
+        """What a client of either kind does for its requests. Raises BadInput."""
+        for field, value, most in (("wait", wait, LONGEST_WAIT_SECONDS), ("retries", retries, MOST_RETRIES)):
+            if not 0 <= value <= most:
+                raise BadInput(field, "out_of_range", most=most)
+        allowed = checked_allowances(allow)
+        accounts = self._parts.accounts
+        return LinkUse(accounts, self._reports, connection_id, wait=wait, retries=retries, allowed=allowed)
 
     # telling the host
 

@@ -180,6 +180,10 @@ class Connection:
     watched_until: datetime | None = None
     #: The last day of a token that the host was told will expire soon.
     expiry_told: date | None = None
+    #: When the host last told that the token in use was refused to it.
+    reported_at: datetime | None = None
+    #: When calls of the host's took the place of a look; None: the last look was our own.
+    used_at: datetime | None = None
     #: The fencing token: it grows with every claim and every write, and a write is compared with what was read.
     version: int = 0
     #: The number of the last step.

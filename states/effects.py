@@ -188,7 +188,21 @@ def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: Decis
 
 
 def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: DecisionContext) -> Connection:
-    return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), due_at=_next_check(c, m))
+    return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), due_at=_next_check(c, m), used_at=None)
+
+
+def _refusal_reported(c: Connection, event: happened.RefusalReported, m: DecisionContext) -> Connection:
+    """Only that we look now: what a host is told proves nothing."""
+    return evolve(c, reported_at=event.at, due_at=m.now)
+
+
+def _use_confirmed(c: Connection, event: happened.UseConfirmed, m: DecisionContext) -> Connection:
+    """The token is good; whether our recruiter is there is looked at the next time."""
+    return evolve(c, used_at=m.now, last_ok_at=m.now, due_at=_next_check(c, m))
+
+
+def _token_revealed(c: Connection, event: happened.TokenRevealed, m: DecisionContext) -> Connection:
+    return c
 
 
 def same_series(one: ProblemCode, other: ProblemCode) -> bool:
@@ -433,6 +447,9 @@ EFFECTS: dict[type[happened.Event], Effect] = {
     happened.HealthConfirmed: _health_confirmed,
     happened.TokenExpiring: _token_expiring,
     happened.RecruiterVanished: _recruiter_vanished,
+    happened.RefusalReported: _refusal_reported,
+    happened.UseConfirmed: _use_confirmed,
+    happened.TokenRevealed: _token_revealed,
     happened.ReplacementSubmitted: _replacement_submitted,
     happened.ReplacementAccepted: _replacement_accepted,
     happened.ReplacementRefused: _replacement_refused,

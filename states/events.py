@@ -165,6 +165,26 @@ class RecruiterVanished(Event):
 
 
 @dataclass(frozen=True)
+class RefusalReported(Event):
+    """The host saw a call of its own refused (401, 403) with the token in use: we look, and it counts for nothing.
+
+    `at`: when it was told, because one is enough for a minute.
+    """
+
+    at: datetime
+
+
+@dataclass(frozen=True)
+class UseConfirmed(Event):
+    """Calls of the host's own are answered well, so the token is good: the next look is put off, once."""
+
+
+@dataclass(frozen=True)
+class TokenRevealed(Event):
+    """The host asked for the token in clear text."""
+
+
+@dataclass(frozen=True)
 class ReplacementSubmitted(Event):
     """A person gave a new token for a connection whose token is in use."""
 

@@ -11,7 +11,7 @@ from states.connection import Connection, ConnectionState
 from states.problems import ProblemCode
 
 #: Looks that found what they expected. They leave no step, unless a person asked: history would drown in them.
-SILENT = frozenset({happened.RecruiterAbsent, happened.HealthConfirmed, happened.StillFailed})
+SILENT = frozenset({happened.RecruiterAbsent, happened.HealthConfirmed, happened.StillFailed, happened.UseConfirmed})
 #: The same answer to people who ask again and again leaves a step at most so often.
 TOLD_AGAIN_AFTER = timedelta(minutes=1)
 #: Trouble leaves a step when it begins, not each time that it goes on.
@@ -23,6 +23,9 @@ ONCE = frozenset(
         happened.AttentionFailed,
     }
 )
+
+#: A host that reports refusals again and again leaves a step once in this time.
+REPORTS_TOLD_APART = timedelta(hours=1)
 
 #: What a host can listen to, in the order of the story.
 ANNOUNCEMENTS = (
@@ -62,6 +65,9 @@ def is_news(before: Connection, after: Connection, event: happened.Event) -> boo
         return well_again or _trouble_is_over(before, after)
     if type(event) is happened.RefusalDoubted:
         return before.doubt is None or before.doubt.code is not event.code
+    if isinstance(event, happened.RefusalReported):
+        lately = before.reported_at is not None and event.at - before.reported_at < REPORTS_TOLD_APART
+        return before.doubt is None and not lately
     if type(event) in ONCE:
         return before.problem is None or after.problem is None or before.problem.code is not after.problem.code
     return True

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import cast
 
 from states import events as happened
@@ -91,6 +92,23 @@ def expiry_untold(connection: Connection, _: happened.Event) -> bool:
     return connection.untold_expiry is not None
 
 
+#: A refusal that a host reports is heard once in this time.
+REPORTS_APART = timedelta(minutes=1)
+
+
+def not_reported_lately(connection: Connection, event: happened.Event) -> bool:
+    """A token is in use, and no refusal was reported within the last minute."""
+    told, at = connection.reported_at, cast(happened.RefusalReported, event).at
+    lately = told is not None and timedelta(0) <= at - told < REPORTS_APART
+    return token_held(connection, event) and not connection.at_rest and not lately
+
+
+def look_can_be_spared(connection: Connection, _: happened.Event) -> bool:
+    """Nothing is the matter, and the last look was our own: of two looks in a row one is spared at most."""
+    calm = connection.problem is None and connection.doubt is None and connection.candidate is None
+    return calm and not connection.at_rest and connection.used_at is None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transition:
     """One row of the law."""
@@ -162,6 +180,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_rows(happened.Recovered, (FAILED,), LINKED, RECRUITERS, recruiter_seen),
     *_rows(happened.Recovered, (FAILED,), AWAITING_RECRUITER, RECRUITERS, recruiter_not_seen),
     *_rows(happened.StillFailed, (FAILED,), STAYS, RECRUITERS),
+    # the host's own use of the link
+    *_rows(happened.RefusalReported, WORKING, STAYS, guard=not_reported_lately),
+    *_rows(happened.UseConfirmed, (LINKED,), STAYS, guard=look_can_be_spared),
+    *_rows(happened.TokenRevealed, ANY, STAYS, guard=token_held),
     # another token for a connection that has one
     *_rows(happened.ReplacementSubmitted, WORKING, STAYS),
     *_rows(happened.ReplacementAccepted, WORKING, STAYS, BOTH),

@@ -38,6 +38,8 @@ class Work(StrEnum):
     SETTLE = "settle"
     #: One announcement on its way to the host.
     DELIVERY = "delivery"
+    #: One request of the host's own to an account that is linked.
+    USE = "use"
 
 
 class Note(Protocol):

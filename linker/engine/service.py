@@ -286,6 +286,54 @@ class Service:
         """
         return await self.record(connection_id, lambda _: happened.Unlinked(), actor=actor, reason=reason)
 
+    # the host's own use of a link
+
+    async def report_refusal(self, connection_id: str, *, actor: str = HOST) -> None:
+        """A call of the host's own was refused with the token in use: look soon. Once a minute is heard, at most.
+
+        Clients of `Linker.client` do this by themselves. The refusal itself counts for nothing: what we see when we
+        look does.
+
+        Raises:
+            NotFound: no such connection.
+        """
+        now = self._engine.clock.now()
+        with self._in_flight, suppress(Refused):
+            await self.record(connection_id, lambda _: happened.RefusalReported(now), actor=actor)
+
+    async def report_use(self, connection_id: str, *, actor: str = HOST) -> None:
+        """Calls of the host's own go well: the next look is put off, once. Clients do this by themselves.
+
+        Raises:
+            NotFound: no such connection.
+        """
+        with self._in_flight, suppress(Refused):
+            await self.record(connection_id, lambda _: happened.UseConfirmed(), actor=actor, goes_on=True)
+
+    async def reveal_token(self, connection_id: str, *, reason: str, actor: str = HOST) -> SecretStr:
+        """The token in use in clear text, for what no client of ours can do. It is written into the history first.
+
+        Args:
+            connection_id: the connection.
+            reason: why, for the history.
+            actor: who does this, for the history.
+
+        Raises:
+            BadInput: no reason is given, or it is not printable text.
+            NotFound: no such connection.
+            Refused: it holds no token that works.
+            KeyMissing: this process was not given the key of its token.
+        """
+        text.one_line("reason", reason)
+        with self._in_flight:
+            held = await self._engine.store.get(connection_id)
+            if held.token is None:
+                raise Refused("no_token", connection=connection_id)
+            self._engine.executor.cipher.open(held.token.sealed, bound_to=connection_id)
+            told = await self.record(connection_id, lambda _: happened.TokenRevealed(), actor=actor, reason=reason)
+            assert told.token is not None, "the law's guard looked at the token"
+            return self._engine.executor.cipher.open(told.token.sealed, bound_to=connection_id)
+
     async def attend_due(self) -> Sweep:
         """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
         with self._in_flight, self._engine.observer.watch(Work.SWEEP) as note:

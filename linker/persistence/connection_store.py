@@ -56,6 +56,7 @@ class ConnectionStore:
         """Take the database, the limits that its workers share, and who is told of claims; nothing is opened yet."""
         self._database = database
         self._observer = observer
+        self._told: Callable[[Iterable[str]], object] = lambda ids: None
         self._read_by_id: CompiledStatement | None = None
         self._reader = mapping.Reader(database.dialect)
         self._writer = SettlementWriter(database.dialect, database.schema)
@@ -64,6 +65,10 @@ class ConnectionStore:
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
         await self._database.run_in_thread(schema.check)
+
+    def tell_of_writes(self, tell: Callable[[Iterable[str]], object]) -> None:
+        """Tell the ids of connections that were written, from now on, each time after the commit."""
+        self._told = tell
 
     # reading
 
@@ -314,6 +319,7 @@ class ConnectionStore:
                 each = [self._writer.batch([one], now, release) for one in settlements]
                 written = await self._database.write(lambda transaction: write_each(transaction, each))
             note(rows=sum(written))
+        self._told([one.after.id for one in settlements])
         return written
 
 

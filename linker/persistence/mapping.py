@@ -234,6 +234,8 @@ def connection(row: Mapping[Any, Any]) -> Connection:
         watched_since=row["watched_since"],
         watched_until=row["watched_until"],
         expiry_told=row["expiry_told"],
+        reported_at=row["reported_at"],
+        used_at=row["used_at"],
         version=row["version"],
         last_seq=row["last_seq"],
         updated_at=row["updated_at"],

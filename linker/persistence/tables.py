@@ -144,6 +144,8 @@ class ConnectionRow(Table, table=True):
     last_look_verdict: str | None = _text()
     last_look_told_at: datetime | None = _time()
     permissions: dict[str, Any] | None = _json()
+    reported_at: datetime | None = _time()
+    used_at: datetime | None = _time()
 
 
 class StepRow(Table, table=True):

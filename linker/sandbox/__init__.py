@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING
 from linker.sandbox import seed
 from linker.sandbox.faults import EVERYWHERE, Fault, FaultRule
 from linker.sandbox.limits import Limit
-from linker.sandbox.models import SCOPES, Account, Member, Recruiter, Token, WorldError, fingerprint
+from linker.sandbox.models import (
+    SCOPES,
+    Account,
+    Candidate,
+    Job,
+    JobState,
+    Member,
+    Recruiter,
+    Token,
+    WorldError,
+    fingerprint,
+)
 from linker.sandbox.request_log import LogEntry
 from linker.sandbox.world import World
 from linker.version import from_extra
@@ -31,8 +42,11 @@ __all__ = [
     "PORT",
     "SCOPES",
     "Account",
+    "Candidate",
     "Fault",
     "FaultRule",
+    "Job",
+    "JobState",
     "Limit",
     "LogEntry",
     "Member",

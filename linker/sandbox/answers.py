@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from linker.sandbox.limits import Allowance
-from linker.sandbox.models import Account, Member, Recruiter
+from linker.sandbox.models import Account, Candidate, Job, Member, Recruiter
 
 #: Headers as ASGI wants them: lower-case names, bytes.
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -36,9 +37,9 @@ def encoded(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def good(value: object, allowance: Allowance | None) -> Answer:
+def good(value: object, allowance: Allowance | None, *, status: int = 200) -> Answer:
     """Returns a 200 with the rate-limit headers that only good answers carry; none when no limit applies."""
-    return Answer(status=200, headers=(*_JSON, *rate_headers(allowance)), body=encoded(value))
+    return Answer(status=status, headers=(*_JSON, *rate_headers(allowance)), body=encoded(value))
 
 
 def rate_headers(allowance: Allowance | None) -> Headers:
@@ -92,6 +93,66 @@ def member_body(member: Member) -> dict[str, object]:
     }
 
 
+def job_body(job: Job, base: str) -> dict[str, object]:
+    """Returns a job with the keys of Workable's documentation that hosts read."""
+    return {
+        "id": job.id,
+        "title": job.title,
+        "full_title": job.title,
+        "shortcode": job.shortcode,
+        "code": None,
+        "state": job.state.value,
+        "department": None,
+        "url": f"{base}/jobs/{job.shortcode}",
+        "created_at": _moment(job.created_at),
+    }
+
+
+def candidate_body(candidate: Candidate, job: Job, account: Account) -> dict[str, object]:
+    """Returns a candidate with the keys of Workable's documentation that hosts read."""
+    first, _, last = candidate.name.partition(" ")
+    return {
+        "id": candidate.id,
+        "name": candidate.name,
+        "firstname": first,
+        "lastname": last,
+        "headline": None,
+        "account": {"subdomain": account.subdomain, "name": account.name},
+        "job": {"shortcode": job.shortcode, "title": job.title},
+        "stage": candidate.stage,
+        "disqualified": False,
+        "disqualification_reason": None,
+        "sourced": True,
+        "email": candidate.email,
+        "recruiter_key": candidate.recruiter,
+        "created_at": _moment(candidate.created_at),
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+
+
+#: The stages of a pipeline as a new account has them (Workable's documentation).
+STAGES: tuple[dict[str, object], ...] = tuple(
+    {"slug": slug, "name": name, "kind": slug.replace("-", "_"), "position": position}
+    for position, (slug, name) in enumerate(
+        [
+            ("sourced", "Sourced"),
+            ("applied", "Applied"),
+            ("interview", "Interview"),
+            ("offer", "Offer"),
+            ("hired", "Hired"),
+        ]
+    )
+)
+
+
+def unprocessable(message: str) -> Answer:
+    """Returns a 422 for a body that cannot be taken; the wording is not established."""
+    return Answer(status=422, body=encoded({"error": message}))
+
+
 #: 401 as the real service was seen to answer, three objects deep.
 UNAUTHORIZED = Answer(
     status=401,
@@ -113,7 +174,7 @@ UNAUTHORIZED_DOCUMENTED = Answer(status=401, body=encoded({"error": "Not authori
 FORBIDDEN = Answer(status=403, body=encoded({"error": "Forbidden"}))
 #: 404 as recorded.
 NOT_FOUND = Answer(status=404, body=encoded({"error": "Not found"}))
-#: 405; not established, the sandbox only reads.
+#: 405; not established. Only candidates are written.
 METHOD_NOT_ALLOWED = Answer(
     status=405, headers=(*_JSON, (b"allow", b"GET")), body=encoded({"error": "Method not allowed"})
 )

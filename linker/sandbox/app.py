@@ -7,6 +7,7 @@ also serves as the other side of a benchmark.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,6 +18,8 @@ from linker.sandbox.models import fingerprint
 from linker.sandbox.world import World
 
 _CONTROL = "_sandbox"
+#: No more of a request is read.
+LONGEST_BODY_BYTES = 1024 * 1024
 
 
 class Sandbox:
@@ -33,6 +36,8 @@ class Sandbox:
         if call is None:
             await self._control(scope, receive, send)
             return
+        if call.method == "POST":
+            call = replace(call, body=await _body(receive))
         at, started = self.world.clock(), time.monotonic()
         rule = self.world.take_fault(call.subdomain, call.path)
         if rule is None:
@@ -61,6 +66,17 @@ class Sandbox:
             await delivery.whole(answer, send, record)
         else:
             await delivery.faulty(answer, rule, receive, send, record)
+
+
+async def _body(receive: Receive) -> bytes:
+    """Returns what was sent, no more of it than an answer could be worth."""
+    body = b""
+    while len(body) <= LONGEST_BODY_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    return body[:LONGEST_BODY_BYTES]
 
 
 def _call(scope: Scope) -> Call | None:

@@ -23,7 +23,10 @@ from linker.sandbox.limits import WINDOW_SECONDS, Limit
 from linker.sandbox.models import (
     SCOPES,
     Account,
+    Candidate,
     Fields,
+    Job,
+    JobState,
     Member,
     Recruiter,
     Token,
@@ -62,6 +65,8 @@ def routes(world: World) -> Starlette:
         "recruiter": control.recruiter,
         "recruiter/remove": control.remove_recruiter,
         "member": control.member,
+        "job": control.job,
+        "candidate": control.candidate,
         "fault": control.fault,
         "heal": control.heal,
         "limit": control.limit,
@@ -172,6 +177,27 @@ class _ControlApi:
             )
         )
 
+    def job(self, values: dict[str, object]) -> View:
+        given = Fields(values, "subdomain", "title", "shortcode", "state")
+        made = self._world.add_job(
+            given.text("subdomain"),
+            title=given.text("title"),
+            shortcode=given.optional_text("shortcode"),
+            state=given.optional_choice("state", JobState) or JobState.PUBLISHED,
+        )
+        return job_view(made)
+
+    def candidate(self, values: dict[str, object]) -> View:
+        given = Fields(values, "subdomain", "shortcode", "name", "email", "recruiter")
+        made = self._world.add_candidate(
+            given.text("subdomain"),
+            given.text("shortcode"),
+            name=given.text("name"),
+            email=given.text("email"),
+            recruiter=given.optional_text("recruiter"),
+        )
+        return candidate_view(made)
+
     def fault(self, values: dict[str, object]) -> View:
         given = Fields(values, "subdomain", "fault", "times", "path", "seconds")
         rule = self._world.fail(
@@ -273,6 +299,8 @@ def account_view(world: World, account: Account) -> View:
         "tokens": [token_view(each) for each in world.tokens if each.subdomain == account.subdomain],
         "recruiters": [recruiter_view(each) for each in world.recruiters(account.subdomain)],
         "members": [member_view(each) for each in world.members(account.subdomain)],
+        "jobs": [job_view(each) for each in world.jobs(account.subdomain)],
+        "candidates": [candidate_view(each) for each in world.candidates(account.subdomain)],
     }
 
 
@@ -307,6 +335,22 @@ def member_view(member: Member) -> View:
         "email": member.email,
         "role": member.role,
         "active": member.active,
+    }
+
+
+def job_view(job: Job) -> View:
+    """Returns a job."""
+    return {"id": job.id, "shortcode": job.shortcode, "title": job.title, "state": job.state.value}
+
+
+def candidate_view(candidate: Candidate) -> View:
+    """Returns a candidate, with the id of the external recruiter who is named as its source."""
+    return {
+        "id": candidate.id,
+        "shortcode": candidate.shortcode,
+        "name": candidate.name,
+        "email": candidate.email,
+        "recruiter": candidate.recruiter,
     }
 
 

@@ -61,7 +61,7 @@ def spoilt(rule: FaultRule, call: Call, right: Answer) -> Answer:
     value = json.loads(right.body)
     if rule.fault is Fault.HUGE:  # valid JSON still, so that a client without a cap on its reading would take it
         value["padding"] = "x" * PADDING_BYTES
-    elif "members" in value:
+    elif any(isinstance(listed, list) for listed in value.values()):
         value["paging"] = {"next": elsewhere(call.base)}
     return replace(right, body=answers.encoded(value))
 

@@ -88,7 +88,7 @@ SUMMARIES: dict[Fault, str] = {
     Fault.WRONG_SHAPE: "200 with [] where an object belongs",
     Fault.MISSING_KEYS: "200 with an object that lacks the expected keys",
     Fault.EMPTY: "200 without a body",
-    Fault.FOREIGN_NEXT: "Members with a next page on another host",
+    Fault.FOREIGN_NEXT: "A list with a next page on another host",
 }
 
 #: Faults that take a time, and how many seconds they take unless told.

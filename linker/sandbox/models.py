@@ -102,6 +102,39 @@ class Member:
     active: bool = True
 
 
+class JobState(StrEnum):
+    """Where a job stands (Workable's documentation)."""
+
+    DRAFT = "draft"
+    PUBLISHED = "published"
+    CLOSED = "closed"
+    ARCHIVED = "archived"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A job of an account; `shortcode` is its name in URLs, `created_at` in Unix seconds."""
+
+    id: str
+    shortcode: str
+    title: str
+    state: JobState
+    created_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A candidate for a job; `recruiter` is the id of the external recruiter who is named as its source."""
+
+    id: str
+    shortcode: str
+    name: str
+    email: str
+    created_at: float
+    recruiter: str | None = None
+    stage: str = "sourced"
+
+
 def fingerprint(secret: str) -> str:
     """Names a token without revealing it: the first eight hex digits of its SHA-256."""
     return hashlib.sha256(secret.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS]

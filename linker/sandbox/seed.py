@@ -37,12 +37,14 @@ def seeded(*, clock: UnixClock | None = None) -> World:
 def fill(world: World) -> None:
     """Puts the demonstration's accounts into an empty world; raises `WorldError` if they are there."""
     world.add_account(ACME, name="Acme Robotics", website_url="https://acme.example")
-    world.add_token(ACME, ACME_TOKEN, scopes={"r_jobs", "r_candidates"})
+    world.add_token(ACME, ACME_TOKEN, scopes={"r_jobs", "r_candidates", "w_candidates"})
     world.add_token(ACME, ACME_TOKEN_WITHOUT_SCOPE, scopes={"r_candidates"})
     world.add_token(ACME, ACME_TOKEN_REVOKED, scopes={"r_jobs"})
     world.revoke_token(ACME_TOKEN_REVOKED)
     world.add_recruiter(ACME, name="Northwind Talent", email="desk@northwind.example")
     world.add_member(ACME, name="Account Admin", email="admin@acme.example", role="admin")
+    world.add_job(ACME, title="Robot Wrangler", shortcode="ROBOT01")
+    world.add_job(ACME, title="Night Watch", shortcode="NIGHT02")
     world.add_account(GLOBEX, name="Globex", website_url="https://globex.example")
     world.add_token(GLOBEX, GLOBEX_TOKEN, scopes={"r_jobs"})
     world.add_member(GLOBEX, name="Globex Admin", email="admin@globex.example", role="admin")

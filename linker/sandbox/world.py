@@ -16,6 +16,9 @@ from linker.sandbox.faults import EVERYWHERE, Fault, FaultRule, FaultRules
 from linker.sandbox.limits import Allowance, Limit, RateCounter
 from linker.sandbox.models import (
     Account,
+    Candidate,
+    Job,
+    JobState,
     Member,
     Recruiter,
     Token,
@@ -40,6 +43,8 @@ DEFAULT_SCOPES = frozenset({"r_jobs"})
 _FIRST_ACCOUNT = 0xC71FA
 _FIRST_MEMBER = 0x1F395D
 _FIRST_RECRUITER = 0x2B81C0
+_FIRST_JOB = 0x61884E
+_FIRST_CANDIDATE = 0x1F3B2A0
 
 
 class World:
@@ -73,7 +78,10 @@ class World:
         self._tokens: dict[str, Token] = {}
         self._recruiters: dict[str, dict[str, Recruiter]] = {}
         self._members: dict[str, dict[str, Member]] = {}
+        self._jobs: dict[str, dict[str, Job]] = {}
+        self._candidates: dict[str, dict[str, Candidate]] = {}
         self._accounts_made = self._recruiters_made = self._members_made = self._tokens_made = 0
+        self._jobs_made = self._candidates_made = 0
 
     def clear(self) -> None:
         """Empties the world: nothing in it, nothing wrong, the documented limit, ids from the start."""
@@ -101,6 +109,8 @@ class World:
             self._accounts[subdomain] = account
             self._recruiters[subdomain] = {}
             self._members[subdomain] = {}
+            self._jobs[subdomain] = {}
+            self._candidates[subdomain] = {}
             return account
 
     @property
@@ -234,6 +244,68 @@ class World:
         """Returns the members of an account, oldest first; none for an unknown subdomain."""
         with self._lock:
             return tuple(self._members.get(subdomain, {}).values())
+
+    # Jobs and candidates
+
+    def add_job(
+        self, subdomain: str, *, title: str, shortcode: str | None = None, state: JobState = JobState.PUBLISHED
+    ) -> Job:
+        """Adds a job; without `shortcode` one is made up, ten letters and digits as on the real service."""
+        with self._lock:
+            jobs = self._jobs[self._existing(subdomain)]
+            number = self._jobs_made + 1
+            name = f"{number:010X}" if shortcode is None else checked_text("shortcode", shortcode)
+            if name in jobs:
+                raise WorldError("shortcode", f"'{subdomain}' has a job '{name}' already")
+            made = Job(
+                id=f"{_FIRST_JOB + self._jobs_made:x}",
+                shortcode=name,
+                title=checked_text("title", title),
+                state=state,
+                created_at=self.clock(),
+            )
+            self._jobs_made = number
+            jobs[name] = made
+            return made
+
+    def jobs(self, subdomain: str) -> tuple[Job, ...]:
+        """Returns the jobs of an account, oldest first; none for an unknown subdomain."""
+        with self._lock:
+            return tuple(self._jobs.get(subdomain, {}).values())
+
+    def job(self, subdomain: str, shortcode: str) -> Job | None:
+        """Returns a job of an account, or None."""
+        return self._jobs.get(subdomain, {}).get(shortcode)
+
+    def add_candidate(
+        self, subdomain: str, shortcode: str, *, name: str, email: str, recruiter: str | None = None
+    ) -> Candidate:
+        """Adds a candidate to a job; `recruiter` is the id of the external recruiter who brings it."""
+        with self._lock:
+            candidates = self._candidates[self._existing(subdomain)]
+            if shortcode not in self._jobs[subdomain]:
+                raise WorldError("shortcode", f"'{subdomain}' has no job '{shortcode}'")
+            if recruiter is not None and recruiter not in self._recruiters[subdomain]:
+                raise WorldError("recruiter_key", f"'{subdomain}' has no external recruiter with this id")
+            address = checked_email(email)
+            if any(each.shortcode == shortcode and each.email == address for each in candidates.values()):
+                raise WorldError("email", "this candidate is in the job already")
+            made = Candidate(
+                id=f"{_FIRST_CANDIDATE + self._candidates_made:x}",
+                shortcode=shortcode,
+                name=checked_text("name", name),
+                email=address,
+                created_at=self.clock(),
+                recruiter=recruiter,
+            )
+            self._candidates_made += 1
+            candidates[made.id] = made
+            return made
+
+    def candidates(self, subdomain: str) -> tuple[Candidate, ...]:
+        """Returns the candidates of an account, oldest first; none for an unknown subdomain."""
+        with self._lock:
+            return tuple(self._candidates.get(subdomain, {}).values())
 
     # Faults
 

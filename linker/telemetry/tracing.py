@@ -26,6 +26,7 @@ KINDS = {
     Work.CLAIM: SpanKind.CLIENT,
     Work.SETTLE: SpanKind.CLIENT,
     Work.CALL: SpanKind.CLIENT,
+    Work.USE: SpanKind.CLIENT,
     Work.DELIVERY: SpanKind.PRODUCER,
 }
 

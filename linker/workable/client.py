@@ -234,10 +234,10 @@ class WorkableClient:
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a packed answer could unpack to anything
             "User-Agent": api.USER_AGENT,
-            "Authorization": "Bearer " + _visible(question.token),
+            "Authorization": "Bearer " + visible(question.token),
         }
         if self._client_id:
-            headers[api.CLIENT_ID_HEADER] = _visible(self._client_id)
+            headers[api.CLIENT_ID_HEADER] = visible(self._client_id)
         request = httpx.Request("GET", url, headers=headers, extensions=self._extensions)
         response = await self._transport.handle_async_request(request)
         try:
@@ -267,7 +267,7 @@ async def _body(response: httpx.Response) -> bytes | None:
     return b"".join(chunks)
 
 
-def _visible(secret: SecretStr) -> str:
+def visible(secret: SecretStr) -> str:
     """The secret, if it is visible ASCII without blanks."""
     opened = secret.get_secret_value()
     if not (opened.isascii() and opened.isprintable() and opened.split() == [opened]):

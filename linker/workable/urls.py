@@ -65,7 +65,7 @@ class AccountUrls:
         if not is_label(subdomain):
             raise OurFault("subdomain_not_parsed")
         url = httpx.URL((self._template + path).replace(PLACE, subdomain))
-        if not self._belongs(url, subdomain):
+        if not self.belongs(url, subdomain):
             raise OurFault("leads_away")
         return url
 
@@ -77,9 +77,9 @@ class AccountUrls:
             url = httpx.URL(given)
         except (httpx.InvalidURL, ValueError):  # half a character, for one
             return None
-        return url if self._belongs(url, subdomain) else None
+        return url if self.belongs(url, subdomain) else None
 
-    def _belongs(self, url: httpx.URL, subdomain: str) -> bool:
+    def belongs(self, url: httpx.URL, subdomain: str) -> bool:
         """True if scheme, host, port and the beginning of the path are those of the account."""
         return (
             url.scheme == self._scheme

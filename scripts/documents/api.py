@@ -11,6 +11,7 @@ from typing import Any
 
 import linker
 from linker import testing
+from linker.accounts.client import AsyncPages, Pages
 from linker.engine.observer import ConnectionStats, QueueStats, Statistics, Waiting
 from linker.telemetry.metrics import Metrics
 from scripts.documents.reference import comments, table
@@ -26,6 +27,12 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.load_settings,
         linker.new_key,
         linker.new_webhook_secret,
+    ),
+    "Using a link": (
+        linker.AccountClient,
+        AsyncPages,
+        linker.BlockingAccountClient,
+        Pages,
     ),
     "What it gives": (
         linker.Connection,

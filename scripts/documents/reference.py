@@ -34,6 +34,9 @@ LOG_EVENTS = {
     "lease.not_renewed": "The database was away when leases were to be renewed: nothing more is claimed or begun.",
     "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it in quarantine for an hour.",
     "row.not_put_aside": "The quarantine of a row that cannot be read failed: it is met again when its lease ends.",
+    "account.called": "A call of the host's to a linked account: `method`, `path` (a template), `status`, `ms`, "
+    "`waited` (seconds for its turn), `attempt`.",
+    "account.not_reported": "What a host's call met could not be told to the engine; the next one tells it.",
     "announcement.failed": "A handler of the host raised, or the webhook failed; it is tried again later.",
     "announcement.dead": "An announcement is a dead letter now: see `linker outbox list --dead`.",
     "announcements.lapsed": "`count` announcements stayed unclaimed for a week and expired: nobody is told any more.",

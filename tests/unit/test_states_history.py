@@ -21,10 +21,12 @@ from tests.builders import (
     SEEN,
     a_connection,
     a_credential,
+    a_doubt,
     a_problem,
     move,
 )
 
+MINUTE = timedelta(minutes=1)
 AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
 DOWN = a_problem(ProblemCode.WORKABLE_UNAVAILABLE)
 ABSENT = a_problem(ProblemCode.RECRUITER_ABSENT)
@@ -85,6 +87,12 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     ),
     *((AT[state], happened.CheckRequested(), True, None) for state in ConnectionState if state is not AWAITING_TOKEN),
     (VERIFYING, happened.CheckRequested(), True, None),
+    (AT[LINKED], happened.RefusalReported(NOW), True, None),
+    (a_connection(LINKED, reported_at=NOW - 5 * MINUTE), happened.RefusalReported(NOW), False, None),
+    (a_connection(LINKED, reported_at=EARLIER), happened.RefusalReported(NOW), True, None),
+    (a_connection(LINKED, doubt=a_doubt()), happened.RefusalReported(NOW), False, None),
+    (AT[LINKED], happened.UseConfirmed(), False, None),
+    (AT[LINKED], happened.TokenRevealed(), True, None),
     (AT[LINKED], happened.ReplacementSubmitted(ANOTHER), True, None),
     (REPLACING, happened.ReplacementAccepted(ACME), True, "token.accepted"),
     (REPLACING, happened.ReplacementRefused(ProblemCode.TOKEN_REFUSED), True, None),

@@ -98,6 +98,8 @@ def make_tables(op: Operations) -> None:
         sa.Column("last_look_verdict", TEXT),
         sa.Column("last_look_told_at", TIME),
         sa.Column("permissions", JSON),
+        sa.Column("reported_at", TIME),
+        sa.Column("used_at", TIME),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(

@@ -1,0 +1,182 @@
+"""What is decided about one request, without sending anything: where it may go, what it is called, if it is repeated.
+
+Both kinds of client, `async` and not, go by these functions.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from urllib.parse import unquote
+
+import httpx
+
+from linker.errors import BadInput
+from linker.http_client import Headers
+from linker.workable.responses import throttled_until
+from linker.workable.urls import AccountUrls
+
+#: Where the API of an account is.
+ROOT = "/spi/v3/"
+#: Statuses after which a request that only reads may be repeated.
+REPEATABLE = frozenset({429, 502, 503, 504})
+#: Methods that only read.
+READING = frozenset({"GET", "HEAD"})
+#: The longest pause before the first repetition, in seconds; it doubles with each.
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 8.0
+#: What of a request's headers is not the host's to choose: who is asked, and as whom.
+OURS = frozenset({"authorization", "proxy-authorization", "cookie", "host", "x-workable-client-id"})
+#: The words that Workable's paths are made of; every other part names something, and is left out of logs.
+WORDS = frozenset(
+    {
+        "accounts",
+        "activities",
+        "application_form",
+        "approve",
+        "archive",
+        "assign",
+        "background_check",
+        "balances",
+        "candidates",
+        "categories",
+        "comments",
+        "copy",
+        "custom_attributes",
+        "departments",
+        "disable",
+        "disqualify",
+        "employees",
+        "enable",
+        "events",
+        "fields",
+        "files",
+        "hiring_plan",
+        "invite",
+        "jobs",
+        "legal_entities",
+        "members",
+        "merge",
+        "move",
+        "offer",
+        "permission_sets",
+        "questions",
+        "rate",
+        "ratings",
+        "recruiters",
+        "reject",
+        "relocate",
+        "requisitions",
+        "revert",
+        "review",
+        "search",
+        "shortcode",
+        "stages",
+        "subscriptions",
+        "tags",
+        "timeoff",
+        "upload",
+        "work_schedules",
+    }
+)
+
+
+def refuse_ways_out(given: httpx.URL | str) -> None:
+    """Refuse a URL that `httpx` would read as something else than it says: `//host`, `..`, backslashes.
+
+    Raises:
+        BadInput: it is such a URL. Nothing was sent.
+    """
+    url = httpx.URL(given)
+    path = url.path if isinstance(given, httpx.URL) else re.split(r"[?#]", given, maxsplit=1)[0]
+    for _ in range(3):  # whoever is asked may unquote more than once
+        path = unquote(path)
+    if "\\" in path or ".." in path.split("/") or (url.host and not url.scheme):
+        raise BadInput("url", "leads_away")
+
+
+def address(url: httpx.URL, urls: AccountUrls, *, entered: str, now: str) -> httpx.URL:
+    """Where a request goes: its own URL, with the subdomain that the account has `now`.
+
+    Args:
+        url: the URL of the request, which belongs to the account as it was when the client was `entered`.
+        urls: the places of accounts.
+        entered: the subdomain of then.
+        now: the subdomain of now; an account may be renamed.
+
+    Raises:
+        BadInput: it leads elsewhere. Nothing was sent.
+    """
+    if "\\" not in url.path:
+        if urls.belongs(url, now):
+            return url
+        if urls.belongs(url, entered):
+            root, moved = urls.of(entered, ROOT), urls.of(now, ROOT)
+            return moved.copy_with(raw_path=moved.raw_path + url.raw_path[len(root.raw_path) :])
+    raise BadInput("url", "leads_away")
+
+
+def copied(request: httpx.Request, url: httpx.URL) -> httpx.Request:
+    """The request that is sent in place of the host's: its body and headers, without those that are not its to choose.
+
+    Of the extensions only the time-outs count: others change whom the network asks.
+    """
+    headers = [(name, value) for name, value in request.headers.raw if name.lower().decode("latin-1") not in OURS]
+    timeout = request.extensions.get("timeout")
+    extensions = {} if timeout is None else {"timeout": timeout}
+    copy = httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
+    copy.headers["Host"] = url.netloc.decode("ascii")
+    if can_be_sent_again(request):
+        copy.read()
+    return copy
+
+
+def can_be_sent_again(request: httpx.Request) -> bool:
+    """True if the body is at hand: a stream is gone once it was sent."""
+    return isinstance(request.stream, httpx.ByteStream)
+
+
+def may_be_repeated(request: httpx.Request) -> bool:
+    """True if doing it twice does no more than doing it once: it only reads, or the caller says so."""
+    return can_be_sent_again(request) and (request.method in READING or request.extensions.get("idempotent") is True)
+
+
+def pause_before_repeating(
+    status: int | None, headers: Headers, attempt: int, *, now: datetime, jitter: float
+) -> float | None:
+    """For how many seconds to wait before a request is made again; None: its answer stands.
+
+    Args:
+        status: that of the answer; None if no connection was made.
+        headers: the answer's, by their lower-case names.
+        attempt: how often it was tried: 1 after the first time.
+        now: the time.
+        jitter: a number from 0 to 1.
+    """
+    if status is not None and status not in REPEATABLE:
+        return None
+    pause = float(min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) * jitter)
+    if status == 429 or b"retry-after" in headers:
+        return (throttled_until(headers, now) - now).total_seconds() + pause
+    return pause
+
+
+def path_template(path: str) -> str:
+    """The path of a call without what it names: `jobs/{shortcode}/candidates`.
+
+    Args:
+        path: the part behind `/spi/v3/`.
+    """
+    parts: list[str] = []
+    for part in path.strip("/").split("/"):
+        before = parts[-1] if parts else ""
+        if part in WORDS:
+            parts.append(part)
+        else:
+            parts.append({"jobs": "{shortcode}", "accounts": "{subdomain}"}.get(before, "{id}"))
+    return "/".join(parts)
+
+
+def headers_of(response: httpx.Response) -> Headers:
+    """The headers of an answer, by their lower-case names."""
+    return {name.lower(): value for name, value in response.headers.raw}
