@@ -13,11 +13,15 @@ from linker.version import version
 ROOT = Path(linker.__file__).parent.parent
 
 
+#: Typers of before 0.24 use what the Clicks of today call deprecated.
+OF_OLD_TYPERS = "ignore:'click.utils:DeprecationWarning"
+
+
 def run(program: str, folder: Path, *missing: str) -> subprocess.CompletedProcess[str]:
     """Run a program in an interpreter that lacks some packages."""
     lacks = f"import sys; sys.modules.update(dict.fromkeys({list(missing)!r}));"
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", lacks + program],
+        [sys.executable, "-W", "error", "-W", OF_OLD_TYPERS, "-c", lacks + program],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
         capture_output=True,
