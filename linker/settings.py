@@ -33,6 +33,9 @@ LONGEST = timedelta(days=3650)
 BEYOND = 1e9
 
 
+CONTROL_CHARACTER = re.compile("[\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]")
+
+
 def _lower(given: object) -> object:
     return given.lower() if isinstance(given, str) else given
 
@@ -41,7 +44,24 @@ def _split(given: object) -> object:
     """Several keys in one variable are separated by commas; one alone needs no list."""
     if isinstance(given, SecretStr):
         return (given,)
+    if isinstance(given, list | tuple):
+        return [_stripped(part) for part in given]
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+
+def _stripped(given: object) -> object:
+    """A text without the blanks and the line breaks around it, which files of secrets end with."""
+    if isinstance(given, SecretStr):
+        return SecretStr(given.get_secret_value().strip())
+    return given.strip() if isinstance(given, str) else given
+
+
+def _is_header(secret: SecretStr | None) -> SecretStr | None:
+    """It is sent in a header, so it is visible ASCII without blanks."""
+    opened = "-" if secret is None else secret.get_secret_value()
+    if not (opened.isascii() and opened.isprintable() and opened.split() == [opened]):
+        raise PydanticCustomError("not_visible", "not_visible")
+    return secret
 
 
 def _has_subdomain(url: str) -> str:
@@ -49,6 +69,8 @@ def _has_subdomain(url: str) -> str:
         raise PydanticCustomError("no_subdomain", "no_subdomain")
     if not url.startswith(("https://", "http://")):
         raise PydanticCustomError("no_scheme", "no_scheme")
+    if not (url.isascii() and url.isprintable() and url.split() == [url]):
+        raise PydanticCustomError("not_visible", "not_visible")
     return url.rstrip("/")
 
 
@@ -139,7 +161,9 @@ def contrast(one: str, other: str) -> float:
 class Settings(BaseSettings):
     """What a host or an operator can set. Build it directly, or from the environment with `load_settings()`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     #: Where the connections live: `sqlite:///path` or `postgresql://user:password@host/name`.
     database_url: str = Field(default="sqlite:///linker.db", repr=False)
@@ -150,7 +174,7 @@ class Settings(BaseSettings):
     #: Where Workable is. A test server can be `http://127.0.0.1:8787/{subdomain}`.
     workable_url: Annotated[str, AfterValidator(_has_subdomain)] = "https://{subdomain}.workable.com"
     #: Sent as X-WORKABLE-CLIENT-ID; partners get Workable's larger rate limit with it.
-    workable_client_id: SecretStr | None = None
+    workable_client_id: Annotated[SecretStr | None, AfterValidator(_is_header)] = None
     #: The name that the customer gives to the external recruiter.
     recruiter_name: str = Field(default="Integration", min_length=1, max_length=100)
     #: The e-mail that the customer gives to the external recruiter; {key} makes it unique to the connection.
@@ -210,7 +234,7 @@ class Settings(BaseSettings):
     #: The most for any pause after a try without an answer.
     backoff_last: Span = Timing.backoff_last
     #: A working link ends only after so many refusals in a row, 2 or more.
-    refusals: int = Field(default=Timing.refusals, ge=2)
+    refusals: int = Field(default=Timing.refusals, ge=2, le=1000)
     #: Those refusals are spread over at least this time.
     refusals_spread: Span = Timing.refusals_spread
     #: How long there may be no answer to go by before an operator is told; a third of it while a person waits.
@@ -224,6 +248,16 @@ class Settings(BaseSettings):
     keep_announcements: Keep = timedelta(days=30)
     #: Retention of unlinked connections, or `forever`. They hold names, and no token any more.
     keep_closed: Keep = timedelta(days=400)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _alone_on_its_line(cls, given: object) -> object:
+        """What surrounds a text is dropped; a control character inside it is refused."""
+        text = _stripped(given)
+        shown = text.get_secret_value() if isinstance(text, SecretStr) else text
+        if isinstance(shown, str) and CONTROL_CHARACTER.search(shown):
+            raise PydanticCustomError("control_characters", "control_characters")
+        return text
 
     @field_validator("poll_last", "backoff_last")
     @classmethod
@@ -306,7 +340,7 @@ def setting_of(variable: str) -> str:
 def _from_environment() -> dict[str, str]:
     names = {variable_of(name): name for name in Settings.model_fields}
     _refuse_slips(names)
-    return {name: os.environ[variable] for variable, name in names.items() if os.environ.get(variable)}
+    return {name: os.environ[variable] for variable, name in names.items() if os.environ.get(variable, "").strip()}
 
 
 def _refuse_slips(names: Collection[str]) -> None:
@@ -318,7 +352,7 @@ def _refuse_slips(names: Collection[str]) -> None:
 
 
 def _from_file() -> dict[str, Any]:
-    path = os.environ.get(CONFIG_VARIABLE)
+    path = os.environ.get(CONFIG_VARIABLE, "").strip()
     if not path:
         return {}
     try:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import getpass
 import os
-from datetime import date
 from typing import Annotated
 
 import typer
 
-from linker.errors import BadInput, NotFound
-from linker.validation.text import one_line
+from linker.errors import BadInput
+from linker.validation.text import known_id, one_line
 
 
 def pasted_id(given: str, *, what: str = "connection") -> str:
     """An id as people paste it. What cannot be one is not looked up: raises NotFound."""
-    wanted = given.strip()
-    if not (wanted.isascii() and wanted.isprintable() and wanted):
-        raise NotFound(wanted.encode("ascii", "backslashreplace").decode(), what=what)
-    return wanted
+    return known_id(given.strip(), what=what)
 
 
 def _connection_id(given: str | None) -> str | None:
@@ -31,17 +27,6 @@ def login() -> str:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def day(field: str, given: str | None) -> date | None:
-    """A date as `YYYY-MM-DD`. Raises BadInput."""
-    if given is None:
-        return None
-    try:
-        return date.fromisoformat(given.strip())
-    except ValueError:
-        pass
-    raise BadInput(field, "not_a_date")
 
 
 def pairs(field: str, given: list[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext
 
 from linker.database.column_types import as_json
+from linker.database.urls import refuse_unknown_parameters
 from linker.errors import BadSettings
 
 #: How many connections to PostgreSQL a process keeps.
@@ -59,6 +60,9 @@ def postgres(url: URL, schema: str | None = None) -> Engine:
         engine = None
     if engine is None:
         raise BadSettings("database_url", "no_driver", extra="postgres")
+    refuse_unknown_parameters(
+        url, {each.keyword.decode() for each in engine.dialect.loaded_dbapi.pq.Conninfo.get_defaults()}
+    )
 
     @event.listens_for(engine, "handle_error")
     def connect_anew(context: ExceptionContext) -> None:

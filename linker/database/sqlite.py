@@ -9,11 +9,14 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.engine import URL
 
 from linker.database.column_types import as_json
-from linker.database.urls import is_path
+from linker.database.urls import is_path, refuse_unknown_parameters
+from linker.errors import BadSettings
 
 #: From how many written pages on SQLite puts them into the file: 16 MiB. A page is often written again soon, when what
 #: was claimed is settled, and then has to be put there once only; and many rows are scattered over many pages.
 CHECKPOINT_PAGES = 4_000
+#: The parameters of the URL that Python's driver takes.
+PARAMETERS = ("timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ def sqlite(url: URL, wait_seconds: float) -> Engine:
 
     To a file it opens each connection anew: who keeps them is `linker.database.sqlite_connections`.
     """
+    if "uri" not in url.query:  # SQLite's own URIs may have any
+        refuse_unknown_parameters(url, PARAMETERS)
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -45,6 +50,14 @@ def sqlite(url: URL, wait_seconds: float) -> Engine:
         connect_args={"timeout": wait_seconds},
         poolclass=NullPool if is_path(url) else None,
     )
+
+    try:
+        engine.dialect.create_connect_args(url)
+        is_sound = True
+    except ValueError:
+        is_sound = False
+    if not is_sound:
+        raise BadSettings("database_url", "parameter_unreadable")
 
     @event.listens_for(engine, "connect")
     def prepare(raw: Any, _record: object) -> None:

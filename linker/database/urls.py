@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
@@ -29,6 +30,17 @@ def parse_url(url: str) -> URL:
     if "@" in (parsed.host or ""):  # and the rest of the password is taken for a part of the host
         raise BadSettings("database_url", "unescaped_at")
     return parsed.set(drivername=DRIVERS[backend])
+
+
+def refuse_unknown_parameters(url: URL, known: Collection[str]) -> None:
+    """Make sure that the driver knows all parameters of a URL: hosting companies add those of other programs.
+
+    Raises:
+        BadSettings: it does not know one. Values are not shown.
+    """
+    unknown = sorted(set(url.query) - set(known))
+    if unknown:
+        raise BadSettings("database_url", "unknown_parameters", parameters=unknown)
 
 
 def redacted(url: URL) -> str:

@@ -88,7 +88,7 @@ class Service:
             actor: who does this, for the history.
 
         Raises:
-            BadInput: the owner is empty, or a text is too long.
+            BadInput: a text is none, is empty or too long, or holds what no text may hold.
         """
         now = self._engine.clock.now()
         deadline = now + self._engine.executor.timing.token_within
@@ -138,6 +138,8 @@ class Service:
             Refused: the connection is closed.
             Busy: somebody else is attending it and does not come to an end.
         """
+        connection_id = text.known_id(connection_id)
+        actor = text.one_line("actor", actor)
         token = hidden(token)
         try:
             parsed = parse_subdomain(subdomain)
@@ -147,6 +149,7 @@ class Service:
         if secret.get_secret_value().lower() == parsed:
             raise BadInput("subdomain", "same_as_token")
         today_somewhere = (self._engine.clock.now() - timedelta(days=1)).date()
+        text.check_type("token_expires", expires_on, date, "not_a_date")
         if expires_on is not None and expires_on < today_somewhere:
             raise BadInput("token_expires", "past", date=expires_on.isoformat())
         candidate = Credential(
@@ -190,10 +193,12 @@ class Service:
         A linked connection is looked at, too. What was found goes into the history, the same at most once a minute.
 
         Raises:
+            BadInput: the actor is not printable text. Nothing was changed.
             NotFound: no such connection.
             Refused: there is no recruiter to look for in this state.
             Busy: somebody else is attending it and does not come to an end.
         """
+        connection_id, actor = text.known_id(connection_id), text.one_line("actor", actor)
         with self._in_flight, self._engine.observer.watch(Work.CONFIRM_RECRUITER, connection_id=connection_id):
             connection = await self._engine.store.get(connection_id)
             _refuse_at_rest(connection)
@@ -220,6 +225,7 @@ class Service:
             Refused: it is closed or paused, or there is no token to ask with.
             Busy: somebody else is attending it and does not come to an end.
         """
+        connection_id, actor = text.known_id(connection_id), text.one_line("actor", actor)
         with self._in_flight, self._engine.observer.watch(Work.CHECK, connection_id=connection_id):
             _refuse_at_rest(await self._engine.store.get(connection_id))
             await self.record(
@@ -249,7 +255,7 @@ class Service:
 
     async def get(self, connection_id: str) -> Connection:
         """Read a connection. Raises NotFound."""
-        return await self._engine.store.get(connection_id)
+        return await self._engine.store.get(text.known_id(connection_id))
 
     async def find(
         self,
@@ -259,12 +265,22 @@ class Service:
         stuck: bool = False,
         limit: int | None = None,
     ) -> list[Connection]:
-        """Read connections, oldest first; all of them without a `limit`. `stuck`: open ones that wait for a person."""
+        """Read connections, oldest first; all of them without a `limit`. `stuck`: open ones that wait for a person.
+
+        Raises:
+            BadInput: something is not of its type.
+        """
+        text.check_type("state", state, ConnectionState, "not_a_state", known=list(ConnectionState))
+        text.check_type("stuck", stuck, bool, "not_a_flag")
+        text.check_type("limit", limit, int, "not_a_number", least=1)
+        owner = None if owner is None else text.one_line("owner", owner)
+        if limit is not None and limit < 1:
+            raise BadInput("limit", "not_a_number", least=1)
         return await self._engine.store.find(Selection(state=state, owner=owner, stuck=stuck, limit=limit))
 
     async def history(self, connection_id: str) -> list[Step]:
         """Read a connection's steps, first one first. Raises NotFound."""
-        return await self._engine.store.history(connection_id)
+        return await self._engine.store.history(text.known_id(connection_id))
 
     async def restart(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
         """Let a failed connection go on, with the token that it holds or with a new one.
@@ -273,6 +289,7 @@ class Service:
             NotFound: no such connection.
             Refused: it has not failed.
         """
+        connection_id, actor = text.known_id(connection_id), text.one_line("actor", actor)
         with self._in_flight, self._engine.observer.watch(Work.RESTART, connection_id=connection_id):
             await self.record(connection_id, lambda _: happened.Restarted(), actor=actor, reason=reason, goes_on=True)
             return await self._attend_while_owed(connection_id, actor=actor)
@@ -371,9 +388,8 @@ class Service:
             Busy: others write the connection faster than we do.
             BadInput: the actor or the reason is not printable text.
         """
-        text.one_line("actor", actor)
-        if reason:
-            text.one_line("reason", reason)
+        connection_id, actor = text.known_id(connection_id), text.one_line("actor", actor)
+        reason = None if reason is None or reason == "" else text.one_line("reason", reason)
         for _ in range(MOST_TRIES):
             before = await self._engine.store.get(connection_id)
             refused = None

@@ -34,6 +34,8 @@ def announcement_named(name: str) -> str:
     Raises:
         BadInput: there is no such announcement.
     """
+    if not isinstance(name, str):
+        raise BadInput("announcement", "not_text")
     for known in ANNOUNCEMENTS:
         if name in {known, known.removeprefix("connection.")}:
             return known
@@ -64,6 +66,8 @@ class Handlers:
         Its module and name say, over restarts, who has what; a number sets apart those that share them, as functions
         made in a loop do.
         """
+        if not callable(handler):
+            raise BadInput("handler", "not_callable")
         listening = self.by_type.setdefault(announcement_named(name), {})
         if handler not in listening.values():
             qualified = getattr(handler, "__qualname__", type(handler).__qualname__)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import secrets
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -43,6 +44,7 @@ TOO_MUCH_FOR = timedelta(minutes=1)
 #: An answer up to this size is read to its end within this time: its connection is used again.
 SHORT_ANSWER_BYTES, SHORT_ANSWER_SECONDS = 16_384, 1.0
 LAST_PORT = 65_535
+HALF_CHARACTER = re.compile("[\\ud800-\\udfff]")
 
 
 def new_webhook_secret() -> SecretStr:
@@ -128,7 +130,9 @@ class Webhook:
     async def receive(self, announcement: Announcement, *, within: float) -> ReceiverResult:
         """Post an announcement."""
         message_id, at = announcement.message_id, self.clock.now().replace(microsecond=0)
-        body = json.dumps(announcement.payload, separators=(",", ":"))
+        # as receivers write it anew that compare it: letters as they are, and what is no whole character as JSON has it
+        body = json.dumps(announcement.payload, separators=(",", ":"), ensure_ascii=False)
+        body = HALF_CHARACTER.sub(lambda half: f"\\u{ord(half[0]):04x}", body)
         headers = {
             "accept": "*/*",
             "content-type": "application/json",

@@ -99,10 +99,13 @@ def _recruiters(world: World, account: Account, call: Call) -> Body:
 
 
 def _members(world: World, account: Account, call: Call) -> Body:
-    """One page of members with the asked status; unasked, the active ones (not established)."""
-    status = dict(parse_qsl(call.query)).get("status", "active")
+    """One page of members with the asked status; unasked, the active ones (not established). `email` is exact."""
+    asked = dict(parse_qsl(call.query))
+    status = asked.get("status", "active")
     found = [
-        each for each in world.members(account.subdomain) if status == "all" or each.active == (status == "active")
+        each
+        for each in world.members(account.subdomain)
+        if (status == "all" or each.active == (status == "active")) and asked.get("email") in (None, each.email)
     ]
     return _page(call, "members", found, answers.member_body)
 

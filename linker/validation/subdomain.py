@@ -14,6 +14,11 @@ from linker.errors import BadInput
 HOST_SUFFIX = ".workable.com"
 #: Names under workable.com that are Workable's own and no customer's: `www` recorded, the others seen or likely.
 RESERVED = frozenset({"www", "api", "app", "apply", "help", "id", "jobs", "resources", "status"})
+#: The host of all careers sites: Workable's own pages show the subdomain as the first part of the path there
+#: (documented), so people copy that address.
+CAREERS_HOST = "apply.workable.com"
+#: First parts of that path that name no account: the API behind the pages, short links to jobs, and files (seen).
+CAREERS_RESERVED = frozenset({"api", "j", "static", "assets", "robots.txt", "sitemap.xml"})
 #: A host name's label. Workable's own grammar is not published; a stricter one keeps secrets from going elsewhere.
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 MAX_LABEL_CHARACTERS = 63
@@ -37,13 +42,15 @@ def is_label(text: str) -> bool:
     return LABEL.fullmatch(text) is not None
 
 
-def parse_subdomain(text: str) -> str:
+def parse_subdomain(text: object) -> str:
     """The account's subdomain, from what a person pasted: `acme`, ` ACME `, a host, or a URL of the account.
 
+    The address of the account's careers site counts as one: `apply.workable.com/acme`.
+
     Raises:
-        BadInput: for anything else, on the field `subdomain`. The text of the error never shows what was given.
+        BadInput: it is anything else, on the field `subdomain`. The text of the error never shows what was given.
     """
-    label, reason = _parse(text.strip())
+    label, reason = _parse(text.strip()) if isinstance(text, str) else ("", "not_text")
     del text
     if reason:
         raise BadInput("subdomain", reason, **({"most": MAX_LABEL_CHARACTERS} if reason == "too_long" else {}))
@@ -64,10 +71,15 @@ def _parse(given: str) -> tuple[str, str | None]:
     scheme = SCHEME.fullmatch(given)
     if scheme is not None and scheme[1] not in ("http", "https"):
         return "", "other_scheme"
-    host = re.split("[/?#]", scheme[2] if scheme else given, maxsplit=1)[0]
+    address = scheme[2] if scheme else given
+    host = re.split("[/?#]", address, maxsplit=1)[0]
     label = host.removesuffix(HOST_SUFFIX)
     reason = next((reason for character, reason in FORBIDDEN.items() if character in host), None)
-    if reason is None:
+    if host == CAREERS_HOST:
+        path = address.removeprefix(host)
+        label = re.split("[/?#]", path[1:], maxsplit=1)[0] if path.startswith("/") else ""
+        reason = "reserved" if not label or label in CAREERS_RESERVED else _unusable_label(label)
+    elif reason is None:
         reason = NOT_WORKABLE if label == host != given else _unusable_label(label)
     return ("", reason) if reason else (label, None)
 

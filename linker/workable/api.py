@@ -14,11 +14,12 @@ NO_ACCOUNT = "www"
 #: One account: a flat object with `id`, `name`, `subdomain` (recorded).
 ACCOUNT_PATH = "/spi/v3/accounts/{subdomain}"
 #: The external recruiters: `{"recruiters": [{"id", "name", "email"}]}` (documented; only the empty list is recorded).
-#: No paging and no filter by e-mail are documented.
+#: No paging and no filter by e-mail are documented; `paging.next` is followed if it comes (seen by one integrator).
 RECRUITERS_PATH = "/spi/v3/recruiters"
 #: The accounts that a token reaches: `{"accounts": [...]}`, asked without an account (recorded).
 ACCOUNTS_PATH = "/spi/v3/accounts"
-#: The members: `{"members": [...], "paging": {"next": URL}}`; no `paging` on the last page (recorded).
+#: The members: `{"members": [...], "paging": {"next": URL}}`; no `paging` on the last page (recorded). `email` is an
+#: exact filter (documented, second-hand).
 MEMBERS_PATH = "/spi/v3/members?status=all&limit=100"
 
 #: The permission that all four calls need (documented).
@@ -49,3 +50,5 @@ RESET_HEADER = b"x-rate-limit-reset"
 
 #: Our own limits. No answer that we need is longer than this, unpacked.
 MAX_ANSWER_BYTES = 1024 * 1024
+#: A list that goes on for longer has no end.
+MOST_FURTHER_PAGES = 9

@@ -155,7 +155,8 @@ class WorkableClient:
             found = WrongAccount()  # as good as 422 on this call
         verdict = responses.account_in(found, question.subdomain) if isinstance(found, Page) else found
         if isinstance(verdict, AccountReadable):
-            recruiters = await self._recruiters(question)
+            first = await self._recruiters(question)
+            recruiters = responses.recruiters_in(first) if isinstance(first, Page) else first
             verdict = recruiters if isinstance(recruiters, Verdict) else verdict
         if verdict != WrongAccount():
             return verdict
@@ -166,18 +167,44 @@ class WorkableClient:
         return WrongAccount(responses.subdomains_in(reached, but=question.subdomain))
 
     async def _look(self, question: _Question, recruiter: Recruiter, extra_calls: int) -> Verdict:
-        """Look through the recruiters, then for what comes close, then whether ours was added as a member."""
-        listed = await self._recruiters(question)
-        if isinstance(listed, Verdict):
-            return listed
-        ours = _find(listed, recruiter.email)
-        if ours is not None:
-            return RecruiterSeen(ours.id) if ours.id else NotUnderstood("recruiter_without_id", call=RECRUITERS)
+        """Look through the recruiters, then for what comes close, then whether ours was added as a member.
+
+        Only the end of the list says that ours is not in it.
+        """
+        listed: list[Entry] = []
+        asked: set[httpx.URL] = set()
+        found = await self._recruiters(question)
+        while isinstance(found, Page):
+            page = responses.recruiters_in(found)
+            if isinstance(page, Verdict):
+                return page
+            ours = _find(page, recruiter.email)
+            if ours is not None:
+                return RecruiterSeen(ours.id) if ours.id else NotUnderstood("recruiter_without_id", call=RECRUITERS)
+            listed += page
+            given = responses.next_in(found)
+            if given is None:
+                return await self._come_close(question, recruiter, listed, extra_calls)
+            following = self._urls.next_page(question.subdomain, given)
+            if following is None or following in asked or len(asked) == api.MOST_FURTHER_PAGES:
+                return NotUnderstood("list_without_end", call=RECRUITERS)
+            asked.add(following)
+            found = await self._ask(question, RECRUITERS, following)
+        return NotUnderstood("list_without_end", call=RECRUITERS) if isinstance(found, ObjectMissing) else found
+
+    async def _come_close(
+        self, question: _Question, recruiter: Recruiter, listed: list[Entry], extra_calls: int
+    ) -> Verdict:
+        """What comes close to ours, which is not in the whole list; if nothing does, whether it was added as a member.
+
+        The filter by e-mail is second-hand knowledge: where it is not heeded, the pages are followed.
+        """
         near = near_misses.close(recruiter, [(one.name, one.email) for one in listed])
         if near is not None:
             return RecruiterNotSeen(near)
         question.certain = RecruiterNotSeen(near_misses.not_there(len(listed)))
-        url: httpx.URL | None = self._urls.of(question.subdomain, api.MEMBERS_PATH)
+        members_url = self._urls.of(question.subdomain, api.MEMBERS_PATH)
+        url: httpx.URL | None = members_url.copy_merge_params({"email": recruiter.email})
         for _ in range(extra_calls):  # trouble counts as no: this only adds a hint
             if url is None or not self._budget.is_roomy(question.subdomain):
                 break
@@ -190,11 +217,10 @@ class WorkableClient:
             url = self._urls.next_page(question.subdomain, responses.next_in(page))
         return question.certain
 
-    async def _recruiters(self, question: _Question) -> list[Entry] | Verdict:
+    async def _recruiters(self, question: _Question) -> Page | Verdict:
+        """The first page of the recruiters."""
         found = await self._ask_again(question, RECRUITERS, api.RECRUITERS_PATH)
-        if isinstance(found, ObjectMissing):
-            return NotUnderstood("no_list", status=404, call=RECRUITERS)
-        return responses.recruiters_in(found) if isinstance(found, Page) else found
+        return NotUnderstood("no_list", status=404, call=RECRUITERS) if isinstance(found, ObjectMissing) else found
 
     # ── one call ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,7 +273,7 @@ class WorkableClient:
             self._budget.learn(question.subdomain, given, now)
             judged = responses.judge_head(status, given, now)
             if judged is None:
-                judged = responses.judge_body(status, given, await _body(response))
+                judged = responses.judge_body(status, given, await _body(response), now)
         finally:
             await response.aclose()
         if isinstance(judged.outcome, OverLimit):
@@ -277,6 +303,6 @@ def visible(secret: SecretStr) -> str:
 
 def _find(listed: list[Entry], email: str) -> Entry | None:
     """The entry with this e-mail: exactly, or else with other capitals. Workable keeps capitals as they were typed."""
-    wanted = near_misses.same_text(email)
-    alike = [one for one in listed if near_misses.same_text(one.email) == wanted]
+    wanted = near_misses.same_email(email)
+    alike = [one for one in listed if near_misses.same_email(one.email) == wanted]
     return next((one for one in alike if one.email == email), alike[0] if alike else None)

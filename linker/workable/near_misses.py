@@ -5,6 +5,7 @@ Of other people's data nothing is kept: only where ours differs, and how many ot
 
 from __future__ import annotations
 
+import string
 import unicodedata
 from collections.abc import Sequence
 
@@ -15,6 +16,17 @@ from states.problems import NearMiss, NearMissKind
 MOST_COMPARED_ENTRIES = 500
 #: The greatest number of slips (a character too much, missing, wrong, or two swapped) that still counts as our e-mail.
 MOST_SLIPS = 2
+
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def same_email(email: str) -> str:
+    """An e-mail as it is compared: without blanks around, and with the capitals of ASCII alone made small.
+
+    Ours are ASCII. What only looks alike, or becomes alike when it is lowered (the Kelvin sign), is another one.
+    """
+    return email.strip(string.whitespace).translate(_LOWER)
 
 
 def same_text(text: str) -> str:
@@ -55,11 +67,11 @@ def close(ours: Recruiter, others: Sequence[tuple[str, str]]) -> NearMiss | None
 
     An e-mail with a slip tells more than the right name with another e-mail, so it is looked for first.
     """
-    email = same_text(ours.email)
+    email = same_email(ours.email)
     for _, theirs in others[:MOST_COMPARED_ENTRIES]:
-        if 0 < slips(email, same_text(theirs)) <= MOST_SLIPS:
+        if 0 < slips(email, same_email(theirs)) <= MOST_SLIPS:
             alike = 0
-            for mine, other in zip(ours.email.casefold(), same_text(theirs), strict=False):
+            for mine, other in zip(email, same_email(theirs), strict=False):
                 if mine != other:
                     break
                 alike += 1

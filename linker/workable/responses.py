@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from pydantic_core import from_json
 
 from linker.http_client import LONGEST_WAIT_SECONDS, Headers, number, retry_after
 from linker.validation.subdomain import is_label
+from linker.validation.text import is_control
 from linker.workable import api
 from states.connection import Account
 from states.table import ACCOUNT, RECRUITERS
@@ -60,18 +62,42 @@ class Judged(NamedTuple):
 
 
 def judge_head(status: int, headers: Headers, now: datetime) -> Judged | None:
-    """The judgement, where status and headers are enough for one; None: the body has to be read."""
-    if status == 200 and headers.get(b"content-type", b"").startswith(b"application/json"):
+    """The judgement, where status and headers are enough for one; None: the body has to be read.
+
+    Whoever names a time for the next try says that this passes: then it is no verdict, whatever the status.
+    """
+    is_from_edge = _is_from_edge(status, headers)
+    if status == 200 and headers.get(b"content-type", b"").startswith(b"application/json") and not is_from_edge:
         return None
+    named = retry_after(headers, now)
+    note = None
+    if is_from_edge:
+        note = "edge"
+    elif 300 <= status <= 399:
+        note = "redirect"
+    elif b"html" in headers.get(b"content-type", b"").lower():
+        note = "web_page"
     if status == 429:
-        return Judged(OverLimit(throttled_until(headers, now)))
+        return Judged(OverLimit(throttled_until(headers, now)), note if is_from_edge else None)
     if 500 <= status <= 599 or status == 408:
-        return Judged(Unavailable(retry_after(headers, now)))
-    if 300 <= status <= 399:
-        return Judged(Unavailable(), "redirect")
-    if b"html" in headers.get(b"content-type", b"").lower():
-        return Judged(Unavailable(retry_after(headers, now)), "web_page")
+        return Judged(Unavailable(named), note if is_from_edge else None)
+    if note is not None or named is not None:
+        return Judged(Unavailable(named), note)
     return None
+
+
+#: What only an edge or a proxy in between says: Cloudflare's challenges, a proxy that wants to be signed in to or that
+#: failed, a firewall's action.
+EDGE_HEADERS = (b"cf-mitigated", b"proxy-authenticate", b"x-squid-error", b"x-amzn-waf-action")
+#: How proxies and web servers ask for a user and a password. Workable's tokens are of another scheme.
+SIGN_IN = (b"basic", b"digest", b"ntlm", b"negotiate", b"kerberos")
+
+
+def _is_from_edge(status: int, headers: Headers) -> bool:
+    """True if an answer says that it does not come from Workable."""
+    asks_for_a_user = headers.get(b"www-authenticate", b"").strip().lower().startswith(SIGN_IN)
+    failed = b"error=" in headers.get(b"proxy-status", b"").lower()  # RFC 9209
+    return status == 407 or asks_for_a_user or failed or any(name in headers for name in EDGE_HEADERS)
 
 
 def throttled_until(headers: Headers, now: datetime) -> datetime:
@@ -88,9 +114,10 @@ def throttled_until(headers: Headers, now: datetime) -> datetime:
 # ── by the body ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def judge_body(status: int, headers: Headers, raw: bytes | None) -> Judged:
+def judge_body(status: int, headers: Headers, raw: bytes | None, now: datetime) -> Judged:
     """The judgement by the body as it was sent; None: it is longer than we read."""
-    if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
+    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if kind not in (b"application/json", b"application/problem+json"):
         return _odd(status, "not_json")
     body = None if raw is None else unpacked(headers, raw)
     if body is None:
@@ -98,6 +125,12 @@ def judge_body(status: int, headers: Headers, raw: bytes | None) -> Judged:
     found = _object(body)
     if found is None:
         return _odd(status, "not_an_object")
+    if _is_edges_own(found):
+        wait = found.get("retry_after")
+        named = retry_after({b"retry-after": str(wait).encode()}, now) if isinstance(wait, int) else None
+        return Judged(Unavailable(named), "edge")
+    if kind != b"application/json":
+        return _odd(status, "not_json")
     if status == 200:
         return Judged(Page(found))
     if status in REFUSALS and found.get("error"):
@@ -112,6 +145,22 @@ REFUSALS: dict[int, Verdict] = {
     404: ObjectMissing(),
     422: WrongAccount(),
 }
+
+
+#: Keys of the errors that Cloudflare makes in JSON, for clients that ask for it.
+EDGE_KEYS = frozenset({"cloudflare_error", "ray_id", "rayId", "cf_ray"})
+#: The numbers of Cloudflare's own errors, as in “error 1015”.
+EDGE_ERRORS = range(1000, 2000)
+
+
+def _is_edges_own(body: Mapping[str, Any]) -> bool:
+    """True for an error that Cloudflare made: by its keys, by its list of numbered errors, or because it says so."""
+    listed = body.get("errors")
+    numbered = body.get("success") is False and isinstance(listed, list)
+    said = (body.get(name) for name in ("type", "title", "instance", "footer"))
+    names_itself = any(isinstance(text, str) and "cloudflare" in text.lower() for text in said)
+    is_known = bool(EDGE_KEYS.intersection(body)) or body.get("error_code") in EDGE_ERRORS
+    return is_known or numbered or names_itself
 
 
 def _odd(status: int, why: str) -> Judged:
@@ -168,13 +217,14 @@ def account_in(page: Page, subdomain: str) -> Verdict:
     name = page.body.get("name")
     if not isinstance(name, str):
         return _shape(ACCOUNT)
-    # as it may be stored and shown: no control characters, no broken Unicode, not endless
-    shown = "".join(character for character in name if character.isprintable()).strip()[:LONGEST_NAME_CHARACTERS]
+    # as it may be stored and shown: no control characters, no broken Unicode, not endless; a line break is a blank
+    spaced = "".join(" " if character.isspace() and is_control(character) else character for character in name)
+    shown = "".join(character for character in spaced if not is_control(character)).strip()[:LONGEST_NAME_CHARACTERS]
     return AccountReadable(Account(id=account_id, name=shown or subdomain, subdomain=subdomain))
 
 
 def recruiters_in(page: Page) -> list[Entry] | Verdict:
-    """The external recruiters. Odd entries are passed over: a stranger's odd entry must not stop ours."""
+    """The external recruiters of a page. Odd entries are passed over: a stranger's odd entry must not stop ours."""
     found = page.body.get("recruiters")
     return entries(found) if isinstance(found, list) else _shape(RECRUITERS)
 
@@ -197,9 +247,9 @@ def subdomains_in(page: Page, *, but: str) -> tuple[str, ...]:
 
 
 def next_in(page: Page) -> object:
-    """What is given as the URL of the next page, whatever it is."""
+    """What is given as the URL of the next page, whatever it is; None: this is the last one."""
     paging = page.body.get("paging")
-    return paging.get("next") if isinstance(paging, dict) else None
+    return (paging.get("next") if isinstance(paging, dict) else paging) or None
 
 
 def _shape(call: str) -> NotUnderstood:

@@ -137,6 +137,24 @@ def test_variables(variable: str, text: str, value: Any, monkeypatch: pytest.Mon
     assert getattr(load_settings(), variable.lower()) == value
 
 
+@pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " {} ", "\t{}", "\u00a0{}\u3000"])
+@pytest.mark.parametrize(("variable", "text", "value"), [each for each in VARIABLES if each[1]])
+def test_what_surrounds_a_variable_is_dropped(
+    around: str, variable: str, text: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of secrets end with a line break, and people paste blanks."""
+    monkeypatch.setenv(f"LINKER_{variable}", around.format(text))
+    assert getattr(load_settings(), variable.lower()) == value
+
+
+@pytest.mark.parametrize("around", ["{}\n", "\r\n{} "])
+def test_what_surrounds_a_secret_is_dropped(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for secrets, from a variable and from a host."""
+    monkeypatch.setenv("LINKER_WORKABLE_CLIENT_ID", around.format("canary"))
+    assert load_settings().workable_client_id == SecretStr("canary")
+    assert Settings(secret_keys=(SecretStr(around.format("key")),)).secret_keys == (SecretStr("key"),)
+
+
 def test_secret_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Secrets are read from their variables too, and kept as secrets."""
     monkeypatch.setenv("LINKER_WORKABLE_CLIENT_ID", "canary")
@@ -215,7 +233,16 @@ BAD: list[tuple[str, str, str, dict[str, Any], str]] = [
     ),
     ("SWEEP_SECONDS", "0", "greater_than", {"gt": 0}, "It must be greater than 0"),
     ("SWEEP_SECONDS", "canary", "float_parsing", {}, "It must be a number."),
-    ("SWEEP_SECONDS", "nan", "less_than_equal", {"le": 3600}, "It must be less than or equal to 3600"),
+    ("SWEEP_SECONDS", "nan", "finite_number", {}, "It must be a finite number"),
+    ("POLL_SHARE", "inf", "finite_number", {}, "It must be a finite number"),
+    ("POLL_SHARE", "-1", "greater_than_equal", {"ge": 1.0}, "It must be greater than or equal to 1"),
+    ("POLL_FIRST", "inf", "not_a_span", {}, "It must be seconds, as in 10, or a duration in ISO 8601"),
+    ("POLL_FIRST", "-5", "not_positive", {}, "It must be more than nothing"),
+    ("WORKABLE_CLIENT_ID", "part\nner", "control_characters", {}, "It holds a line break"),
+    ("WORKABLE_CLIENT_ID", "part ner", "not_visible", {}, "It must be visible ASCII without blanks"),
+    ("WORKABLE_URL", "https://{subdomain}.work able.com", "not_visible", {}, "It must be visible ASCII"),
+    ("DATABASE_URL", "sqlite:///link\ner.db", "control_characters", {}, "It holds a line break"),
+    ("RECRUITER_NAME", "Inte\x1bgration", "control_characters", {}, "It holds a line break"),
     ("LEASE_SECONDS", "1", "greater_than_equal", {"ge": 2}, "It must be greater than or equal to 2"),
     ("CONCURRENCY", "0", "greater_than_equal", {"ge": 1}, "It must be greater than or equal to 1."),
     ("CONCURRENCY", "1.5", "int_parsing", {}, "It must be a whole number."),

@@ -2,12 +2,23 @@ import pytest
 from hypothesis import given as generated
 from hypothesis import strategies as st
 
-from linker.errors import BadInput
-from linker.validation.text import metadata, one_line
+from linker.errors import BadInput, NotFound
+from linker.validation.text import is_control, known_id, metadata, one_line
 from linker.wording import describe
 
+UNPRINTABLE = "It holds line breaks, control characters, or characters that turn the direction of writing."
+NAMES = [
+    "株式会社\u3000東京",
+    "Dupont\u00a0&\u00a0Fils",
+    "می\u200cخواهم",
+    "👨\u200d👩\u200d👧 Care",
+    "10\u202f000 Talents",
+    "क्\u200dष",
+    "Co\u00adop",
+]
 
-@pytest.mark.parametrize("text", ["customer-1", "Zoë & Söhne 株式会社 🚀", "x" * 500])
+
+@pytest.mark.parametrize("text", [*NAMES, "customer-1", "Zoë & Söhne 株式会社 🚀", "x" * 500])
 def test_a_line_of_text_is_kept_without_the_blanks_around_it(text: str) -> None:
     """Of any script, and up to 500 characters long."""
     assert one_line("owner", f" \t{text}\n") == text
@@ -19,9 +30,17 @@ def test_a_line_of_text_is_kept_without_the_blanks_around_it(text: str) -> None:
         ("", "empty", "It is empty."),
         (" \n", "empty", "It is empty."),
         ("x" * 501, "too_long", "It is longer than 500 characters."),
-        ("two\nlines", "unprintable", "It holds line breaks or other unprintable characters."),
-        ("a\x00b", "unprintable", "It holds line breaks or other unprintable characters."),
-        ("\ud83d", "unprintable", "It holds line breaks or other unprintable characters."),
+        ("two\nlines", "unprintable", UNPRINTABLE),
+        ("a\x00b", "unprintable", UNPRINTABLE),
+        ("Acme\x1b]0;owned\x07", "unprintable", UNPRINTABLE),
+        ("a\x7fb", "unprintable", UNPRINTABLE),
+        ("a\x9b31m", "unprintable", UNPRINTABLE),
+        ("a\u2028b", "unprintable", UNPRINTABLE),
+        ("\u202egnp.exe", "unprintable", UNPRINTABLE),
+        ("a\u2066b\u2069", "unprintable", UNPRINTABLE),
+        ("a\u200fb", "unprintable", UNPRINTABLE),
+        ("\u200b\u200d", "empty", "It is empty."),
+        ("\ud83d", "unprintable", UNPRINTABLE),
     ],
 )
 def test_what_is_no_line_of_text_is_refused(text: str, reason: str, told: str) -> None:
@@ -89,5 +108,48 @@ def test_a_line_of_text_is_always_printable(text: str) -> None:
         line = one_line("reason", text)
     except BadInput:
         return
-    assert line.isprintable()
+    assert not any(map(is_control, line))
+    assert len(f"|{line}|".splitlines()) == 1
     assert one_line("reason", line) == line
+
+
+@pytest.mark.parametrize("given", [None, 5, b"owner", ["owner"]], ids=str)
+def test_what_is_no_text_at_all_is_bad_input(given: object) -> None:
+    """Its value is not repeated."""
+    with pytest.raises(BadInput) as caught:
+        one_line("owner", given)
+    assert (caught.value.field, caught.value.reason, caught.value.params) == ("owner", "not_text", {})
+
+
+@pytest.mark.parametrize("given", [None, 5, "k=v", [("k", "v")], {"k": 5}, {5: "v"}, {"k": None}], ids=str)
+def test_metadata_that_is_no_mapping_of_texts_is_bad_input(given: object) -> None:
+    """Its values are not repeated."""
+    with pytest.raises(BadInput) as caught:
+        metadata(given)
+    assert (caught.value.field, caught.value.reason, caught.value.params) == ("metadata", "not_texts", {})
+
+
+@pytest.mark.parametrize("odd", ["\x1b[2J", "\x00", "\x9b31m", "\u202e", "\u2067", "\u200e", "\u2028"])
+def test_no_metadata_writes_to_a_terminal(odd: str) -> None:
+    """Control characters and turns of direction are refused in keys and in entries; line breaks are for entries."""
+    for given in ({odd: "v"}, {f"k{odd}": "v"}, {"k": f"a{odd}b"}, {"k\n": "v"}):
+        with pytest.raises(BadInput) as caught:
+            metadata(given)
+        assert (caught.value.field, caught.value.reason) == ("metadata", "control_characters")
+
+
+@pytest.mark.parametrize("given", ["", "con_\x00", "con_\ud800", "con_é", "con_\n", "x" * 101, "con_\u202e", " \u3000"])
+def test_an_id_that_can_be_none_is_not_found(given: str) -> None:
+    """It is not looked up, and what is told of it can be printed."""
+    with pytest.raises(NotFound) as caught:
+        known_id(given)
+    assert str(caught.value).isascii()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("given", [None, 5, b"con_x"], ids=str)
+def test_an_id_that_is_no_text_is_bad_input(given: object) -> None:
+    """Somebody handed over something else."""
+    with pytest.raises(BadInput) as caught:
+        known_id(given)
+    assert (caught.value.field, caught.value.reason) == ("id", "not_text")

@@ -177,7 +177,7 @@ def assert_is(verdict: Verdict, expected: Verdict | type[Verdict]) -> None:
 #: What an answer can be that no rule covers. The texts are stored: they never change.
 ANSWERS = {
     *("not_json", "too_large", "not_an_object", "no_rule"),
-    *("other_shape", "no_list", "recruiter_without_id"),
+    *("other_shape", "no_list", "recruiter_without_id", "list_without_end"),
 }
 
 
@@ -373,14 +373,14 @@ async def test_a_near_miss_in_the_list_needs_no_second_call() -> None:
 
 
 async def test_our_recruiter_added_as_a_member_is_noticed() -> None:
-    """When nothing in the list comes close, the members are asked for our e-mail, page after page."""
+    """When nothing in the list comes close, the members are asked for our e-mail; a list that goes on is followed."""
     pages = [
         json(200, {"members": [recruiter("a@b.example")], "paging": {"next": f"{MEMBERS}&since_id=2"}}),
         json(200, {"members": [recruiter(OURS.email.upper())]}),
     ]
     workable = FakeWorkable(members=pages)
     assert await hint(workable) == NearMiss(kind=NearMissKind.MEMBER)
-    assert workable.paths[1:] == [MEMBERS, f"{MEMBERS}&since_id=2"]
+    assert workable.paths[1:] == [f"{MEMBERS}&email=ats%2Bq7kd2m%40inbound.example", f"{MEMBERS}&since_id=2"]
 
 
 MEMBERS = "https://acme.workable.com/spi/v3/members?status=all&limit=100"
@@ -459,7 +459,7 @@ async def test_after_a_429_nothing_is_asked_before_its_time() -> None:
 def test_a_packed_body_is_unpacked_within_the_limit(encoding: str, content: bytes, understood: bool) -> None:
     """We ask for no packing; gzip is unpacked all the same, never beyond 1 MiB, and nothing else is."""
     headers = {b"content-type": b"application/json", b"content-encoding": encoding.encode()}
-    outcome = judge_body(200, headers, content).outcome
+    outcome = judge_body(200, headers, content, NOON).outcome
     assert isinstance(outcome, NotUnderstood) is not understood
     assert understood or outcome in {NotUnderstood("too_large", status=200), NotUnderstood("not_an_object", status=200)}
 
@@ -478,7 +478,7 @@ def test_a_packed_body_is_unpacked_within_the_limit(encoding: str, content: byte
 def test_json_is_read_as_python_reads_it(content: bytes, understood: bool) -> None:
     """The quick reader is stricter in some things; nobody waits because of a stranger's odd entry."""
     headers = {b"content-type": b"application/json"}
-    assert isinstance(judge_body(200, headers, content).outcome, Page) is understood
+    assert isinstance(judge_body(200, headers, content, NOON).outcome, Page) is understood
 
 
 @given(
@@ -491,7 +491,7 @@ def test_json_is_read_as_python_reads_it(content: bytes, understood: bool) -> No
 )
 def test_any_answer_whatever_is_judged(status: int, headers: dict[bytes, bytes], body: bytes) -> None:
     """No answer brings the judge down, and none without an error object in JSON is a refusal."""
-    judged = judge_head(status, headers, NOON) or judge_body(status, headers, body)
+    judged = judge_head(status, headers, NOON) or judge_body(status, headers, body, NOON)
     if isinstance(judged.outcome, CredentialRefused | Forbidden | WrongAccount):
         assert status in (401, 403, 422)
         assert b"error" in body

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import traceback
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from linker.errors import BadInput
-from linker.validation import parse_token
+from linker.validation import parse_expiry, parse_token
 from linker.wording import describe
 
 CANARY = "canary-4f1c9a7e2b8d"
@@ -24,7 +25,105 @@ def test_what_people_paste_is_read(pasted: str | SecretStr) -> None:
     assert parse_token(pasted) == SecretStr(CANARY)
 
 
-@pytest.mark.parametrize("token", ["12345678", "x" * 4096, "a.b-c_d~e+f/g=", "!\"#$%&'()*"])
+AROUND = [
+    '"{}"',
+    "'{}'",
+    "`{}`",
+    "<{}>",
+    "“{}”",
+    "„{}“",
+    "«{}»",
+    "({})",
+    "[{}]",
+    "{{{}}}",
+    "**{}**",
+    "```\n{}\n```",
+    "（{}）",
+]
+AFTER = ["{}.", "{},", "{};", "{}:", "{}!", '"{}".', '"{}",', "{}。"]
+BEFORE = [
+    *("Bearer {}", "bearer {}", "Bearer: {}", "Authorization: Bearer {}", "token {}", "Token: {}", "API token: {}"),
+    *("API access token = '{}'", 'export WORKABLE_TOKEN="{}"', '"token": "{}",', "Jeton : {}", "トークン：{}"),
+    *("My token is {}.", "Workable API key:\n{}", "token={}"),
+]
+UNSEEN = [
+    "\u200b{}",
+    "\ufeff{}",
+    "{}\u2060",
+    "{}\u00ad",
+    "\u202a{}\u202c",
+    "\u2066{}\u2069",
+    "\u3164{}",
+    "{}\u200d\ufe0f",
+]
+
+
+@pytest.mark.parametrize("pasted", [*AROUND, *AFTER, *BEFORE, *UNSEEN])
+def test_what_surrounds_a_token_is_dropped(pasted: str) -> None:
+    """Quotes, brackets, a full stop, words before it, and what nobody can see."""
+    assert parse_token(pasted.format(CANARY)) == SecretStr(CANARY)
+    assert parse_token(f" {pasted.format(CANARY)}\r\n") == SecretStr(CANARY)
+
+
+#: Without stars, of which several are a mask.
+LAYERS = [layer for layer in (*AROUND, *AFTER, *UNSEEN) if "*" not in layer]
+
+
+@given(st.lists(st.sampled_from(LAYERS), max_size=4), st.sampled_from(["{}", *BEFORE]))
+def test_it_is_dropped_in_any_order(layers: list[str], before: str) -> None:
+    """However often it was copied from one place into another."""
+    pasted = before.format(CANARY)
+    for layer in layers:
+        pasted = layer.format(pasted)
+    assert parse_token(pasted) == SecretStr(CANARY)
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        *("****", "*" * 40, "•" * 40, "●●●●", "∙∙∙∙∙∙", "·" * 12, "-" * 20, "########", "wk_••••••••", "****abcd"),
+        *("abcd…wxyz", "abcdefgh...", "4f1c...9a7e", '"••••••"', "Bearer ****", "＊＊＊＊"),
+    ],
+)
+def test_a_mask_is_named(pasted: str) -> None:
+    """What pages show in the place of a token is told as such, with how to come to a whole one."""
+    with pytest.raises(BadInput) as caught:
+        parse_token(pasted)
+    assert (caught.value.field, caught.value.reason) == ("token", "masked")
+    assert "generate a new one" in describe(caught.value).action
+
+
+TODAY = date(2026, 8, 31)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("2027-01-31", date(2027, 1, 31)),
+        (" 2027-01-31\n", date(2027, 1, 31)),
+        ("30 days", date(2026, 9, 30)),
+        ("90 Days", date(2026, 11, 29)),
+        ("6 months", date(2027, 2, 28)),
+        ("6-months", date(2027, 2, 28)),
+        ("1 year", date(2027, 8, 31)),
+        (" 2  years ", date(2028, 8, 31)),
+    ],
+)
+def test_a_tokens_last_day_is_read(given: str, expected: date) -> None:
+    """A date, or one of the five spans that Workable offers."""
+    assert parse_expiry(given, TODAY) == expected
+
+
+@pytest.mark.parametrize("given", ["", "soon", "3 years", "1 day", "31.01.2027", "2027-02-30", "0", None, 5, "30"])
+def test_what_is_no_last_day_is_refused(given: object) -> None:
+    """On its field, with what to give."""
+    with pytest.raises(BadInput) as caught:
+        parse_expiry(given, TODAY)
+    assert (caught.value.field, caught.value.reason) == ("token_expires", "not_a_date")
+    assert "6 months" in describe(caught.value).action
+
+
+@pytest.mark.parametrize("token", ["12345678", "x" * 4096, "a.b-c_d~e+f/g=", "a" * 40, "0" * 8])
 def test_the_unknown_grammar_is_read_leniently(token: str) -> None:
     """Visible ASCII from 8 to 4096 characters may be a token."""
     assert parse_token(token).get_secret_value() == token
@@ -42,7 +141,10 @@ def test_the_unknown_grammar_is_read_leniently(token: str) -> None:
         (f"{CANARY}\n{CANARY}", "not_alone", NOT_ALONE),
         (f"{CANARY}\u00a0{CANARY}", "not_alone", NOT_ALONE),
         (f"{CANARY}\x00", "odd_characters", "It holds characters that no token has."),
-        (f"{CANARY}\u200b", "odd_characters", "It holds characters that no token has."),
+        (f"{CANARY}](https://x.example/{CANARY}", "odd_characters", "It holds characters that no token has."),
+        (5, "not_text", "It is not a text."),
+        (None, "not_text", "It is not a text."),
+        (CANARY.encode(), "not_text", "It is not a text."),
         (f"{CANARY}é", "odd_characters", "It holds characters that no token has."),
         ("https://acme.workable.com/backend", "is_address", "This is the address of the account, not the token."),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 import warnings
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -13,12 +14,12 @@ from pydantic import SecretStr
 from linker.cli.context import settings
 from linker.cli.exit_codes import DONE, after_asking
 from linker.cli.linker_context import with_linker
-from linker.cli.options import Actor, Id, Json, Reason, day, pairs
+from linker.cli.options import Actor, Id, Json, Reason, pairs
 from linker.cli.terminal.connection_views import print_connection
 from linker.cli.terminal.output import Output
 from linker.errors import BadInput
 from linker.linker import Linker
-from linker.validation import parse_subdomain
+from linker.validation import parse_expiry, parse_subdomain
 
 app = typer.Typer()
 
@@ -47,7 +48,10 @@ def submit(
     connection_id: Id,
     subdomain: Annotated[str, typer.Option(help="The Workable subdomain, or the account's address.")],
     token_expires: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM-DD", help="The last day of the token, as Workable shows it.")
+        str | None,
+        typer.Option(
+            metavar="WHEN", help="When the token expires: YYYY-MM-DD, or 30 days, 90 days, 6 months, 1 year, 2 years."
+        ),
     ] = None,
     actor: Actor = "",
     as_json: Json = False,
@@ -57,7 +61,7 @@ def submit(
     Ends with 4 if Workable refuses the token, and with 5 if Workable cannot say now: then the token is kept, and the
     connection goes on by itself.
     """
-    expires_on = day("token_expires", token_expires)
+    expires_on = None if token_expires is None else parse_expiry(token_expires, datetime.now(UTC).date())
     parse_subdomain(subdomain)
     if sys.stdin is not None and sys.stdin.isatty():
         with_linker(lambda linker: linker.get(connection_id))  # nobody should type a token for nothing
