@@ -22,6 +22,7 @@ from linker.encryption import new_key
 from linker.linker import Linker
 from linker.sandbox import running, seed
 from linker.settings import Settings
+from linker.version import from_extra
 
 app = typer.Typer()
 
@@ -40,6 +41,9 @@ SETTINGS: dict[str, Any] = {
 
 @app.command()
 def demo(
+    dialog: Annotated[
+        bool, typer.Option("--dialog", help="Serve it instead, for your browser: a product, the dialog and a sandbox.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the database, to look at it afterwards.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -49,6 +53,8 @@ def demo(
     pauses are shorter than yours will be. Every line is read back from the running system.
     """
     logging_setup.configure("error")
+    if dialog:
+        return _with_a_browser(Output(as_json))
     output, world = Output(as_json), seed.seeded()
     folder = Path(tempfile.mkdtemp(prefix="linker-demo-"))
     database_url = f"sqlite:///{folder / 'linker.db'}"
@@ -80,3 +86,38 @@ def demo(
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_a_browser(output: Output) -> int:
+    """Serve the demonstration until Ctrl-C: whoever sits there is the customer."""
+    demonstration = from_extra("dialog", "linker.dialog.demonstration")
+    given = {
+        "secret_keys": (new_key(),),
+        "recruiter_name": "Northwind Integration",
+        "recruiter_email": "ats+{key}@inbound.northwind.example",
+        "dialog_name": "Northwind",
+        "permissions": ("r_jobs", "r_candidates"),
+        "sweep_seconds": 1,
+    }
+
+    def announce(at: Any) -> None:
+        output.result(
+            {"url": at.host, "dialog": at.dialog, "sandbox": f"{at.sandbox}/_sandbox"},
+            Text.assemble("Open this in your browser: ", (at.host, "copy")),
+            Text(),
+            Text(
+                "It plays your product; press “Connect Workable” there. The account is acme, its token is",
+                style="quiet",
+            ),
+            Text(seed.ACME_TOKEN, style="copy"),
+            Text.assemble(("and in the place of Workable there is ", "quiet"), (f"{at.sandbox}/_sandbox", "copy")),
+            Text(),
+            Text("Ctrl-C ends it, and nothing is left behind.", style="quiet"),
+        )
+
+    folder = Path(tempfile.mkdtemp(prefix="linker-demo-"))
+    try:
+        asyncio.run(demonstration.demonstrate(given, folder, announce))
+        return DONE
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
