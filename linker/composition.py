@@ -98,6 +98,7 @@ def build(
             url_template=settings.workable_url,
             clock=clock,
             client_id=settings.workable_client_id,
+            permissions=settings.permissions,
             timeouts=Timeouts.within(settings.lease_seconds * QUESTION_RATIO),
         )
     watching = together(observer, _tracing())
@@ -125,6 +126,7 @@ def build(
         timing=settings.timing,
         recruiter_name=settings.recruiter_name,
         recruiter_email=settings.recruiter_email,
+        permissions=settings.permissions,
         randomness=randomness,
         observer=watching,
     )

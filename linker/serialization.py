@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from linker.engine.ports import Settlement
 from linker.wording import catalogue, describe
 from linker.wording.catalogue import ENGLISH
-from states.connection import Connection, Credential, Doubt, LastLook, Problem, Recruiter, evolve
+from states.connection import Connection, Credential, Doubt, LastLook, Permissions, Problem, Recruiter, evolve
 from states.description import law_facts
 from states.history import Step
 
@@ -78,6 +78,7 @@ def connection_facts(c: Connection) -> dict[str, Any]:
         "linked_at": moment(c.linked_at),
         "last_ok_at": moment(c.last_ok_at),
         "last_look": _last_look(c.last_look),
+        "permissions": _permissions(c.permissions),
         "troubled_since": moment(c.troubled_since),
         "paused_at": moment(c.paused_at),
         "closed_at": moment(c.closed_at),
@@ -165,6 +166,12 @@ def _token(held: Credential | None) -> dict[str, Any] | None:
 
 def _doubt(doubt: Doubt | None) -> dict[str, Any] | None:
     return {"code": doubt.code.value, "count": doubt.count, "since": moment(doubt.since)} if doubt else None
+
+
+def _permissions(allowed: Permissions | None) -> dict[str, list[str]] | None:
+    if allowed is None:
+        return None
+    return {name: list(getattr(allowed, name)) for name in ("needed", "verified", "missing", "unverified")}
 
 
 def _last_look(look: LastLook | None) -> dict[str, Any] | None:

@@ -59,6 +59,23 @@ class Credential:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Permissions:
+    """Workable's permissions that the host needs, and what is known of the token's, each by Workable's name.
+
+    Reading is the only way to learn them, so those to write stay `unverified` until a call needs one.
+    """
+
+    needed: tuple[str, ...] = ()
+    verified: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """Needed, and not tried: only a call that needs one tells."""
+        return tuple(name for name in self.needed if name not in self.verified and name not in self.missing)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """Why a connection is not moving, since when, and what was seen (never a secret, never a stranger's data).
 
@@ -145,6 +162,8 @@ class Connection:
     token: Credential | None = None
     #: A token that a person gave and that is not verified yet.
     candidate: Credential | None = None
+    #: What the host needs to be allowed, and what the token is; None: no token was tried yet.
+    permissions: Permissions | None = None
     #: Why it is not moving; None: nothing is wrong.
     problem: Problem | None = None
     #: Why the last replacement token was turned down; the token in use was left alone.

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from states import events as happened
-from states.connection import Connection, ConnectionState, Doubt, Problem, Recruiter, evolve
+from states.connection import Connection, ConnectionState, Doubt, Permissions, Problem, Recruiter, evolve
 from states.duties import trouble_notice_at
 from states.problems import HEALING, TRANSIENT, NearMiss, NearMissKind, ProblemCode
 from states.timing import Timing, next_doubt, next_healing, next_health, next_poll, next_try, notice_at, watched_pause
@@ -101,7 +101,8 @@ def _subdomain_given(c: Connection, event: happened.SubdomainGiven, m: DecisionC
 
 def _token_accepted(c: Connection, event: happened.TokenAccepted, m: DecisionContext) -> Connection:
     assert c.candidate is not None, "only a candidate can be accepted"
-    return _answered(c, m, token=c.candidate, candidate=None, account=event.account)
+    allowed = event.permissions or c.permissions
+    return _answered(c, m, token=c.candidate, candidate=None, account=event.account, permissions=allowed)
 
 
 def _candidate_refused(c: Connection, code: ProblemCode, m: DecisionContext, **params: Any) -> Connection:
@@ -127,7 +128,13 @@ def belongs_elsewhere(subdomains: tuple[str, ...], stays_with: str | None = None
 
 
 def _scope_missing(c: Connection, event: happened.ScopeMissing, m: DecisionContext) -> Connection:
-    return _candidate_refused(c, ProblemCode.SCOPE_MISSING, m, missing=[event.scope])
+    tried = evolve(c, permissions=event.permissions or c.permissions)
+    return _candidate_refused(tried, ProblemCode.SCOPE_MISSING, m, **missing(event.scope, event.permissions))
+
+
+def missing(scope: str, permissions: Permissions | None) -> dict[str, Any]:
+    """What is told of permissions that a token lacks: all by name."""
+    return {"missing": list(permissions.missing) if permissions else [scope]}
 
 
 def _account_taken(c: Connection, event: happened.AccountTaken, m: DecisionContext) -> Connection:
@@ -294,7 +301,8 @@ def _replacement_accepted(c: Connection, event: happened.ReplacementAccepted, m:
     waiting = c.state is ConnectionState.AWAITING_RECRUITER
     kept = c.problem if waiting and c.problem and c.problem.code not in TRANSIENT else None
     swapped = evolve(c, token=c.candidate, candidate=None, subdomain=c.candidate.subdomain)
-    return _answered(swapped, m, account=event.account, problem=kept, due_at=m.now)
+    allowed = event.permissions or c.permissions
+    return _answered(swapped, m, account=event.account, problem=kept, permissions=allowed, due_at=m.now)
 
 
 def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: DecisionContext) -> Connection:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from states.connection import Account, ConnectionState, Credential, Recruiter
+from states.connection import Account, ConnectionState, Credential, Permissions, Recruiter
 from states.problems import NearMiss, ProblemCode
 
 
@@ -42,6 +42,7 @@ class TokenAccepted(Event):
     """Workable let the candidate read the account and its recruiters."""
 
     account: Account
+    permissions: Permissions | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,13 @@ class SubdomainMismatched(Event):
 
 @dataclass(frozen=True)
 class ScopeMissing(Event):
-    """The candidate lacks a permission that the flow needs (403); `scope` is the permission's name."""
+    """The candidate lacks a permission that the host needs (403); `scope` is the permission's name.
+
+    `permissions` name all that are missing, if all were tried.
+    """
 
     scope: str
+    permissions: Permissions | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,7 @@ class ReplacementAccepted(Event):
     """The replacement reaches the same account: it becomes the token."""
 
     account: Account
+    permissions: Permissions | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

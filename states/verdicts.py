@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from states import events as happened
-from states.connection import Account, Connection, ConnectionState
-from states.effects import ENDED_BY_REFUSALS, belongs_elsewhere, same_series
+from states.connection import Account, Connection, ConnectionState, Permissions
+from states.effects import ENDED_BY_REFUSALS, belongs_elsewhere, missing, same_series
 from states.problems import NearMiss, ProblemCode
 from states.timing import Timing
 
@@ -21,9 +21,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class AccountReadable(Verdict):
-    """The token reads the account and its recruiters."""
+    """The token reads the account and its recruiters, and has every permission that could be tried."""
 
     account: Account
+    permissions: Permissions | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class AccountNotThere(Verdict):
 
 @dataclass(frozen=True)
 class Forbidden(Verdict):
-    """The token lacks this permission (403)."""
+    """The token lacks this permission (403), and those that are missing in `permissions`, if all were tried."""
 
     scope: str
+    permissions: Permissions | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -197,13 +199,13 @@ def _is_replacing(connection: Connection) -> bool:
 def _verification(connection: Connection, verdict: Verdict) -> happened.Event:
     match verdict:
         case AccountReadable(account) if _may_use(connection, account):
-            return happened.TokenAccepted(account)
+            return happened.TokenAccepted(account, verdict.permissions)
         case AccountReadable(account):
             return happened.SubdomainMismatched((account.subdomain,), stays_with=_name(connection.account))
         case WrongAccount(belongs_to):
             return happened.SubdomainMismatched(belongs_to)
         case Forbidden(scope):
-            return happened.ScopeMissing(scope)
+            return happened.ScopeMissing(scope, verdict.permissions)
         case CredentialRefused():
             return happened.TokenRefused()
     raise AssertionError(f"not an answer to a verification: {verdict}")
@@ -221,13 +223,13 @@ def _may_use(connection: Connection, account: Account) -> bool:
 def _replacement(connection: Connection, verdict: Verdict) -> happened.Event:
     match verdict:
         case AccountReadable(account) if connection.account is None or account.id == connection.account.id:
-            return happened.ReplacementAccepted(account)
+            return happened.ReplacementAccepted(account, verdict.permissions)
         case AccountReadable(account):
             return _other_account((account.subdomain,), _name(connection.account))
         case WrongAccount(belongs_to):
             return _other_account(belongs_to)
         case Forbidden(scope):
-            return happened.ReplacementRefused(ProblemCode.SCOPE_MISSING, {"missing": [scope]})
+            return happened.ReplacementRefused(ProblemCode.SCOPE_MISSING, missing(scope, verdict.permissions))
         case CredentialRefused():
             return happened.ReplacementRefused(ProblemCode.TOKEN_REFUSED)
     raise AssertionError(f"not an answer to a verification: {verdict}")

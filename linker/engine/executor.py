@@ -74,6 +74,8 @@ class DutyExecutor:
     timing: Timing
     recruiter_name: str
     recruiter_email: str
+    #: What the host needs to be allowed, by Workable's names.
+    permissions: tuple[str, ...] = ()
     randomness: Randomness = field(default_factory=Randomness)
     observer: Observer = UNOBSERVED
 

@@ -26,7 +26,7 @@ from linker.errors import BadInput, Busy, LinkerError, Refused
 from linker.validation import parse_subdomain, parse_token, text
 from linker.validation.token import hidden
 from states import events as happened
-from states.connection import Connection, ConnectionState, Credential
+from states.connection import Connection, ConnectionState, Credential, Permissions
 from states.duties import Duty, next_duty
 from states.history import Step
 from states.machine import IllegalTransition
@@ -99,6 +99,7 @@ class Service:
             created_at=now,
             state_since=now,
             metadata=text.metadata(metadata or {}),
+            permissions=Permissions(needed=self._engine.executor.permissions),
             deadline=deadline,
             due_at=deadline,
         )

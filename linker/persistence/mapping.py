@@ -21,6 +21,7 @@ from states.connection import (
     Credential,
     Doubt,
     LastLook,
+    Permissions,
     Problem,
     Recruiter,
     restore,
@@ -63,6 +64,11 @@ def _doubt(doubt: Doubt | None) -> Columns:
     }
 
 
+def _permissions(allowed: Permissions | None) -> Columns:
+    kept = {name: list(getattr(allowed, name)) for name in ("needed", "verified", "missing")} if allowed else None
+    return {"permissions": kept}
+
+
 def _account(account: Account | None) -> Columns:
     return {
         "account_id": account.id if account else None,
@@ -100,6 +106,7 @@ _SPREAD: dict[str, Callable[[Any], Columns]] = {
     "problem": _problem("problem"),
     "replacement_problem": _problem("replacement_problem"),
     "doubt": _doubt,
+    "permissions": _permissions,
     "account": _account,
     "recruiter": _recruiter,
     "last_look": _last_look,
@@ -216,6 +223,7 @@ def connection(row: Mapping[Any, Any]) -> Connection:
         recruiter=recruiter,
         token=_read_credential(row, "token"),
         candidate=_read_credential(row, "candidate"),
+        permissions=_read_permissions(row["permissions"]),
         problem=_read_problem(row, "problem"),
         replacement_problem=_read_problem(row, "replacement_problem"),
         doubt=doubt,
@@ -251,6 +259,10 @@ def _read_credential(row: Mapping[Any, Any], prefix: str) -> Credential | None:
         fingerprint=row[f"{prefix}_fingerprint"],
         expires_on=row[f"{prefix}_expires_on"],
     )
+
+
+def _read_permissions(kept: Mapping[str, Any] | None) -> Permissions | None:
+    return None if kept is None else Permissions(**{name: tuple(names) for name, names in kept.items()})
 
 
 def _read_problem(row: Mapping[Any, Any], prefix: str) -> Problem | None:

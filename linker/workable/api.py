@@ -24,6 +24,12 @@ MEMBERS_PATH = "/spi/v3/members?status=all&limit=100"
 
 #: The permission that all four calls need (documented).
 SCOPE = "r_jobs"
+#: The cheapest call by which each other permission to read can be tried (documented). There is no other way to learn
+#: what a token may do, and permissions to write cannot be tried safely.
+TRIED_BY = {
+    "r_candidates": ("GET /candidates", "/spi/v3/candidates?limit=1"),
+    "r_account": ("GET /departments", "/spi/v3/departments"),
+}
 
 #: How the calls are named in the evidence that the law's table has no name for.
 ACCOUNTS = "GET /accounts"

@@ -8,7 +8,7 @@ and what cancels us goes on without them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from traceback import extract_tb
@@ -24,11 +24,13 @@ from linker.workable import api, near_misses, responses
 from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, RateBudget
 from linker.workable.responses import Entry, Judged, ObjectMissing, Page
 from linker.workable.urls import AccountUrls
-from states.connection import Recruiter
+from states.connection import Permissions, Recruiter
 from states.problems import NearMiss, NearMissKind
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
     AccountReadable,
+    CredentialRefused,
+    Forbidden,
     NotUnderstood,
     OverLimit,
     RecruiterNotSeen,
@@ -82,6 +84,7 @@ class WorkableClient:
         url_template: str = api.URL_TEMPLATE,
         clock: Clock | None = None,
         client_id: SecretStr | str | None = None,
+        permissions: Sequence[str] = (api.SCOPE,),
         timeouts: Timeouts | None = None,
     ) -> None:
         self._transport = transport
@@ -91,6 +94,7 @@ class WorkableClient:
         # none for a connection of the pool that becomes free: whoever asks ends the whole question
         limits = httpx.Timeout(self._timeouts.read, connect=self._timeouts.connect, pool=None)
         self._extensions = {"timeout": limits.as_dict()}
+        self._permissions = tuple(permissions)
         self._client_id = SecretStr(client_id) if isinstance(client_id, str) else client_id
         self._budget = RateBudget(self._clock, partner=client_id is not None)
 
@@ -158,6 +162,8 @@ class WorkableClient:
             first = await self._recruiters(question)
             recruiters = responses.recruiters_in(first) if isinstance(first, Page) else first
             verdict = recruiters if isinstance(recruiters, Verdict) else verdict
+        if isinstance(verdict, AccountReadable | Forbidden):
+            return await self._with_permissions(question, verdict)
         if verdict != WrongAccount():
             return verdict
         question.certain = verdict
@@ -165,6 +171,28 @@ class WorkableClient:
         if not isinstance(reached, Page):
             return verdict
         return WrongAccount(responses.subdomains_in(reached, but=question.subdomain))
+
+    async def _with_permissions(self, question: _Question, verdict: AccountReadable | Forbidden) -> Verdict:
+        """Try each other permission that the host needs and that can be tried, so that all are told at once.
+
+        What is in the way of trying one is no verdict on the token: that permission stays unverified.
+        """
+        refused = isinstance(verdict, Forbidden)
+        verified, missing = ([], [api.SCOPE]) if refused else ([api.SCOPE], [])
+        question.certain = verdict
+        for name in self._permissions:
+            if name in api.TRIED_BY:
+                call, path = api.TRIED_BY[name]
+                found = await self._ask(question, call, self._urls.of(question.subdomain, path))
+                if isinstance(found, CredentialRefused):
+                    return found
+                if isinstance(found, Page | Forbidden):
+                    (verified if isinstance(found, Page) else missing).append(name)
+        permissions = Permissions(needed=self._permissions, verified=tuple(verified), missing=tuple(missing))
+        if missing:
+            return Forbidden(missing[0], permissions)
+        assert isinstance(verdict, AccountReadable), "what is refused misses a permission"
+        return AccountReadable(verdict.account, permissions)
 
     async def _look(self, question: _Question, recruiter: Recruiter, extra_calls: int) -> Verdict:
         """Look through the recruiters, then for what comes close, then whether ours was added as a member.

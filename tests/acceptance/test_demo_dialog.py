@@ -12,7 +12,7 @@ from tests.acceptance.commands import Terminal
 def test_the_demonstration_serves_all_three_until_a_signal(tmp_path: Path) -> None:
     """Pressing “Connect” on the host's page leads to a link of the dialog; after a signal nothing is left."""
     with Terminal(tmp_path).started("demo", "--dialog", "--json") as process:
-        lines = []
+        lines: list[str] = []
         while not lines or lines[-1] != "}\n":
             lines.append(process.stdout.readline())
         at = json.loads("".join(lines))
