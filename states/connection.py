@@ -162,6 +162,10 @@ class Connection:
     token: Credential | None = None
     #: A token that a person gave and that is not verified yet.
     candidate: Credential | None = None
+    #: A token that turned out to be another account's, and until when it is kept: whoever names that account need not
+    #: paste it again.
+    held_token: Credential | None = None
+    held_until: datetime | None = None
     #: What the host needs to be allowed, and what the token is; None: no token was tried yet.
     permissions: Permissions | None = None
     #: Why it is not moving; None: nothing is wrong.

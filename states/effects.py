@@ -117,8 +117,16 @@ def _token_refused(c: Connection, event: happened.TokenRefused, m: DecisionConte
 
 
 def _subdomain_mismatched(c: Connection, event: happened.SubdomainMismatched, m: DecisionContext) -> Connection:
+    """The token is kept for some minutes, sealed as before: its account is known, or the person will name it."""
     params = belongs_elsewhere(event.belongs_to, event.stays_with)
-    return _candidate_refused(c, ProblemCode.SUBDOMAIN_MISMATCH, m, **params)
+    told = _candidate_refused(c, ProblemCode.SUBDOMAIN_MISMATCH, m, **params)
+    until = m.now + m.timing.held_for
+    assert told.due_at is not None, "it is put aside one day"
+    return evolve(told, held_token=c.candidate, held_until=until, due_at=min(told.due_at, until))
+
+
+def _held_token_wiped(c: Connection, event: happened.HeldTokenWiped, m: DecisionContext) -> Connection:
+    return evolve(c, held_token=None, held_until=None, due_at=c.deadline)
 
 
 def belongs_elsewhere(subdomains: tuple[str, ...], stays_with: str | None = None) -> dict[str, Any]:
@@ -440,6 +448,7 @@ EFFECTS: dict[type[happened.Event], Effect] = {
     happened.TokenAccepted: _token_accepted,
     happened.TokenRefused: _token_refused,
     happened.SubdomainMismatched: _subdomain_mismatched,
+    happened.HeldTokenWiped: _held_token_wiped,
     happened.ScopeMissing: _scope_missing,
     happened.AccountTaken: _account_taken,
     happened.RecruiterPrepared: _recruiter_prepared,

@@ -62,6 +62,11 @@ class SubdomainMismatched(Event):
 
 
 @dataclass(frozen=True)
+class HeldTokenWiped(Event):
+    """Nobody named the account of the token that was kept after a mismatch, within the time."""
+
+
+@dataclass(frozen=True)
 class ScopeMissing(Event):
     """The candidate lacks a permission that the host needs (403); `scope` is the permission's name.
 

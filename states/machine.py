@@ -92,7 +92,12 @@ def advance(
 
 
 def _kept_in_time(c: Connection) -> Connection:
-    """Nothing is due at rest, nothing is waited for once closed, and Workable's own time holds for everybody."""
+    """Nothing is due at rest, nothing is waited for once closed, and Workable's own time holds for everybody.
+
+    A token that is kept after a mismatch is kept only while another one may be given in its place.
+    """
+    if c.held_token is not None and (c.at_rest or c.candidate or c.state is not ConnectionState.AWAITING_TOKEN):
+        c = evolve(c, held_token=None, held_until=None)
     if c.at_rest:
         return evolve(c, due_at=None, deadline=None if c.closed_at else c.deadline)
     early = c.due_at is not None and c.not_before is not None and c.due_at < c.not_before

@@ -158,6 +158,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_rows(happened.TokenAccepted, (AWAITING_TOKEN,), TOKEN_VALID, BOTH),
     *_rows(happened.TokenRefused, (AWAITING_TOKEN,), STAYS, BOTH),
     *_rows(happened.SubdomainMismatched, (AWAITING_TOKEN,), STAYS, BOTH),
+    *_rows(happened.HeldTokenWiped, (AWAITING_TOKEN,), STAYS),
     *_rows(happened.ScopeMissing, (AWAITING_TOKEN,), STAYS, BOTH),
     *_rows(happened.AccountTaken, (AWAITING_TOKEN,), STAYS, BOTH),
     # the recruiter

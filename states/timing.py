@@ -30,6 +30,8 @@ class Timing:
     recruiter_within: timedelta = timedelta(days=14)
     #: How long we wait for a working token before the connection is put aside.
     token_within: timedelta = timedelta(days=30)
+    #: How long a token is kept that turned out to be another account's.
+    held_for: timedelta = timedelta(minutes=15)
     #: How often a linked account is checked.
     health_every: timedelta = timedelta(hours=24)
     #: The pause after the first try without an answer; it doubles up to the longest one.

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from linker.dialog import guard
 from linker.dialog.look import Look
 from linker.dialog.open_pages import OpenPages, poll_seconds
-from linker.dialog.rendering import Place, Renderer, expires_on
+from linker.dialog.rendering import Place, Renderer, expires_on, is_held
 from linker.dialog.screens import Screen, ScreenName, screen_of
 from linker.errors import BadInput, LinkerError, NotFound, Refused, TryAgain
 from linker.event_log import log
@@ -214,7 +214,7 @@ class Dialog:
     async def _do(self, acted: str, form: dict[str, str], connection: Connection, link: Link) -> Connection:
         """What a person did: one of the forms was sent. Raises BadInput, Refused."""
         linker, actor = self._linker, link.actor
-        if acted == "subdomain":
+        if acted == "subdomain" and not is_held(connection, linker.clock.now()):
             await linker.count_entry(link)
             return await linker.give_subdomain(connection.id, form.get("subdomain", ""), actor=actor)
         if acted == "token":
@@ -225,6 +225,10 @@ class Dialog:
             return await linker.submit_token(
                 connection.id, subdomain=subdomain, token=token, expires_on=lifetime, actor=actor
             )
+        if acted in ("held", "subdomain"):  # the token is kept: nobody pastes it twice
+            await linker.count_entry(link)
+            subdomain = form.get("subdomain", "")
+            return await linker.submit_token(connection.id, subdomain=subdomain, token=None, actor=actor)
         if acted == "confirm":
             return await linker.confirm_recruiter(connection.id, actor=actor)
         if acted == "restart":
@@ -255,5 +259,5 @@ def _refused(acted: str, error: BadInput, form: dict[str, str]) -> Screen:
     typed = form.get("subdomain")
     if error.field == "subdomain" and error.reason in ("looks_like_token", "same_as_token"):
         typed = None
-    name = ScreenName.SUBDOMAIN if acted == "subdomain" else ScreenName.TOKEN
+    name = ScreenName.SUBDOMAIN if acted in ("subdomain", "held") else ScreenName.TOKEN
     return Screen(name=name, refusal=error, typed=typed, lifetime=form.get("lifetime"))

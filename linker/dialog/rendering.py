@@ -52,9 +52,9 @@ def expires_on(lifetime: str, today: date) -> date | None:
     return date(year, month, min(today.day, last)) + timedelta(days=days)
 
 
-def lifetime_of(day: date | None, today: date) -> str | None:
-    """The lifetime by which a token that was made today would have this last day."""
-    return next((each for each in LIFETIMES if expires_on(each, today) == day), None)
+def is_held(connection: Connection, now: datetime) -> bool:
+    """True if the token is kept that turned out to be another account's."""
+    return connection.held_until is not None and now < connection.held_until
 
 
 def breakable(text: str) -> list[str]:
@@ -222,7 +222,7 @@ class Renderer:
             goes_on=name in GOES_ON,
             may_stop=name in MAY_STOP and link.purpose is not Purpose.STATUS,
             purpose=link.purpose.value,
-            held=False,
+            held=is_held(connection, now),
             workable=self._settings.workable_url.replace("{subdomain}", connection.subdomain or "www"),
         )
 

@@ -98,6 +98,8 @@ class DutyExecutor:
                     return PlannedDuty(held, duty, *self._opened(held.token, held), person_waits)
                 case Duty.PUT_ASIDE if held.deadline is not None and held.deadline <= now:
                     return PlannedDuty(held, duty, event=happened.Abandoned())
+                case Duty.PUT_ASIDE if held.held_until is not None and held.held_until <= now:
+                    return PlannedDuty(held, duty, event=happened.HeldTokenWiped())
         except Exception as error:  # noqa: BLE001 - see the rule at the top
             return PlannedDuty(held, duty, fault=error)
         return PlannedDuty(held)

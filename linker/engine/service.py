@@ -116,7 +116,7 @@ class Service:
         connection_id: str,
         *,
         subdomain: str,
-        token: SecretStr | str,
+        token: SecretStr | str | None,
         expires_on: date | None = None,
         actor: str = HOST,
     ) -> Connection:
@@ -129,7 +129,8 @@ class Service:
         Args:
             connection_id: the connection.
             subdomain: what the person typed: the name, or the account's address as copied from a browser.
-            token: what the person pasted; as a `SecretStr` it stays out of your own tracebacks too.
+            token: what the person pasted; as a `SecretStr` it stays out of your own tracebacks too. None: the one that
+                is kept for some minutes after it turned out to be another account's.
             expires_on: the last day on which the token works, as the person read it in Workable.
             actor: who does this, for the history.
 
@@ -141,19 +142,19 @@ class Service:
         """
         connection_id = text.known_id(connection_id)
         actor = text.one_line("actor", actor)
-        token = hidden(token)
+        token = None if token is None else hidden(token)
         try:
             parsed = parse_subdomain(subdomain)
         finally:
             del subdomain  # people paste tokens into the wrong field, and reports of errors show the frames' locals
-        secret = parse_token(token)
-        if secret.get_secret_value().lower() == parsed:
+        secret = None if token is None else parse_token(token)
+        if secret is not None and secret.get_secret_value().lower() == parsed:
             raise BadInput("subdomain", "same_as_token")
         today_somewhere = (self._engine.clock.now() - timedelta(days=1)).date()
         text.check_type("token_expires", expires_on, date, "not_a_date")
         if expires_on is not None and expires_on < today_somewhere:
             raise BadInput("token_expires", "past", date=expires_on.isoformat())
-        candidate = Credential(
+        given = secret and Credential(
             subdomain=parsed,
             sealed=self._engine.executor.cipher.seal(secret, bound_to=connection_id),
             fingerprint=fingerprint(secret),
@@ -161,6 +162,10 @@ class Service:
         )
 
         def submitted(now: Connection) -> happened.Event:
+            held = now.held_token and replace(now.held_token, subdomain=parsed)
+            candidate = given or held
+            if candidate is None:
+                raise BadInput("token", "not_held")
             if now.state in {ConnectionState.AWAITING_TOKEN, ConnectionState.FAILED}:
                 return happened.TokenSubmitted(candidate)
             return happened.ReplacementSubmitted(candidate)

@@ -27,7 +27,11 @@ from linker.persistence.tables import CONNECTION
 from linker.settings import Settings
 
 #: The columns that hold sealed tokens, each with the column that names its key.
-SEALED = {"token_sealed": "token_key_id", "candidate_sealed": "candidate_key_id"}
+SEALED = {
+    "token_sealed": "token_key_id",
+    "candidate_sealed": "candidate_key_id",
+    "held_sealed": "held_key_id",
+}
 BATCH_ROWS = 100
 #: How often, and how long apart, rows that workers hold are come back to: longer than a call takes.
 ROUNDS = 60

@@ -19,7 +19,9 @@ def a_world(*scopes: str) -> World:
 async def submitted(world: World, needed: str) -> Any:
     """A connection whose token was given, to a host that needs these permissions."""
     with running(world) as url:
-        settings = Settings(database_url="sqlite://", secret_keys=(new_key(),), workable_url=url, permissions=needed)
+        settings = Settings(
+            database_url="sqlite://", secret_keys=(new_key(),), workable_url=url, permissions=tuple(needed.split(","))
+        )
         async with Linker(settings) as linker:
             connection = await linker.create(owner="customer")
             assert connection_json(connection)["permissions"]["needed"] == needed.split(",")

@@ -48,6 +48,7 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (VERIFYING, happened.TokenAccepted(ACME), True, "token.accepted"),
     (VERIFYING, happened.TokenRefused(), True, None),
     (VERIFYING, happened.SubdomainMismatched(), True, None),
+    (AT[AWAITING_TOKEN], happened.HeldTokenWiped(), True, None),
     (VERIFYING, happened.ScopeMissing("r_jobs"), True, None),
     (VERIFYING, happened.AccountTaken("con_2"), True, None),
     (AT[TOKEN_VALID], happened.RecruiterPrepared(ISSUED), True, "connection.awaiting_recruiter"),

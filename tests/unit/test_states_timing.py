@@ -38,6 +38,7 @@ def test_defaults() -> None:
         "watched_last": timedelta(seconds=30),
         "recruiter_within": timedelta(days=14),
         "token_within": timedelta(days=30),
+        "held_for": timedelta(minutes=15),
         "health_every": timedelta(hours=24),
         "expiry_notice": timedelta(days=14),
         "backoff_first": timedelta(seconds=5),

@@ -53,6 +53,9 @@ def submit(
             metavar="WHEN", help="When the token expires: YYYY-MM-DD, or 30 days, 90 days, 6 months, 1 year, 2 years."
         ),
     ] = None,
+    held_token: Annotated[
+        bool, typer.Option("--held-token", help="The one that turned out to be another account's, minutes ago.")
+    ] = False,
     actor: Actor = "",
     as_json: Json = False,
 ) -> int:
@@ -63,10 +66,10 @@ def submit(
     """
     expires_on = None if token_expires is None else parse_expiry(token_expires, datetime.now(UTC).date())
     parse_subdomain(subdomain)
-    if sys.stdin is not None and sys.stdin.isatty():
+    if not held_token and sys.stdin is not None and sys.stdin.isatty():
         with_linker(lambda linker: linker.get(connection_id))  # nobody should type a token for nothing
     linker = Linker(settings())
-    token = read_token()
+    token = None if held_token else read_token()
     with Output(as_json).busy("Asking Workable whether the token is good …"):
         connection = with_linker(
             lambda linker: linker.submit_token(
