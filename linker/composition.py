@@ -88,7 +88,7 @@ def build(
     own_transports = [webhook.transport] if webhook else []
     transport: httpx.AsyncBaseTransport
     if http is None:
-        transport = build_transport(connections=settings.concurrency + SPARE_CONNECTIONS)
+        transport = build_transport(connections=settings.concurrency + SPARE_CONNECTIONS, proxy=settings.proxy_url)
         own_transports.append(transport)
     else:
         transport = ClientTransport(http)

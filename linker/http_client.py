@@ -6,16 +6,14 @@ or log lines are above it. A client that a host hands over is asked in the usual
 
 from __future__ import annotations
 
-import re
-import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 import httpx
@@ -23,17 +21,22 @@ from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 from pydantic import SecretStr
 
+from linker.network.addresses import is_on_this_machine
+from linker.network.connector import BoundedConnector
+
 Kind = Literal["aiohttp", "httpx", "httpx-no-keepalive"]
 Headers = Mapping[bytes, bytes]
 
 #: How long an idle connection is kept: there is one host per customer, so most are used once.
 IDLE_SECONDS = 15.0
+#: How many idle connections are kept in all: each is an open file of the host's process.
+MOST_IDLE = 50
+#: Headers may be this long; Workable's are over 8 KB at times (seen by integrators).
+LONGEST_HEADER_BYTES = 128 * 1024
 #: The furthest time that a server may put us off to.
 LONGEST_WAIT_SECONDS = 3600.0
 #: Not documented by Workable; honoured if it comes.
 RETRY_AFTER_HEADER = b"retry-after"
-#: How names of machines end that only a private network knows.
-PRIVATE_NAMES = (".internal", ".local", ".localhost")
 #: What means that a server could not be reached or broke off. `httpx-aiohttp` 0.2 lets some errors of aiohttp through
 #: as they are (an answer that is no HTTP), and the TLS and socket errors of the system are `OSError`.
 TRANSPORT_TROUBLE = (httpx.TransportError, aiohttp.ClientError, OSError)
@@ -50,12 +53,17 @@ def trouble_name(error: BaseException) -> str:
 
 
 def build_transport(
-    kind: Kind = "aiohttp", *, connections: int = 100, verify: ssl.SSLContext | bool = True
+    kind: Kind = "aiohttp",
+    *,
+    connections: int = 100,
+    verify: ssl.SSLContext | bool = True,
+    proxy: str | None = None,
 ) -> httpx.AsyncBaseTransport:
     """Build a transport. It opens nothing before its first request, and is its owner's to close.
 
-    `connections`: the most at one time. SSL_CERT_FILE and SSL_CERT_DIR are honoured: they say whom to believe, not whom
-    to talk to; proxies named in the environment are not used.
+    `connections`: the most at one time. `proxy`: the URL of an HTTP proxy that everything goes through, but for what is
+    on this machine. SSL_CERT_FILE and SSL_CERT_DIR are honoured: they say whom to believe, not whom to talk to. Proxies
+    named in the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) and a .netrc are not used.
     """
     context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify=verify)
     if kind != "aiohttp":
@@ -69,13 +77,28 @@ def build_transport(
         """Made in the event loop that asks first."""
         return aiohttp.ClientSession(
             request_class=_SigningRequest,
-            connector=aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=IDLE_SECONDS),
+            connector=BoundedConnector(
+                connections=connections,
+                idle=min(connections, MOST_IDLE),
+                idle_seconds=IDLE_SECONDS,
+                context=context,
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            max_line_size=LONGEST_HEADER_BYTES,
+            max_field_size=LONGEST_HEADER_BYTES,
             trust_env=False,
         )
 
-    return OwnTransport(AiohttpTransport(verify=context, client=session), signs=True)
+    direct = AiohttpTransport(verify=context, client=session)
+    if proxy is None:
+        return OwnTransport(direct, signs=True)
+    at = httpx.URL(proxy)
+    # aiohttp makes a Proxy-Authorization of it; its own BasicAuth is deprecated, and httpx-aiohttp would use that
+    signed_in = {"Authorization": f"Basic {b64encode(at.userinfo and unquote_to_bytes(at.userinfo)).decode()}"}
+    via = httpx.Proxy(at.copy_with(userinfo=b""), headers=signed_in if at.userinfo else None)
+    through = AiohttpTransport(verify=context, client=session, proxy=via)
+    return OwnTransport(ProxiedTransport(direct, through), signs=True)
 
 
 class OwnTransport(httpx.AsyncBaseTransport):
@@ -154,6 +177,25 @@ async def send_with_secrets(
         _LEAVING_WITH.reset(before)
 
 
+class ProxiedTransport(httpx.AsyncBaseTransport):
+    """Goes through a proxy, but for what is on this machine: only a proxy on it reaches that, and may see tokens."""
+
+    def __init__(self, direct: AiohttpTransport, through: AiohttpTransport) -> None:
+        """Take both ways, and close them with this one."""
+        self._direct, self._through = direct, through
+        self._is_here = through.proxy is not None and is_on_this_machine(through.proxy.url.host)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request."""
+        way = self._through if self._is_here or not is_on_this_machine(request.url.host) else self._direct
+        return await way.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        await self._direct.aclose()
+        await self._through.aclose()
+
+
 class ClientTransport(httpx.AsyncBaseTransport):
     """A transport over a host's own client: neither signed in nor redirected, with its hooks and its transport."""
 
@@ -164,43 +206,6 @@ class ClientTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request as it is: nothing of the client's own headers, cookies or parameters gets into it."""
         return await self._http.send(request, stream=True, auth=None, follow_redirects=False)
-
-
-# ── what is near, whatever it is written like ────────────────────────────────────────────────────────────────────────
-
-
-def address_of(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a host is, as the system's resolver reads it; None for a name.
-
-    That takes an IPv4 address as one number, with parts left out, in octal and in hexadecimal; an address of IPv6 that
-    stands for one of IPv4 is that one.
-    """
-    written = host.removesuffix(".")
-    with suppress(ValueError):
-        found = ip_address(written)
-        if isinstance(found, IPv6Address):
-            return found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else found)
-        return found
-    with suppress(OSError):
-        if re.fullmatch(r"[0-9a-fx.]+", written, re.ASCII | re.IGNORECASE):
-            return ip_address(socket.inet_aton(written))
-    return None
-
-
-def is_on_this_machine(host: str) -> bool:
-    """True for loopback addresses, `localhost` and the names under it: what is sent there leaves no machine."""
-    address, name = address_of(host), host.removesuffix(".").lower()
-    return address.is_loopback if address else name == "localhost" or name.endswith(".localhost")
-
-
-def is_private(host: str) -> bool:
-    """True for where no stranger listens: addresses of private networks, and names that only those know.
-
-    A name without a dot is one of them, but for two letters: those are countries, of which a few have an address.
-    """
-    address, name = address_of(host), host.removesuffix(".").lower()
-    is_alone = "." not in name and not (len(name) == 2 and name.isalpha())
-    return address.is_private if address else is_alone or name.endswith(PRIVATE_NAMES)
 
 
 def retry_after(headers: Headers, now: datetime) -> datetime | None:

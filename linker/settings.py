@@ -74,6 +74,22 @@ def _has_subdomain(url: str) -> str:
     return url.rstrip("/")
 
 
+def _is_proxy(url: str | None) -> str | None:
+    try:
+        parts = urlsplit(url or "http://none")
+        is_sound = (
+            parts.scheme in {"http", "https"}
+            and re.fullmatch(r"[a-z0-9._:-]+", parts.hostname or "", re.ASCII)
+            and parts.port != 0
+        )
+        is_sound = is_sound and parts.path in {"", "/"} and not (parts.query or parts.fragment)
+    except ValueError:  # a port out of range, brackets that do not close
+        is_sound = False
+    if not is_sound:
+        raise PydanticCustomError("not_a_proxy", "not_a_proxy")
+    return url
+
+
 def _has_key(email: str) -> str:
     if email.count("{key}") != 1 or re.fullmatch(r"[!-~]+@[!-~]+", email) is None or email.count("@") != 1:
         raise PydanticCustomError("no_key", "no_key")
@@ -187,6 +203,9 @@ class Settings(BaseSettings):
     concurrency: int = Field(default=50, ge=1, le=1000)
     #: How many due connections are claimed in one transaction at most.
     batch_size: int = Field(default=500, ge=1, le=5000)
+    #: The HTTP proxy that Workable and webhooks are reached through, as in `http://proxy.internal:3128`. What is on
+    #: this machine is reached without it. Proxies that the environment names (HTTPS_PROXY and others) are never used.
+    proxy_url: Annotated[str | None, AfterValidator(_is_proxy)] = Field(default=None, repr=False)
     #: The least serious log event that is shown.
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"
     #: Where customers reach the connection dialog, as in `https://connect.example.com`: links begin with it. Against a

@@ -115,7 +115,7 @@ async def run_checks(*, offline: bool = False) -> AsyncIterator[Check]:
         yield _error("workable", error)
         return
     if not offline:
-        async for check in _workable(str(accounts)):
+        async for check in _workable(str(accounts), settings.proxy_url):
             yield check
 
 
@@ -256,10 +256,10 @@ def _webhook(settings: Settings) -> Iterator[Check]:
     yield ok("webhook", "set", origin=webhook.origin, count=len(webhook.signers))
 
 
-async def _workable(url: str) -> AsyncIterator[Check]:
+async def _workable(url: str, proxy: str | None) -> AsyncIterator[Check]:
     """Ask which accounts no token reaches: Workable refuses that with 401, in JSON, and tells its time."""
     try:
-        async with httpx.AsyncClient(transport=build_transport(), trust_env=False) as http:
+        async with httpx.AsyncClient(transport=build_transport(proxy=proxy), trust_env=False) as http:
             answer = await http.get(url, headers={"Accept": "application/json"}, timeout=CALL_TIMEOUT_SECONDS)
             now = datetime.now(UTC)
     except (httpx.HTTPError, *TRANSPORT_TROUBLE) as error:

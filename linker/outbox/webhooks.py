@@ -27,7 +27,8 @@ from standardwebhooks import Webhook as Signer
 from linker.engine.ports import Clock
 from linker.errors import BadSettings
 from linker.event_log import log
-from linker.http_client import TRANSPORT_TROUBLE, build_transport, is_private, retry_after, trouble_name
+from linker.http_client import TRANSPORT_TROUBLE, build_transport, retry_after, trouble_name
+from linker.network.addresses import is_private
 from linker.outbox.announcements import Announcement
 from linker.outbox.channels import WEBHOOK, Channel
 from linker.outbox.deliverer import ReceiverResult
@@ -73,7 +74,7 @@ def build_webhook(settings: Settings, clock: Clock) -> Webhook | None:
     if url.scheme == "http" and not is_private(url.host):
         raise BadSettings("webhook_url", "public_http")
     signing = signers(settings.webhook_secret)
-    transport = build_transport("httpx", connections=Webhook.concurrency)
+    transport = build_transport(connections=Webhook.concurrency, proxy=settings.proxy_url)
     return Webhook(url=url, signers=signing, transport=transport, clock=clock)
 
 

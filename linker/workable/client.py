@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from linker.engine.ports import Answer, Clock, SystemClock
 from linker.errors import OurFault
 from linker.http_client import TRANSPORT_TROUBLE, trouble_name
+from linker.network.resolver import out_of_files
 from linker.workable import api, near_misses, responses
 from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, RateBudget
 from linker.workable.responses import Entry, Judged, ObjectMissing, Page
@@ -275,6 +276,8 @@ class WorkableClient:
         except httpx.LocalProtocolError:
             raise  # our own request was wrong
         except TRANSPORT_TROUBLE as error:
+            if out_of_files(error):  # of ours: it says nothing of Workable
+                raise OurFault("out_of_files") from None
             judged = Judged(Unavailable(), trouble_name(error))
         finally:
             made["ms"] = round((perf_counter() - started) * 1000)

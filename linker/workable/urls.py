@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from linker.errors import BadSettings, OurFault
-from linker.http_client import is_on_this_machine
+from linker.network.addresses import is_on_this_machine
 from linker.validation.subdomain import is_label
 
 PLACE = "{subdomain}"

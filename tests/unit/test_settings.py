@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "database_schema": None,
     "secret_keys": (),
     "workable_url": "https://{subdomain}.workable.com",
+    "proxy_url": None,
     "workable_client_id": None,
     "recruiter_name": "Integration",
     "recruiter_email": "ats+{key}@inbound.example.com",
@@ -67,7 +68,7 @@ DEFAULTS: dict[str, Any] = {
 }
 #: What has no default is shown with an example in the sample file.
 EXAMPLES = {
-    *("database_schema", "workable_client_id", "public_url", "webhook_url", "webhook_secret"),
+    *("database_schema", "proxy_url", "workable_client_id", "public_url", "webhook_url", "webhook_secret"),
     *("dialog_name", "dialog_logo", "dialog_font", "dialog_support_url", "dialog_privacy_url", "dialog_words"),
 }
 

@@ -1,0 +1,1 @@
+"""How sockets are found and kept, beneath HTTP."""

@@ -1,0 +1,35 @@
+"""The pool of connections to Workable: how many are open, also of those that nobody uses now."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import aiohttp
+
+from linker.network.resolver import OwnThreadsResolver
+
+
+class BoundedConnector(aiohttp.TCPConnector):
+    """A pool that keeps few idle connections.
+
+    By itself aiohttp bounds those in use only, and here every customer has a host of its own: a thousand of them would
+    be a thousand open files.
+    """
+
+    def __init__(self, *, connections: int, idle: int, idle_seconds: float, context: ssl.SSLContext) -> None:
+        """Take the most that are in use at one time, and the most that are kept for so long."""
+        self._most_idle = idle
+        super().__init__(limit=connections, ssl=context, keepalive_timeout=idle_seconds, resolver=OwnThreadsResolver())
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        """Take a connection back, and close what was not used for longest: aiohttp has no option for that."""
+        super()._release(key, protocol, should_close=should_close)
+        for _ in range(sum(map(len, self._conns.values())) - self._most_idle):
+            oldest = next(iter(self._conns))
+            idle = self._conns[oldest]
+            unused, _since = idle[0]
+            del idle[0]
+            if not idle:
+                del self._conns[oldest]
+            unused.close()
