@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -56,6 +57,43 @@ async def in_parts(items: Sequence[T], most: int) -> AsyncIterator[Sequence[T]]:
         if start:
             await asyncio.sleep(0)
         yield items[start : start + most]
+
+
+#: A piece of heavy work holds a host's event loop for about so long.
+PIECE_SECONDS = 0.003
+
+
+class Turns:
+    """Heavy work in short pieces, of which one is done in each turn of the event loop, whoever's it is.
+
+    Fifty who only let the loop turn between their pieces would each do one in every turn.
+    """
+
+    def __init__(self) -> None:
+        """Nobody works."""
+        self._turn = asyncio.Lock()
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """Do what cannot be done in pieces, in a turn of its own."""
+        async with self._turn:
+            done = work()
+            await asyncio.sleep(0)
+        return done
+
+    async def first(self, items: Iterable[T], matches: Callable[[T], bool]) -> T | None:
+        """The first of the items that matches; None if none does."""
+        left = iter(items)
+        while True:
+            async with self._turn:
+                until = time.perf_counter() + PIECE_SECONDS
+                for item in left:
+                    if matches(item):
+                        return item
+                    if time.perf_counter() > until:
+                        break
+                else:
+                    return None
+                await asyncio.sleep(0)
 
 
 class InFlight:

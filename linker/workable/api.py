@@ -56,5 +56,9 @@ RESET_HEADER = b"x-rate-limit-reset"
 
 #: Our own limits. No answer that we need is longer than this, unpacked.
 MAX_ANSWER_BYTES = 1024 * 1024
+#: Nor has one as many values. To read one is to make an object of each: that takes longer than to read its bytes.
+MOST_ANSWER_VALUES = 20_000
+#: An answer from this length on is read while no other one is.
+LARGE_ANSWER_BYTES = 16 * 1024
 #: A list that goes on for longer has no end.
 MOST_FURTHER_PAGES = 9

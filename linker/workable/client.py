@@ -8,8 +8,9 @@ and what cancels us goes on without them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from traceback import extract_tb
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from linker.engine.concurrency import Turns
 from linker.engine.ports import Answer, Clock, SystemClock
 from linker.errors import OurFault
 from linker.http_client import TRANSPORT_TROUBLE, trouble_name
@@ -97,6 +99,7 @@ class WorkableClient:
         self._extensions = {"timeout": limits.as_dict()}
         self._permissions = tuple(permissions)
         self._client_id = SecretStr(client_id) if isinstance(client_id, str) else client_id
+        self._turns = Turns()
         self._budget = RateBudget(self._clock, partner=client_id is not None)
 
     # ── the two questions ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,14 +203,14 @@ class WorkableClient:
 
         Only the end of the list says that ours is not in it.
         """
-        listed: list[Entry] = []
+        listed: list[dict[str, Any]] = []
         asked: set[httpx.URL] = set()
         found = await self._recruiters(question)
         while isinstance(found, Page):
             page = responses.recruiters_in(found)
             if isinstance(page, Verdict):
                 return page
-            ours = _find(page, recruiter.email)
+            ours = await self._find(page, recruiter.email)
             if ours is not None:
                 return RecruiterSeen(ours.id) if ours.id else NotUnderstood("recruiter_without_id", call=RECRUITERS)
             listed += page
@@ -222,13 +225,14 @@ class WorkableClient:
         return NotUnderstood("list_without_end", call=RECRUITERS) if isinstance(found, ObjectMissing) else found
 
     async def _come_close(
-        self, question: _Question, recruiter: Recruiter, listed: list[Entry], extra_calls: int
+        self, question: _Question, recruiter: Recruiter, listed: list[dict[str, Any]], extra_calls: int
     ) -> Verdict:
         """What comes close to ours, which is not in the whole list; if nothing does, whether it was added as a member.
 
         The filter by e-mail is second-hand knowledge: where it is not heeded, the pages are followed.
         """
-        near = near_misses.close(recruiter, [(one.name, one.email) for one in listed])
+        pairs = lambda: ((one.name, one.email) for one in responses.entries(listed))  # noqa: E731 - read twice, in pieces
+        near = await near_misses.close(recruiter, pairs, self._turns)
         if near is not None:
             return RecruiterNotSeen(near)
         question.certain = RecruiterNotSeen(near_misses.not_there(len(listed)))
@@ -241,10 +245,22 @@ class WorkableClient:
             members = page.body.get("members") if isinstance(page, Page) else None
             if not isinstance(page, Page) or not isinstance(members, list):
                 break
-            if _find(responses.entries(members), recruiter.email) is not None:
+            if await self._find(members, recruiter.email) is not None:
                 return RecruiterNotSeen(NearMiss(kind=NearMissKind.MEMBER))
             url = self._urls.next_page(question.subdomain, responses.next_in(page))
         return question.certain
+
+    async def _find(self, listed: Iterable[Any], email: str) -> Entry | None:
+        """The entry with this e-mail: exactly, or else with other capitals. Workable keeps them as they were typed."""
+        wanted, alike = near_misses.same_email(email), list[Entry]()
+
+        def is_it(one: Entry) -> bool:
+            if near_misses.same_email(one.email) == wanted:
+                alike.append(one)
+            return one.email == email
+
+        exactly = await self._turns.first(responses.entries(listed), is_it)
+        return exactly or next(iter(alike), None)
 
     async def _recruiters(self, question: _Question) -> Page | Verdict:
         """The first page of the recruiters."""
@@ -304,7 +320,10 @@ class WorkableClient:
             self._budget.learn(question.subdomain, given, now)
             judged = responses.judge_head(status, given, now)
             if judged is None:
-                judged = responses.judge_body(status, given, await _body(response), now)
+                raw = await _body(response)
+                judging = partial(responses.judge_body, status, given, raw, now)
+                is_large = raw is not None and (len(raw) > api.LARGE_ANSWER_BYTES or b"content-encoding" in given)
+                judged = await self._turns.do(judging) if is_large else judging()
         finally:
             await response.aclose()
         if isinstance(judged.outcome, OverLimit):
@@ -330,10 +349,3 @@ def visible(secret: SecretStr) -> str:
     if not (opened.isascii() and opened.isprintable() and opened.split() == [opened]):
         raise OurFault("secret_not_parsed")
     return opened
-
-
-def _find(listed: list[Entry], email: str) -> Entry | None:
-    """The entry with this e-mail: exactly, or else with other capitals. Workable keeps capitals as they were typed."""
-    wanted = near_misses.same_email(email)
-    alike = [one for one in listed if near_misses.same_email(one.email) == wanted]
-    return next((one for one in alike if one.email == email), alike[0] if alike else None)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from itertools import islice, takewhile
 
+from linker.engine.concurrency import Turns
 from states.connection import Recruiter
 from states.problems import NearMiss, NearMissKind
 
@@ -62,24 +64,28 @@ def slips(left: str, right: str, most: int = MOST_SLIPS) -> int:
     return above[-1]
 
 
-def close(ours: Recruiter, others: Sequence[tuple[str, str]]) -> NearMiss | None:
+async def close(ours: Recruiter, others: Callable[[], Iterable[tuple[str, str]]], turns: Turns) -> NearMiss | None:
     """Which of these (name, e-mail) pairs comes close to our recruiter, and how; None if none does.
 
     An e-mail with a slip tells more than the right name with another e-mail, so it is looked for first.
+
+    Args:
+        ours: our recruiter.
+        others: gives the pairs, from the first one on.
+        turns: the comparing is done in pieces.
     """
     email = same_email(ours.email)
-    for _, theirs in others[:MOST_COMPARED_ENTRIES]:
-        if 0 < slips(email, same_email(theirs)) <= MOST_SLIPS:
-            alike = 0
-            for mine, other in zip(email, same_email(theirs), strict=False):
-                if mine != other:
-                    break
-                alike += 1
-            if not alike:
-                return NearMiss(kind=NearMissKind.SLIP_AT_START)
-            return NearMiss(kind=NearMissKind.SLIP, alike=ours.email[:alike])
+    compared = islice(others(), MOST_COMPARED_ENTRIES)
+    slip = await turns.first(compared, lambda other: 0 < slips(email, same_email(other[1])) <= MOST_SLIPS)
+    if slip is not None:
+        alike = sum(
+            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(email, same_email(slip[1]), strict=False))
+        )
+        if not alike:
+            return NearMiss(kind=NearMissKind.SLIP_AT_START)
+        return NearMiss(kind=NearMissKind.SLIP, alike=ours.email[:alike])
     name = _plain_name(ours.name)
-    if any(_plain_name(theirs) == name for theirs, _ in others):
+    if await turns.first(others(), lambda other: _plain_name(other[0]) == name) is not None:
         return NearMiss(kind=NearMissKind.SAME_NAME)
     return None
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -39,6 +39,11 @@ from states.verdicts import (
 
 #: No name of an account is kept longer.
 LONGEST_NAME_CHARACTERS = 200
+#: No name, e-mail or other text is looked at that is longer: none of ours is, and combining marks are put in order in a
+#: time that grows with the square of their number.
+LONGEST_TEXT_CHARACTERS = 320
+#: How many accounts that a token reaches are looked at.
+MOST_ACCOUNTS = 1_000
 
 
 class ObjectMissing(Verdict):
@@ -120,7 +125,7 @@ def judge_body(status: int, headers: Headers, raw: bytes | None, now: datetime) 
     if kind not in (b"application/json", b"application/problem+json"):
         return _odd(status, "not_json")
     body = None if raw is None else unpacked(headers, raw)
-    if body is None:
+    if body is None or sum(map(body.count, (b",", b"[", b"{"))) > api.MOST_ANSWER_VALUES:
         return _odd(status, "too_large")
     found = _object(body)
     if found is None:
@@ -158,7 +163,8 @@ def _is_edges_own(body: Mapping[str, Any]) -> bool:
     listed = body.get("errors")
     numbered = body.get("success") is False and isinstance(listed, list)
     said = (body.get(name) for name in ("type", "title", "instance", "footer"))
-    names_itself = any(isinstance(text, str) and "cloudflare" in text.lower() for text in said)
+    texts = (text[:LONGEST_TEXT_CHARACTERS] for text in said if isinstance(text, str))
+    names_itself = any("cloudflare" in text.lower() for text in texts)
     is_known = bool(EDGE_KEYS.intersection(body)) or body.get("error_code") in EDGE_ERRORS
     return is_known or numbered or names_itself
 
@@ -218,31 +224,33 @@ def account_in(page: Page, subdomain: str) -> Verdict:
     if not isinstance(name, str):
         return _shape(ACCOUNT)
     # as it may be stored and shown: no control characters, no broken Unicode, not endless; a line break is a blank
-    spaced = "".join(" " if character.isspace() and is_control(character) else character for character in name)
+    spaced = "".join(
+        " " if character.isspace() and is_control(character) else character
+        for character in name[:LONGEST_TEXT_CHARACTERS]
+    )
     shown = "".join(character for character in spaced if not is_control(character)).strip()[:LONGEST_NAME_CHARACTERS]
     return AccountReadable(Account(id=account_id, name=shown or subdomain, subdomain=subdomain))
 
 
-def recruiters_in(page: Page) -> list[Entry] | Verdict:
+def recruiters_in(page: Page) -> list[dict[str, Any]] | Verdict:
     """The external recruiters of a page. Odd entries are passed over: a stranger's odd entry must not stop ours."""
     found = page.body.get("recruiters")
-    return entries(found) if isinstance(found, list) else _shape(RECRUITERS)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else _shape(RECRUITERS)
 
 
-def entries(found: list[Any]) -> list[Entry]:
-    """The objects of a list, each with what it has."""
-    return [
-        Entry(_id(one.get("id")), _text(one.get("name")), _text(one.get("email")))
-        for one in found
-        if isinstance(one, dict)
-    ]
+def entries(found: Iterable[Any]) -> Iterator[Entry]:
+    """The objects of a list, each with what it has, read one after another."""
+    for one in found:
+        if isinstance(one, dict):
+            yield Entry(_id(one.get("id")), _text(one.get("name")), _text(one.get("email")))
 
 
 def subdomains_in(page: Page, *, but: str) -> tuple[str, ...]:
     """The subdomains of the accounts that a token reaches, at most ten, without the one that was asked for."""
     found = page.body.get("accounts")
-    listed = [one.get("subdomain") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-    labels = (one.lower() for one in listed if isinstance(one, str))
+    given = found[:MOST_ACCOUNTS] if isinstance(found, list) else []
+    listed = [one.get("subdomain") for one in given if isinstance(one, dict)]
+    labels = (one.lower() for one in listed if isinstance(one, str) and len(one) <= LONGEST_TEXT_CHARACTERS)
     return tuple(dict.fromkeys(one for one in labels if is_label(one) and one != but))[:10]
 
 
@@ -264,4 +272,4 @@ def _id(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return value if isinstance(value, str) and len(value) <= LONGEST_TEXT_CHARACTERS else ""

@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linker.engine.concurrency import Turns
 from linker.wording import Words, describe
-from linker.workable.near_misses import MOST_COMPARED_ENTRIES, MOST_SLIPS, close, not_there, same_text, slips
+from linker.workable import near_misses
+from linker.workable.near_misses import MOST_COMPARED_ENTRIES, MOST_SLIPS, not_there, same_text, slips
 from states import events as happened
 from states.connection import ConnectionState, Recruiter
 from states.problems import NearMiss, NearMissKind, ProblemCode
 from tests.builders import a_connection, a_problem, move
 
 OURS = Recruiter(name="Northwind ATS", email="ats+q7kd2m@inbound.example")
+
+
+def close(ours: Recruiter, others: list[tuple[str, str]]) -> NearMiss | None:
+    """What comes close, in an event loop of its own."""
+    return asyncio.run(near_misses.close(ours, lambda: others, Turns()))
 
 
 def told(near_miss: NearMiss) -> Words:
