@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     )
     from linker.linker import Linker
     from linker.links import IssuedLink, Link, LinkStatus, Purpose
+    from linker.operations.explain import Explanation
+    from linker.operations.json_values import explanation_json
     from linker.operations.retention import Pruned
     from linker.outbox.announcements import Announcement
     from linker.outbox.webhooks import new_webhook_secret
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from linker.telemetry.metrics import Metrics as Metrics
     from linker.wording import Words, describe
     from states.connection import Account, Connection, ConnectionState, Problem, Recruiter
+    from states.explanation import Foresight, Verb
     from states.history import Step
     from states.problems import ProblemCode, ProblemOwner
 
@@ -59,7 +62,9 @@ __all__ = [
     "Busy",
     "Connection",
     "ConnectionState",
+    "Explanation",
     "ExtraMissing",
+    "Foresight",
     "IssuedLink",
     "KeyMissing",
     "Link",
@@ -87,11 +92,13 @@ __all__ = [
     "Sweep",
     "TryAgain",
     "Unobserved",
+    "Verb",
     "Words",
     "Work",
     "blocking",
     "connection_json",
     "describe",
+    "explanation_json",
     "load_settings",
     "new_key",
     "new_webhook_secret",
@@ -110,6 +117,8 @@ _HOMES = {
     "IssuedLink": "linker.links",
     "Link": "linker.links",
     "LinkStatus": "linker.links",
+    "Explanation": "linker.operations.explain",
+    "Foresight": "states.explanation",
     "Linker": "linker.linker",
     "Observer": "linker.engine.observer",
     "Problem": "states.connection",
@@ -124,11 +133,13 @@ _HOMES = {
     "Step": "states.history",
     "Sweep": "linker.engine.sweep",
     "Unobserved": "linker.engine.observer",
+    "Verb": "states.explanation",
     "Words": "linker.wording",
     "Work": "linker.engine.observer",
     "blocking": "linker.blocking_linker",
     "connection_json": "linker.serialization",
     "describe": "linker.wording",
+    "explanation_json": "linker.operations.json_values",
     "load_settings": "linker.settings",
     "new_key": "linker.encryption",
     "new_webhook_secret": "linker.outbox.webhooks",

@@ -47,3 +47,9 @@ def expiry(on: date, now: datetime) -> str:
     if days < 0:
         return f"expired on {on}"
     return f"expires today ({on})" if days == 0 else f"expires on {on}, in {days} d"
+
+
+def age(length: timedelta) -> str:
+    """A length of time as people say it in a sentence: `12 min`, `1 day`, `3 days`."""
+    told = span(length)
+    return f"{told.removesuffix(' d')} days" if told.endswith(" d") else told

@@ -26,12 +26,14 @@ from linker.database.notifier import CommitListener
 from linker.engine.heartbeat import Beat, Heartbeat
 from linker.engine.observer import Observer
 from linker.engine.ports import Clock, Randomness, Workable
-from linker.engine.service import HOST, Service
+from linker.engine.service import HOST
 from linker.errors import BadInput, BadSettings, NotFound, Refused, StoreUnavailable
 from linker.event_log import log
 from linker.http_client import LONGEST_WAIT_SECONDS
 from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_of
+from linker.operations.explain import Explanation, explain
 from linker.operations.retention import Pruned, Pruning
+from linker.operations.verbs import OperatorVerbs
 from linker.outbox.handlers import Handler, Handlers
 from linker.settings import Settings, dialog_url, is_at_example, is_here, load_settings
 
@@ -51,7 +53,7 @@ MOST_RETRIES = 10
 BEGIN_FOR_SECONDS = 5.0
 
 
-class Linker(Service):
+class Linker(OperatorVerbs):
     """Links Workable accounts. An async context manager that a host keeps open as long as it runs.
 
     `async with Linker() as linker:` reads the settings from the environment. It starts nothing by itself: call
@@ -347,6 +349,20 @@ class Linker(Service):
         with self._in_flight:
             both = (self._parts.calling, self._parts.posting)
             return sum(await asyncio.gather(*(each.deliver(begin_for=BEGIN_FOR_SECONDS) for each in both)))
+
+    # looking closer
+
+    async def explain(self, connection_id: str) -> Explanation:
+        """Where a connection is and why, who must act, what comes by itself, and what `advance` would do now.
+
+        Nothing is written, and Workable is not asked.
+
+        Raises:
+            NotFound: no such connection.
+            RowUnreadable: its row is damaged.
+        """
+        connection = await self.get(connection_id)
+        return await explain(connection, self._parts.database, self.clock.now(), self.settings.timing)
 
     # numbers to watch
 

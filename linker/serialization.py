@@ -10,12 +10,17 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from linker.engine.ports import Settlement
+from linker.engine.ports import DamagedRow, Settlement
 from linker.wording import catalogue, describe
 from linker.wording.catalogue import ENGLISH
 from states.connection import Connection, Credential, Doubt, LastLook, Permissions, Problem, Recruiter, evolve
 from states.description import law_facts
 from states.history import Step
+
+#: A connection without facts: its JSON has all keys.
+_NOTHING = Connection(
+    id="", owner="", created_at=datetime.min.replace(tzinfo=UTC), state_since=datetime.min.replace(tzinfo=UTC)
+)
 
 
 @lru_cache(maxsize=1024)
@@ -87,6 +92,12 @@ def connection_facts(c: Connection) -> dict[str, Any]:
         "created_at": moment(c.created_at),
         "updated_at": moment(c.updated_at),
     }
+
+
+def damaged_json(row: DamagedRow) -> dict[str, Any]:
+    """What is legible of a connection whose row cannot be read, in the shape of one."""
+    keys = connection_facts(_NOTHING)
+    return {**dict.fromkeys(keys), "id": row.id, "status": Status.DAMAGED.value, "metadata": {}, "cause": row.cause}
 
 
 def _problem(problem: Problem | None) -> dict[str, Any] | None:
@@ -191,6 +202,8 @@ def step_json(step: Step) -> dict[str, Any]:
         "reason": step.reason,
         "problem": step.problem.value if step.problem else None,
         "evidence": dict(step.evidence),
+        "verb": step.verb,
+        "operation": step.operation,
         "at": moment(step.at),
     }
 

@@ -55,6 +55,10 @@ class Step:
     reason: str | None = None
     problem: ProblemCode | None = None
     evidence: dict[str, Any] = field(default_factory=dict, hash=False)
+    #: The operator's verb that it was done by; None: no operator did it.
+    verb: str | None = None
+    #: The operation that it was done in, if it was one of many.
+    operation: str | None = None
     seq: int = 0
 
 

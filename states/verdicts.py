@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from states import events as happened
@@ -104,6 +106,17 @@ class NotUnderstood(Verdict):
         """As a problem keeps it."""
         told = {"answer": self.answer, "status": self.status, "call": self.call}
         return {name: value for name, value in told.items() if value is not None}
+
+
+def name_of(verdict: Verdict) -> str:
+    """How a verdict is called: `RecruiterSeen` is `recruiter_seen`."""
+    return in_lower_case(type(verdict).__name__)
+
+
+@cache
+def in_lower_case(name: str) -> str:
+    """A class's name as lower-case words with underscores."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 #: What turns a token down. While many accounts are refused at the same time, it says nothing about any of them.

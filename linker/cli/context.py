@@ -60,6 +60,15 @@ def with_store(work: Callable[[ConnectionStore], Awaitable[T]]) -> T:
     return with_database(lambda database: work(ConnectionStore(database)))
 
 
+def with_store_and_time(work: Callable[[ConnectionStore, datetime], Awaitable[T]]) -> T:
+    """Do something with the connections, as `with_database` does; by the time that all workers share."""
+
+    async def timed(database: Database) -> T:
+        return await work(ConnectionStore(database), (await shared_clock(database)).now())
+
+    return with_database(timed)
+
+
 def with_outbox(work: Callable[[OutboxAdministration, datetime], Awaitable[T]]) -> T:
     """Do something with the outbox, as `with_database` does; by the time that all workers share."""
 

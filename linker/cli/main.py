@@ -53,8 +53,19 @@ VERBS: dict[str, Verb] = {
     "link": Verb("links", "Make a link to the connection dialog, for one of your customers.", FLOW),
     "links": Verb("links", "List the links of a connection, and take one back.", FLOW),
     "show": Verb("looking", "Show a connection: where it stands, who must act, what to do.", LOOKING),
-    "list": Verb("looking", "List connections, oldest first.", LOOKING),
+    "list": Verb("looking", "List connections: open ones, oldest first; 50 unless --limit says otherwise.", LOOKING),
+    "explain": Verb(
+        "looking",
+        "Say why a connection is where it is, who must act, and what may be done. Changes nothing, asks nobody.",
+        LOOKING,
+    ),
     "history": Verb("looking", "Show what happened to a connection, step by step.", LOOKING),
+    "advance": Verb("operations", "Do now what is owed to a connection; the law decides what that is.", OPERATING),
+    "force": Verb(
+        "operations",
+        "Put a connection into another state by hand. It bends the law's order, never its facts.",
+        OPERATING,
+    ),
     "pause": Verb("operations", "Stop attending a connection until it is resumed.", OPERATING),
     "resume": Verb("operations", "Let a paused connection go on.", OPERATING),
     "restart": Verb(

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import getpass
 import os
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from linker.errors import BadInput
 from linker.validation.text import known_id, one_line
+from states.connection import ConnectionState
+
+T = TypeVar("T")
 
 
 def pasted_id(given: str, *, what: str = "connection") -> str:
     """An id as people paste it. What cannot be one is not looked up: raises NotFound."""
     return known_id(given.strip(), what=what)
+
+
+async def whole(known: Any, method: Callable[[str], Awaitable[T]], given: str) -> T:
+    """What a method gives for the connection whose id begins like this. Raises NotFound, BadInput."""
+    return await method(await known.whole_id(given))
 
 
 def _connection_id(given: str | None) -> str | None:
@@ -27,6 +36,20 @@ def login() -> str:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
+
+
+def state_named(field: str, given: str) -> ConnectionState:
+    """A state by its name. Raises BadInput."""
+    if given not in set(ConnectionState):
+        raise BadInput(field, "unknown", known=list(ConnectionState))
+    return ConnectionState(given)
+
+
+def needed_reason(given: str | None) -> str:
+    """The reason, where the history has to have one. Raises BadInput."""
+    if given is None:
+        raise BadInput("reason", "empty")
+    return given
 
 
 def pairs(field: str, given: list[str]) -> dict[str, str]:

@@ -64,6 +64,15 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deed:
+    """What an operator does: the verb, why, and in which operation if it is one of many. Written with each step."""
+
+    verb: str
+    reason: str | None = None
+    operation: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DutyExecutor:
     """Does what is owed to one connection: plan, run, decide."""
 
@@ -151,8 +160,10 @@ class DutyExecutor:
             event = failed_attention(held, params, self.timing)
         return Finding(held, event, evidence=evidence)
 
-    async def decide_batch(self, findings: Sequence[Finding], *, actor: str = HEARTBEAT) -> list[Settlement]:
-        """What the law makes of what was found, ready to be written.
+    async def decide_batch(
+        self, findings: Sequence[Finding], *, actor: str = HEARTBEAT, deed: Deed | None = None
+    ) -> list[Settlement]:
+        """What the law makes of what was found, ready to be written. `deed`: the operator's that it was found for.
 
         Two questions are asked once for the whole batch: whether many accounts are refused at the moment, and which
         accounts are taken by another connection of the same owner.
@@ -168,11 +179,11 @@ class DutyExecutor:
                 if isinstance(event, happened.TokenAccepted):
                     taken_by = taken.get((held.owner, event.account.id), held.id)
                     event = event if taken_by == held.id else happened.AccountTaken(taken_by)
-                settlements.append(self.decide(held, event, actor=actor, finding=finding))
+                settlements.append(self.decide(held, event, actor=actor, finding=finding, deed=deed))
             except Exception as error:  # noqa: BLE001 - see the rule at the top
                 failed = self._failed(held, error)
                 assert failed.event is not None, "a fault is an event"
-                settlements.append(self.decide(held, failed.event, actor=actor, finding=failed))
+                settlements.append(self.decide(held, failed.event, actor=actor, finding=failed, deed=deed))
         return settlements
 
     def _meaning(self, finding: Finding) -> happened.Event:
@@ -193,15 +204,16 @@ class DutyExecutor:
         actor: str,
         reason: str | None = None,
         finding: Finding | None = None,
+        deed: Deed | None = None,
     ) -> Settlement:
         """What the event makes of the connection, ready to be written. Raises IllegalTransition.
 
         `finding`: what was found out, if that is what happened. What a person asked for goes into the history also if
-        nothing changed.
+        nothing changed, and what an operator did.
         """
         now = self.clock.now()
         after = advance(before, event, now=now, jitter=self.randomness.jitter(), timing=self.timing)
-        news = is_news(before, after, event)
+        news = deed is not None or is_news(before, after, event)
         if finding is not None and finding.asked and finding.verdict is not None:
             verdict = verdict_name(finding.verdict)
             told = was_told(before, after, verdict, now)
@@ -229,9 +241,11 @@ class DutyExecutor:
             target=after.state,
             at=now,
             actor=actor,
-            reason=reason,
+            reason=deed.reason if deed else reason,
             problem=problem.code if problem else None,
             evidence=dict(finding.evidence) if finding else {},
+            verb=deed.verb if deed else None,
+            operation=deed.operation if deed else None,
         )
         return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
 

@@ -6,16 +6,14 @@ Only what a person does carries the connection's id, for traces. Where nobody li
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
 from typing import Protocol
 
-from states.verdicts import Verdict
+from states.verdicts import Verdict, in_lower_case, name_of
 
 Fact = str | int | float | bool
 
@@ -181,15 +179,10 @@ def together(*observers: Observer | None) -> Observer:
 
 def verdict_name(verdict: Verdict) -> str:
     """How a verdict is called in numbers and traces: `RecruiterSeen` is `recruiter_seen`."""
-    return _in_lower_case(type(verdict).__name__)
+    return name_of(verdict)
 
 
 def verdict_names() -> list[str]:
     """All that the law knows."""
     known = (kind for kind in Verdict.__subclasses__() if kind.__module__ == Verdict.__module__)
-    return [_in_lower_case(kind.__name__) for kind in known]
-
-
-@cache
-def _in_lower_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return [in_lower_case(kind.__name__) for kind in known]

@@ -6,7 +6,7 @@ import random
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Protocol
 
 from pydantic import SecretStr
@@ -96,12 +96,55 @@ class Settlement:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which connections are meant. `stuck`: only open ones that a person has to act for."""
+    """Which connections are meant: those for which all of it holds. Its times are fixed: it means the same later."""
 
+    #: Whole ids; None: whichever.
+    ids: tuple[str, ...] | None = None
     state: ConnectionState | None = None
+    #: A problem's code.
+    problem: str | None = None
     owner: str | None = None
+    #: Workable's id of the account, or its subdomain as Workable names it.
+    account: str | None = None
+    #: The subdomain that was accepted or entered last.
+    subdomain: str | None = None
+    #: Texts that are in the metadata as they are.
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    #: What an id, owner, key, account, e-mail or metadata hold, without regard to capitals.
+    text: str | None = None
+    #: In its state since then or longer, or since later.
+    since_before: datetime | None = None
+    since_after: datetime | None = None
+    due_before: datetime | None = None
+    #: The token's last day is one of these, both included.
+    expires_from: date | None = None
+    expires_until: date | None = None
+    #: Only open ones that a person has to act for.
     stuck: bool = False
+    paused: bool = False
+    #: Only closed ones, or only open ones; None: both.
+    closed: bool | None = False
+    #: The cursor that a page before ended with.
+    after: str | None = None
     limit: int | None = None
+
+
+@dataclass(frozen=True)
+class DamagedRow:
+    """A connection whose row cannot be read, with what is legible of it."""
+
+    id: str
+    #: The kind of what was raised.
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some of the connections that a selection means, in its order."""
+
+    found: list[Connection | DamagedRow]
+    #: Where the next page begins; None: there is none.
+    after: str | None
 
 
 class Store(Protocol):
@@ -116,7 +159,15 @@ class Store(Protocol):
         ...
 
     async def find(self, selection: Selection) -> list[Connection]:
-        """Read connections, oldest first."""
+        """Read connections, in the selection's order. What cannot be read is left out, and told to the log."""
+        ...
+
+    async def page(self, selection: Selection) -> Page:
+        """Read connections, in the selection's order; what cannot be read is in it as such. Raises BadInput."""
+        ...
+
+    async def whole_id(self, prefix: str) -> str:
+        """The id that begins like this. Raises NotFound, and BadInput if several do."""
         ...
 
     async def connections_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:

@@ -17,10 +17,10 @@ from pydantic import SecretStr
 
 from linker.encryption import fingerprint
 from linker.engine.concurrency import InFlight
-from linker.engine.executor import HEARTBEAT, DutyExecutor, log_written
+from linker.engine.executor import HEARTBEAT, Deed, DutyExecutor, log_written
 from linker.engine.leases import LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer, Work
-from linker.engine.ports import Clock, Lease, Selection, Settlement, Store
+from linker.engine.ports import Clock, Lease, Settlement, Store
 from linker.engine.sweep import Sweep, Sweeper, is_race
 from linker.errors import BadInput, Busy, LinkerError, Refused
 from linker.validation import parse_subdomain, parse_token, text
@@ -28,6 +28,7 @@ from linker.validation.token import hidden
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, Permissions
 from states.duties import Duty, next_duty
+from states.explanation import Verb
 from states.history import Step
 from states.machine import IllegalTransition
 
@@ -235,7 +236,12 @@ class Service:
         with self._in_flight, self._engine.observer.watch(Work.CHECK, connection_id=connection_id):
             _refuse_at_rest(await self._engine.store.get(connection_id))
             await self.record(
-                connection_id, lambda _: happened.CheckRequested(), actor=actor, reason=reason, goes_on=True
+                connection_id,
+                lambda _: happened.CheckRequested(),
+                actor=actor,
+                reason=reason,
+                goes_on=True,
+                verb=Verb.CHECK,
             )
             return await self._attend_while_owed(connection_id, actor=actor)
 
@@ -263,27 +269,6 @@ class Service:
         """Read a connection. Raises NotFound."""
         return await self._engine.store.get(text.known_id(connection_id))
 
-    async def find(
-        self,
-        *,
-        state: ConnectionState | None = None,
-        owner: str | None = None,
-        stuck: bool = False,
-        limit: int | None = None,
-    ) -> list[Connection]:
-        """Read connections, oldest first; all of them without a `limit`. `stuck`: open ones that wait for a person.
-
-        Raises:
-            BadInput: something is not of its type.
-        """
-        text.check_type("state", state, ConnectionState, "not_a_state", known=list(ConnectionState))
-        text.check_type("stuck", stuck, bool, "not_a_flag")
-        text.check_type("limit", limit, int, "not_a_number", least=1)
-        owner = None if owner is None else text.one_line("owner", owner)
-        if limit is not None and limit < 1:
-            raise BadInput("limit", "not_a_number", least=1)
-        return await self._engine.store.find(Selection(state=state, owner=owner, stuck=stuck, limit=limit))
-
     async def history(self, connection_id: str) -> list[Step]:
         """Read a connection's steps, first one first. Raises NotFound."""
         return await self._engine.store.history(text.known_id(connection_id))
@@ -297,7 +282,14 @@ class Service:
         """
         connection_id, actor = text.known_id(connection_id), text.one_line("actor", actor)
         with self._in_flight, self._engine.observer.watch(Work.RESTART, connection_id=connection_id):
-            await self.record(connection_id, lambda _: happened.Restarted(), actor=actor, reason=reason, goes_on=True)
+            await self.record(
+                connection_id,
+                lambda _: happened.Restarted(),
+                actor=actor,
+                reason=reason,
+                goes_on=True,
+                verb=Verb.RESTART,
+            )
             return await self._attend_while_owed(connection_id, actor=actor)
 
     async def unlink(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
@@ -307,7 +299,9 @@ class Service:
             NotFound: no such connection.
             Refused: it is closed already.
         """
-        return await self.record(connection_id, lambda _: happened.Unlinked(), actor=actor, reason=reason)
+        return await self.record(
+            connection_id, lambda _: happened.Unlinked(), actor=actor, reason=reason, verb=Verb.UNLINK
+        )
 
     # the host's own use of a link
 
@@ -375,6 +369,7 @@ class Service:
         actor: str,
         reason: str | None = None,
         goes_on: bool = False,
+        verb: str | None = None,
     ) -> Connection:
         """Write down what a person did, as `linker.record(id, lambda _: Paused(), actor="ann")` pauses a connection.
 
@@ -387,6 +382,7 @@ class Service:
             actor: who does this, for the history.
             reason: why, for the history.
             goes_on: the caller attends it next, so no worker is woken for it.
+            verb: the operator's verb that it is, for the history.
 
         Raises:
             NotFound: no such connection.
@@ -400,7 +396,8 @@ class Service:
             before = await self._engine.store.get(connection_id)
             refused = None
             try:
-                decided = self._engine.executor.decide(before, event(before), actor=actor, reason=reason)
+                deed = Deed(verb=verb, reason=reason) if verb else None
+                decided = self._engine.executor.decide(before, event(before), actor=actor, reason=reason, deed=deed)
             except IllegalTransition as illegal:
                 refused = _refusal(illegal)
             if refused is not None:

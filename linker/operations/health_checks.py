@@ -32,8 +32,9 @@ from linker.http_client import TRANSPORT_TROUBLE, build_transport, trouble_name
 from linker.outbox.channels import CHANNELS, WEBHOOK
 from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import build_webhook
-from linker.persistence.connection_store import ConnectionStore, backlog, has_problem_of
+from linker.persistence.connection_store import ConnectionStore, backlog
 from linker.persistence.schema import compared
+from linker.persistence.selections import has_problem_of
 from linker.persistence.server_clock import shared_clock
 from linker.persistence.tables import CONNECTION, OUTBOX, TROUBLED
 from linker.settings import Settings, load_settings

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, text, update
 from sqlalchemy import Connection as Transaction
+from sqlalchemy import and_, bindparam, case, func, literal, or_, select, type_coerce, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import NullType
 
 from linker.database.database import Database
 from linker.database.statements import CompiledStatement
 from linker.engine.concurrency import in_parts
 from linker.engine.observer import UNOBSERVED, Observer, Work
-from linker.engine.ports import Lease, Selection, Settlement
-from linker.errors import LinkerError, NotFound, RowUnreadable
+from linker.engine.ports import DamagedRow, Lease, Page, Selection, Settlement
+from linker.errors import BadInput, LinkerError, NotFound, RowUnreadable
 from linker.event_log import log
 from linker.persistence import mapping, schema
 from linker.persistence.claims import ClaimedRows, Claims, due_by_owner_round_robin, quarantine
 from linker.persistence.rate_limits import SharedRateLimits
+from linker.persistence.selections import cursor_of, holds, query_of
 from linker.persistence.settlements import (
     NO_LEASE,
     NotAllWritten,
@@ -36,13 +39,15 @@ from linker.persistence.settlements import (
     write_all,
     write_each,
 )
-from linker.persistence.tables import CONNECTION, STEP, TROUBLED
+from linker.persistence.tables import CONNECTION, STEP
 from linker.settings import Settings
 from states.connection import Connection, ConnectionState
 from states.history import Step
-from states.problems import PROBLEMS, ProblemOwner
 from states.table import LAW
 
+#: What every id begins with, and how many are named that begin alike.
+ID_PREFIX = "con_"
+NAMED_IDS = 5
 #: How many rows are read at a time: a host's event loop is held for that long.
 READ_ROWS = 100
 
@@ -88,40 +93,65 @@ class ConnectionStore:
         return self._reader.connection(rows[0]) if rows else None
 
     async def find(self, selection: Selection | None = None) -> list[Connection]:
-        """Read connections, by default all, oldest first. What cannot be read is left out, and told to the log."""
-        selection = selection or Selection()
-        query = select(CONNECTION).order_by(CONNECTION.c.created_at, CONNECTION.c.id).limit(selection.limit)
-        if selection.state is not None:
-            query = query.where(CONNECTION.c.state == selection.state.value)
-        if selection.owner is not None:
-            query = query.where(CONNECTION.c.owner == selection.owner)
-        if selection.stuck:
-            people = {ProblemOwner.CUSTOMER, ProblemOwner.OPERATOR}
-            needs_a_person = or_(
-                CONNECTION.c.state == ConnectionState.FAILED.value,
-                has_problem_of(people),
-                CONNECTION.c.replacement_problem_code.is_not(None),
-                CONNECTION.c.paused_at.is_not(None),
-                CONNECTION.c.troubled_since.is_not(None),
-            )
-            query = query.where(text(TROUBLED), needs_a_person)
+        """Read connections, by default all open ones. What cannot be read is left out, and told to the log."""
+        page = await self.page(selection or Selection())
+        for each in page.found:
+            if isinstance(each, DamagedRow):
+                log.error("row.unreadable", connection_id=each.id, cause=each.cause)
+        return [each for each in page.found if isinstance(each, Connection)]
 
-        def work(transaction: Transaction) -> list[Connection]:
+    async def page(self, selection: Selection) -> Page:
+        """Read connections, in the selection's order. What cannot be read is in it as such, and stops no other.
+
+        Raises:
+            BadInput: the cursor is none.
+        """
+        found: list[Connection | DamagedRow] = []
+        after = selection.after
+        while True:
+            left = None if selection.limit is None else selection.limit - len(found)
+            wanted = replace(selection, after=after, limit=left)
+            rows = await self._database.read(partial(self._rows, wanted))
+            found += [each for each in rows if isinstance(each, DamagedRow) or holds(wanted, each)]
+            is_last = left is None or len(rows) < left
+            after = None if is_last or not rows else cursor_of(wanted, rows[-1])
+            if is_last or len(found) == selection.limit:
+                return Page(found=found, after=after)
+
+    def _rows(self, wanted: Selection, transaction: Transaction) -> list[Connection | DamagedRow]:
+        """What the indexes find for a selection."""
+        query = query_of(transaction, wanted)
+        try:
+            return [mapping.connection(row) for row in transaction.execute(query).mappings()]
+        except mapping.UNREADABLE:
+            pass
+        found: list[Connection | DamagedRow] = []
+        as_they_are = query.with_only_columns(*(type_coerce(column, NullType()) for column in CONNECTION.c))
+        for values in transaction.execute(as_they_are):
             try:
-                return [mapping.connection(row) for row in transaction.execute(query).mappings()]
-            except mapping.UNREADABLE:
-                pass
-            found = []
-            for values in CompiledStatement(query, transaction.dialect, self._database.schema).returned(
-                transaction, {}
-            ):
-                try:
-                    found.append(self._reader.connection(values))
-                except RowUnreadable as error:
-                    log.error("row.unreadable", connection_id=mapping.shown(values[0]), cause=error.params["cause"])
-            return found
+                found.append(self._reader.connection(values))
+            except RowUnreadable as error:
+                found.append(DamagedRow(mapping.shown(values[0]), error.params["cause"]))
+        return found
 
-        return await self._database.read(work)
+    async def whole_id(self, prefix: str) -> str:
+        """The id that begins like this. Raises NotFound, and BadInput if several do."""
+        if not prefix.startswith(ID_PREFIX):
+            return prefix
+        c = CONNECTION.c.id
+        likely = select(c).where(c >= prefix, c <= f"{prefix}zzzz", func.substr(c, 1, len(prefix)) == prefix)
+
+        def work(transaction: Transaction) -> list[str]:
+            if transaction.execute(select(c).where(c == prefix)).first() is not None:
+                return [prefix]
+            return list(transaction.execute(likely.order_by(c).limit(NAMED_IDS)).scalars())
+
+        found = await self._database.read(work)
+        if len(found) > 1:
+            raise BadInput("id", "ambiguous", prefix=prefix, begins=found)
+        if not found:
+            raise NotFound(prefix)
+        return found[0]
 
     async def connections_with_accounts(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """The ids of the open connections among these, which are named by owner and Workable account id."""
@@ -326,12 +356,6 @@ class ConnectionStore:
 def _held(ids: Sequence[str], lease: Lease) -> Any:
     """The UPDATE of those of these connections that are still held under a lease."""
     return update(CONNECTION).where(CONNECTION.c.id.in_(ids), CONNECTION.c.lease_holder == lease.holder)
-
-
-def has_problem_of(owners: Iterable[ProblemOwner]) -> ColumnElement[bool]:
-    """That a connection's problem is one that these have to act for."""
-    codes = [code.value for code, kind in PROBLEMS.items() if kind.owner in set(owners)]
-    return CONNECTION.c.problem_code.in_(codes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from sqlalchemy import Dialect, LargeBinary, Text, cast, literal
 from linker.encryption import key_id_of
 from linker.engine.ports import Settlement
 from linker.errors import RowUnreadable
+from linker.persistence.selections import searched_text
 from linker.persistence.tables import CONNECTION
 from linker.serialization import payload
 from states.connection import (
@@ -112,6 +113,8 @@ _SPREAD: dict[str, Callable[[Any], Columns]] = {
     "recruiter": _recruiter,
     "last_look": _last_look,
 }
+#: The facts that people search by.
+_SEARCHED = {"id", "owner", "key", "subdomain", "account", "recruiter", "metadata"}
 #: What the store itself keeps about a connection.
 _KEPT = {"version", "last_seq", "updated_at"}
 _FACTS = tuple(field.name for field in fields(Connection) if field.name not in _KEPT)
@@ -121,12 +124,17 @@ def changed_columns(before: Connection | None, after: Connection) -> Columns:
     """The columns of what differs, with their new values; all of them if there was nothing before."""
     columns: Columns = {}
     were, are = vars(before) if before else {}, vars(after)
+    searched = before is None
     for fact in _FACTS:
         value = are[fact]
         if were and were[fact] is value:
             continue
         spread = _SPREAD.get(fact)
         columns.update(spread(value) if spread else {fact: value})
+        searched = searched or fact in _SEARCHED
+    if searched:
+        is_new = before is None or searched_text(before) != searched_text(after)
+        columns |= {"searched": searched_text(after)} if is_new else {}
     if before and before.recruiter and after.recruiter and before.recruiter.email == after.recruiter.email:
         columns.pop("recruiter_email", None)  # it was found: SQLite would write the index of what stays as it is
     return columns
@@ -290,6 +298,8 @@ def step_columns(connection_id: str, seq: int, step: Step) -> Columns:
         "reason": step.reason,
         "problem": step.problem.value if step.problem else None,
         "evidence": dict(step.evidence),
+        "verb": step.verb,
+        "operation": step.operation,
     }
 
 
@@ -323,4 +333,6 @@ def step(row: Mapping[Any, Any]) -> Step:
         reason=row["reason"],
         problem=ProblemCode(row["problem"]) if row["problem"] else None,
         evidence=row["evidence"],
+        verb=row["verb"],
+        operation=row["operation"],
     )

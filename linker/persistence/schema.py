@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, func, inspect, select, text
+from sqlalchemy import Column, ColumnElement, Connection, func, inspect, select, text
 from sqlalchemy import Table as SqlTable
 
 from linker.database.database import SQLITE_PATIENCE_SECONDS, Database
@@ -104,14 +104,14 @@ def _refuse_newer(found: Version | None) -> None:
 
 def states_held(connection: Connection) -> list[str]:
     """The states that occur, found by one step in the index for each: the cost does not grow with the rows."""
-    return distinct(connection, CONNECTION.c.state)
+    return distinct(connection, CONNECTION.c.state, CONNECTION.c.closed_at.is_(None))
 
 
-def distinct(connection: Connection, column: Column[str]) -> list[str]:
-    """The values of an indexed text column, smallest first."""
+def distinct(connection: Connection, column: Column[str], *conditions: ColumnElement[bool]) -> list[str]:
+    """The values of a text column that has an index for these conditions, smallest first."""
     found: list[str] = []
     while True:
-        following = select(func.min(column)).where(column > (found[-1] if found else ""))
+        following = select(func.min(column)).where(column > (found[-1] if found else ""), *conditions)
         value = connection.execute(following).scalar()
         if value is None:
             return found

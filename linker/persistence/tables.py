@@ -49,6 +49,7 @@ TROUBLED = (
     "OR paused_at IS NOT NULL)"
 )
 CLOSED = "closed_at IS NOT NULL"
+IS_OPEN = "closed_at IS NULL"
 #: Steps with an earlier step before them that is still kept.
 CONTINUES = "seq > 1 AND pruned_at IS NULL"
 #: Announcements that nobody is owed any more, on neither channel.
@@ -73,12 +74,19 @@ class ConnectionRow(Table, table=True):
             **_where("account_id IS NOT NULL AND closed_at IS NULL"),
         ),
         Index("linker_connection_recruiter_once", "recruiter_email", unique=True),
-        Index("linker_connection_state", "state", "created_at"),
+        Index("linker_connection_state", "state", "state_since", "id", **_where(IS_OPEN)),
         Index("linker_connection_owner", "owner", "created_at"),
+        Index("linker_connection_account", "account_id"),
+        Index("linker_connection_account_subdomain", "account_subdomain"),
+        Index("linker_connection_open", "created_at", "id", "searched", "closed_at", **_where(IS_OPEN)),
+        Index("linker_connection_since", "state_since", "id", **_where(IS_OPEN)),
+        Index("linker_connection_problem", "problem_code", "state_since", "id", **_where("problem_code IS NOT NULL")),
+        Index("linker_connection_expires", "token_expires_on", "id", **_where("token_expires_on IS NOT NULL")),
+        Index("linker_connection_ended", "created_at", "id", **_where(CLOSED)),
         Index("linker_connection_subdomain", "subdomain", **_where("subdomain IS NOT NULL AND closed_at IS NULL")),
         Index("linker_connection_token_key", "token_key_id"),
         Index("linker_connection_candidate_key", "candidate_key_id"),
-        Index("linker_connection_troubled", "created_at", "id", **_where(TROUBLED)),
+        Index("linker_connection_troubled", "closed_at", "state_since", "id", **_where(TROUBLED)),
         Index("linker_connection_closed", "closed_at", **_where(CLOSED)),
         Index("linker_connection_key_once", "owner", "key", unique=True, **_where("key IS NOT NULL")),
     )
@@ -152,6 +160,7 @@ class ConnectionRow(Table, table=True):
     permissions: dict[str, Any] | None = _json()
     reported_at: datetime | None = _time()
     used_at: datetime | None = _time()
+    searched: str | None = _text()
 
 
 class StepRow(Table, table=True):
@@ -175,6 +184,7 @@ class StepRow(Table, table=True):
     evidence: dict[str, Any] = _json(null=False)
     pruned_at: datetime | None = _time()
     operation: str | None = _text()
+    verb: str | None = _text()
 
 
 class OutboxRow(Table, table=True):

@@ -13,9 +13,11 @@ import linker
 from linker import testing
 from linker.accounts.client import AsyncPages, Pages
 from linker.engine.observer import ConnectionStats, QueueStats, Statistics, Waiting
+from linker.operations.explain import Attendance, Told
 from linker.telemetry.metrics import Metrics
 from scripts.documents.reference import comments, table
 from states.connection import Credential, LastLook
+from states.explanation import Foreseen, Hindrance, Upcoming, WaitsFor
 from states.problems import NextLook
 
 #: The rooms of the page, and what stands in each. Errors and settings are in the reference.
@@ -54,7 +56,25 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.Sweep,
         linker.Pruned,
     ),
-    "Words and JSON": (linker.describe, linker.Words, linker.connection_json, linker.Status, linker.step_json),
+    "What operators ask for": (
+        linker.Explanation,
+        linker.Verb,
+        linker.Foresight,
+        Foreseen,
+        Hindrance,
+        WaitsFor,
+        Upcoming,
+        Told,
+        Attendance,
+    ),
+    "Words and JSON": (
+        linker.describe,
+        linker.Words,
+        linker.connection_json,
+        linker.Status,
+        linker.step_json,
+        linker.explanation_json,
+    ),
     "For your tests": (*(getattr(testing, name) for name in testing.__all__), linker.Randomness),
     "Metrics and observers": (
         Metrics,

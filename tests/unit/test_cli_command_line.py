@@ -186,7 +186,7 @@ def test_a_fault_of_ours_shows_no_values(
         canary = "canary-" + "in-a-local"
         raise RuntimeError(canary + " and in-a-message")
 
-    monkeypatch.setattr(ConnectionStore, "get", broken)
+    monkeypatch.setattr(ConnectionStore, "whole_id", broken)
     monkeypatch.setenv("LINKER_LOG_LEVEL", level)
     assert main(["show", "con_x"]) == 1
     out, err = capsys.readouterr()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from linker.cli.terminal.connection_views import card, connections_table, details, history_table
+from linker.cli.terminal.connection_views import card, details, history_table
+from linker.cli.terminal.list_view import connections_table
 from linker.cli.terminal.output import THEME
 from linker.humanize import expiry, relative, span
 from linker.wording import describe

@@ -194,6 +194,8 @@ def test_the_contract_of_a_step() -> None:
         "reason": None,
         "problem": "token_refused",
         "evidence": {"calls": [{"call": "GET /recruiters", "status": 401, "ms": 41}]},
+        "verb": None,
+        "operation": None,
         "at": "2026-03-02T10:00:00Z",
     }
 

@@ -6,6 +6,7 @@ import getpass
 import sys
 import warnings
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 from linker.cli.context import settings
 from linker.cli.exit_codes import DONE, after_asking
 from linker.cli.linker_context import with_linker
-from linker.cli.options import Actor, Id, Json, Reason, pairs
+from linker.cli.options import Actor, Id, Json, Reason, pairs, whole
 from linker.cli.terminal.connection_views import print_connection
 from linker.cli.terminal.output import Output
 from linker.errors import BadInput
@@ -67,13 +68,15 @@ def submit(
     expires_on = None if token_expires is None else parse_expiry(token_expires, datetime.now(UTC).date())
     parse_subdomain(subdomain)
     if not held_token and sys.stdin is not None and sys.stdin.isatty():
-        with_linker(lambda linker: linker.get(connection_id))  # nobody should type a token for nothing
+        with_linker(lambda linker: whole(linker, linker.get, connection_id))  # nobody should type a token for nothing
     linker = Linker(settings())
     token = None if held_token else read_token()
     with Output(as_json).busy("Asking Workable whether the token is good …"):
         connection = with_linker(
-            lambda linker: linker.submit_token(
-                connection_id, subdomain=subdomain, token=token, expires_on=expires_on, actor=actor
+            lambda linker: whole(
+                linker,
+                partial(linker.submit_token, subdomain=subdomain, token=token, expires_on=expires_on, actor=actor),
+                connection_id,
             ),
             linker,
         )
@@ -89,7 +92,9 @@ def confirm(connection_id: Id, actor: Actor = "", as_json: Json = False) -> int:
     5 if Workable cannot say now.
     """
     with Output(as_json).busy("Looking for the recruiter in Workable …"):
-        connection = with_linker(lambda linker: linker.confirm_recruiter(connection_id, actor=actor))
+        connection = with_linker(
+            lambda linker: whole(linker, partial(linker.confirm_recruiter, actor=actor), connection_id)
+        )
     print_connection(connection, as_json)
     return after_asking(connection)
 
@@ -102,7 +107,9 @@ def check(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: 
     and with 5 if Workable cannot say now.
     """
     with Output(as_json).busy("Asking Workable …"):
-        connection = with_linker(lambda linker: linker.check(connection_id, actor=actor, reason=reason))
+        connection = with_linker(
+            lambda linker: whole(linker, partial(linker.check, actor=actor, reason=reason), connection_id)
+        )
     print_connection(connection, as_json)
     return after_asking(connection)
 

@@ -1,4 +1,4 @@
-"""What operators do by hand, written into the history with who and why: `pause`, `resume`, `restart`, `unlink`."""
+"""What operators do by hand, written into the history with who and why: `advance`, `force`, `pause` and the like."""
 
 from __future__ import annotations
 
@@ -9,28 +9,54 @@ import typer
 
 from linker.cli.exit_codes import DONE, INTERRUPTED, after_asking
 from linker.cli.linker_context import with_linker
-from linker.cli.options import Actor, Id, Json, Reason
+from linker.cli.options import Actor, Id, Json, Reason, needed_reason, state_named
 from linker.cli.terminal.connection_views import print_connection
 from linker.cli.terminal.output import Output
-from states import events as happened
+from states.connection import ConnectionState
 
 app = typer.Typer()
 
 
 @app.command()
+def advance(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
+    """Do now what is owed to a connection; the law decides what that is.
+
+    Ends with 0 when it was done or still waits as told, with 4 when nothing may be done or Workable refused, and with
+    5 if Workable cannot say now.
+    """
+    with Output(as_json).busy("Doing what is owed …"):
+        connection = with_linker(lambda linker: linker.advance(connection_id, actor=actor, reason=reason))
+    print_connection(connection, as_json)
+    return after_asking(connection)
+
+
+@app.command()
+def force(
+    connection_id: Id,
+    to: Annotated[str, typer.Option("--to", metavar="STATE", help=f"The state: {', '.join(ConnectionState)}.")],
+    reason: Reason = None,
+    actor: Actor = "",
+    as_json: Json = False,
+) -> int:
+    """Put a connection into another state by hand. It bends the law's order, never its facts."""
+    target, why = state_named("to", to), needed_reason(reason)
+    connection = with_linker(lambda linker: linker.force(connection_id, to=target, actor=actor, reason=why))
+    print_connection(connection, as_json)
+    return DONE
+
+
+@app.command()
 def pause(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
     """Stop attending a connection until it is resumed."""
-    return _record(connection_id, happened.Paused(), reason, actor, as_json)
+    connection = with_linker(lambda linker: linker.pause(connection_id, actor=actor, reason=reason))
+    print_connection(connection, as_json)
+    return DONE
 
 
 @app.command()
 def resume(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
     """Let a paused connection go on."""
-    return _record(connection_id, happened.Resumed(), reason, actor, as_json)
-
-
-def _record(connection_id: str, event: happened.Event, reason: str | None, actor: str, as_json: bool) -> int:
-    connection = with_linker(lambda linker: linker.record(connection_id, lambda _: event, actor=actor, reason=reason))
+    connection = with_linker(lambda linker: linker.resume(connection_id, actor=actor, reason=reason))
     print_connection(connection, as_json)
     return DONE
 

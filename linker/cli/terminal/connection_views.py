@@ -155,28 +155,6 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
-def connections_table(found: Sequence[Connection], now: datetime, width: int) -> RenderableType:
-    """Connections, a line for each; where it is narrow, two: the owner and the problem stand below."""
-    wide = width >= WIDE_COLUMNS
-    columns = ("id", "owner", "state", "problem (who must act)") if wide else ("id, owner", "state, problem")
-    table = plain_table(*columns, "next look")
-    for column in (0, len(columns)):
-        table.columns[column].no_wrap = wide or column > 0
-    for c in found:
-        trouble = Text("-", style="quiet")
-        if (problem := c.problem or c.replacement_problem) is not None:
-            owner = problem.owner.value
-            trouble = Text.assemble(problem.code.value, (f" ({owner})", f"owner.{owner}"))
-        next_look = relative(c.due_at, now) if c.due_at else "-"
-        if c.at_rest:
-            next_look = "closed" if c.closed_at else "paused"
-        cells = [Text(c.id), Text(c.owner), state_text(c.state), trouble]
-        if not wide:
-            cells = [Text("\n").join(cells[:2]), Text("\n").join(cells[2:])]
-        table.add_row(*cells, Text(next_look))
-    return table
-
-
 def history_table(steps: Sequence[Step], width: int) -> RenderableType:
     """A connection's history; the narrower it is, the more stands below the event."""
     wide, narrow = width >= WIDE_COLUMNS, width < NARROW_COLUMNS

@@ -152,6 +152,11 @@ class Output:
             yield
 
 
+def write_line(text: str) -> None:
+    """Print a line of what is for machines."""
+    sys.stdout.write(f"{text}\n")
+
+
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()

@@ -106,6 +106,7 @@ def make_tables(op: Operations) -> None:
         sa.Column("permissions", JSON),
         sa.Column("reported_at", TIME),
         sa.Column("used_at", TIME),
+        sa.Column("searched", TEXT),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
@@ -122,6 +123,7 @@ def make_tables(op: Operations) -> None:
         sa.Column("evidence", JSON, nullable=False),
         sa.Column("pruned_at", TIME),
         sa.Column("operation", TEXT),
+        sa.Column("verb", TEXT),
         sa.ForeignKeyConstraint(["connection_id"], ["linker_connection.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("connection_id", "seq"),
     )
@@ -256,13 +258,25 @@ INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("linker_connection_key_once", "linker_connection", ["owner", "key"], "key IS NOT NULL"),
     ("linker_connection_owner", "linker_connection", ["owner", "created_at"], None),
     ("linker_connection_recruiter_once", "linker_connection", ["recruiter_email"], None),
-    ("linker_connection_state", "linker_connection", ["state", "created_at"], None),
+    ("linker_connection_state", "linker_connection", ["state", "state_since", "id"], "closed_at IS NULL"),
+    ("linker_connection_account", "linker_connection", ["account_id"], None),
+    ("linker_connection_account_subdomain", "linker_connection", ["account_subdomain"], None),
+    ("linker_connection_open", "linker_connection", ["created_at", "id", "searched", "closed_at"], "closed_at IS NULL"),
+    ("linker_connection_since", "linker_connection", ["state_since", "id"], "closed_at IS NULL"),
+    (
+        "linker_connection_problem",
+        "linker_connection",
+        ["problem_code", "state_since", "id"],
+        "problem_code IS NOT NULL",
+    ),
+    ("linker_connection_expires", "linker_connection", ["token_expires_on", "id"], "token_expires_on IS NOT NULL"),
+    ("linker_connection_ended", "linker_connection", ["created_at", "id"], "closed_at IS NOT NULL"),
     ("linker_connection_subdomain", "linker_connection", ["subdomain"], "subdomain IS NOT NULL AND closed_at IS NULL"),
     ("linker_connection_token_key", "linker_connection", ["token_key_id"], None),
     (
         "linker_connection_troubled",
         "linker_connection",
-        ["created_at", "id"],
+        ["closed_at", "state_since", "id"],
         "closed_at IS NULL AND (state = 'failed' OR problem_code IS NOT NULL OR replacement_problem_code IS NOT NULL "
         "OR paused_at IS NOT NULL)",
     ),

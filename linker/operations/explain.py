@@ -1,0 +1,130 @@
+"""Explaining a connection: where it is and why, who must act, what comes by itself, what an operator may do.
+
+Nothing is written, and Workable is not asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import func, not_, or_, select
+
+from linker.database.database import Database
+from linker.persistence.tables import CONNECTION, STEP
+from linker.persistence.worker_store import WorkerInfo, workers
+from states.connection import Connection, ConnectionState
+from states.explanation import (
+    Foresight,
+    Upcoming,
+    Verb,
+    WaitsFor,
+    foresee,
+    upcoming,
+    verbs_for,
+    waits_for,
+    who_must_act,
+)
+from states.problems import ProblemOwner
+from states.timing import Timing
+
+#: Who attends connections when nobody asked; everybody else is a person or speaks for one.
+HEARTBEAT = "heartbeat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What people did last by themselves, and what they were told then; operators' deeds do not count."""
+
+    at: datetime
+    actor: str
+    #: What happened, as the history names it.
+    event: str
+    #: The problem's code that they were told.
+    problem: str | None
+    #: How often people did something since the connection is in its state.
+    presses: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attendance:
+    """Who is there to attend a connection."""
+
+    alive: int
+    #: When any worker last said that it is alive; None: there is none that anybody remembers.
+    last_beat_at: datetime | None
+    #: Who holds the connection now, and until when; None: nobody does.
+    held_by: str | None
+    held_until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """All that an operator wants to know of a connection, as codes and facts; times are aware, in UTC."""
+
+    connection: Connection
+    #: When it was explained, by the clock that counts.
+    at: datetime
+    waits_for: WaitsFor
+    #: Who must act; None: nobody has to.
+    owner: ProblemOwner | None
+    told: Told | None
+    next: Upcoming
+    workers: Attendance
+    #: What `advance` would do now.
+    advance: Foresight
+    #: What else an operator may do, the likely first; `force` with the state that it leads to.
+    verbs: tuple[tuple[Verb, ConnectionState | None], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Circumstances:
+    """What the database holds around a connection."""
+
+    told: Told | None
+    held_by: str | None
+    held_until: datetime | None
+    workers: list[WorkerInfo]
+
+
+async def explain(connection: Connection, database: Database, now: datetime, timing: Timing) -> Explanation:
+    """Explain a connection that was just read. Raises StoreUnavailable."""
+    around = await database.read(lambda transaction: _circumstances(transaction, connection))
+    held = around.held_until is not None and around.held_until > now
+    return Explanation(
+        connection=connection,
+        at=now,
+        waits_for=waits_for(connection),
+        owner=who_must_act(connection),
+        told=around.told,
+        next=upcoming(connection),
+        workers=Attendance(
+            alive=sum(each.is_alive(now) for each in around.workers),
+            last_beat_at=around.workers[0].last_beat_at if around.workers else None,
+            held_by=around.held_by if held else None,
+            held_until=around.held_until if held else None,
+        ),
+        advance=foresee(Verb.ADVANCE, connection, now, timing),
+        verbs=tuple(verbs_for(connection, now)),
+    )
+
+
+def _circumstances(transaction: Transaction, c: Connection) -> _Circumstances:
+    leased = select(CONNECTION.c.lease_holder, CONNECTION.c.lease_until).where(CONNECTION.c.id == c.id)
+    held_by, held_until = transaction.execute(leased).one()
+    operators = or_(*(STEP.c.actor.startswith(name) for name in ("operator:", "cron:")), STEP.c.operation.is_not(None))
+    by_people = (STEP.c.connection_id == c.id, STEP.c.actor != HEARTBEAT, not_(operators))
+    last = transaction.execute(select(STEP).where(*by_people).order_by(STEP.c.seq.desc()).limit(1)).mappings().first()
+    told = None
+    if last is not None and last["source"] is not None:  # that it was opened tells of nobody who tried anything
+        since = (*by_people, STEP.c.source.is_not(None), STEP.c.at >= c.state_since)
+        presses = transaction.execute(select(func.count()).select_from(STEP).where(*since)).scalar_one()
+        known = {name: last[name] for name in ("at", "actor", "event", "problem")}
+        told = Told(**known, presses=presses)
+    return _Circumstances(
+        told=told,
+        held_by=held_by,
+        held_until=held_until,
+        workers=workers(transaction),
+    )

@@ -1,0 +1,216 @@
+"""What operators do to one connection, each verb on the one path: claim, call, decide, settle.
+
+Each takes who does it and why, and is in the connection's history. `advance` does what is owed and nothing else: the
+law decides. The same deeds on many connections, with a plan, are in `linker.operations.bulk`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from linker.engine.executor import Deed
+from linker.engine.ports import Lease, Page, Selection
+from linker.engine.service import HOST, Service
+from linker.errors import Busy, Refused, TryAgain
+from linker.operations.selectors import selection
+from linker.validation.text import one_line
+from states.connection import Connection, ConnectionState
+from states.explanation import Hindrance, Verb, event_of, what_hinders
+from states.problems import ProblemCode
+from states.verdicts import OverLimit
+
+#: When an account's budget is whole again that was used up.
+BUDGET_PAUSE = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attended:
+    """What came of attending a connection that was held; its lease was given back."""
+
+    connection: Connection
+    #: True if somebody else was faster, and nothing more of ours was written.
+    lost: bool = False
+    #: No call was made, because the account's budget is used up until then.
+    put_off_until: datetime | None = None
+
+
+class OperatorVerbs(Service):
+    """The deeds of operators, beside what a host does."""
+
+    async def find(
+        self,
+        *,
+        ids: Iterable[str] | None = None,
+        state: ConnectionState | str | None = None,
+        problem: ProblemCode | str | None = None,
+        owner: str | None = None,
+        account: str | None = None,
+        subdomain: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        text: str | None = None,
+        older_than: timedelta | str | None = None,
+        newer_than: timedelta | str | None = None,
+        due_before: datetime | timedelta | str | None = None,
+        expires_within: timedelta | str | None = None,
+        stuck: bool = False,
+        paused: bool = False,
+        closed: bool | None = False,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[Connection]:
+        """Read connections for which all of it holds, by default all open ones, oldest first.
+
+        What speaks of states, problems or times is ordered by how long it has been so. A row that cannot be read is
+        left out, and told to the log; a `page` has it.
+
+        Args:
+            ids: whole ids.
+            state: only in this state.
+            problem: only with this problem, by its code.
+            owner: only of this customer.
+            account: only of this Workable account, by its id or its subdomain.
+            subdomain: only with this subdomain, as it was accepted or entered last.
+            metadata: only with these texts.
+            text: only what holds this text, in any of its names, without regard to capitals.
+            older_than: only what is in its state for this long or longer: a span, or as in `3d`.
+            newer_than: only what is in its state for a shorter time.
+            due_before: only what is attended before this time, or within this span.
+            expires_within: only what has a token whose last day comes within this span.
+            stuck: only what waits for a person.
+            paused: only what an operator keeps at rest.
+            closed: only closed ones; False: only open ones; None: both.
+            after: the id of the last one of the page before.
+            limit: at most so many.
+
+        Raises:
+            BadInput: one of them cannot be right.
+        """
+        words = {name: value for name, value in locals().items() if name != "self"}
+        return await self._engine.store.find(selection(self._engine.clock.now(), **words))
+
+    async def whole_id(self, prefix: str) -> str:
+        """The id that begins like this. Raises NotFound, and BadInput if several do."""
+        return await self._engine.store.whole_id(prefix)
+
+    async def page(self, wanted: Selection) -> Page:
+        """A page of what a selection means, with a cursor to the next one, and with what cannot be read.
+
+        Raises:
+            BadInput: the cursor is none.
+        """
+        return await self._engine.store.page(wanted)
+
+    async def advance(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
+        """Do now what is owed to a connection: verify, prepare, look, check, or give up. The law decides.
+
+        At most one question is put to Workable. What follows from its answer without another one is done too.
+
+        Raises:
+            NotFound: no such connection.
+            Refused: nothing is owed: it is closed, paused, failed, or nobody gave a token yet.
+            TryAgain: Workable asked not to be called before a time, or the account's budget is used up.
+            Busy: somebody else is attending it and does not come to an end.
+            BadInput: the actor or the reason is not printable text.
+        """
+        deed = _deed(Verb.ADVANCE, actor, reason)
+        with self._in_flight:
+            refuse_hindered(Verb.ADVANCE, await self._engine.store.get(connection_id), self._engine.clock.now())
+            held, lease = await self._claim(connection_id)
+            attended = await self.attend_held(held, lease, deed=deed, actor=actor, person_waits=True)
+        if attended.lost:
+            raise Busy("changed_by_others", connection=connection_id)
+        if attended.put_off_until is not None:
+            raise put_off("budget_used_up", connection_id, attended.put_off_until, self._engine.clock.now())
+        return attended.connection
+
+    async def attend_held(
+        self, held: Connection, lease: Lease, *, deed: Deed, actor: str, person_waits: bool
+    ) -> Attended:
+        """Do what is owed to a connection that is held, with one question to Workable at most; give its lease back.
+
+        `person_waits`: more calls may be spent on a hint. Whoever attends many gives way to those who wait.
+        """
+        executor = self._engine.executor
+        asked, lost, put_off_until = False, False, None
+        try:
+            while True:
+                planned = executor.plan(held, person_waits=person_waits)
+                is_certain = planned.event is not None
+                if asked and not is_certain:
+                    break
+                found = await executor.run(planned)
+                if found is None:
+                    if planned.token is not None:  # the budget is used up, and a person is told so
+                        put_off_until = self._engine.clock.now() + BUDGET_PAUSE
+                    break
+                if isinstance(found.verdict, OverLimit) and found.verdict.unasked:
+                    put_off_until = found.verdict.retry_at
+                    break
+                [settlement] = await executor.decide_batch([found], actor=actor, deed=deed)
+                written = await self._write(settlement, release=False)
+                if written is None:
+                    lost = True
+                    break
+                held, asked = written, asked or not is_certain
+        finally:
+            await asyncio.shield(self._release(held.id, lease))
+        return Attended(connection=held, lost=lost, put_off_until=put_off_until)
+
+    async def force(
+        self, connection_id: str, *, to: ConnectionState, actor: str = HOST, reason: str | None = None
+    ) -> Connection:
+        """Put a connection into another state by hand. It bends the law's order, never its facts.
+
+        `explain` and a plan say beforehand what is kept and wiped, who will be told, and what leads back.
+
+        Raises:
+            NotFound: no such connection.
+            Refused: it is there already or closed, or does not hold what that state needs.
+            Busy: others write the connection faster than we do.
+        """
+        return await self._do(Verb.FORCE, connection_id, actor, reason, to)
+
+    async def pause(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
+        """Stop attending a connection until it is resumed. Raises NotFound, Refused (closed), Busy."""
+        return await self._do(Verb.PAUSE, connection_id, actor, reason)
+
+    async def resume(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
+        """Let a paused connection go on. Raises NotFound, Refused (closed), Busy."""
+        return await self._do(Verb.RESUME, connection_id, actor, reason)
+
+    async def _do(
+        self, verb: Verb, connection_id: str, actor: str, reason: str | None, to: ConnectionState | None = None
+    ) -> Connection:
+        before = await self._engine.store.get(connection_id)
+        if verb is Verb.FORCE:
+            refuse_hindered(verb, before, self._engine.clock.now(), to)
+        return await self.record(
+            connection_id, lambda _: event_of(verb, to), actor=actor, reason=reason, verb=verb.value
+        )
+
+
+def _deed(verb: Verb, actor: str, reason: str | None) -> Deed:
+    """What an operator does, with texts that can be kept. Raises BadInput."""
+    one_line("actor", actor)
+    return Deed(verb=verb.value, reason=one_line("reason", reason) if reason else None)
+
+
+def refuse_hindered(verb: Verb, c: Connection, now: datetime, to: ConnectionState | None = None) -> None:
+    """Say why a verb would do nothing to a connection. Raises Refused, or TryAgain where time alone helps."""
+    hindrance = what_hinders(verb, c, now, to)
+    if hindrance is Hindrance.NOT_BEFORE:
+        assert c.not_before is not None, "that is what hinders it"
+        raise put_off("not_before", c.id, c.not_before, now)
+    if hindrance is not None:
+        told = {"to": to.value} if to is not None else {}
+        raise Refused(hindrance.value, connection=c.id, state=c.state.value, **told)
+
+
+def put_off(reason: str, connection_id: str, until: datetime, now: datetime) -> TryAgain:
+    """The error that something can be done only later."""
+    error = TryAgain(reason, connection=connection_id, until=f"{until:%Y-%m-%d %H:%M:%S} UTC")
+    error.retry_after = max((until - now).total_seconds(), 0.0)
+    return error
