@@ -10,7 +10,8 @@ from importlib import import_module
 import httpx
 
 from linker.accounts.access import Access
-from linker.accounts.use import Accounts, Unlimited
+from linker.accounts.budget import HostBudget
+from linker.accounts.use import Accounts, Budget
 from linker.database.database import Database
 from linker.encryption import TokenCipher
 from linker.engine.executor import DutyExecutor
@@ -28,7 +29,7 @@ from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import NullReceiver, Webhook, build_webhook
 from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.link_store import LinkStore
-from linker.persistence.rate_limits import SharedRateLimits
+from linker.persistence.rate_limits import HostCalls, SharedRateLimits
 from linker.persistence.server_clock import DatabaseClock
 from linker.settings import Settings
 from linker.telemetry.statistics import StatisticsReader
@@ -49,6 +50,7 @@ class Parts:
     engine: Engine
     #: What the host's own calls to linked accounts stand on.
     accounts: Accounts
+    budget: HostBudget
     clock: Clock
     #: The server's clock, where that is everybody's.
     server_clock: DatabaseClock | None
@@ -73,6 +75,7 @@ def build(
     randomness: Randomness | None = None,
     observer: Observer | None = None,
     account_transport: httpx.AsyncBaseTransport | None = None,
+    budget: Budget | None = None,
 ) -> Parts:
     """Build all parts; see `Linker` for what is taken in the place of ours.
 
@@ -86,8 +89,13 @@ def build(
     randomness = randomness or Randomness()
     webhook = build_webhook(settings, clock)
     own_transports = [webhook.transport] if webhook else []
+    rate_limits = SharedRateLimits(settings.workable_client_id)
+    is_partner = settings.workable_client_id is not None
+    host_budget = HostBudget(HostCalls(database, rate_limits), clock, partner=is_partner)
     transport: httpx.AsyncBaseTransport
-    if http is None:
+    if account_transport is not None and workable is not None:
+        transport = account_transport  # a test without a network
+    elif http is None:
         transport = build_transport(connections=settings.concurrency + SPARE_CONNECTIONS, proxy=settings.proxy_url)
         own_transports.append(transport)
     else:
@@ -100,11 +108,12 @@ def build(
             client_id=settings.workable_client_id,
             permissions=settings.permissions,
             timeouts=Timeouts.within(settings.lease_seconds * QUESTION_RATIO),
+            tell=host_budget.learnt,
         )
     watching = together(observer, _tracing())
     stopping = asyncio.Event()
     lease_issuer = LeaseIssuer(clock, timedelta(seconds=settings.lease_seconds))
-    store = ConnectionStore(database, SharedRateLimits(settings.workable_client_id), watching)
+    store = ConnectionStore(database, rate_limits, watching)
     access = Access(store.get)
     store.tell_of_writes(access.forget)
     accounts = Accounts(
@@ -113,7 +122,7 @@ def build(
         urls=AccountUrls(settings.workable_url),
         cipher=cipher,
         clock=clock,
-        budget=Unlimited(),
+        budget=budget or host_budget,
         client_id=settings.workable_client_id,
         randomness=randomness,
         observer=watching,
@@ -165,6 +174,7 @@ def build(
             observer=watching,
         ),
         accounts=accounts,
+        budget=host_budget,
         clock=clock,
         server_clock=server_clock,
         calling=deliverer(OutboxStore(database), handlers),

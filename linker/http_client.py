@@ -123,16 +123,19 @@ class OwnTransport(httpx.AsyncBaseTransport):
 
 
 class _SecretHeaders:
-    """Headers that nobody else may see, for one sending: they are let go of when they are taken."""
+    """Headers that nobody else may see, for one sending, or two: then they are let go of."""
 
-    def __init__(self, headers: Mapping[str, SecretStr]) -> None:
-        self._headers: Mapping[str, SecretStr] | None = headers
+    def __init__(self, headers: Mapping[str, SecretStr], sendings: int) -> None:
+        self._headers: Mapping[str, SecretStr] = headers
+        self._left = sendings
 
     def take(self) -> Mapping[str, SecretStr]:
-        """The headers. Raises ServerDisconnectedError the second time: what was sent once is not sent again here."""
-        headers, self._headers = self._headers, None
-        if headers is None:
+        """The headers. Raises ServerDisconnectedError when it was sent often enough: aiohttp would send it again."""
+        if not self._left:
             raise aiohttp.ServerDisconnectedError
+        headers, self._left = self._headers, self._left - 1
+        if not self._left:
+            self._headers = {}
         return headers
 
 
@@ -161,16 +164,17 @@ class _SigningRequest(aiohttp.ClientRequest):
 
 
 async def send_with_secrets(
-    transport: httpx.AsyncBaseTransport, request: httpx.Request, secrets: Mapping[str, SecretStr]
+    transport: httpx.AsyncBaseTransport, request: httpx.Request, secrets: Mapping[str, SecretStr], *, once: bool = False
 ) -> httpx.Response:
     """Send a request with secret headers, and let nobody see them in it.
 
-    A transport that is not of ours is given a request that holds them: it has to send them.
+    A transport that is not of ours is given a request that holds them: it has to send them. `once`: a request that only
+    reads is not sent again either when the server has just closed the idle connection that it was sent on.
     """
     if not (isinstance(transport, OwnTransport) and transport.signs):
         request.headers.update({name: value.get_secret_value() for name, value in secrets.items()})
         return await transport.handle_async_request(request)
-    before = _LEAVING_WITH.set(_SecretHeaders(secrets))
+    before = _LEAVING_WITH.set(_SecretHeaders(secrets, sendings=1 if once else 2))
     try:
         return await transport.handle_async_request(request)
     finally:

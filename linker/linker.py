@@ -19,7 +19,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from linker.accounts.access import checked_allowances
 from linker.accounts.client import AccountClient
 from linker.accounts.reports import UseReports
-from linker.accounts.use import LinkUse
+from linker.accounts.use import Budget, LinkUse
 from linker.composition import build
 from linker.database.database import Database
 from linker.database.notifier import CommitListener
@@ -70,6 +70,7 @@ class Linker(OperatorVerbs):
         randomness: Randomness | None = None,
         observer: Observer | None = None,
         account_transport: httpx.AsyncBaseTransport | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Build the parts; nothing is opened before `async with`.
 
@@ -82,6 +83,7 @@ class Linker(OperatorVerbs):
             randomness: for tests: where jitter and recruiters' keys come from, see `linker.engine.ports.Randomness`.
             observer: is told how it goes, as `linker.telemetry.metrics.Metrics()` for Prometheus.
             account_transport: for tests: answers the requests of `client`, as `linker.testing.ScriptedAnswers`.
+            budget: for tests: says how many calls `client` may make, as `linker.testing.Unlimited`.
 
         Raises:
             BadSettings: a setting or a key is missing or unusable.
@@ -99,9 +101,12 @@ class Linker(OperatorVerbs):
             randomness=randomness,
             observer=observer,
             account_transport=account_transport,
+            budget=budget,
         )
         self._parts = self._build()
         self._is_closed = False
+        #: Hears of commits for clients; made for the first one.
+        self._listener: CommitListener | None = None
         self._heartbeats: list[Heartbeat] = []
         #: Until when a heartbeat that stopped, and the linker that closes with it, wait for what is in flight.
         self._drain_until = 0.0
@@ -172,6 +177,7 @@ class Linker(OperatorVerbs):
         Comes to its end also when nobody waits for it any more.
         """
         parts, in_flight = self._parts, self._in_flight  # whoever opens it again meanwhile has parts of its own
+        listener, self._listener = self._listener, None
 
         async def close_all() -> None:
             now = time.monotonic()
@@ -179,6 +185,9 @@ class Linker(OperatorVerbs):
             patience = self._drain_until - now if with_the_heartbeat else DRAIN_SECONDS
             parts.stopping.set()
             try:
+                if listener is not None:
+                    await to_thread.run_sync(listener.stop)
+                await parts.budget.close()
                 await in_flight.ended(max(patience, RELEASE_SECONDS))
             finally:
                 for transport in parts.own_transports:
@@ -308,6 +317,14 @@ class Linker(OperatorVerbs):
         """
         return AccountClient(self.use(connection_id, wait=wait, retries=retries, allow=allow), timeout)
 
+    def _listen(self) -> None:
+        """Hear from now on when others commit: what a client knows of its connection may be over."""
+        if self._listener is None:
+            loop = asyncio.get_running_loop()
+            forget = self._parts.accounts.access.forget_all
+            self._listener = CommitListener(self._parts.database, partial(loop.call_soon_threadsafe, forget))
+            self._listener.start()
+
     def use(self, connection_id: str, *, wait: float, retries: int, allow: str | Collection[str]) -> LinkUse:
         """What a client of either kind does for its requests. Raises BadInput."""
         for field, value, most in (("wait", wait, LONGEST_WAIT_SECONDS), ("retries", retries, MOST_RETRIES)):
@@ -315,7 +332,9 @@ class Linker(OperatorVerbs):
                 raise BadInput(field, "out_of_range", most=most)
         allowed = checked_allowances(allow)
         accounts = self._parts.accounts
-        return LinkUse(accounts, self._reports, connection_id, wait=wait, retries=retries, allowed=allowed)
+        return LinkUse(
+            accounts, self._reports, connection_id, wait=wait, retries=retries, allowed=allowed, listen=self._listen
+        )
 
     # telling the host
 

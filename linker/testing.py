@@ -13,15 +13,19 @@ To test over real sockets, put a `World` of the sandbox on one: `with running(Wo
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from pydantic import SecretStr
 
 from linker import sandbox
+from linker.accounts.client import AccountClient
+from linker.accounts.use import Budget, Unlimited
 from linker.encryption import new_key
 from linker.engine.ports import Answer, Workable
 from linker.linker import Linker
@@ -33,7 +37,18 @@ from states.verdicts import AccountReadable, RecruiterNotSeen, RecruiterSeen, Ve
 if TYPE_CHECKING:
     from linker.sandbox import running
 
-__all__ = ["Fault", "Limit", "ScriptedWorkable", "SettableClock", "World", "linker_in_memory", "running"]
+__all__ = [
+    "Fault",
+    "Limit",
+    "ScriptedAnswers",
+    "ScriptedWorkable",
+    "SettableClock",
+    "Unlimited",
+    "World",
+    "linker_in_memory",
+    "running",
+    "scripted_client",
+]
 
 
 class SettableClock:
@@ -93,15 +108,91 @@ class ScriptedWorkable:
         return Answer(verdict=verdict, evidence={"calls": [{"call": question, "status": 200, "ms": 0}]})
 
 
+class ScriptedAnswers(httpx.AsyncBaseTransport):
+    """Answers the requests of `Linker.client` as a test needs it, without a network.
+
+    What nothing was scripted for is answered with 404. `requests` are those so far, without the token.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing scripted."""
+        self._script: dict[tuple[str, str], deque[httpx.Response | Exception]] = {}
+        self.requests: list[httpx.Request] = []
+
+    def will_answer(
+        self,
+        method: str,
+        path: str,
+        *answers: httpx.Response | Exception | dict[str, Any] | int,
+    ) -> None:
+        """Answer requests to a path, as in `jobs`, with these: one each, and the last one from then on.
+
+        Args:
+            method: as in `GET`.
+            path: the part behind `/spi/v3/`, without a query.
+            answers: a body for 200, a status alone, a whole response, or what is raised, as `httpx.ConnectError("")`.
+        """
+        script = self._script.setdefault((method, path.strip("/")), deque())
+        for answer in answers:
+            if isinstance(answer, int):
+                script.append(httpx.Response(answer, json={} if answer < 400 else {"error": "scripted"}))
+            else:
+                script.append(httpx.Response(200, json=answer) if isinstance(answer, dict) else answer)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request."""
+        await request.aread()
+        seen = httpx.Request(request.method, request.url, headers=request.headers, content=request.content)
+        seen.headers.pop("Authorization", None)
+        self.requests.append(seen)
+        script = self._script.get((request.method, request.url.path.rpartition("/spi/v3/")[2].strip("/")))
+        if not script:
+            return httpx.Response(404, json={"error": "Not found"})
+        answer = script.popleft() if len(script) > 1 else script[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
 @asynccontextmanager
 async def linker_in_memory(
-    *, clock: SettableClock | None = None, workable: Workable | None = None, **settings: Any
+    *,
+    clock: SettableClock | None = None,
+    workable: Workable | None = None,
+    answers: ScriptedAnswers | None = None,
+    budget: Budget | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Linker]:
-    """A linker with a database in memory and a fresh key; settings as `Settings` takes them."""
+    """A linker with a database in memory and a fresh key; settings as `Settings` takes them.
+
+    Its clients are answered by `answers`, and may make as many calls as they like, unless a `budget` is given.
+    """
     given: dict[str, Any] = {"database_url": "sqlite://", "secret_keys": (new_key(),), **settings}
-    linker = Linker(Settings(**given), clock=clock or SettableClock(), workable=workable or ScriptedWorkable())
+    linker = Linker(
+        Settings(**given),
+        clock=clock or SettableClock(),
+        workable=workable or ScriptedWorkable(),
+        account_transport=answers or ScriptedAnswers(),
+        budget=budget or Unlimited(),
+    )
     async with linker:
         yield linker
+
+
+@asynccontextmanager
+async def scripted_client(answers: ScriptedAnswers) -> AsyncIterator[AccountClient]:
+    """A client of a linked account, for tests of what a host does with one: everything is scripted."""
+    workable = ScriptedWorkable()
+    async with linker_in_memory(workable=workable, answers=answers) as linker:
+        connection = await linker.create(owner="customer-1")
+        connection = await linker.submit_token(
+            connection.id, subdomain="acme", token=f"scripted-{secrets.token_hex(8)}"
+        )
+        assert connection.recruiter is not None, "every token is good"
+        workable.add_recruiter(connection.recruiter.email)
+        connection = await linker.confirm_recruiter(connection.id)
+        async with linker.client(connection.id) as client:
+            yield client
 
 
 if not TYPE_CHECKING:  # type checkers would take it for a promise of every name

@@ -26,6 +26,7 @@ _KINDS: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
     (aiohttp.ClientPayloadError, httpx.ReadError),
     (aiohttp.ClientError, httpx.RemoteProtocolError),
     (OSError, httpx.ConnectError),
+    (ValueError, httpx.LocalProtocolError),
 )
 
 
@@ -34,7 +35,7 @@ def seen_from_outside(error: Exception, secrets: Sequence[SecretStr] | None = No
 
     Its message stays if it holds none of these secrets; where they are not known it is its name alone.
     """
-    if isinstance(error, (httpx.TransportError, aiohttp.ClientError, OSError)):
+    if isinstance(error, (httpx.TransportError, aiohttp.ClientError, OSError, ValueError)):
         cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
         kind = next((ours for theirs, ours in _KINDS if isinstance(cause, theirs)), None)
         if kind is None:

@@ -24,8 +24,7 @@ from linker.engine.ports import Clock, Randomness
 from linker.errors import LinkerError, OurFault, Refused
 from linker.event_log import log
 from linker.http_client import Headers, send_with_secrets
-from linker.workable import api
-from linker.workable.client import visible
+from linker.workable.client import secret_headers
 from linker.workable.urls import AccountUrls
 from states.connection import Connection, Recruiter
 
@@ -101,10 +100,15 @@ class LinkUse:
         wait: float,
         retries: int,
         allowed: frozenset[str],
+        listen: Callable[[], object] = lambda: None,
     ) -> None:
-        """Take what is shared, who is told, and this client's own choices; nothing is read yet."""
+        """Take what is shared, who is told, and this client's own choices; nothing is read yet.
+
+        `listen` lets us hear, from the moment that the client is entered, of what others commit.
+        """
         self._accounts = accounts
         self._reports = reports
+        self._listen = listen
         self._id = connection_id
         self._wait = wait
         self._retries = retries
@@ -114,6 +118,7 @@ class LinkUse:
 
     async def enter(self) -> Connection:
         """Begin. Raises what `Linker.client` names."""
+        self._listen()
         self._entered = await self._usable()
         return self._entered
 
@@ -244,11 +249,9 @@ class LinkUse:
         assert connection.token is not None, "it was refused otherwise"
         accounts = self._accounts
         token = accounts.cipher.open(connection.token.sealed, bound_to=connection.id)
-        secrets = {"Authorization": SecretStr(f"Bearer {visible(token)}")}
-        if accounts.client_id is not None:
-            secrets[api.CLIENT_ID_HEADER] = SecretStr(visible(accounts.client_id))
+        secrets = secret_headers(token, accounts.client_id)
         try:
-            return await send_with_secrets(accounts.transport, request, secrets)
+            return await send_with_secrets(accounts.transport, request, secrets, once=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, its frames hold the request
             return seen_from_outside(error, [token, *secrets.values()])
         except BaseException as error:  # noqa: BLE001 - cancelled, or the process ends: it goes on without them

@@ -77,6 +77,17 @@ class Lease:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class BlockOfCalls:
+    """Calls to one account that a host's process may make until a time. Times are Unix seconds."""
+
+    name: str
+    calls: int
+    until: float
+    #: When more may be had, as far as is known; in the past if nothing stands against it.
+    free_at: float = 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settlement:
     """One connection's new facts, with the step and the announcement that go into the same commit."""
@@ -208,6 +219,10 @@ class Store(Protocol):
 
     async def watch(self, connection_id: str, *, now: datetime, until: datetime, look_at: datetime) -> None:
         """Somebody has the page of a connection open until a time: look for what is awaited by `look_at`."""
+        ...
+
+    async def count_calls(self, connection: Connection, calls: int, *, now: datetime) -> None:
+        """Count calls to a connection's account that were made for a person beyond those that its claim counted."""
         ...
 
     async def release(self, ids: Sequence[str], lease: Lease) -> None:

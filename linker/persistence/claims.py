@@ -16,6 +16,7 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Dialect,
+    Float,
     Select,
     Text,
     bindparam,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy import Connection as Transaction
@@ -31,7 +33,7 @@ from linker.database.statements import CompiledStatement, materialized
 from linker.engine.ports import Lease
 from linker.errors import RowUnreadable
 from linker.persistence import mapping
-from linker.persistence.rate_limits import SharedRateLimits
+from linker.persistence.rate_limits import ACCOUNT, SharedRateLimits
 from linker.persistence.tables import CONNECTION
 from states.connection import Connection
 
@@ -95,9 +97,9 @@ class Claims:
 
         A person asks for one: that is counted, and never put off.
         """
-        for *values, shares in self._lease_one.returned(transaction, terms):
+        for *values, _ in self._lease_one.returned(transaction, terms):
             claimed = self._reader.connection(values)
-            self._rate_limits.count(transaction, claimed, terms["now"], shares=shares)
+            self._rate_limits.count(transaction, claimed, terms["now"])
             return claimed
         return None
 
@@ -138,7 +140,10 @@ class Claims:
 
 
 def _lease(chosen: Select[Any], dialect: Dialect, schema: str | None) -> CompiledStatement:
-    """The statement that leases what is chosen, and returns it with whether others share its account."""
+    """The statement that leases what is chosen, and returns it with whether others call its account too.
+
+    Others do if there are other connections to it, or if a person or a host called it in the last ten seconds.
+    """
     leased = {
         "lease_holder": bindparam("holder"),
         "lease_until": bindparam("until"),
@@ -146,11 +151,14 @@ def _lease(chosen: Select[Any], dialect: Dialect, schema: str | None) -> Compile
     }
     these = update(CONNECTION).where(CONNECTION.c.id.in_(materialized(chosen))).values(leased)
     table = f'"{schema}".linker_connection' if schema else "linker_connection"
+    limits = f'"{schema}".linker_rate_limit' if schema else "linker_rate_limit"
     # written by hand, because SQLAlchemy leaves the names of tables out of what SQLite returns
-    shares_its_account: ColumnElement[bool] = literal_column(
+    shares_its_account = text(
         f"EXISTS (SELECT 1 FROM {table} AS other WHERE other.subdomain = linker_connection.subdomain "  # noqa: S608 - ours
-        "AND other.id <> linker_connection.id AND other.closed_at IS NULL)"
-    )
+        "AND other.id <> linker_connection.id AND other.closed_at IS NULL) "
+        f"OR coalesce((SELECT calls.spread_until FROM {limits} AS calls WHERE calls.name = "
+        f"'{ACCOUNT}' || linker_connection.account_subdomain), 0) > :seconds AS shares"
+    ).bindparams(bindparam("seconds", type_=Float()))
     return CompiledStatement(these.returning(CONNECTION, shares_its_account), dialect, schema)
 
 

@@ -65,7 +65,8 @@ class ConnectionStore:
         self._read_by_id: CompiledStatement | None = None
         self._reader = mapping.Reader(database.dialect)
         self._writer = SettlementWriter(database.dialect, database.schema)
-        self._claims = Claims(rate_limits or SharedRateLimits(), database.dialect, database.schema)
+        self._rate_limits = rate_limits or SharedRateLimits()
+        self._claims = Claims(self._rate_limits, database.dialect, database.schema)
 
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
@@ -195,7 +196,7 @@ class ConnectionStore:
 
     async def claim(self, connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
         """Lease one connection; None if somebody else holds it. Raises NotFound."""
-        terms = {"this": connection_id, "now": now, "holder": lease.holder, "until": lease.until}
+        terms = {"this": connection_id, **_terms(now, lease)}
         with self._observer.watch(Work.CLAIM) as note:
             claimed = await self._database.write_without_fsync(lambda transaction: self._claims.one(transaction, terms))
             if claimed is None:
@@ -205,12 +206,12 @@ class ConnectionStore:
 
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
         """Lease up to `limit` connections that are due, longest due first."""
-        terms = {"now": now, "most": limit, "holder": lease.holder, "until": lease.until}
+        terms = {"most": limit, **_terms(now, lease)}
         return await self._claimed(lambda transaction: self._claims.due(transaction, terms), lease, now)
 
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
         """Lease those of these connections that are due and that nobody else holds, in the order given."""
-        terms = {"now": now, "holder": lease.holder, "until": lease.until}
+        terms = _terms(now, lease)
         return await self._claimed(lambda transaction: self._claims.these(transaction, ids, terms), lease, now)
 
     async def _claimed(
@@ -273,6 +274,12 @@ class ConnectionStore:
             return list(transaction.execute(renewed).scalars())
 
         return await self._database.write_without_fsync(work)
+
+    async def count_calls(self, connection: Connection, calls: int, *, now: datetime) -> None:
+        """Count calls to a connection's account that were made for a person beyond those that its claim counted."""
+        await self._database.write_without_fsync(
+            lambda transaction: self._rate_limits.add(transaction, connection, calls, now)
+        )
 
     async def release(self, ids: Sequence[str], lease: Lease) -> None:
         """Give back those of these connections that are still held under this lease; changes nothing else."""
@@ -351,6 +358,11 @@ class ConnectionStore:
             note(rows=sum(written))
         self._told([one.after.id for one in settlements])
         return written
+
+
+def _terms(now: datetime, lease: Lease) -> dict[str, Any]:
+    """What every claim is made with."""
+    return {"now": now, "seconds": now.timestamp(), "holder": lease.holder, "until": lease.until}
 
 
 def _held(ids: Sequence[str], lease: Lease) -> Any:

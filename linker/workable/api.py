@@ -44,8 +44,11 @@ CLIENT_ID_HEADER = "X-WORKABLE-CLIENT-ID"
 ACCOUNT_LIMIT = 10
 PARTNER_LIMIT = 50
 #: What we take of every 10 calls that an account allows, at most; the customer's own tools share the rest. Looks are in
-#: the background; a person waits for a verification, which needs 2 to 4 calls.
+#: the background, and fewer while a host calls; a person waits for a verification, which needs 2 to 4 calls.
+SHARED_OF_TEN = 6
 LOOKS_OF_TEN = 4
+LOOKS_BESIDE_A_HOST_OF_TEN = 2
+HOSTS_OF_TEN = 4
 VERIFICATIONS_OF_TEN = 8
 #: The length of the window (documented; that it is aligned to the clock is seen).
 WINDOW_SECONDS = 10.0

@@ -8,8 +8,9 @@ and what cancels us goes on without them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from time import perf_counter
 from traceback import extract_tb
@@ -21,10 +22,10 @@ from pydantic import SecretStr
 from linker.engine.concurrency import Turns
 from linker.engine.ports import Answer, Clock, SystemClock
 from linker.errors import OurFault
-from linker.http_client import TRANSPORT_TROUBLE, trouble_name
+from linker.http_client import TRANSPORT_TROUBLE, send_with_secrets, trouble_name
 from linker.network.resolver import out_of_files
 from linker.workable import api, near_misses, responses
-from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, RateBudget
+from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, RateBudget, named_by_workable
 from linker.workable.responses import Entry, Judged, ObjectMissing, Page
 from linker.workable.urls import AccountUrls
 from states.connection import Permissions, Recruiter
@@ -77,7 +78,8 @@ class _Question:
 class WorkableClient:
     """Asks Workable over a transport, which stays its owner's to close. No redirect is followed, no cookie is sent.
 
-    `url_template` holds `{subdomain}`. With a partner's `client_id` Workable allows five times as much.
+    `url_template` holds `{subdomain}`. With a partner's `client_id` Workable allows five times as much. `tell` is told
+    until when Workable wants no more calls to an account.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class WorkableClient:
         client_id: SecretStr | str | None = None,
         permissions: Sequence[str] = (api.SCOPE,),
         timeouts: Timeouts | None = None,
+        tell: Callable[[str, datetime], object] | None = None,
     ) -> None:
         self._transport = transport
         self._urls = AccountUrls(url_template)
@@ -100,6 +103,7 @@ class WorkableClient:
         self._permissions = tuple(permissions)
         self._client_id = SecretStr(client_id) if isinstance(client_id, str) else client_id
         self._turns = Turns()
+        self._tell = tell
         self._budget = RateBudget(self._clock, partner=client_id is not None)
 
     # ── the two questions ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -307,17 +311,18 @@ class WorkableClient:
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a packed answer could unpack to anything
             "User-Agent": api.USER_AGENT,
-            "Authorization": "Bearer " + visible(question.token),
         }
-        if self._client_id:
-            headers[api.CLIENT_ID_HEADER] = visible(self._client_id)
         request = httpx.Request("GET", url, headers=headers, extensions=self._extensions)
-        response = await self._transport.handle_async_request(request)
+        secrets = secret_headers(question.token, self._client_id)
+        response = await send_with_secrets(self._transport, request, secrets)
         try:
             made["status"] = status = response.status_code
             given = {key.lower(): value for key, value in response.headers.raw}
             now = self._clock.now()
             self._budget.learn(question.subdomain, given, now)
+            until = named_by_workable(status, given, now, limit=self._budget.limit, allowance=LOOK)
+            if until is not None and self._tell is not None and question.allowance is LOOK:  # of a verified account
+                self._tell(question.subdomain, until)
             judged = responses.judge_head(status, given, now)
             if judged is None:
                 raw = await _body(response)
@@ -343,9 +348,20 @@ async def _body(response: httpx.Response) -> bytes | None:
     return b"".join(chunks)
 
 
-def visible(secret: SecretStr) -> str:
-    """The secret, if it is visible ASCII without blanks."""
-    opened = secret.get_secret_value()
-    if not (opened.isascii() and opened.isprintable() and opened.split() == [opened]):
-        raise OurFault("secret_not_parsed")
-    return opened
+def secret_headers(token: SecretStr, client_id: SecretStr | None) -> dict[str, SecretStr]:
+    """The headers that say who asks: they are added where a request leaves, and nobody sees them before.
+
+    Raises:
+        OurFault: a secret is not visible ASCII without blanks, so it was not parsed. Nothing was sent.
+    """
+    headers = {"Authorization": SecretStr(f"Bearer {token.get_secret_value()}")}
+    if client_id is not None:
+        headers[api.CLIENT_ID_HEADER] = client_id
+    for secret in (token, client_id):
+        if secret is not None and not _is_visible(secret.get_secret_value()):
+            raise OurFault("secret_not_parsed")
+    return headers
+
+
+def _is_visible(opened: str) -> bool:
+    return opened.isascii() and opened.isprintable() and opened.split() == [opened]

@@ -15,13 +15,13 @@ has to outlive it, a time that Workable named, is in the verdict and from there 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from linker.engine.ports import Clock
-from linker.http_client import LONGEST_WAIT_SECONDS, number
+from linker.http_client import LONGEST_WAIT_SECONDS, Headers, number
 from linker.workable import api
+from linker.workable.responses import throttled_until
 
 ACCOUNTS_KEPT = 10_000
 #: A window that would end later than this is a clock that goes wrong.
@@ -39,6 +39,35 @@ class Allowance:
 
 LOOK = Allowance("look", own=api.LOOKS_OF_TEN, left=4)
 VERIFICATION = Allowance("verification", own=api.VERIFICATIONS_OF_TEN, left=2)
+
+
+def named_by_workable(
+    status: int, headers: Headers, now: datetime, *, limit: int, allowance: Allowance
+) -> datetime | None:
+    """Until when Workable wants no more calls of a kind, by its answer; None if they may go on.
+
+    Args:
+        status: the answer's.
+        headers: its headers, by their lower-case names.
+        now: the time.
+        limit: the calls that Workable allows in a window, unless it says so itself.
+        allowance: what has to be left over for others.
+    """
+    if status == 429:
+        return throttled_until(headers, now)
+    remaining = number(headers.get(api.REMAINING_HEADER))
+    limit = number(headers.get(api.LIMIT_HEADER)) or limit
+    if remaining is None or remaining * 10 >= allowance.left * limit:
+        return None
+    return datetime.fromtimestamp(_window_end(headers, now.timestamp()), UTC)
+
+
+def _window_end(headers: Headers, now: float) -> float:
+    """When the window ends, in Unix seconds: as Workable says, or at the latest in ten seconds."""
+    resets = number(headers.get(api.RESET_HEADER))
+    if resets is None or not now < resets <= now + LONGEST_WINDOW_SECONDS:
+        return int(now + api.WINDOW_SECONDS)
+    return float(resets)
 
 
 class _Account:
@@ -104,7 +133,7 @@ class RateBudget:
 
     def __init__(self, clock: Clock, *, partner: bool = False, kept: int = ACCOUNTS_KEPT) -> None:
         self._clock = clock
-        self._limit = api.PARTNER_LIMIT if partner else api.ACCOUNT_LIMIT
+        self.limit = api.PARTNER_LIMIT if partner else api.ACCOUNT_LIMIT
         self._kept = kept
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         #: The latest time that was seen, in Unix seconds: an earlier one means that the clock was set back.
@@ -118,25 +147,22 @@ class RateBudget:
         """Count one call; or, when none may be made, the time from which on one may."""
         now = self._clock.now().timestamp()
         account = self._account(subdomain, now)
-        most = allowance.own * self._limit // 10
+        most = allowance.own * self.limit // 10
         until = account.free_at(allowance, most, now)
         if until > now:
             return datetime.fromtimestamp(until, UTC)
         account.count(allowance, most, now)
         return None
 
-    def learn(self, subdomain: str, headers: Mapping[bytes, bytes], at: datetime) -> None:
+    def learn(self, subdomain: str, headers: Headers, at: datetime) -> None:
         """Remember what is left, as Workable said `at` this time. Headers that make no sense are passed over."""
         remaining = number(headers.get(api.REMAINING_HEADER))
         if remaining is None:
             return
         now = at.timestamp()
-        resets = number(headers.get(api.RESET_HEADER))
-        if resets is None or not now < resets <= now + LONGEST_WINDOW_SECONDS:
-            resets = int(now + api.WINDOW_SECONDS)
         account = self._account(subdomain, now)
-        account.learn(remaining, float(resets), now)
-        account.limit = number(headers.get(api.LIMIT_HEADER)) or self._limit
+        account.learn(remaining, float(_window_end(headers, now)), now)
+        account.limit = number(headers.get(api.LIMIT_HEADER)) or self.limit
 
     def block(self, subdomain: str, until: datetime) -> None:
         """Workable refused a call (429): make none before `until`."""
@@ -162,7 +188,7 @@ class RateBudget:
                     del self._accounts[oldest]
             while len(self._accounts) >= self._kept:
                 self._accounts.popitem(last=False)
-            account = self._accounts[subdomain] = _Account(self._limit)
+            account = self._accounts[subdomain] = _Account(self.limit)
         else:
             self._accounts.move_to_end(subdomain)
         return account

@@ -36,6 +36,7 @@ LOG_EVENTS = {
     "row.not_put_aside": "The quarantine of a row that cannot be read failed: it is met again when its lease ends.",
     "account.called": "A call of the host's to a linked account: `method`, `path` (a template), `status`, `ms`, "
     "`waited` (seconds for its turn), `attempt`.",
+    "budget.not_told": "What Workable said of its limit, or which calls were made, could not be told to others.",
     "account.not_reported": "What a host's call met could not be told to the engine; the next one tells it.",
     "announcement.failed": "A handler of the host raised, or the webhook failed; it is tried again later.",
     "announcement.dead": "An announcement is a dead letter now: see `linker outbox list --dead`.",

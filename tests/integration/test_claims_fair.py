@@ -7,9 +7,10 @@ import pytest
 
 from linker.engine.fairness import FairClaims
 from linker.persistence.connection_store import ConnectionStore
-from linker.persistence.rate_limits import LONGEST_AHEAD_SECONDS, SharedRateLimits
+from linker.persistence.rate_limits import SharedRateLimits
 from linker.testing import SettableClock
-from states.connection import Connection, ConnectionState
+from linker.workable.call_log import LONGEST_AHEAD_SECONDS
+from states.connection import Account, Connection, ConnectionState
 from tests.integration.storehouse import (
     MINUTE,
     NOW,
@@ -29,6 +30,7 @@ async def due(house: House, owner: str, *, subdomain: str, late: float = 60.0) -
         house,
         owner=owner,
         subdomain=subdomain,
+        account=Account(id=f"id-of-{subdomain}", name=subdomain, subdomain=subdomain),
         state=ConnectionState.AWAITING_RECRUITER,
         token=a_credential(),
         recruiter=a_recruiter(),
@@ -134,17 +136,17 @@ async def test_turns_pass_over_what_others_hold(house: House) -> None:
 
 
 async def test_a_shared_account_has_one_ration(house: House) -> None:
-    """Of five connections to one account three are claimed, whichever workers ask; the others are put off, apart."""
-    ids = {(await due(house, f"owner-{number}", subdomain="shared")).id for number in range(5)}
+    """Of seven connections to one account four are claimed, whichever workers ask; the others are put off, apart."""
+    ids = {(await due(house, f"owner-{number}", subdomain="shared")).id for number in range(7)}
     alone = await due(house, "alone", subdomain="alone")
     first = await claimed(house.store, limit=3)
     second = await claimed(house.another())
     assert alone.id in {*first, *second}
-    assert len({*first, *second} - {alone.id}) == 3
+    assert len({*first, *second} - {alone.id}) == 4
     waiting = ids - {*first, *second}
     put_off = sorted([(await house.store.get(one)).due_at or NOW for one in waiting])
-    assert put_off == [NOW + timedelta(seconds=2.5), NOW + timedelta(seconds=5)]
-    assert set(await claimed(house.store, now=NOW + timedelta(seconds=5))) == waiting
+    assert put_off == [NOW + timedelta(seconds=after) for after in (10, 12.5, 15)]
+    assert set(await claimed(house.store, now=NOW + timedelta(seconds=15))) == waiting
 
 
 async def test_a_closed_connection_shares_nothing(house: House) -> None:
@@ -178,11 +180,11 @@ async def test_a_partner_has_one_ration_over_all(house: House, workers: int) -> 
 async def test_what_people_ask_for_is_counted_and_not_put_off(house: House) -> None:
     """A person is served at once, and the sweep makes room for that."""
     one, other = await due(house, "one", subdomain="shared"), await due(house, "other", subdomain="shared")
-    for _ in range(4):
+    for _ in range(6):
         assert await house.store.claim(one.id, now=NOW, lease=a_lease("person"))
         await house.store.release([one.id], a_lease("person"))
     assert await claimed(house.store) == []
-    late = NOW + timedelta(seconds=10)
+    late = NOW + timedelta(seconds=12.5)
     assert set(await claimed(house.store, now=late)) == {one.id, other.id}
 
 
@@ -191,8 +193,12 @@ async def test_a_clock_that_went_wrong_stops_nobody_for_long(house: House) -> No
     one = await due(house, "one", subdomain="shared")
     await due(house, "other", subdomain="shared")
     await house.store.claim(one.id, now=NOW, lease=a_lease("person", until=NOW))
-    await house.sql("UPDATE linker_rate_limit SET spread_until = spread_until + 1e9")
-    assert await claimed(house.store) == []
+    far = f"{NOW.timestamp() + 1e9:.3f}"
+    await house.sql(
+        "UPDATE linker_rate_limit SET spread_until = spread_until + 1e9, blocked_until = :far", far=float(far)
+    )
+    log = f'[["look", 4, {far}, null]]'
+    await house.sql(f"UPDATE linker_rate_limit SET calls = '{log}'")  # noqa: S608 - ours
     assert len(await claimed(house.store, now=NOW + timedelta(seconds=LONGEST_AHEAD_SECONDS))) == 2
 
 
@@ -216,7 +222,7 @@ async def test_who_is_put_off_does_not_end_the_pass(house: House) -> None:
     while not turns.over:
         ids += [one.id for one in await turns.claim(a_lease(f"worker:{next(_leases)}"), 10)]
     assert others <= set(ids)
-    assert len(ids) == len(set(ids)) == 28
+    assert len(ids) == len(set(ids)) == 29
 
 
 async def test_a_pass_meets_each_connection_once(house: House) -> None:

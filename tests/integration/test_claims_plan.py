@@ -302,13 +302,19 @@ def filled_postgres(postgres_schema: str) -> Any:
     house = House(postgres_schema)
 
     def analyse(transaction: sa.Connection) -> None:
-        for table in ("linker_connection", "linker_step", "linker_outbox"):
+        transaction.exec_driver_sql(
+            "INSERT INTO linker_rate_limit (name, spread_until) SELECT 'account:other' || n, 0 "
+            "FROM generate_series(1, 20000) AS n ON CONFLICT DO NOTHING"
+        )
+        for table in ("linker_connection", "linker_step", "linker_outbox", "linker_rate_limit"):
             transaction.exec_driver_sql(f"ANALYZE {table}")
 
     fill(house, MANY)
     house.database.write_here(analyse)
     yield house
-    house.database.write_here(lambda transaction: transaction.execute(sa.text("TRUNCATE linker_connection CASCADE")))
+    house.database.write_here(
+        lambda transaction: transaction.execute(sa.text("TRUNCATE linker_connection, linker_rate_limit CASCADE"))
+    )
     house.close()
 
 

@@ -134,7 +134,7 @@ async def held_ahead(
 
     `soon`: for how many seconds they may be held so.
     """
-    given = {"concurrency": 5, "batch_size": 5, "lease_seconds": 2}
+    given: dict[str, Any] = {"concurrency": 5, "batch_size": 5, "lease_seconds": 2}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("linker.engine.prefetch.BEGIN_WITHIN_SECONDS", soon)
         async with linker_in_memory(clock=clock, workable=workable, **given) as linker:
