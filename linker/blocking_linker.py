@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
@@ -44,6 +44,7 @@ class BlockingLinker:
         self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()
         self._process: int | None = None
+        self._beating: list[AbstractContextManager[Heartbeat]] = []
 
     def __call__(self, method: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Give what the method gives; raise what it raises, and what opening the linker raises."""
@@ -63,6 +64,8 @@ class BlockingLinker:
         with self._turn:
             portal, self._portal = self._portal, None
             if portal is not None and self._thread is not None and self._process == os.getpid():
+                for beating in list(self._beating):
+                    self._end(beating)
                 portal.call(portal.stop, error is not None)
                 self._thread.join()
                 self._ended.result()
@@ -73,8 +76,19 @@ class BlockingLinker:
 
         For a host without an event loop: `with blocking(linker) as call, call.heartbeat(): serve()`.
         """
-        with self._opened().wrap_async_context_manager(self._linker.heartbeat()) as beating:
-            yield beating
+        beating = self._opened().wrap_async_context_manager(self._linker.heartbeat())
+        heartbeat = beating.__enter__()
+        self._beating.append(beating)
+        try:
+            yield heartbeat
+        finally:
+            self._end(beating)
+
+    def _end(self, beating: AbstractContextManager[Heartbeat]) -> None:
+        """End a heartbeat, once: by the end of its block, or by the end of the linker that it belongs to."""
+        if beating in self._beating:
+            self._beating.remove(beating)
+            beating.__exit__(None, None, None)
 
     def client(
         self,

@@ -50,10 +50,8 @@ class LinkerError(Exception):
         return f"error.{self.code}.{self.reason}"
 
     def __str__(self) -> str:
-        """What is the matter and what helps, in English."""
-        words = wording.describe(self)
-        unused = [f"{name}: {value}" for name, value in self.params.items() if name not in words.used]
-        return " ".join(filter(None, [words.message, words.action, f"[{', '.join(unused)}]" if unused else ""]))
+        """What is the matter and what helps, in English. `repr` shows the reason and all parameters, for logs."""
+        return str(wording.describe(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors pass between processes, as those of a queue's workers do."""

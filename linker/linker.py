@@ -39,6 +39,8 @@ from linker.settings import Settings, dialog_url, is_at_example, is_here, load_s
 
 H = TypeVar("H", bound=Handler)
 
+#: How often an open linker asks whether its database still has a schema that it may write.
+SCHEMA_LOOK_SECONDS = 30.0
 #: Between two passes there is at least so much time, whatever is due: somebody else may be at it.
 SHORTEST_PAUSE_SECONDS = 1.0
 #: How long a heartbeat and its linker that stop wait for what is in flight, in all.
@@ -111,6 +113,8 @@ class Linker(OperatorVerbs):
         #: Until when a heartbeat that stopped, and the linker that closes with it, wait for what is in flight.
         self._drain_until = 0.0
         self._heartbeat_stopped_at = -math.inf
+        #: By the monotonic clock: until when it is not asked again whether the schema still fits.
+        self._fits_until = -math.inf
         super().__init__(self._parts.engine)
         self._reports = UseReports(self)
 
@@ -146,6 +150,7 @@ class Linker(OperatorVerbs):
         self._parts.database.open()
         try:
             await self._parts.store.open()
+            self._fits_until = time.monotonic() + SCHEMA_LOOK_SECONDS
             await self._agree_on_the_time()
             self._engine.executor.cipher.refuse_missing(await self._parts.store.key_ids())
         except StoreUnavailable:
@@ -159,11 +164,19 @@ class Linker(OperatorVerbs):
     async def check_schema(self) -> None:
         """Make sure that the database is still one that this program may write, as it was when it was opened.
 
+        An open linker does so by itself before it writes, every half minute.
+
         Raises:
             StoreUnavailable: the database cannot be reached.
-            SchemaMismatch: a newer program has upgraded it beyond this one.
+            SchemaMismatch: a newer program has upgraded it beyond this one, or its tables are gone.
         """
-        await self._parts.store.open()
+        await self._parts.store.check_schema()
+        self._fits_until = time.monotonic() + SCHEMA_LOOK_SECONDS
+
+    async def _make_sure_that_it_fits(self) -> None:
+        """Before something is written."""
+        if time.monotonic() >= self._fits_until:
+            await self.check_schema()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -121,7 +121,7 @@ def with_words(facts: dict[str, Any], language: str = ENGLISH) -> dict[str, Any]
         if problem and "message" not in problem:
             words = describe(StoredProblem(problem["code"], problem["params"]), language)
             look = catalogue(language).text(f"next_look.{problem['next_look']}") or problem["next_look"]
-            told = {"message": words.message, "action": words.action, "detail": words.detail or None}
+            told = {"message": words.message, "action": words.action, "detail": words.detail or words.internal or None}
             said[name] = {**problem, **told, "next_look": look}
     return said
 

@@ -83,14 +83,15 @@ class Service:
 
         Args:
             owner: the host's own name for the customer.
-            key: what the host calls this connection among the owner's. If there is one of this name already, whatever
-                became of it, it is given, and nothing is changed: so a call may be repeated.
+            key: what the host calls this connection among the owner's. If one of this name is open already, it is
+                given, and nothing is changed: so a call may be repeated. One that was unlinked gives its key free.
             metadata: up to 50 texts that the host wants to find again with the connection.
             actor: who does this, for the history.
 
         Raises:
             BadInput: a text is none, is empty or too long, or holds what no text may hold.
         """
+        await self._make_sure_that_it_fits()
         now = self._engine.clock.now()
         deadline = now + self._engine.executor.timing.token_within
         connection = Connection(
@@ -354,6 +355,7 @@ class Service:
     async def attend_due(self) -> Sweep:
         """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
         with self._in_flight, self._engine.observer.watch(Work.SWEEP) as note:
+            await self._make_sure_that_it_fits()
             await self._agree_on_the_time()
             swept = await self._engine.sweeper.sweep()
             note(**asdict(swept))
@@ -462,6 +464,7 @@ class Service:
 
     async def _claim(self, connection_id: str) -> tuple[Connection, Lease]:
         """Lease the connection, after whoever holds it."""
+        await self._make_sure_that_it_fits()
         for _ in range(round(PATIENCE_SECONDS / PAUSE_SECONDS)):
             lease, now = self._engine.lease_issuer.new(), self._engine.clock.now()
             claiming = asyncio.ensure_future(self._engine.store.claim(connection_id, now=now, lease=lease))
@@ -503,6 +506,9 @@ class Service:
 
     async def _agree_on_the_time(self) -> None:
         """A pass is about to begin: whoever shares a clock with other workers asks for its time."""
+
+    async def _make_sure_that_it_fits(self) -> None:
+        """Something is about to be written: whoever shares a database asks now and then whether it still may."""
 
     def _wake_delivery(self) -> None:
         """Announcements were committed: whoever delivers may be woken."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import and_, bindparam, case, func, literal, or_, select, type_coerce, update
+from sqlalchemy import and_, bindparam, case, func, literal, or_, select, text, type_coerce, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import NullType
 
@@ -39,7 +39,7 @@ from linker.persistence.settlements import (
     write_all,
     write_each,
 )
-from linker.persistence.tables import CONNECTION, STEP
+from linker.persistence.tables import CONNECTION, OPEN_WITH_KEY, STEP
 from linker.settings import Settings
 from states.connection import Connection, ConnectionState
 from states.history import Step
@@ -71,6 +71,10 @@ class ConnectionStore:
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
         await self._database.run_in_thread(schema.check)
+
+    async def check_schema(self) -> None:
+        """Make sure that the schema still fits; makes nothing. Raises SchemaMismatch, StoreUnavailable."""
+        await self._database.run_in_thread(schema.check_unchanged)
 
     def tell_of_writes(self, tell: Callable[[Iterable[str]], object]) -> None:
         """Tell the ids of connections that were written, from now on, each time after the commit."""
@@ -324,22 +328,23 @@ class ConnectionStore:
         kept = {"version": written.version, "last_seq": 1, "updated_at": written.updated_at, "law": LAW}
         columns = mapping.changed_columns(None, opened.after) | kept
 
-        def work(transaction: Transaction) -> Connection:
+        def work(transaction: Transaction) -> str:
             dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
             put = dialects[transaction.dialect.name](CONNECTION).values(columns)
-            once = put.on_conflict_do_nothing(
-                index_elements=["owner", "key"], index_where=CONNECTION.c.key.is_not(None)
-            )
+            once = put.on_conflict_do_nothing(index_elements=["owner", "key"], index_where=text(OPEN_WITH_KEY))
             if transaction.execute(once.returning(CONNECTION.c.id)).first() is None:
-                same = select(CONNECTION).where(
-                    CONNECTION.c.owner == opened.after.owner, CONNECTION.c.key == opened.after.key
+                same = select(CONNECTION.c.id).where(
+                    CONNECTION.c.owner == opened.after.owner,
+                    CONNECTION.c.key == opened.after.key,
+                    CONNECTION.c.closed_at.is_(None),
                 )
-                return mapping.connection(transaction.execute(same).mappings().one())
+                return str(transaction.execute(same).scalar_one())
             insert_all(transaction, inserts)
             notify_workers(transaction)
-            return written
+            return written.id
 
-        return await self._database.write(work)
+        added_id = await self._database.write(work)
+        return written if added_id == written.id else await self.get(added_id)
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime, release: bool) -> list[bool]:
         """Write a batch in one commit, each compared with the version that it was read at.

@@ -18,6 +18,7 @@ from linker.database.errors import is_lock
 from linker.database.urls import file_of
 from linker.errors import SchemaMismatch, StoreUnavailable
 from linker.persistence.migrations import HEAD, before_0006
+from linker.persistence.references import refuse_references
 from linker.persistence.tables import CONNECTION, SCHEMA_VERSION, Table
 from states.connection import ConnectionState
 
@@ -42,10 +43,18 @@ EMPTY, FITS, BEHIND, NEWER = "empty", "head", "behind", "newer"
 
 
 def current(connection: Connection) -> Version | None:
-    """The version of a database; None if it holds no tables of ours."""
+    """The version of a database; None if it holds no tables of ours.
+
+    Raises:
+        SchemaMismatch: it holds some of our tables, and does not say which version they are of.
+    """
     if has_table(connection, SCHEMA_VERSION):
         told = connection.execute(select(SCHEMA_VERSION.c.revision, SCHEMA_VERSION.c.oldest_writer)).first()
-        return None if told is None else Version(*told)
+        if told is None:
+            raise SchemaMismatch("incomplete")
+        return Version(*told)
+    if has_table(connection, CONNECTION):
+        raise SchemaMismatch("incomplete")
     if before_0006.tables_of_before(connection):
         told_before = before_0006.told_revision(connection) or before_0006.REVISIONS[-1]
         return Version(told_before, told_before)
@@ -83,10 +92,21 @@ def check(database: Database) -> None:
     Raises:
         SchemaMismatch: it is empty, older or newer, or holds a state that the law does not know.
         TryAgain: it is older, and a program of before is still at work.
+        Refused: it is one of before, and something of a host's would be lost.
     """
     found = database.read_here(current)
     if database.is_sqlite and (found is None or found.revision < HEAD):
-        found = upgrade(database)
+        upgrade(database)
+    check_unchanged(database)
+
+
+def check_unchanged(database: Database) -> None:
+    """Refuse a database that this program cannot work with, and make nothing: for one that was opened already.
+
+    Raises:
+        SchemaMismatch: it is empty, older or newer, or holds a state that the law does not know.
+    """
+    found = database.read_here(current)
     if found is None:
         raise SchemaMismatch("empty")
     if found.revision < HEAD:
@@ -129,6 +149,7 @@ def upgrade(database: Database) -> Version:
     Raises:
         SchemaMismatch: the database is newer than this program.
         TryAgain: a program of before 0006 is still at work.
+        Refused: the database is one of before 0006, and something of a host's would be lost.
     """
 
     def work(connection: Connection) -> Version:
@@ -156,8 +177,9 @@ def _apply(connection: Connection, found: Version | None) -> None:
     from linker.persistence.migrations import revision_0006  # noqa: PLC0415
 
     op = Operations(MigrationContext.configure(connection))
-    if connection.dialect.name == "postgresql" and (schema := _schema(connection)):
-        connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    schema = _schema(connection)
+    if schema is not None and not inspect(connection).has_schema(schema):
+        connection.execute(text(f'CREATE SCHEMA "{schema}"'))  # only whoever may make schemas gets this far
     for revision in (revision_0006,):
         if found is None or found.revision < revision.REVISION:
             revision.upgrade(op)
@@ -184,12 +206,21 @@ def _when_unlocked(work: Callable[[], None]) -> None:
 
 
 def drop(database: Database) -> list[str]:
-    """Take our tables away, and nothing else; gives their names."""
+    """Take our tables away, and nothing else; gives their names.
+
+    Tables of before, and the word that they moved, belong to whoever has no schema of its own.
+
+    Raises:
+        Refused: something of a host's refers to one of them. Nothing was changed.
+    """
 
     def work(connection: Connection) -> list[str]:
         there = [table for table in reversed(Table.metadata.sorted_tables) if has_table(connection, table)]
+        schema = _schema(connection)
+        refuse_references(connection, [table.name for table in there], schema)
         for table in there:
             table.drop(connection)
-        return [table.name for table in there] + before_0006.drop_tables(connection, for_good=True)
+        gone = [table.name for table in there]
+        return gone if schema is not None else gone + before_0006.drop_for_good(connection, with_tables=not there)
 
     return database.write_here(work)

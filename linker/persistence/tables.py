@@ -50,6 +50,8 @@ TROUBLED = (
 )
 CLOSED = "closed_at IS NOT NULL"
 IS_OPEN = "closed_at IS NULL"
+#: Where an owner has each key once: a connection that was closed gives its key free.
+OPEN_WITH_KEY = "key IS NOT NULL AND closed_at IS NULL"
 #: Steps with an earlier step before them that is still kept.
 CONTINUES = "seq > 1 AND pruned_at IS NULL"
 #: Announcements that nobody is owed any more, on neither channel.
@@ -88,7 +90,7 @@ class ConnectionRow(Table, table=True):
         Index("linker_connection_candidate_key", "candidate_key_id"),
         Index("linker_connection_troubled", "closed_at", "state_since", "id", **_where(TROUBLED)),
         Index("linker_connection_closed", "closed_at", **_where(CLOSED)),
-        Index("linker_connection_key_once", "owner", "key", unique=True, **_where("key IS NOT NULL")),
+        Index("linker_connection_key_once", "owner", "key", unique=True, **_where(OPEN_WITH_KEY)),
     )
 
     id: str = Field(sa_column=Column(Text(), primary_key=True))

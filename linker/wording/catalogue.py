@@ -56,6 +56,12 @@ def parameters(template: str) -> frozenset[str]:
 class _Fill(string.Formatter):
     """Fills parameters in as they are: no attribute of theirs is reached, and what is not given stays in its braces."""
 
+    def format_field(self, value: Any, format_spec: str) -> str:
+        try:
+            return str(super().format_field(value, format_spec))
+        except (TypeError, ValueError):  # it was not given, or is of another kind: what is there is told
+            return str(value)
+
     def get_field(self, field_name: str, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         given = kwargs.get(field_name, f"{{{field_name}}}")
         return ", ".join(str(each) for each in given) if isinstance(given, list | tuple) else given, field_name
@@ -64,14 +70,28 @@ class _Fill(string.Formatter):
 _FILL = _Fill()
 
 
-@cache
 def catalogue(language: str = ENGLISH) -> Catalogue:
-    """The catalogue of a language, as in `de` or `pt-BR`; one that there is none for is English."""
-    known = {each.name.removesuffix(".toml") for each in files(__package__).iterdir() if each.name.endswith(".toml")}
-    named = language.lower().partition("-")[0]
-    if named == ENGLISH or named not in known:
-        return Catalogue(_read(ENGLISH))
-    return Catalogue(_read(named), fallback=catalogue(ENGLISH))
+    """The catalogue of a language, as in `de`, `pt-BR` or `pt_BR`; one that there is none for is English.
+
+    A language that has no catalogue for its country is said in that of the language. However many languages are asked
+    for, only those that there are are kept.
+    """
+    named = language.lower().replace("_", "-")
+    there = languages()
+    return _catalogue(next((each for each in (named, named.partition("-")[0]) if each in there), ENGLISH))
+
+
+@cache
+def languages() -> frozenset[str]:
+    """The languages that there are catalogues for, in lower case."""
+    return frozenset(
+        each.name.removesuffix(".toml") for each in files(__package__).iterdir() if each.name.endswith(".toml")
+    )
+
+
+@cache
+def _catalogue(language: str) -> Catalogue:
+    return Catalogue(_read(language), fallback=None if language == ENGLISH else _catalogue(ENGLISH))
 
 
 def _read(language: str) -> dict[str, str]:

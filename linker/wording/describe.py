@@ -33,6 +33,8 @@ class Words:
     action: str
     #: Of the message, what was seen this time; empty if the message says all.
     detail: str = ""
+    #: Beside the message, what went wrong on our side: for operators, never for customers.
+    internal: str = ""
     #: The parameters that the texts name.
     used: frozenset[str] = frozenset()
 
@@ -42,7 +44,7 @@ class Words:
 
 
 def describe(what: Describable, language: str = ENGLISH) -> Words:
-    """What a problem or an error says to people. Nothing in it is internal: it may be shown to a customer.
+    """What a problem or an error says to people. But for `internal`, a problem's words may be shown to a customer.
 
     A problem's parameters `near_miss` and `answer` are codes that have texts of their own, `fault` is the key of an
     error, and `said` is a sentence that an older program kept.
@@ -66,9 +68,16 @@ def describe(what: Describable, language: str = ENGLISH) -> Words:
     action = text(f"{key}.action") or (text(f"field.{field}.action") if field else None) or text(f"{kind}.action") or ""
     seen = [text(f"{key}.with_{name}") for name, value in params.items() if value not in (None, [], ())]
     seen += [text(f"{name}.{params[name]}") for name in ("near_miss", "answer") if name in params]
-    if "fault" in params:
-        fault = f"error.{params['fault']}"
-        seen.append(text(f"{fault}.message") or text(f"{fault.rpartition('.')[0]}.message") or text("fault"))
     seen.append(params.get("said"))
     detail = " ".join(filter(None, seen))
-    return Words(message=f"{message} {detail}".strip(), action=action, detail=detail, used=frozenset(used))
+    internal = None
+    if "fault" in params:
+        fault = f"error.{params['fault']}"
+        internal = text(f"{fault}.message") or text(f"{fault.rpartition('.')[0]}.message") or text("fault")
+    return Words(
+        message=f"{message} {detail}".strip(),
+        action=action,
+        detail=detail,
+        internal=internal or "",
+        used=frozenset(used),
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,8 +46,8 @@ def test_the_heartbeat_in_a_lifespan_links_an_account(host: Host) -> None:
         submitted = browser.post(f"{here}/token", json={"subdomain": seed.ACME, "token": seed.ACME_TOKEN}).json()
         assert submitted["state"] == "awaiting_recruiter"
         confirmed = browser.post(f"{here}/confirm").json()
-        assert (confirmed["state"], confirmed["problem"]["code"]) == ("awaiting_recruiter", "recruiter_absent")
-        assert "not in Workable yet" in confirmed["problem"]["message"]
+        assert (confirmed["state"], confirmed["problem"]) == ("awaiting_recruiter", "recruiter_absent")
+        assert "not in Workable yet" in confirmed["message"]
 
         add_recruiter(host.world, submitted["recruiter"]["email"])
         until(lambda: browser.get(here).json()["state"] == "linked")
@@ -74,3 +76,28 @@ def test_errors_become_answers(host: Host, given: dict[str, str], field: str) ->
         assert "canary" not in answer.text
         assert browser.get("/connections/con_unknown").status_code == 404
         assert browser.post(f"/connections/{connection_id}/confirm").status_code == 409
+
+
+def test_a_browser_is_told_nothing_of_our_side(host: Host, tmp_path: Path) -> None:
+    """Neither of a lost key, which is a problem of the connection, nor of a database that is gone."""
+    with (
+        host.started(f"{host.page.commands[-1]} --port 0") as server,
+        httpx.Client(base_url=address(server), timeout=30) as browser,
+    ):
+        opened = browser.post("/connections").json()
+        here = f"/connections/{opened['id']}"
+        database = Path(host.settings["LINKER_DATABASE_URL"].removeprefix("sqlite:///"))
+        with sqlite3.connect(database) as raw:
+            params = json.dumps({"fault": "key_missing.not_set", "connection": opened["id"], "key": "canary99"})
+            put = "problem_code = 'poisoned', problem_since = created_at, problem_params = ?"
+            raw.execute(f"UPDATE linker_connection SET {put}", [params])  # noqa: S608 - made here
+        raw.close()
+        shown = browser.get(here)
+        assert (shown.status_code, shown.json()["problem"]) == (200, "poisoned")
+        assert "canary99" not in shown.text
+        for file in database.parent.glob(f"{database.name}*"):
+            file.unlink()
+        gone = browser.get(here)
+        assert gone.status_code in {500, 503}
+        assert gone.json() == {"code": "our_side", "message": "This does not work at the moment. Nothing is lost."}
+        server.until_said("linker: ")

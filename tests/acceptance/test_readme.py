@@ -66,6 +66,17 @@ def test_the_embedding_of_the_readme_links_an_account(
     assert isinstance(names["linker"], Linker)
 
 
+def test_the_embedding_of_the_readme_says_what_is_wrong_with_a_token(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same code with a token that nobody has: it ends, with the words for the customer."""
+    assert not world.requests()
+    monkeypatch.setattr("getpass.getpass", lambda _: "a-token-that-nobody-has")
+    exec(compile(embedding(), "README.md", "exec"), {"__name__": "host"})  # noqa: S102 - the README's own code
+    said = capsys.readouterr().out
+    assert "Workable does not accept this API token. Copy the whole token again" in said
+
+
 async def test_the_test_of_the_tutorial_passes() -> None:
     """The test that the tutorial shows to hosts passes as it stands."""
     codes = PYTHON.findall((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))

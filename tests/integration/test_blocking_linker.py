@@ -177,3 +177,14 @@ def test_the_heartbeat_beats_without_an_event_loop(sqlite_url: str) -> None:
             assert call(linker.get, connection.id).state is ConnectionState.LINKED
             assert heartbeat is not None
         assert not [thread for thread in threading.enumerate() if thread.name == "linker"]
+
+
+def test_a_linker_that_is_closed_ends_its_heartbeat(sqlite_url: str) -> None:
+    """Within the block of the heartbeat, and where nobody ended that: closing waits for nobody."""
+    call = blocking(a_linker(sqlite_url))
+    with call.heartbeat():
+        call.close()
+    forgotten = blocking(a_linker(sqlite_url))
+    forgotten.heartbeat().__enter__()
+    forgotten.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "linker"]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from linker import BadInput, Linker, Settings, new_key
+from linker import BadInput, Linker, RowUnreadable, Settings, new_key
 from linker.database.database import Database
 from linker.persistence import schema
 from linker.testing import ScriptedWorkable, SettableClock
@@ -42,12 +42,27 @@ async def announced(settings: Settings) -> int:
     return int(rows)
 
 
-async def test_whatever_became_of_it_it_is_the_one(settings: Settings) -> None:
-    """Also when it was unlinked since: who wants a new one gives it another key."""
+async def test_one_that_was_unlinked_gives_its_key_free(settings: Settings) -> None:
+    """A customer who comes back gets a new connection, under the same key."""
     async with Linker(settings, workable=ScriptedWorkable()) as linker:
         first = await linker.create(owner="customer-1", key="workable")
-        closed = await linker.unlink(first.id)
-        assert await linker.create(owner="customer-1", key="workable") == closed
+        await linker.unlink(first.id)
+        second = await linker.create(owner="customer-1", key="workable")
+        assert second.id != first.id
+        assert await linker.create(owner="customer-1", key="workable") == second
+
+
+async def test_a_damaged_one_is_told_as_such(settings: Settings) -> None:
+    """Without a word of what stands in it."""
+    async with Linker(settings, workable=ScriptedWorkable()) as linker:
+        first = await linker.create(owner="customer-1", key="workable")
+        database = Database(settings.database_url)
+        database.write_here(lambda c: c.exec_driver_sql("UPDATE linker_connection SET state = 'hibernating'"))
+        database.close()
+        with pytest.raises(RowUnreadable) as caught:
+            await linker.create(owner="customer-1", key="workable")
+        assert caught.value.params["id"] == first.id
+        assert "hibernating" not in f"{caught.value!r} {caught.value}"
 
 
 async def test_many_at_once_make_one(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import linker
 from linker import ConnectionState, Linker, Settings, describe
 from linker.database.database import Database
 from linker.encryption import TokenCipher
-from linker.errors import SealBroken, TryAgain
+from linker.errors import Refused, SealBroken, TryAgain
 from linker.outbox.outbox_store import OutboxStore
 from linker.persistence import schema
 from linker.persistence.connection_store import ConnectionStore
@@ -95,7 +96,8 @@ async def test_problems_say_what_they_said(database: Database) -> None:
             assert "said" not in problem.params
             if "was changed, or was sealed" in said:
                 said = said.partition(" Restore")[0]  # what to do is not said twice any more
-            assert describe(problem).detail == said
+            words = describe(problem)
+            assert (words.detail or words.internal) == said
             assert (connection_json(connection)[name]["detail"] or "") == said
             near_misses.add(problem.params.get("near_miss"))
     assert near_misses == {None, *(kind.value for kind in NearMissKind)}
@@ -259,3 +261,125 @@ def test_what_is_missing_of_before_does_no_harm(database: Database, missing: str
     database.write_here(lambda connection: connection.exec_driver_sql(f"DROP TABLE {missing}"))
     assert schema.upgrade(database) == (HEAD, HEAD)
     assert not {"connection", "step", "outbox", "link", "ration"} & set(database.read_here(tables))
+
+
+# ── nothing of a host's goes with it ──────────────────────────────────────────────────────────────────────────────────
+
+FOREIGN_KEYS = ["ON DELETE CASCADE", "ON DELETE SET NULL", ""]
+
+
+@pytest.mark.parametrize("rule", FOREIGN_KEYS)
+def test_a_hosts_table_that_refers_to_ours_is_not_emptied(database: Database, rule: str) -> None:
+    """Neither by the upgrade nor by the drop afterwards: it is refused, by name, and nothing is changed."""
+    first = before_0006.rows()["connection"][0]["id"]
+
+    def refer(table: str) -> None:
+        run(database, f"CREATE TABLE customer (linker_id TEXT REFERENCES {table} (id) {rule})")
+        run(database, f"INSERT INTO customer VALUES ('{first}')")  # noqa: S608 - made here
+
+    refer("connection")
+    before = database.read_here(everything)
+    assert_refers(raised_by(lambda: schema.upgrade(database), Refused), "customer")
+    assert database.read_here(everything) == before
+    run(database, "DROP TABLE customer")
+    assert schema.upgrade(database) == (HEAD, HEAD)
+    refer("linker_connection")
+    assert_refers(raised_by(lambda: schema.drop(database), Refused), "customer")
+    assert read(database, "SELECT linker_id FROM customer") == [(first,)]
+    run(database, "DROP TABLE customer")
+    assert set(OURS) <= set(schema.drop(database))
+
+
+def test_a_hosts_view_is_not_broken(postgres_url: str) -> None:
+    """PostgreSQL knows what a view stands upon."""
+    database = Database(postgres_url)
+    before_0006.make(database)
+    run(database, "CREATE VIEW customers AS SELECT id, owner FROM connection")
+    assert_refers(raised_by(lambda: schema.upgrade(database), Refused), "customers")
+    run(database, "DROP VIEW customers")
+    schema.upgrade(database)
+    run(database, "CREATE VIEW customers AS SELECT id, owner FROM linker_connection")
+    assert_refers(raised_by(lambda: schema.drop(database), Refused), "customers")
+    database.close()
+
+
+def assert_refers(error: Refused, name: str) -> None:
+    """What refers to us is named, and what can be done."""
+    assert (error.reason, error.params) == ("referenced", {"by": [name]})
+    assert name in str(error)
+
+
+def run(database: Database, statement: str) -> None:
+    """Do something to a database by hand."""
+    database.write_here(lambda connection: connection.exec_driver_sql(statement))
+
+
+@pytest.mark.parametrize("table", ["connection", "step", "outbox"])
+def test_columns_that_a_host_added_are_not_lost(database: Database, table: str) -> None:
+    """They have no place in the new tables, so the upgrade names them and changes nothing."""
+    run(database, f"ALTER TABLE {table} ADD COLUMN crm_id TEXT")
+    error = raised_by(lambda: schema.upgrade(database), Refused)
+    assert (error.reason, error.params) == ("unknown_columns", {"table": table, "columns": ["crm_id"]})
+    assert "linker_connection" not in database.read_here(tables)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "ration (name TEXT, spread_until REAL, food TEXT)",
+        "link (connection_id TEXT, token_hash TEXT, scope TEXT, mine TEXT)",
+    ],
+)
+def test_hosts_tables_of_the_same_name_stay(database: Database, table: str) -> None:
+    """A few columns of ours do not make it ours."""
+    name = table.partition(" ")[0]
+    run(database, f"DROP TABLE {name}")
+    run(database, f"CREATE TABLE {table}")
+    schema.upgrade(database)
+    assert name in database.read_here(tables)
+
+
+@pytest.mark.parametrize("end", ["'soon'", "x'ff41'", "'2099-01-01 00:00:00+00:00'"])
+def test_a_lease_that_no_program_can_hold_is_over(sqlite_url: str, end: str) -> None:
+    """A damaged one, and one of a clock that was wrong by years."""
+    database = Database(sqlite_url)
+    before_0006.make(database)
+    run(database, f"UPDATE connection SET lease_holder = 'w', lease_until = {end}")  # noqa: S608 - made here
+    assert schema.upgrade(database) == (HEAD, HEAD)
+    database.close()
+
+
+def test_a_damaged_sentence_is_kept_as_far_as_it_can_be_read(sqlite_url: str) -> None:
+    """Bytes that are no text stop no upgrade."""
+    database = Database(sqlite_url)
+    before_0006.make(database)
+    run(database, "UPDATE connection SET problem_detail = x'ff41' WHERE problem_code IS NOT NULL")
+    schema.upgrade(database)
+    kept = read(database, "SELECT DISTINCT problem_params FROM linker_connection WHERE problem_code IS NOT NULL")
+    assert [json.loads(one) for (one,) in kept] == [{"said": "\ufffdA"}]
+    database.close()
+
+
+def test_a_host_that_brings_its_alembic_later_takes_the_word_away(database: Database) -> None:
+    """The way that the page on databases tells: the version table is the host's from then on."""
+    schema.upgrade(database)
+    run(database, "DELETE FROM alembic_version")
+    run(database, "INSERT INTO alembic_version VALUES ('0001_users')")
+    assert schema.upgrade(database) == (HEAD, HEAD)
+    assert "alembic_version" not in schema.drop(database)
+
+
+def test_dropping_one_schema_leaves_the_tables_of_another(postgres_url: str) -> None:
+    """Also if those are tables of before, or say that they moved."""
+    for_tenant, before = Database(postgres_url, "tenant"), Database(postgres_url)
+    schema.upgrade(for_tenant)
+    before_0006.make(before)
+    there = before.read_here(tables)
+    assert sorted(schema.drop(for_tenant)) == OURS
+    assert before.read_here(tables) == there
+    schema.upgrade(before)
+    schema.upgrade(for_tenant)
+    assert sorted(schema.drop(for_tenant)) == OURS
+    assert read(before, "SELECT version_num FROM alembic_version") == [("moved",)]
+    for_tenant.close()
+    before.close()

@@ -205,10 +205,11 @@ def test_a_sentence_of_an_older_program_is_told_as_it_is() -> None:
 def test_a_fault_is_told_in_the_words_of_its_error() -> None:
     """An operator reads in the problem what went wrong."""
     lost = a_problem(ProblemCode.POISONED, fault="key_missing.not_set", connection="con_1", key="ab12cd34")
-    assert "sealed with the key ab12cd34" in describe(lost).detail
-    assert describe(a_problem(ProblemCode.POISONED, fault="ZeroDivisionError")).detail == (
-        "What went wrong: ZeroDivisionError."
-    )
+    words = describe(lost)
+    assert "sealed with the key ab12cd34" in words.internal
+    assert "ab12cd34" not in f"{words.message} {words.action} {words.detail}", "a customer reads these"
+    strange = describe(a_problem(ProblemCode.POISONED, fault="ZeroDivisionError"))
+    assert strange.internal == "What went wrong: ZeroDivisionError."
 
 
 # ── JSON ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -255,11 +256,12 @@ def test_an_error_passes_between_processes(error: LinkerError) -> None:
         )
 
 
-def test_what_the_words_do_not_use_stands_behind_them() -> None:
-    """Whoever reads a traceback sees what the driver said; whoever is shown the words does not."""
+def test_what_a_driver_said_is_for_logs() -> None:
+    """It may name a host or a path: no words hold it, only `repr` and the parameters."""
     error = StoreUnavailable("unreachable", driver="connection refused")
-    assert str(error).endswith("try again. [driver: connection refused]")
-    assert "refused" not in str(describe(error))
+    assert str(error) == str(describe(error))
+    assert "refused" not in str(error)
+    assert "connection refused" in repr(error)
 
 
 def test_bad_input_begins_with_its_field() -> None:
@@ -275,3 +277,17 @@ def test_problems_compare_by_what_they_say() -> None:
     assert one == Problem(code=ProblemCode.THROTTLED, since=NOW, params={"a": 1})
     assert one != Problem(code=ProblemCode.THROTTLED, since=NOW)
     assert len({one, Problem(code=ProblemCode.THROTTLED, since=NOW, params={"a": 2})}) == 2
+
+
+@pytest.mark.parametrize("language", ["en", "EN", "en-GB", "en_US", "x-none", "", "*", "de,en;q=0.5"])
+def test_a_language_is_found_as_browsers_and_systems_write_it(language: str) -> None:
+    """And however many are asked for, each catalogue is read once."""
+    assert catalogue(language) is ENGLISH
+
+
+def test_a_parameter_that_is_missing_or_of_another_kind_spoils_no_text() -> None:
+    """What is there is told."""
+    said = Catalogue({"a": "more than {gt:g}"})
+    assert said.text("a", {"gt": 1.5}) == "more than 1.5"
+    assert said.text("a", {"gt": "much"}) == "more than much"
+    assert said.text("a", {}) == "more than {gt}"

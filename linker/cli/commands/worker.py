@@ -24,7 +24,7 @@ from linker.database.urls import parse_url, redacted
 from linker.engine.sweep import Sweep
 from linker.errors import SchemaMismatch, StoreUnavailable, TryAgain
 from linker.event_log import log
-from linker.linker import Linker
+from linker.linker import SCHEMA_LOOK_SECONDS, Linker
 from linker.version import from_extra, version
 from states.table import LAW
 
@@ -100,9 +100,8 @@ async def _work(linker: Worker, **more: str) -> None:
                 await _until(stop, WAIT_SECONDS)
 
 
-#: How often a worker looks whether the database is still, or at last, of its version.
+#: How often a worker that waits looks whether the database is of its version at last.
 WAIT_SECONDS = 5.0
-LOOK_SECONDS = 30.0
 
 
 async def _work_while_it_fits(linker: Worker, stop: asyncio.Event, more: Mapping[str, str]) -> None:
@@ -122,7 +121,7 @@ async def _work_while_it_fits(linker: Worker, stop: asyncio.Event, more: Mapping
     )
     async with linker.heartbeat():
         while not stop.is_set():
-            await _until(stop, LOOK_SECONDS)
+            await _until(stop, SCHEMA_LOOK_SECONDS)
             if not stop.is_set():
                 with suppress(StoreUnavailable):
                     await linker.check_schema()

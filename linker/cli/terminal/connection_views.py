@@ -90,6 +90,8 @@ def _problem(problem: Problem, now: datetime, above: str | None = None) -> Rende
     """What is the matter, who must act, what to do."""
     words, owner = describe(problem), problem.owner.value
     message = Text.assemble(("! ", f"owner.{owner}"), (words.message.removesuffix(words.detail), "title"), words.detail)
+    if words.internal:
+        message.append(f" {words.internal}")
     rows: Rows = [("problem", f"{problem.code.value}, since {clock(problem.since)} ({relative(problem.since, now)})")]
     if problem.field:
         rows.append(("field", problem.field))

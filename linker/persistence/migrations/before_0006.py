@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, inspect
 
-from linker.database.column_types import UtcTime
-from linker.errors import TryAgain
+from linker.errors import Refused, TryAgain
+from linker.persistence.references import refuse_references
+from linker.persistence.tables import Table
 
 #: Our tables of before, those that others refer to last, and the columns that no other table of these names has.
 SIGNS = {
     "step": {"connection_id", "seq", "event", "source", "target", "actor", "evidence"},
     "outbox": {"message_id", "connection_id", "seq", "type", "payload", "delivered_to"},
-    "link": {"connection_id", "token_hash", "scope", "expires_at"},
+    "link": {"id", "connection_id", "token_hash", "scope", "created_at", "expires_at", "revoked_at", "attempts"},
     "ration": {"name", "spread_until"},
     "connection": {"id", "owner", "state", "state_since", "token_sealed", "lease_holder", "last_seq", "law"},
 }
 NEEDED = {"connection", "step", "outbox"}
+#: A host may have tables of these names: ours have these columns and no other, and nothing was ever in a link.
+EXACT = {"link", "ration"}
+#: Columns of before that have no place in the new tables: they are read into others.
+READ = {"problem_detail", "replacement_problem_detail"}
+#: No program of before held a lease for longer; one that ends later was written by a clock that was wrong.
+LONGEST_LEASE = timedelta(hours=1)
 #: The revisions that there were.
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 #: What the version table of before says afterwards: its programs refuse a revision that they do not know.
@@ -43,7 +50,13 @@ def tables_of_before(connection: Connection) -> dict[str, list[str]]:
     there = inspect(connection)
     names = set(there.get_table_names())
     columns = {name: [each["name"] for each in there.get_columns(name)] for name in SIGNS if name in names}
-    ours = {name: found for name, found in columns.items() if set(found) >= SIGNS[name]}
+    ours = {
+        name: found
+        for name, found in columns.items()
+        if set(found) == SIGNS[name] or (name not in EXACT and set(found) > SIGNS[name])
+    }
+    if "link" in ours and connection.execute(sa.text("SELECT 1 FROM link LIMIT 1")).first():
+        del ours["link"]
     return ours if ours.keys() >= NEEDED else {}
 
 
@@ -67,12 +80,36 @@ def refuse_alive_leases(connection: Connection) -> None:
     lasting = {"connection": ["lease_until"], "outbox": ["lease_until", "hook_lease_until"]}
     for name, columns in tables_of_before(connection).items():
         for until in set(lasting.get(name, [])) & set(columns):
-            ends = sa.column(until, UtcTime())
-            latest = connection.execute(sa.select(sa.func.max(ends, type_=UtcTime())).select_from(sa.table(name)))
-            if (found := latest.scalar()) is not None and found > now:
-                refused = TryAgain("leases_alive", until=found.isoformat())
-                refused.retry_after = (found - now).total_seconds()
+            ends: sa.ColumnClause[Any] = sa.column(until)
+            told = connection.execute(sa.select(ends).select_from(sa.table(name)).where(ends.is_not(None))).scalars()
+            alive = [end for end in map(_moment, told) if end is not None and now < end <= now + LONGEST_LEASE]
+            if alive:
+                refused = TryAgain("leases_alive", until=max(alive).isoformat())
+                refused.retry_after = (max(alive) - now).total_seconds()
                 raise refused
+
+
+def _moment(told: Any) -> datetime | None:
+    """A time of before, however it was written; None if it is none."""
+    try:
+        found = told if isinstance(told, datetime) else datetime.fromisoformat(str(told))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def refuse_loss(connection: Connection) -> None:
+    """Make sure that all there is can be brought over, and that nothing of a host's goes with the tables of before.
+
+    Raises:
+        Refused: a table has columns that are not ours, or something of a host's refers to one.
+    """
+    tables = tables_of_before(connection)
+    for name, new_name in NEW_NAMES.items():
+        strange = set(tables[name]) - set(Table.metadata.tables[new_name].columns.keys()) - READ
+        if strange:
+            raise Refused("unknown_columns", table=name, columns=sorted(strange))
+    refuse_references(connection, tables.keys(), None)
 
 
 def copy_rows(connection: Connection) -> None:
@@ -88,20 +125,29 @@ def copy_rows(connection: Connection) -> None:
     _say_errors_in_codes(connection)
 
 
-def drop_tables(connection: Connection, *, for_good: bool = False) -> list[str]:
-    """Take the tables of before away, and say in their version table that they moved; gives the names of what went.
-
-    `for_good`: the version table goes too, if nobody but us can have written it.
-    """
+def drop_tables(connection: Connection) -> list[str]:
+    """Take the tables of before away, and say in their version table that they moved; gives the names of what went."""
     tables = tables_of_before(connection)
     gone = [name for name in SIGNS if name in tables]
-    told = told_revision(connection)
-    if for_good and (told == MOVED or (told and tables)):
-        gone.append(VERSION_TABLE)
-    elif told and tables:
+    if gone and told_revision(connection):
         connection.execute(_VERSION.update().values(version_num=MOVED))
     for name in gone:
         connection.execute(sa.text(f"DROP TABLE {name}"))
+    return gone
+
+
+def drop_for_good(connection: Connection, *, with_tables: bool) -> list[str]:
+    """Take away what is left of before, where nobody needs it any more; gives the names of what went.
+
+    The version table goes if it says that its tables moved. `with_tables`: the tables of before go too.
+    """
+    gone: list[str] = []
+    if with_tables:
+        refuse_references(connection, tables_of_before(connection).keys(), None)
+        gone = drop_tables(connection)
+    if told_revision(connection) == MOVED:
+        connection.execute(sa.text(f"DROP TABLE {VERSION_TABLE}"))
+        gone.append(VERSION_TABLE)
     return gone
 
 
@@ -230,10 +276,12 @@ SENTENCES: tuple[tuple[str, Made], ...] = (
 )
 
 
-def params_of(detail: str | None, row: Mapping[Any, Any]) -> dict[str, Any] | None:
+def params_of(detail: Any, row: Mapping[Any, Any]) -> dict[str, Any] | None:
     """What a sentence of before told, in parameters; a sentence that is none of ours is kept whole, as `said`."""
     if not detail:
         return None
+    if not isinstance(detail, str):
+        detail = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)
     for sentence, made in SENTENCES:
         found = re.fullmatch(sentence, detail, re.DOTALL)
         if found is None:

@@ -26,6 +26,7 @@ def upgrade(op: Operations) -> None:
     before = bool(before_0006.tables_of_before(connection))
     if before:
         before_0006.refuse_alive_leases(connection)
+        before_0006.refuse_loss(connection)
     make_tables(op)
     if before:
         before_0006.copy_rows(connection)
@@ -255,7 +256,7 @@ INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("linker_connection_candidate_key", "linker_connection", ["candidate_key_id"], None),
     ("linker_connection_closed", "linker_connection", ["closed_at"], "closed_at IS NOT NULL"),
     ("linker_connection_due", "linker_connection", ["due_at"], "due_at IS NOT NULL"),
-    ("linker_connection_key_once", "linker_connection", ["owner", "key"], "key IS NOT NULL"),
+    ("linker_connection_key_once", "linker_connection", ["owner", "key"], "key IS NOT NULL AND closed_at IS NULL"),
     ("linker_connection_owner", "linker_connection", ["owner", "created_at"], None),
     ("linker_connection_recruiter_once", "linker_connection", ["recruiter_email"], None),
     ("linker_connection_state", "linker_connection", ["state", "state_since", "id"], "closed_at IS NULL"),
