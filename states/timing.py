@@ -88,12 +88,13 @@ def next_try(
 ) -> datetime:
     """The next try, with full jitter: anywhere between nothing and the ceiling, but after `at_least`.
 
-    With `at_least` the jitter comes on top and stays small: everybody who waits for the same moment would
-    otherwise come at that moment.
+    A little after it: everybody who waits for the same moment would otherwise come at that moment. And the pauses grow
+    all the same, for a limit that is used up again whenever it is renewed.
     """
-    if at_least is not None and at_least > now:
-        return at_least + max(backoff.first * jitter, SHORTEST_PAUSE)
-    return now + max(backoff_ceiling(attempts, backoff) * jitter, SHORTEST_PAUSE)
+    own = now + max(backoff_ceiling(attempts, backoff) * jitter, SHORTEST_PAUSE)
+    if at_least is None or at_least <= now:
+        return own
+    return max(own, at_least + max(backoff.first * jitter, SHORTEST_PAUSE))
 
 
 def next_health(now: datetime, jitter: float, timing: Timing) -> datetime:

@@ -23,7 +23,7 @@ from states.duties import Duty, hint_calls, next_duty, owes_expiry_notice, owes_
 from states.history import Step, announcement, is_news, was_told
 from states.machine import advance
 from states.timing import Timing
-from states.verdicts import AccountReadable, OverLimit, Verdict, failed_attention, judge
+from states.verdicts import REFUSING, AccountReadable, OverLimit, Verdict, failed_attention, judge
 
 Evidence = Mapping[str, Any]
 
@@ -171,11 +171,13 @@ class DutyExecutor:
         readable = [(one.held.owner, one.verdict) for one in findings if isinstance(one.verdict, AccountReadable)]
         accounts = {(owner, verdict.account.id) for owner, verdict in readable}
         taken = await self.store.connections_with_accounts(accounts) if accounts else {}
+        refused = any(isinstance(one.verdict, REFUSING) for one in findings)
+        incident = refused and await self.store.review_incident(now=self.clock.now())
         settlements = []
         for finding in findings:
             held = finding.held
             try:
-                event = finding.event or self._meaning(finding)
+                event = finding.event or self._meaning(finding, incident)
                 if isinstance(event, happened.TokenAccepted):
                     taken_by = taken.get((held.owner, event.account.id), held.id)
                     event = event if taken_by == held.id else happened.AccountTaken(taken_by)
@@ -186,9 +188,9 @@ class DutyExecutor:
                 settlements.append(self.decide(held, failed.event, actor=actor, finding=failed, deed=deed))
         return settlements
 
-    def _meaning(self, finding: Finding) -> happened.Event:
+    def _meaning(self, finding: Finding, incident: bool) -> happened.Event:
         assert finding.verdict is not None, "what is no event yet is an answer"
-        return judge(finding.held, finding.verdict, now=self.clock.now(), timing=self.timing)
+        return judge(finding.held, finding.verdict, now=self.clock.now(), timing=self.timing, incident=incident)
 
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""

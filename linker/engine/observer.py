@@ -67,6 +67,8 @@ class QueueStats:
     lag_seconds: float
     #: Announcements that wait, by channel, type, and whether they were tried already.
     outbox: Mapping[tuple[str, str, bool], Waiting]
+    #: True while Workable refuses many accounts at once, so that no refusal is believed.
+    incident: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

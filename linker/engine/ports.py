@@ -185,6 +185,10 @@ class Store(Protocol):
         """The ids of the open connections among these, which are named by owner and Workable account id."""
         ...
 
+    async def review_incident(self, *, now: datetime) -> bool:
+        """Whether Workable refuses many accounts at the moment that were good before, by all that is written."""
+        ...
+
     async def history(self, connection_id: str) -> list[Step]:
         """Read a connection's steps, first one first. Raises NotFound."""
         ...

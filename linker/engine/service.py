@@ -118,7 +118,7 @@ class Service:
         connection_id: str,
         *,
         subdomain: str,
-        token: SecretStr | str | None,
+        token: SecretStr | str | None = None,
         expires_on: date | None = None,
         actor: str = HOST,
     ) -> Connection:
@@ -132,14 +132,15 @@ class Service:
             connection_id: the connection.
             subdomain: what the person typed: the name, or the account's address as copied from a browser.
             token: what the person pasted; as a `SecretStr` it stays out of your own tracebacks too. None: the one that
-                is kept for some minutes after it turned out to be another account's.
+                is kept for some minutes after it turned out to be another account's, or else the one in use, as for an
+                account that was renamed.
             expires_on: the last day on which the token works, as the person read it in Workable.
             actor: who does this, for the history.
 
         Raises:
             BadInput: the subdomain, the token or the date cannot be right. Nothing was changed.
             NotFound: no such connection.
-            Refused: the connection is closed.
+            Refused: the connection is closed, or no token is given and none is in use.
             Busy: somebody else is attending it and does not come to an end.
         """
         connection_id = text.known_id(connection_id)
@@ -164,8 +165,8 @@ class Service:
         )
 
         def submitted(now: Connection) -> happened.Event:
-            held = now.held_token and replace(now.held_token, subdomain=parsed)
-            candidate = given or held
+            held = now.held_token or now.token
+            candidate = given or (held and replace(held, subdomain=parsed))
             if candidate is None:
                 raise BadInput("token", "not_held")
             if now.state in {ConnectionState.AWAITING_TOKEN, ConnectionState.FAILED}:
@@ -358,6 +359,8 @@ class Service:
             await self._make_sure_that_it_fits()
             await self._agree_on_the_time()
             swept = await self._engine.sweeper.sweep()
+            if swept.claimed:
+                await self._engine.store.review_incident(now=self._engine.clock.now())
             note(**asdict(swept))
             return swept
 

@@ -33,6 +33,7 @@ from linker.outbox.channels import CHANNELS, WEBHOOK
 from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import build_webhook
 from linker.persistence.connection_store import ConnectionStore, backlog
+from linker.persistence.incidents import latest_incident
 from linker.persistence.schema import compared
 from linker.persistence.selections import has_problem_of
 from linker.persistence.server_clock import shared_clock
@@ -220,7 +221,12 @@ async def _contents(
         yield failure("due", "overdue", TryAgain.exit_code, **told)
     else:
         yield ok("due", "in_time", **told) if waiting.due else ok("due", "nothing")
-    ours = has_problem_of({ProblemOwner.OPERATOR, ProblemOwner.US})
+    incident = await database.read(latest_incident)
+    if incident is not None and incident.lasts:
+        yield warning("incident", "lasts", began_at=incident.began_at.isoformat(timespec="seconds"))
+    else:
+        yield ok("incident", "none")
+    ours = or_(has_problem_of({ProblemOwner.OPERATOR, ProblemOwner.US}), CONNECTION.c.troubled_since.is_not(None))
     query = select(func.count()).select_from(CONNECTION).where(text(TROUBLED), ours)
     if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
         yield warning("operator", "waiting", count=count)

@@ -27,6 +27,7 @@ from linker.errors import BadInput, LinkerError, NotFound, RowUnreadable
 from linker.event_log import log
 from linker.persistence import mapping, schema
 from linker.persistence.claims import ClaimedRows, Claims, due_by_owner_round_robin, quarantine
+from linker.persistence.incidents import Incident, change, ends_or_begins, latest_incident
 from linker.persistence.rate_limits import SharedRateLimits
 from linker.persistence.selections import cursor_of, holds, query_of
 from linker.persistence.settlements import (
@@ -170,6 +171,18 @@ class ConnectionStore:
             return {account: found[account] for account in accounts if account in found}
 
         return await self._database.read(work)
+
+    async def review_incident(self, *, now: datetime) -> bool:
+        """Whether Workable refuses many accounts at the moment, by all answers that are written; cheap to ask."""
+
+        def work(transaction: Transaction) -> tuple[Incident | None, bool]:
+            latest = latest_incident(transaction)
+            return latest, ends_or_begins(transaction, latest, now)
+
+        latest, changes = await self._database.read(work)
+        if changes:
+            latest = await self._database.write(lambda transaction: change(transaction, latest, now))
+        return latest is not None and latest.lasts
 
     async def history(self, connection_id: str) -> list[Step]:
         """Read a connection's steps, first one first. Raises NotFound, RowUnreadable."""

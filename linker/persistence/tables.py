@@ -52,6 +52,9 @@ CLOSED = "closed_at IS NOT NULL"
 IS_OPEN = "closed_at IS NULL"
 #: Where an owner has each key once: a connection that was closed gives its key free.
 OPEN_WITH_KEY = "key IS NOT NULL AND closed_at IS NULL"
+#: Connections whose token was ever refused, and those whose account answered well: what an incident is seen by.
+REFUSED = "refused_at IS NOT NULL AND closed_at IS NULL"
+WELL = "last_ok_at IS NOT NULL AND account_id IS NOT NULL AND closed_at IS NULL"
 #: Steps with an earlier step before them that is still kept.
 CONTINUES = "seq > 1 AND pruned_at IS NULL"
 #: Announcements that nobody is owed any more, on neither channel.
@@ -91,6 +94,8 @@ class ConnectionRow(Table, table=True):
         Index("linker_connection_troubled", "closed_at", "state_since", "id", **_where(TROUBLED)),
         Index("linker_connection_closed", "closed_at", **_where(CLOSED)),
         Index("linker_connection_key_once", "owner", "key", unique=True, **_where(OPEN_WITH_KEY)),
+        Index("linker_connection_refused", "refused_at", **_where(REFUSED)),
+        Index("linker_connection_well", "last_ok_at", **_where(WELL)),
     )
 
     id: str = Field(sa_column=Column(Text(), primary_key=True))
@@ -266,6 +271,16 @@ class RateLimitRow(Table, table=True):
     calls: list[Any] | None = _json()
 
 
+class IncidentRow(Table, table=True):
+    """The latest time in which Workable refused many accounts at once; `ended_at` is null while it lasts."""
+
+    __tablename__: ClassVar[str] = "linker_incident"
+
+    name: str = Field(sa_column=Column(Text(), primary_key=True))
+    began_at: datetime = _time(null=False)
+    ended_at: datetime | None = _time()
+
+
 class OperationRow(Table, table=True):
     """What an operator does to many connections: a plan, and how far it has come."""
 
@@ -342,6 +357,7 @@ STEP = _table(StepRow)
 OUTBOX = _table(OutboxRow)
 LINK = _table(LinkRow)
 RATE_LIMIT = _table(RateLimitRow)
+INCIDENT = _table(IncidentRow)
 OPERATION = _table(OperationRow)
 OPERATION_ITEM = _table(OperationItemRow)
 WORKER = _table(WorkerRow)

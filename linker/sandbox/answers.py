@@ -174,6 +174,13 @@ UNAUTHORIZED_DOCUMENTED = Answer(status=401, body=encoded({"error": "Not authori
 FORBIDDEN = Answer(status=403, body=encoded({"error": "Forbidden"}))
 #: 404 as recorded.
 NOT_FOUND = Answer(status=404, body=encoded({"error": "Not found"}))
+#: 404 in HTML, as Workable's pages answer for an account that is not there.
+NOT_FOUND_PAGE = Answer(
+    status=404,
+    headers=_HTML,
+    body=b"<!DOCTYPE html>\n<html><head><title>Workable</title></head>"
+    b"<body><h1>This page does not exist</h1></body></html>\n",
+)
 #: 405; not established. Only candidates are written.
 METHOD_NOT_ALLOWED = Answer(
     status=405, headers=(*_JSON, (b"allow", b"GET")), body=encoded({"error": "Method not allowed"})

@@ -54,11 +54,12 @@ def answer(world: World, call: Call) -> Answer:
     if allowance is not None and not allowance.granted:
         return answers.throttled(answers.rate_headers(allowance))
     account = world.account(token.subdomain)
-    if account is None or (call.path != "/accounts" and call.subdomain != token.subdomain):
-        return answers.MISMATCH
     found = _ACCOUNT_PAGE if call.path == f"/accounts/{call.subdomain}" else _PAGES.get(call.path) or _of_a_job(call)
-    if found is None:
-        return answers.NOT_FOUND
+    if account is not None and call.path != "/accounts" and call.subdomain != token.subdomain:
+        return answers.MISMATCH
+    if account is None or found is None:  # no account: it was closed
+        closed = account is None and call.path == "/accounts"
+        return answers.good({"accounts": []}, allowance) if closed else answers.NOT_FOUND
     if call.method == "GET":
         if found.scope not in token.scopes:
             return answers.FORBIDDEN

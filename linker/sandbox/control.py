@@ -59,6 +59,8 @@ def routes(world: World) -> Starlette:
     control = _ControlApi(world)
     changes: dict[str, _Change] = {
         "account": control.account,
+        "account/rename": control.rename_account,
+        "account/close": control.close_account,
         "token": control.token,
         "scopes": control.scopes,
         "revoke": control.revoke,
@@ -132,6 +134,13 @@ class _ControlApi:
             given.text("subdomain"), name=given.text("name"), website_url=given.optional_text("website_url")
         )
         return account_view(self._world, account)
+
+    def rename_account(self, values: dict[str, object]) -> View:
+        given = Fields(values, "subdomain", "new")
+        return account_view(self._world, self._world.rename_account(given.text("subdomain"), given.text("new")))
+
+    def close_account(self, values: dict[str, object]) -> View:
+        return {"closed": self._world.close_account(Fields(values, "subdomain").text("subdomain")).subdomain}
 
     def token(self, values: dict[str, object]) -> View:
         """Shows a made-up token this once; one that was given is known to whoever gave it."""

@@ -28,6 +28,7 @@ _FIXED: dict[Fault, Answer] = {
     Fault.FORBIDDEN: answers.FORBIDDEN,
     Fault.MISMATCH: answers.MISMATCH,
     Fault.NOT_FOUND: answers.NOT_FOUND,
+    Fault.NOT_FOUND_PAGE: answers.NOT_FOUND_PAGE,
     Fault.SPURIOUS_404: answers.NOT_FOUND,
     Fault.THROTTLED_BARE: answers.throttled(),
     Fault.SERVER_ERROR: answers.SERVER_ERROR,

@@ -26,6 +26,8 @@ class Fault(StrEnum):
     MISMATCH = "mismatch"
     #: 404 until healed (recorded from the real service).
     NOT_FOUND = "not_found"
+    #: 404 with an HTML page, as old links of a renamed account end (Workable's documentation, of its pages).
+    NOT_FOUND_PAGE = "not_found_page"
     #: 404 on every other request for the same thing, as integrators report it.
     SPURIOUS_404 = "spurious_404"
     #: 429 with the documented X-Rate-Limit headers.
@@ -71,6 +73,7 @@ SUMMARIES: dict[Fault, str] = {
     Fault.FORBIDDEN: "403: the token lacks the permission",
     Fault.MISMATCH: "422: the token belongs to another account",
     Fault.NOT_FOUND: "404: not found, until healed",
+    Fault.NOT_FOUND_PAGE: "404: an HTML page, as of an account that was renamed or is gone",
     Fault.SPURIOUS_404: "404 on every other request for the same thing",
     Fault.THROTTLED: "429: too many requests, with X-Rate-Limit-Reset",
     Fault.THROTTLED_RETRY_AFTER: "429: too many requests, with Retry-After",

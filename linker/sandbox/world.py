@@ -123,6 +123,31 @@ class World:
         """Returns the account of `subdomain`, or None."""
         return self._accounts.get(subdomain)
 
+    def rename_account(self, subdomain: str, new: str) -> Account:
+        """Gives an account another subdomain, as an admin may; its tokens stay good.
+
+        What the old address answers is not recorded. Here it is 422, unless a fault says otherwise.
+        """
+        with self._lock:
+            self._existing(subdomain)
+            if checked_subdomain(new) in self._accounts:
+                raise WorldError("new", f"'{new}' is taken")
+            account = replace(self._accounts.pop(subdomain), subdomain=new)
+            self._accounts[new] = account
+            self._recruiters[new] = self._recruiters.pop(subdomain)
+            self._members[new] = self._members.pop(subdomain)
+            for secret, token in self._tokens.items():
+                if token.subdomain == subdomain:
+                    self._tokens[secret] = replace(token, subdomain=new)
+            return account
+
+    def close_account(self, subdomain: str) -> Account:
+        """Ends an account for good: its tokens reach none any more (what Workable answers then is not established)."""
+        with self._lock:
+            self._recruiters.pop(self._existing(subdomain))
+            self._members.pop(subdomain)
+            return self._accounts.pop(subdomain)
+
     def _existing(self, subdomain: str) -> str:
         if subdomain not in self._accounts:
             raise WorldError("subdomain", f"there is no account '{subdomain}'; add it first")

@@ -96,6 +96,12 @@ DUE_LAG = Metric(
     across="max",
     meaning="How late the connection is that is due the longest, in seconds.",
 )
+INCIDENT = Metric(
+    name="linker_incident",
+    kind="gauge",
+    across="max",
+    meaning="1 while Workable refuses many accounts at once that were good before: no refusal is believed then.",
+)
 OUTBOX_WAITING = Metric(
     name="linker_outbox_waiting",
     kind="gauge",
@@ -137,6 +143,7 @@ METRICS = (
     OLDEST_WAIT,
     DUE,
     DUE_LAG,
+    INCIDENT,
     OUTBOX_WAITING,
     OUTBOX_OLDEST,
     OUTBOX_DEAD,
@@ -219,6 +226,7 @@ class _StatisticsCollector(Collector):
         yield _gauge(OLDEST_WAIT, (((state,), age) for state, age in connections.oldest_wait.items()))
         yield _gauge(DUE, [((), queue.due)])
         yield _gauge(DUE_LAG, [((), queue.lag_seconds)])
+        yield _gauge(INCIDENT, [((), int(queue.incident))])
         waiting = {(way, kind, "yes" if tried else "no"): found for (way, kind, tried), found in queue.outbox.items()}
         yield _gauge(OUTBOX_WAITING, ((labels, found.number) for labels, found in waiting.items()))
         yield _gauge(OUTBOX_OLDEST, ((labels, found.oldest) for labels, found in waiting.items()))

@@ -24,6 +24,7 @@ from linker.engine.observer import ConnectionStats, QueueStats, Statistics, Wait
 from linker.errors import LinkerError, StoreUnavailable
 from linker.outbox.channels import CHANNELS, HANDLERS, Channel
 from linker.persistence.connection_store import backlog
+from linker.persistence.incidents import latest_incident
 from linker.persistence.tables import CONNECTION, OUTBOX
 from states.connection import ConnectionState
 
@@ -158,7 +159,9 @@ def _queue(transaction: Transaction, now: datetime, channels: Collection[Channel
         for row in transaction.execute(waiting):
             found = Waiting(number=row.number, oldest=_seconds_since(row.oldest, now))
             outbox[channel.name, row.type, bool(row.tried)] = found
-    return QueueStats(read_at=now, due=due.due, lag_seconds=due.lag_seconds, outbox=outbox)
+    latest = latest_incident(transaction)
+    incident = latest is not None and latest.lasts
+    return QueueStats(read_at=now, due=due.due, lag_seconds=due.lag_seconds, outbox=outbox, incident=incident)
 
 
 def _connections(transaction: Transaction, now: datetime) -> ConnectionStats:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from time import perf_counter
@@ -32,6 +32,7 @@ from states.connection import Permissions, Recruiter
 from states.problems import NearMiss, NearMissKind
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
+    AccountNotThere,
     AccountReadable,
     CredentialRefused,
     Forbidden,
@@ -129,7 +130,7 @@ class WorkableClient:
             OurFault: a fault of the program; it holds nothing of the request.
         """
         question = _Question(subdomain, token, LOOK)
-        return await self._answer(question, self._look(question, recruiter, extra_calls))
+        return await self._answer(question, self._look_at_its_name(question, recruiter, extra_calls))
 
     async def _answer(self, question: _Question, asking: Coroutine[Any, Any, Verdict]) -> Answer:
         """The verdict with its evidence, in time, and without anything of the request in what is raised.
@@ -166,19 +167,42 @@ class WorkableClient:
         if isinstance(found, ObjectMissing):
             found = WrongAccount()  # as good as 422 on this call
         verdict = responses.account_in(found, question.subdomain) if isinstance(found, Page) else found
+        leads_away = _leads_away(question, verdict)
         if isinstance(verdict, AccountReadable):
             first = await self._recruiters(question)
             recruiters = responses.recruiters_in(first) if isinstance(first, Page) else first
             verdict = recruiters if isinstance(recruiters, Verdict) else verdict
         if isinstance(verdict, AccountReadable | Forbidden):
             return await self._with_permissions(question, verdict)
-        if verdict != WrongAccount():
+        if verdict != WrongAccount() and not leads_away:
             return verdict
         question.certain = verdict
         reached = await self._ask(question, api.ACCOUNTS, self._urls.of(api.NO_ACCOUNT, api.ACCOUNTS_PATH))
-        if not isinstance(reached, Page):
+        if leads_away and isinstance(reached, CredentialRefused):
+            return reached
+        elsewhere = responses.subdomains_in(reached, but=question.subdomain) if isinstance(reached, Page) else ()
+        return WrongAccount(elsewhere) if elsewhere else verdict
+
+    async def _look_at_its_name(self, question: _Question, recruiter: Recruiter, extra_calls: int) -> Verdict:
+        """Look for the recruiter; where the account is not under its name any more, ask which the token reaches now.
+
+        What that is may be not there either, or refuse the token: then there is no account left. Anything else is no
+        answer, and what was found first stands.
+        """
+        verdict = await self._look(question, recruiter, extra_calls)
+        missing = isinstance(verdict, NotUnderstood) and verdict.answer == "no_list"
+        if not (missing or verdict == WrongAccount() or _leads_away(question, verdict)):
             return verdict
-        return WrongAccount(responses.subdomains_in(reached, but=question.subdomain))
+        question.certain = verdict
+        reached = await self._ask(question, api.ACCOUNTS, self._urls.of(api.NO_ACCOUNT, api.ACCOUNTS_PATH))
+        if isinstance(reached, CredentialRefused):
+            return AccountNotThere()
+        accounts = responses.accounts_in(reached) if isinstance(reached, Page) else None
+        if accounts is None:
+            return verdict
+        if any(one.subdomain == question.subdomain for one in accounts.reached):
+            return Unavailable() if verdict == WrongAccount() else verdict
+        return accounts
 
     async def _with_permissions(self, question: _Question, verdict: AccountReadable | Forbidden) -> Verdict:
         """Try each other permission that the host needs and that can be tried, so that all are told at once.
@@ -251,7 +275,10 @@ class WorkableClient:
                 break
             if await self._find(members, recruiter.email) is not None:
                 return RecruiterNotSeen(NearMiss(kind=NearMissKind.MEMBER))
-            url = self._urls.next_page(question.subdomain, responses.next_in(page))
+            following = responses.next_in(page)
+            if not following:
+                return replace(question.certain, thorough=True)
+            url = self._urls.next_page(question.subdomain, following)
         return question.certain
 
     async def _find(self, listed: Iterable[Any], email: str) -> Entry | None:
@@ -346,6 +373,13 @@ async def _body(response: httpx.Response) -> bytes | None:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _leads_away(question: _Question, verdict: Verdict) -> bool:
+    """True for a redirect and for a page that there is none: what the address of a renamed account may answer."""
+    last = question.calls[-1] if question.calls else {}
+    no_page = last.get("note") == "web_page" and last.get("status") == httpx.codes.NOT_FOUND
+    return isinstance(verdict, Unavailable) and (no_page or last.get("note") == "redirect")
 
 
 def secret_headers(token: SecretStr, client_id: SecretStr | None) -> dict[str, SecretStr]:

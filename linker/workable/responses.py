@@ -27,6 +27,7 @@ from linker.workable import api
 from states.connection import Account
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
+    AccountNotThere,
     AccountReadable,
     CredentialRefused,
     Forbidden,
@@ -252,6 +253,20 @@ def subdomains_in(page: Page, *, but: str) -> tuple[str, ...]:
     listed = [one.get("subdomain") for one in given if isinstance(one, dict)]
     labels = (one.lower() for one in listed if isinstance(one, str) and len(one) <= LONGEST_TEXT_CHARACTERS)
     return tuple(dict.fromkeys(one for one in labels if is_label(one) and one != but))[:10]
+
+
+def accounts_in(page: Page) -> AccountNotThere | None:
+    """All accounts that a token reaches; None if that is not said. What cannot be read may be any account."""
+    found = page.body.get("accounts")
+    if not isinstance(found, list):
+        return None
+    reached = []
+    for one in found:
+        name = one.get("subdomain") if isinstance(one, dict) else None
+        verdict = account_in(Page(one), name.lower()) if isinstance(name, str) else None
+        if isinstance(verdict, AccountReadable):
+            reached.append(verdict.account)
+    return AccountNotThere(tuple(reached), complete=len(reached) == len(found) and not next_in(page))
 
 
 def next_in(page: Page) -> object:

@@ -1,6 +1,7 @@
 """What holds in the database after every step, whatever happened. Each check reads rows, never the store."""
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 from itertools import pairwise
 
 from states.events import EVENTS
@@ -15,10 +16,19 @@ GIVEN = {"token_submitted", "replacement_submitted"}
 ANSWERED = {
     *("token_accepted", "token_refused", "subdomain_mismatched", "scope_missing", "account_taken"),
     *("replacement_accepted", "replacement_refused", "forced", "unlinked", "abandoned"),
-    *("recruiter_overdue", "token_revoked", "scope_lost", "account_moved"),
+    *("recruiter_overdue", "token_revoked", "scope_lost", "account_moved", "account_gone"),
 }
 #: After these steps another token may be in use, or none.
 SWAPS = {"token_accepted", "replacement_accepted", "abandoned", "unlinked"}
+#: Refusals that ended a link and may be taken back: with the token that is held they are looked at again.
+HEALING = {"token_revoked", "scope_lost", "subdomain_mismatch", "account_gone"}
+HEALS_FOR = timedelta(days=76)
+#: The steps that end trouble in which the connection stays: a real answer.
+ANSWERS = {
+    *("token_accepted", "token_refused", "subdomain_mismatched", "scope_missing", "account_taken"),
+    *("recruiter_prepared", "recruiter_found", "recruiter_absent", "recruiter_vanished", "health_confirmed"),
+    *("replacement_accepted", "unlinked"),
+}
 #: Every clear token that the test gives begins so.
 CLEAR = "canary-"
 
@@ -29,7 +39,7 @@ def check(before: Snapshot, after: Snapshot, *, dead: Collection[str]) -> None:
     for connection_id, row in after.connections.items():
         try:
             _check_history(row, after.steps[connection_id])
-            _check_schedule(row)
+            _check_schedule(row, after.steps[connection_id])
             _check_holdings(row, after.steps[connection_id])
             _check_lease(row, dead)
             _check_change(before, after, connection_id)
@@ -54,10 +64,21 @@ def _check_history(row: Row, steps: list[Row]) -> None:
     assert steps[-1]["target"] == row["state"], "the state is not where the last step ended"
 
 
-def _check_schedule(row: Row) -> None:
-    """What is not at rest is due some time, and not before Workable's own time; what is at rest never is."""
-    at_rest = row["state"] == "failed" or row["paused_at"] or row["closed_at"]
-    assert (row["due_at"] is None) == bool(at_rest), "forgotten, or due while at rest"
+def _check_schedule(row: Row, steps: list[Row]) -> None:
+    """What is not at rest is due some time, and not before Workable's own time; what is at rest never is.
+
+    What has failed is due with a token only: by itself if refusals ended it, for 90 days, or when a person asks.
+    """
+    if row["paused_at"] or row["closed_at"]:
+        assert row["due_at"] is None, "due while at rest"
+    elif row["state"] != "failed":
+        assert row["due_at"] is not None, "forgotten"
+    elif row["due_at"]:
+        asked = steps[-1]["event"] in {"check_requested", "account_renamed"}
+        assert row["token_sealed"], "due without a token to ask with"
+        assert asked or row["problem_code"] in HEALING, "due for nothing"
+    elif row["token_sealed"] and row["problem_code"] in HEALING:
+        assert row["updated_at"] - row["state_since"] > HEALS_FOR, "what may heal is forgotten"
     if row["due_at"] and row["not_before"]:
         assert row["due_at"] >= row["not_before"], "due before the time that Workable named"
 
@@ -74,6 +95,10 @@ def _check_holdings(row: Row, steps: list[Row]) -> None:
     assert bool(row["candidate_sealed"]) == unanswered, "a token that was given is lost, or was answered and is kept"
     if row["closed_at"] or row["problem_code"] == "abandoned":
         assert not row["token_sealed"], "a secret is kept for nothing"
+    if row["troubled_since"]:
+        assert row["state"] != "failed", "what has failed is told already"
+        assert not row["closed_at"], "what is over is in no trouble"
+    assert row["last_look_at"] is None or row["last_look_by"], "nobody asked"
 
 
 def _check_lease(row: Row, dead: Collection[str]) -> None:
@@ -127,12 +152,17 @@ def _check_announcements(steps: list[Row], outbox: list[Row], dead: Collection[s
 
 def announced(steps: list[Row]) -> list[tuple[int, str]]:
     """What the host has to be told, worked out from the history alone."""
-    linked_before, told = False, []
+    linked_before, troubled, told = False, False, []
     for step in steps:
         name = _announcement(step, linked_before)
+        well_again = troubled and step["event"] in ANSWERS
+        if name is None and well_again and step["source"] == step["target"]:
+            name = "connection.recovered"
         if name is not None:
             told.append((step["seq"], name))
         linked_before = linked_before or step["target"] == "linked"
+        ended = well_again or step["target"] == "failed"
+        troubled = step["event"] == "trouble_lasted" or (troubled and not ended)
     return told
 
 
@@ -143,6 +173,8 @@ _BY_EVENT: Mapping[str, str] = {
     "recruiter_vanished": "recruiter.removed",
     "token_expiring": "token.expiring",
     "unlinked": "connection.unlinked",
+    "account_renamed": "account.renamed",
+    "trouble_lasted": "connection.troubled",
 }
 _BY_STATE: Mapping[str, str] = {
     "awaiting_recruiter": "connection.awaiting_recruiter",
@@ -157,4 +189,6 @@ def _announcement(step: Row, linked_before: bool) -> str | None:
     if step["source"] == step["target"]:
         return None
     name = _BY_STATE.get(step["target"])
+    if step["event"] == "recovered" and name == "connection.awaiting_recruiter":
+        return "connection.recovered"
     return "connection.recovered" if name == "connection.linked" and linked_before else name

@@ -20,11 +20,13 @@ TABLES = {
     "linker_step": "connection_id, seq",
     "linker_outbox": "id",
     "linker_link": "id",
+    "linker_incident": "name",
 }
 TIMES = frozenset(
     {
         *("at", "created_at", "updated_at", "state_since", "linked_at", "last_ok_at", "paused_at", "closed_at"),
         *("problem_since", "replacement_problem_since", "doubt_since", "due_at", "not_before", "deadline"),
+        *("refused_at", "troubled_since", "last_look_at", "last_look_told_at", "began_at", "ended_at"),
         *("lease_until", "delivered_at", "dead_at", "give_up_at", "dropped_at"),
     }
 )

@@ -35,7 +35,7 @@ ACCOUNTS = ("acme", "globex", "initech")
 OWNERS = ("owner-1", "owner-2", "owner-1")
 NOBODY = "somebody-dead"
 #: Acts that ask Workable at once.
-CALLING = {"submit", "confirm", "restart"}
+CALLING = {"submit", "confirm", "check", "restart"}
 #: States that an operator can force only with a token.
 NEEDS = {"token_valid", "awaiting_recruiter", "linked"}
 #: In how many rounds everybody has to arrive.
@@ -166,6 +166,9 @@ class Stage(RuleBasedStateMachine):
 
     def _confirmation(self, connection_id: str) -> Act:
         return Act("confirm", lambda linker: linker.confirm_recruiter(connection_id), connection_id)
+
+    def _check(self, connection_id: str) -> Act:
+        return Act("check", lambda linker: linker.check(connection_id, actor="operator"), connection_id)
 
     def _record(self, connection_id: str, event: happened.Event) -> Act:
         def record(linker: Linker) -> Awaitable[object]:
@@ -318,7 +321,11 @@ def _check_outcome(act: Act, before: Row, after: Row) -> None:
 def _has_to_be_refused(act: Act, row: Row) -> bool:
     if act.name == "confirm":
         idle = row["state"] == "failed" or (row["state"] == "awaiting_token" and not row["candidate_sealed"])
-        return row["state"] != "linked" and bool(row["closed_at"] or row["paused_at"] or idle)
+        return bool(row["closed_at"] or row["paused_at"] or idle)
+    if act.name == "check":
+        nothing = not row["candidate_sealed"] if row["state"] == "awaiting_token" else not row["token_sealed"]
+        nothing = nothing or (row["state"] == "failed" and not row["recruiter_email"])
+        return bool(row["closed_at"] or row["paused_at"] or nothing)
     if act.name == "restart":
         return bool(row["closed_at"]) or row["state"] != "failed"
     if act.name == "forced":

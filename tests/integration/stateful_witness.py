@@ -18,7 +18,7 @@ MOST_BLINDLY, WINDOW = 4 + 8, timedelta(seconds=10)
 #: A refusal is believed after so many, spread over this time.
 REFUSALS, SPREAD = 3, timedelta(hours=1)
 #: A token that works is refused in these ways; they count together, and the last one names the end.
-REFUSING = {"token_revoked": 401, "scope_lost": 403, "account_moved": 422}
+REFUSING = {"token_revoked": 401, "scope_lost": 403, "account_moved": 422, "account_gone": 401}
 #: How long after its deadline a recruiter may be there and still be called overdue, because nobody could look.
 GRACE = timedelta(days=1)
 #: Steps that say that Workable is out of order, and what is a fault of the program.
@@ -140,13 +140,15 @@ class Witness:
                 return _count(said, 200, "/accounts/") > 0
             case "recruiter_prepared" if step["target"] == "awaiting_recruiter":
                 return True
-            case "recruiter_prepared" | "recruiter_found" | "health_confirmed":
+            case "recovered" if step["target"] == "awaiting_recruiter":
+                return _count(said, 200, "/recruiters") > 0
+            case "recruiter_prepared" | "recruiter_found" | "health_confirmed" | "recovered":
                 return _count(said, 200, "/recruiters") > 0 and self.is_there(row)
             case "recruiter_overdue":
                 return not self.is_there(row) or bool(old["deadline"] and step["at"] >= old["deadline"] + GRACE)
             case "recruiter_vanished":
                 return not self.is_there(row) and _repeated(self.calls[row["id"]], {200}, old["last_ok_at"], step["at"])
-            case "token_revoked" | "scope_lost" | "account_moved":
+            case "token_revoked" | "scope_lost" | "account_moved" | "account_gone":
                 named = _count(said, REFUSING[step["event"]]) > 0
                 return named and _repeated(self.calls[row["id"]], REFUSING.values(), old["last_ok_at"], step["at"])
         return True

@@ -28,7 +28,7 @@ from tests.seams import parts
 
 T = TypeVar("T")
 
-URL = "http://workable.test/{subdomain}"
+URL = "http://127.0.0.1/{subdomain}"
 #: How long a call may be under way, in seconds of the settable clock.
 LATENCIES = (0.0, 0.0, 0.01, 0.2)
 

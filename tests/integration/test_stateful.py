@@ -145,6 +145,11 @@ class LifeOfConnections(Stage):
         event = happened.Paused() if pausing else happened.Resumed()
         self._do(self._record(self._id(who), event), worker=worker, fate=fate)
 
+    @rule(who=WHO, worker=WORKER, fate=FATE)
+    def check(self, who: int, worker: int, fate: Fate | None) -> None:
+        """An operator wants to know how it is now."""
+        self._do(self._check(self._id(who)), worker=worker, fate=fate)
+
     @rule(who=WHO, to=st.sampled_from(ConnectionState), worker=WORKER, fate=FATE)
     def force(self, who: int, to: ConnectionState, worker: int, fate: Fate | None) -> None:
         """An operator puts a connection into a state by hand."""

@@ -241,3 +241,25 @@ async def test_sandbox_can_be_mounted_below_a_path(world: World) -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://sandbox.test/inner") as client:
         answer = await client.get("/acme/spi/v3/members?limit=1", headers={"Authorization": "bearer acme-token"})
     assert answer.json()["paging"]["next"].startswith("http://sandbox.test/inner/acme/spi/v3/members?")
+
+
+async def test_a_renamed_account_is_reached_under_its_new_name(client: httpx.AsyncClient, world: World) -> None:
+    """Its token stays good and names it; the old address answers as for any other account that is not the token's."""
+    world.add_recruiter("acme", name="R", email="r@acme.example")
+    before = world.account("acme")
+    assert before is not None
+    assert world.rename_account("acme", "acme-group").id == before.id
+    assert (await client.get("/acme/spi/v3/recruiters")).status_code == 422
+    [reached] = (await client.get("/www/spi/v3/accounts")).json()["accounts"]
+    assert (reached["id"], reached["subdomain"]) == (before.id, "acme-group")
+    assert len((await client.get("/acme-group/spi/v3/recruiters")).json()["recruiters"]) == 1
+    world.fail("acme", Fault.NOT_FOUND_PAGE)
+    page = await client.get("/acme/spi/v3/recruiters")
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+
+
+async def test_the_token_of_a_closed_account_reaches_none(client: httpx.AsyncClient, world: World) -> None:
+    """It is no wrong token, and there is nothing any more that it could read."""
+    world.close_account("acme")
+    assert (await client.get("/www/spi/v3/accounts")).json() == {"accounts": []}
+    assert (await client.get("/acme/spi/v3/recruiters")).status_code == 404

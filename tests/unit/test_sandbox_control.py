@@ -61,10 +61,26 @@ async def test_every_fault_is_explained(client: httpx.AsyncClient) -> None:
 async def test_names_of_faults_are_forever() -> None:
     """Scripts name faults by these texts."""
     assert " ".join(sorted(Fault)) == (
-        "bad_gateway broken_json cut empty forbidden foreign_next html huge mismatch missing_keys not_found redirect "
-        "server_error slow spurious_404 throttled throttled_bare throttled_retry_after trickle unauthorized "
-        "unauthorized_documented unavailable wrong_shape"
+        "bad_gateway broken_json cut empty forbidden foreign_next html huge mismatch missing_keys not_found "
+        "not_found_page redirect server_error slow spurious_404 throttled throttled_bare throttled_retry_after "
+        "trickle unauthorized unauthorized_documented unavailable wrong_shape"
     )
+
+
+async def test_accounts_can_be_renamed_and_closed_over_the_api(client: httpx.AsyncClient, world: World) -> None:
+    """The token of a renamed account reaches it under its new name; that of a closed one reaches none."""
+    await post(client, "account", subdomain="hooli", name="Hooli")
+    token = (await post(client, "token", subdomain="hooli"))["token"]
+    await post(client, "recruiter", subdomain="hooli", name="R", email="r@h.example")
+    before = world.account("hooli")
+    assert before is not None
+    renamed = await post(client, "account/rename", subdomain="hooli", new="hooli-group")
+    assert (renamed["subdomain"], renamed["id"], len(renamed["recruiters"])) == ("hooli-group", before.id, 1)
+    held = world.token(token)
+    assert held is not None
+    assert held.subdomain == "hooli-group"
+    assert await post(client, "account/close", subdomain="hooli-group") == {"closed": "hooli-group"}
+    assert world.account("hooli-group") is None
 
 
 async def test_world_can_be_built_over_the_api(client: httpx.AsyncClient, world: World) -> None:
@@ -136,6 +152,9 @@ async def test_log_is_read_from_where_one_left_off(client: httpx.AsyncClient) ->
         ("account", {"subdomain": 7, "name": "A"}, "subdomain"),
         ("account", {"subdomain": "acme", "name": "A"}, "subdomain"),
         ("account", {"subdomain": "new", "name": "A", "nmae": "B"}, "nmae"),
+        ("account/rename", {"subdomain": "acme", "new": "acme"}, "new"),
+        ("account/rename", {"subdomain": "nobody", "new": "other"}, "subdomain"),
+        ("account/close", {"subdomain": "nobody"}, "subdomain"),
         ("token", {"subdomain": "acme", "scopes": "r_jobs"}, "scopes"),
         ("token", {"subdomain": "acme", "scopes": ["r_members"]}, "scopes"),
         ("revoke", {"fingerprint": "nope"}, "fingerprint"),

@@ -20,6 +20,7 @@ from states.duties import HINT_CALLS_FOR_A_PERSON
 from states.problems import NearMiss, NearMissKind
 from states.table import ACCOUNT, RECRUITERS
 from states.verdicts import (
+    AccountNotThere,
     AccountReadable,
     CredentialRefused,
     Forbidden,
@@ -181,6 +182,10 @@ ANSWERS = {
 }
 
 
+#: What the old address of a renamed account may answer: then www is asked which accounts the token reaches.
+LEADING_AWAY = {"404 web page", "302", "301 to itself", "304"}
+
+
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("call", ["account", "recruiters"])
 async def test_every_failure_of_a_verification_has_its_verdict(failure: str, call: str) -> None:
@@ -189,7 +194,8 @@ async def test_every_failure_of_a_verification_has_its_verdict(failure: str, cal
     workable = FakeWorkable(**{call: reply})
     answer = await verify(workable)
     assert_is(answer.verdict, expected)
-    assert len(workable.asked) == (1 if call == "account" else 2)
+    asked_for_accounts = call == "account" and failure in LEADING_AWAY
+    assert len(workable.asked) == (1 if call == "account" else 2) + asked_for_accounts
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -198,8 +204,9 @@ async def test_every_failure_of_a_look_has_its_verdict(failure: str) -> None:
     reply, expected = FAILURES[failure]
     answer = await look(FakeWorkable(recruiters=reply))
     assert_is(answer.verdict, expected)
-    (made,) = answer.evidence["calls"]
+    made, *more = answer.evidence["calls"]
     assert made["call"] == "GET /recruiters"
+    assert [one["call"] for one in more] == (["GET /accounts"] if failure in LEADING_AWAY else [])
     assert made["ms"] >= 0
     assert made.get("status") == (reply.status_code if isinstance(reply, httpx.Response) else None)
     assert set(made) <= {"call", "status", "ms", "note"}
@@ -239,7 +246,7 @@ async def test_trouble_with_the_infrastructure_is_never_a_credential_problem(fai
 )
 async def test_what_the_status_does_not_tell_is_a_code_in_the_evidence(failure: str, note: str | None) -> None:
     """An operator reads what the answer was; a program that reads the history needs no sentence for it."""
-    (made,) = (await look(FakeWorkable(recruiters=FAILURES[failure][0]))).evidence["calls"]
+    made = (await look(FakeWorkable(recruiters=FAILURES[failure][0]))).evidence["calls"][0]
     assert made.get("note") == note
 
 
@@ -324,10 +331,60 @@ async def test_a_single_404_is_no_verdict() -> None:
 
 
 async def test_no_list_of_recruiters_is_not_understood() -> None:
-    """Two 404s for the list of recruiters say nothing about the account."""
+    """Two 404s for the list of recruiters say nothing about the account, which is still under its name."""
     workable = FakeWorkable(recruiters=json(404, MISSING))
     assert (await look(workable)).verdict == NotUnderstood("no_list", status=404, call=RECRUITERS)
-    assert len(workable.asked) == 2
+    assert workable.paths[2:] == ["https://www.workable.com/spi/v3/accounts"]
+
+
+#: What the old address of an account can answer to a look, and what that is if the token names no other account.
+NOT_THERE: dict[str, tuple[Reply, Verdict]] = {
+    "422": (json(422, MISMATCH), WrongAccount()),
+    "404 twice": (json(404, MISSING), NotUnderstood("no_list", status=404, call=RECRUITERS)),
+    "404 page": (html(404), Unavailable()),
+    "redirect": (httpx.Response(301, headers={"location": "https://acme-group.workable.com/"}), Unavailable()),
+}
+GROUP = ACME | {"subdomain": "Acme-Group", "name": "Acme Group"}
+RENAMED = Account(id="c71fa", name="Acme Group", subdomain="acme-group")
+
+
+@pytest.mark.parametrize("answered", NOT_THERE)
+async def test_an_account_that_is_not_there_is_asked_for(answered: str) -> None:
+    """Which accounts the token reaches now: all that can be read, and whether that is all of them."""
+    reply, otherwise = NOT_THERE[answered]
+
+    async def seen(accounts: Reply) -> Verdict:
+        workable = FakeWorkable(recruiters=reply, accounts=accounts)
+        found = await look(workable)
+        assert found.evidence["calls"][-1]["call"] == "GET /accounts"
+        assert workable.asked[-1].url.host == "www.workable.com"
+        return found.verdict
+
+    listed: list[Any] = [GROUP, {"subdomain": "evil.example", "id": "1", "name": "E"}, None]
+    assert await seen(json(200, {"accounts": [GROUP]})) == AccountNotThere((RENAMED,))
+    assert await seen(json(200, {"accounts": listed})) == AccountNotThere((RENAMED,), complete=False)
+    more = {"accounts": [], "paging": {"next": "https://www.workable.com/spi/v3/accounts?since_id=1"}}
+    assert await seen(json(200, more)) == AccountNotThere((), complete=False)
+    assert await seen(json(200, {"accounts": []})) == AccountNotThere()
+    assert await seen(json(401, REFUSED)) == AccountNotThere()
+    for trouble in (html(404), json(403, FORBIDDEN), json(200, {}), httpx.ReadTimeout("t"), httpx.Response(429)):
+        assert await seen(trouble) == otherwise
+    still_there = await seen(json(200, {"accounts": [ACME]}))
+    assert still_there == (Unavailable() if otherwise == WrongAccount() else otherwise), "Workable contradicts itself"
+
+
+@pytest.mark.parametrize("answered", ["404 page", "redirect"])
+async def test_a_name_that_leads_away_is_a_mismatch_if_the_token_has_another(answered: str) -> None:
+    """Whoever gives the old name of a renamed account is told the new one; a token that is no good is refused."""
+    reply, otherwise = NOT_THERE[answered]
+    for accounts, expected in (
+        (json(200, {"accounts": [GROUP]}), WrongAccount(("acme-group",))),
+        (json(200, {"accounts": [ACME]}), otherwise),
+        (json(200, {"accounts": []}), otherwise),
+        (json(401, REFUSED), CredentialRefused()),
+        (html(404), otherwise),
+    ):
+        assert (await verify(FakeWorkable(account=reply, accounts=accounts))).verdict == expected
 
 
 @pytest.mark.parametrize(
@@ -340,9 +397,15 @@ async def test_no_list_of_recruiters_is_not_understood() -> None:
         ([None, 7, "x", [], {}, {"email": None}, {"id": "x"}, recruiter(OURS.email)], RecruiterSeen("2b81ff")),
         ([{"email": OURS.email}], NotUnderstood("recruiter_without_id", call=RECRUITERS)),
         ([{"email": OURS.email, "id": None}], NotUnderstood("recruiter_without_id", call=RECRUITERS)),
-        ([{"email": [OURS.email], "id": "1"}], RecruiterNotSeen(NearMiss(kind=NearMissKind.OTHERS, others=1))),
-        ([recruiter("desk@northwind.example")], RecruiterNotSeen(NearMiss(kind=NearMissKind.OTHERS, others=1))),
-        ([], RecruiterNotSeen(NearMiss(kind=NearMissKind.NONE))),
+        (
+            [{"email": [OURS.email], "id": "1"}],
+            RecruiterNotSeen(NearMiss(kind=NearMissKind.OTHERS, others=1), thorough=True),
+        ),
+        (
+            [recruiter("desk@northwind.example")],
+            RecruiterNotSeen(NearMiss(kind=NearMissKind.OTHERS, others=1), thorough=True),
+        ),
+        ([], RecruiterNotSeen(NearMiss(kind=NearMissKind.NONE), thorough=True)),
     ],
 )
 async def test_our_recruiter_is_found_by_its_email(listed: list[Any], expected: Verdict | type[Verdict]) -> None:

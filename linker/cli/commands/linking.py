@@ -55,7 +55,7 @@ def submit(
         ),
     ] = None,
     held_token: Annotated[
-        bool, typer.Option("--held-token", help="The one that turned out to be another account's, minutes ago.")
+        bool, typer.Option("--held-token", help="The one in use, or the one that was another account's minutes ago.")
     ] = False,
     actor: Actor = "",
     as_json: Json = False,

@@ -188,6 +188,13 @@ def make_tables(op: Operations) -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "linker_incident",
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("began_at", TIME, nullable=False),
+        sa.Column("ended_at", TIME),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
         "linker_operation",
         sa.Column("id", TEXT, nullable=False),
         sa.Column("verb", TEXT, nullable=False),
@@ -272,6 +279,7 @@ INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ),
     ("linker_connection_expires", "linker_connection", ["token_expires_on", "id"], "token_expires_on IS NOT NULL"),
     ("linker_connection_ended", "linker_connection", ["created_at", "id"], "closed_at IS NOT NULL"),
+    ("linker_connection_refused", "linker_connection", ["refused_at"], "refused_at IS NOT NULL AND closed_at IS NULL"),
     ("linker_connection_subdomain", "linker_connection", ["subdomain"], "subdomain IS NOT NULL AND closed_at IS NULL"),
     ("linker_connection_token_key", "linker_connection", ["token_key_id"], None),
     (
@@ -280,6 +288,12 @@ INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
         ["closed_at", "state_since", "id"],
         "closed_at IS NULL AND (state = 'failed' OR problem_code IS NOT NULL OR replacement_problem_code IS NOT NULL "
         "OR paused_at IS NOT NULL)",
+    ),
+    (
+        "linker_connection_well",
+        "linker_connection",
+        ["last_ok_at"],
+        "last_ok_at IS NOT NULL AND account_id IS NOT NULL AND closed_at IS NULL",
     ),
     ("linker_step_continues", "linker_step", ["at"], "seq > 1 AND pruned_at IS NULL"),
     ("linker_outbox_due", "linker_outbox", ["type", "due_at"], "due_at IS NOT NULL"),

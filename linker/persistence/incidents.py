@@ -1,0 +1,102 @@
+"""Whether Workable refuses many accounts at the moment that it did not refuse before: then a refusal proves nothing.
+
+It is seen over the whole database, by the latest answer of each account that was asked lately, and remembered in one
+row that all workers share. Tokens that are not accepted yet do not count: anybody can type a wrong one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import structlog
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import func, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from linker.persistence.tables import CONNECTION, INCIDENT, REFUSED, WELL
+
+log = structlog.get_logger("linker")
+
+#: Answers count for so long. Looks at what waits are an hour apart at most.
+COUNTED_FOR = timedelta(hours=2)
+#: It begins when so many accounts are refused, of so many owners, and at least half of those that answered.
+LEAST_ACCOUNTS = 5
+LEAST_OWNERS = 3
+#: It ends when so many of them answer well again.
+WELL_AGAIN = 2
+#: The name of its one row.
+REFUSALS = "refusals"
+
+
+class Incident(NamedTuple):
+    """When accounts began to be refused, and when that ended; None: it lasts."""
+
+    began_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def lasts(self) -> bool:
+        """True if it is not over."""
+        return self.ended_at is None
+
+
+def latest_incident(transaction: Transaction) -> Incident | None:
+    """The latest one; None if there was never one."""
+    row = transaction.execute(select(INCIDENT.c.began_at, INCIDENT.c.ended_at)).first()
+    return None if row is None else Incident(row.began_at, row.ended_at)
+
+
+def ends_or_begins(transaction: Transaction, latest: Incident | None, now: datetime) -> bool:
+    """True if what is remembered has to change: one has begun, or the one that lasts is over."""
+    after = now - COUNTED_FOR
+    if latest is not None and latest.ended_at is not None:
+        after = max(after, latest.ended_at)  # what was answered in an earlier one begins no other
+    refused = (text(REFUSED), CONNECTION.c.refused_at > after, CONNECTION.c.last_ok_at < CONNECTION.c.refused_at)
+    counted = select(func.count(CONNECTION.c.account_id.distinct()), func.count(CONNECTION.c.owner.distinct()))
+    accounts, owners = transaction.execute(counted.where(*refused)).one()
+    if latest is not None and latest.lasts:
+        return accounts == 0 or _well_again(transaction, latest) >= WELL_AGAIN
+    if accounts < LEAST_ACCOUNTS or owners < LEAST_OWNERS:
+        return False
+    good = or_(CONNECTION.c.refused_at.is_(None), CONNECTION.c.refused_at < CONNECTION.c.last_ok_at)
+    some = (  # no more than it takes to know; several connections may share an account
+        select(CONNECTION.c.account_id)
+        .where(text(WELL), CONNECTION.c.last_ok_at > after, good)
+        .order_by(CONNECTION.c.last_ok_at.desc())
+        .limit(4 * (accounts + 1))
+    )
+    return len(set(transaction.execute(some).scalars())) <= accounts
+
+
+def _well_again(transaction: Transaction, incident: Incident) -> int:
+    """How many accounts that were refused in it have answered well since."""
+    query = select(func.count(CONNECTION.c.account_id.distinct())).where(
+        text(REFUSED),
+        CONNECTION.c.refused_at > incident.began_at - COUNTED_FOR,
+        CONNECTION.c.last_ok_at > CONNECTION.c.refused_at,
+        CONNECTION.c.last_ok_at > incident.began_at,
+    )
+    count: int = transaction.execute(query).scalar_one()
+    return count
+
+
+def change(transaction: Transaction, latest: Incident | None, now: datetime) -> Incident:
+    """Begin one, or end the one that lasts. Whoever is faster writes it, and tells the log."""
+    if latest is not None and latest.lasts:
+        over = update(INCIDENT).where(INCIDENT.c.began_at == latest.began_at, INCIDENT.c.ended_at.is_(None))
+        if transaction.execute(over.values(ended_at=now)).rowcount:
+            log.info("incident.ended", began_at=latest.began_at.isoformat())
+    else:
+        insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[transaction.dialect.name]
+        put = insert(INCIDENT).values(name=REFUSALS, began_at=now, ended_at=None)
+        begun = put.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"began_at": now, "ended_at": None},
+            where=INCIDENT.c.ended_at.is_not(None),
+        )
+        if transaction.execute(begun).rowcount:
+            log.warning("incident.began")
+    remembered = latest_incident(transaction)
+    assert remembered is not None, "it was written"
+    return remembered
