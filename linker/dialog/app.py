@@ -123,10 +123,10 @@ class Dialog:
                 status = 0
             if status:
                 page = self._pages.message(name, self._place(request), None)
-                response = self._html(page, status)
-            embed_origin = await self._embed_origin(request) if status else None
-            for header, value in guard.headers(embed_origin).items():
-                response.headers.setdefault(header, value)
+                response = self._html(page, status, await self._embed_origin(request))
+            if "content-security-policy" not in response.headers:
+                for header, value in guard.headers(None).items():
+                    response.headers.setdefault(header, value)
             took = (time.perf_counter() - began) * 1000
             path = "/c/…" if request.path_params.get("link") else request.url.path
             log.info("dialog.request", method=request.method, path=path, status=response.status_code, ms=round(took, 1))

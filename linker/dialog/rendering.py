@@ -18,7 +18,7 @@ from linker.dialog.screens import GOES_ON, MAY_STOP, Screen, ScreenName
 from linker.links import Link, Purpose
 from linker.settings import Settings
 from linker.wording import Catalogue, describe
-from states.connection import Connection, Problem
+from states.connection import Connection
 from states.problems import TRANSIENT
 
 #: What Workable offers as a token's lifetime (documented), with the months or the days that each is.
@@ -125,13 +125,10 @@ class Words:
             return own or str(describe(refusal, self.language))
         if problem is None:
             return None
-        own = self.find(f"problem.{problem.code.value}.text", **_shown(problem))
-        words = describe(problem, self.language)
-        return " ".join(filter(None, [own, words.detail])) if own else str(words)
-
-
-def _shown(problem: Problem) -> dict[str, Any]:
-    return {name: value for name, value in problem.params.items() if name != "connection"}
+        told = [name for name in ("stays_with", "belongs_to", "missing") if problem.params.get(name)]
+        keys = [f"problem.{problem.code.value}.{name}" for name in (*told, "text")]
+        own = next(filter(None, (self.find(key, **problem.params) for key in keys)), None)
+        return own or str(describe(problem, self.language))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +193,15 @@ class Renderer:
         )
 
     def _empty(self) -> dict[str, Any]:
-        return {"connection": None, "link": None, "goes_on": False, "may_stop": False, "trouble": None, "live": None}
+        return {
+            "connection": None,
+            "link": None,
+            "trouble": None,
+            "live": None,
+            "again": False,
+            "goes_on": False,
+            "may_stop": False,
+        }
 
     def screen(self, screen: Screen, connection: Connection, link: Link, place: Place, *, now: datetime) -> str:
         """A screen of a connection, as a whole page."""

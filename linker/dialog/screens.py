@@ -109,7 +109,8 @@ class Screen:
     @property
     def is_error(self) -> bool:
         """True if a person has to mend an entry."""
-        return self.refusal is not None or (self.problem is not None and self.field in ("subdomain", "token"))
+        mends = self.name in (ScreenName.SUBDOMAIN, ScreenName.TOKEN)
+        return mends and (self.refusal is not None or self.field in ("subdomain", "token"))
 
 
 def screen_of(connection: Connection, link: Link, *, now: datetime, asked: str | None = None) -> Screen:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from linker.database.database import Database
 from linker.persistence import schema
 from states.connection import ConnectionState
-from tests.browser.dialog_server import CANARY, Customer, DialogServer, serving
+from tests.dialog_server import CANARY, Customer, DialogServer, serving
 from tests.postgres import PostgresServer
 
 

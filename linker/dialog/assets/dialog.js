@@ -159,10 +159,10 @@ async function ask() {
         if (!asking) await open({}, { focus: !isTyping() });
         return;
       }
-      const live = $("#live"), holder = document.createElement("div");
-      holder.innerHTML = news.live;
-      if (live && news.live && live.innerHTML.trim() !== holder.innerHTML.trim()) {
+      const live = $("#live");
+      if (live && news.live) {
         live.innerHTML = news.live;
+        tick();
         say($(".box-title", live)?.textContent ?? "");
       }
     } else if (answer.status !== 304) {
@@ -183,11 +183,24 @@ addEventListener("online", ask);
 
 // ── what only a script can do ────────────────────────────────────────────────────────────────────────────────────────
 
+// English dates are written as the rest of the page writes them.
+const region = () => document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang;
+
+function tick() {
+  for (const time of all("time[data-ago]")) {
+    const seconds = Math.max(0, Math.round((Date.now() - new Date(time.dateTime)) / 1000));
+    const [span, unit] = seconds < 60 ? [seconds, "second"] : seconds < 3600 ? [Math.floor(seconds / 60), "minute"] : [Math.floor(seconds / 3600), "hour"];
+    time.textContent = new Intl.RelativeTimeFormat(region(), { numeric: span ? "always" : "auto" }).format(-span, unit);
+  }
+}
+setInterval(tick, 1000);
+
 function prepare() {
+  tick();
   for (const button of all("[data-copy], [data-show], [data-close]")) button.hidden = false;
   for (const time of all("time[data-local]")) {
     const at = new Date(time.dateTime);
-    time.textContent = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "long", timeStyle: "short" }).format(at);
+    time.textContent = new Intl.DateTimeFormat(region(), { dateStyle: "long", timeStyle: "short" }).format(at);
   }
   for (const token of all("input[name=token]")) token.value = "";
   clearTimeout(timer);

@@ -1,0 +1,504 @@
+"""The dialog over a real socket: what hostile pages, scanners, proxies and outages meet."""
+
+from __future__ import annotations
+
+import logging
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from linker import LinkStatus, new_key
+from linker.dialog.guard import MOST_BODY_BYTES
+from linker.links import MOST_ENTRIES
+from linker.sandbox import Fault, Limit, World
+from states.connection import ConnectionState
+from tests.dialog_server import CANARY, Customer, DialogServer, serving
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors "
+)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that all of this module's connections are in."""
+    return tmp_path_factory.mktemp("dialog") / "linker.db"
+
+
+@pytest.fixture(scope="module")
+def dialog(database: Path) -> Iterator[DialogServer]:
+    """A dialog over SQLite, on a socket."""
+    with serving(f"sqlite:///{database}") as served:
+        yield served
+
+
+@dataclass
+class Visitor:
+    """Somebody with a link, as a browser with our script sends it."""
+
+    link: str
+    secret: str
+    client: httpx.Client
+
+    def post(self, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
+        """Send a form."""
+        sent = {"sec-fetch-site": "same-origin", "x-dialog": "1"} if headers is None else headers
+        data = {"secret": self.secret, **fields}
+        return self.client.post(self.link, data=data, headers=sent)
+
+    def screen(self, **fields: str) -> str:
+        """The name of the screen that is shown upon a form."""
+        return name_of(self.post(None, **fields))
+
+
+def name_of(response: httpx.Response) -> str:
+    """The name of the screen on a page."""
+    found = re.search(r'<body data-screen="(\w+)"', response.text)
+    assert found is not None, response.text[:300]
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    """A client that follows no redirect."""
+    with httpx.Client(timeout=20) as opened:
+        yield opened
+
+
+def visitor(customer: Customer, client: httpx.Client, url: str | None = None) -> Visitor:
+    """Somebody who has the customer's link."""
+    link, _, secret = (url or customer.url).partition("#")
+    return Visitor(link, secret, client)
+
+
+def row_of(dialog: DialogServer, customer: Customer) -> tuple[Any, ...]:
+    """All that opening must not change."""
+    connection = dialog.connection(customer)
+    links = dialog(dialog.linker.links(customer.connection_id))
+    return connection, links, dialog(dialog.linker.history(customer.connection_id))
+
+
+# ── links ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_is_spent_by_opening_nor_by_the_first_press(dialog: DialogServer, client: httpx.Client) -> None:
+    """100 GETs and HEADs and ten presses of the first button, as mail scanners do, leave everything as it was."""
+    customer = dialog.customer()
+    plain = dialog.link(customer, plain=True)
+    somebody = visitor(customer, client)
+    before = row_of(dialog, customer)
+    for number in range(100):
+        for url in (somebody.link, plain):
+            answer = client.head(url) if number % 2 else client.get(url)
+            assert answer.status_code == 200
+    for _ in range(10):
+        assert somebody.screen(at="subdomain") == "subdomain"
+        assert name_of(client.post(plain, data={"secret": plain.rpartition("/")[2], "at": "subdomain"})) == "subdomain"
+    assert row_of(dialog, customer) == before
+
+
+def test_the_secret_is_in_no_log_and_only_its_hash_is_stored(
+    dialog: DialogServer, client: httpx.Client, database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither of a link in a fragment, nor of a plain one; and the token is nowhere at all."""
+    customer = dialog.customer()
+    plain = dialog.link(customer, plain=True)
+    somebody = visitor(customer, client)
+    with caplog.at_level(logging.DEBUG):
+        client.get(plain)
+        client.get(plain + "x")
+        assert somebody.screen(do="subdomain", subdomain=customer.subdomain) == "token"
+        answer = somebody.post(do="token", token=customer.token)
+        assert name_of(answer) == "recruiter"
+        client.get(f"{somebody.link}/state", headers={"x-link-secret": somebody.secret})
+    secrets = [somebody.secret, plain.rpartition("/")[2], customer.token]
+    logged = "\n".join(str(vars(each)) for each in caplog.records if not each.name.startswith("http"))
+    assert "/c/…" in logged
+    stored = b"".join(path.read_bytes() for path in database.parent.iterdir())
+    for secret in secrets:
+        assert secret not in logged
+        assert secret.encode() not in stored
+    assert customer.token not in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("change", "screen"),
+    [("expire", "expired"), ("revoke", "revoked"), ("cut", "incomplete"), ("guess", "incomplete")],
+)
+def test_a_link_that_opens_nothing_says_why(
+    change: str, screen: str, dialog: DialogServer, client: httpx.Client
+) -> None:
+    """Expired, taken back, or incomplete, as click trackers leave it; nothing else of the connection is told."""
+    customer = dialog.submitted()
+    somebody = visitor(customer, client)
+    if change == "expire":
+        somebody = visitor(customer, client, dialog.link(customer, expires=timedelta(milliseconds=1)))
+        time.sleep(0.01)
+    elif change == "revoke":
+        dialog(dialog.linker.revoke_link(customer.link_id))
+    else:
+        somebody.secret = "" if change == "cut" else "x" * 43
+    answer = somebody.post(do="stop")
+    assert name_of(answer) == screen
+    assert customer.subdomain not in answer.text
+    assert dialog.connection(customer).closed_at is None
+
+
+def test_guesses_learn_nothing_and_lock_nobody_out(dialog: DialogServer, client: httpx.Client) -> None:
+    """The same answer for a link that exists and for one that does not, in the same time; the customer goes on."""
+    customer = dialog.customer()
+    somebody = visitor(customer, client)
+    took: dict[str, list[float]] = {customer.link_id: [], "lnk_00000000000000000000": []}
+    told = set()
+    for number in range(1000):
+        link_id = list(took)[number % 2]
+        began = time.perf_counter()
+        answer = client.post(f"{dialog.base}/c/{link_id}", data={"secret": f"{number:043d}", "do": "stop"})
+        took[link_id].append(time.perf_counter() - began)
+        told.add((answer.status_code, answer.text, tuple(sorted(set(answer.headers) - {"date"}))))
+    assert len(told) == 1
+    there, not_there = (statistics.median(times) for times in took.values())
+    assert 0.5 < there / not_there < 2
+    [link] = dialog(dialog.linker.links(customer.connection_id))
+    assert link.attempts == 0
+    assert somebody.screen(do="subdomain", subdomain=customer.subdomain) == "token"
+
+
+def test_entries_are_limited_for_each_link(dialog: DialogServer, client: httpx.Client) -> None:
+    """A link that was shared in public is used up after a hundred entries; the connection and other links go on."""
+    customer = dialog.customer()
+    somebody = visitor(customer, client)
+    for _ in range(MOST_ENTRIES):
+        assert somebody.screen(do="subdomain", subdomain="not a subdomain") == "subdomain"
+    assert somebody.screen(do="subdomain", subdomain="acme") == "used_up"
+    [link] = dialog(dialog.linker.links(customer.connection_id))
+    assert link.status(dialog.linker.clock.now()) is LinkStatus.USED_UP
+    other = visitor(customer, client, dialog.link(customer))
+    assert other.screen(do="subdomain", subdomain=customer.subdomain) == "token"
+
+
+# ── hostile pages ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": "none"}, 403),
+        ({}, 200),
+        ({"origin": "null"}, 200),
+        ({"origin": "OURS"}, 200),
+        ({"origin": "https://app.host.example.evil.example"}, 403),
+        ({"origin": "http://localhost:1"}, 403),
+    ],
+)
+def test_a_post_comes_from_a_page_of_ours(
+    headers: dict[str, str], status: int, dialog: DialogServer, client: httpx.Client
+) -> None:
+    """By Sec-Fetch-Site; where a browser does not send it, by Origin: ours, null or absent."""
+    customer = dialog.customer()
+    before = row_of(dialog, customer)
+    given = {name: value.replace("OURS", dialog.base) for name, value in headers.items()}
+    answer = visitor(customer, client).post({**given, "x-dialog": "1"}, do="subdomain", subdomain="acme")
+    assert answer.status_code == status
+    assert (row_of(dialog, customer) == before) is (status == 403)
+
+
+def test_every_answer_has_the_strict_headers(dialog: DialogServer, client: httpx.Client) -> None:
+    """Also errors and files; who may show it in a frame is bound to the link; no cookie is ever set."""
+    open_one, embedded = dialog.customer(), dialog.customer(embed_origin="https://app.host.example")
+    visitors = visitor(open_one, client), visitor(embedded, client)
+    page = visitors[0].post()
+    assets = re.findall(r'(?:href|src)="\.\./(assets/[^"]+)"', page.text)
+    assert len(assets) == 2
+    answers = [
+        page,
+        client.get(visitors[0].link),
+        client.get(f"{dialog.base}/why"),
+        visitors[0].post({}, do="x" * 20_000),
+    ]
+    answers += [client.get(f"{dialog.base}/{asset}") for asset in assets]
+    answers += [client.get(f"{dialog.base}/assets/nothing.css"), client.post(visitors[0].link, content=b"{}")]
+    for answer in answers:
+        assert answer.headers["content-security-policy"] == f"{POLICY}'none'"
+        assert answer.headers["x-frame-options"] == "DENY"
+    framed = [visitors[1].post(), client.get(visitors[1].link), visitors[1].post({"sec-fetch-site": "cross-site"})]
+    for answer in framed:
+        assert answer.headers["content-security-policy"] == f"{POLICY}https://app.host.example"
+        assert "x-frame-options" not in answer.headers
+    for answer in (*answers, *framed):
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+        assert "camera=()" in answer.headers["permissions-policy"]
+        assert "set-cookie" not in answer.headers
+        assert answer.headers["cache-control"] in ("no-store", "public, max-age=31536000, immutable")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"secret=" + b"x" * MOST_BODY_BYTES, "application/x-www-form-urlencoded", 413),
+        (b'{"secret": "x"}', "application/json", 415),
+        (b"&".join(b"f%d=1" % number for number in range(50)), "application/x-www-form-urlencoded", 400),
+        (b"secret=%ff%fe", "application/x-www-form-urlencoded", 400),
+    ],
+)
+def test_what_is_no_form_of_ours_is_not_read(
+    content: bytes, kind: str, status: int, dialog: DialogServer, client: httpx.Client
+) -> None:
+    """Too long, of another kind, with too many fields, or not text."""
+    answer = client.post(f"{dialog.base}/c/lnk_1", content=content, headers={"content-type": kind})
+    assert (answer.status_code, name_of(answer)) == (status, "refused")
+
+
+def test_no_parameter_of_a_url_chooses_where_data_goes(dialog: DialogServer, client: httpx.Client) -> None:
+    """What stands in a query changes no address in the page."""
+    customer = dialog.customer(plain=True)
+    evil = "https://evil.example/?next="
+    page = client.get(f"{customer.url}?url={evil}&next={evil}&return={evil}&at={evil}").text
+    assert "evil.example" not in page
+    assert re.findall(r'action="([^"]*)"', page) == [""]
+
+
+# ── entries ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_token_in_the_wrong_field_is_recognised_and_not_echoed(dialog: DialogServer, client: httpx.Client) -> None:
+    """It is named, nothing is written, and it is not on the page."""
+    customer = dialog.customer()
+    answer = visitor(customer, client).post(do="subdomain", subdomain="a1b2c3d4" * 5)
+    assert (answer.status_code, name_of(answer)) == (422, "subdomain")
+    assert "This looks like the API token" in answer.text
+    assert "a1b2c3d4" not in answer.text
+    assert dialog.connection(customer).subdomain is None
+
+
+@pytest.mark.parametrize(
+    "typed", [" https://{}.workable.com/backend ", "{}.workable.com", "apply.workable.com/{}", " {} "]
+)
+def test_a_subdomain_is_taken_as_people_paste_it(typed: str, dialog: DialogServer, client: httpx.Client) -> None:
+    """In capitals, as a host, as an address, as Workable itself shows it."""
+    customer = dialog.customer()
+    given = typed.format(customer.subdomain.upper())
+    assert visitor(customer, client).screen(do="subdomain", subdomain=given) == "token"
+    assert dialog.connection(customer).subdomain == customer.subdomain
+
+
+def test_a_mask_is_named_before_workable_is_asked(dialog: DialogServer, client: httpx.Client) -> None:
+    """Dots in the place of a token cost no call."""
+    customer = dialog.customer()
+    somebody = visitor(customer, client)
+    somebody.post(do="subdomain", subdomain=customer.subdomain)
+    answer = somebody.post(do="token", token="••••••••••••••••", lifetime="1y")
+    assert "dots or stars" in answer.text
+    assert 'value="1y" checked' in answer.text
+    assert not dialog.world.requests(subdomain=customer.subdomain)
+
+
+def test_one_press_on_the_named_account_goes_on(dialog: DialogServer, client: httpx.Client) -> None:
+    """After a mismatch the token is kept for some minutes: nobody pastes it twice."""
+    customer, other = dialog.customer(), dialog.customer()
+    somebody = visitor(customer, client)
+    somebody.post(do="subdomain", subdomain=other.subdomain)
+    answer = somebody.post(do="token", token=customer.token)
+    assert name_of(answer) == "subdomain"
+    assert f"Continue with {customer.subdomain}" in answer.text
+    assert somebody.screen(do="held", subdomain=customer.subdomain) == "recruiter"
+
+
+def test_missing_permissions_are_named_at_the_field(dialog: DialogServer, client: httpx.Client) -> None:
+    """What a token lacks is told by name."""
+    customer = dialog.customer()
+    dialog.world.set_scopes(customer.token, {"r_candidates"})
+    somebody = visitor(customer, client)
+    somebody.post(do="subdomain", subdomain=customer.subdomain)
+    answer = somebody.post(do="token", token=customer.token)
+    assert name_of(answer) == "token"
+    assert answer.text.count("This token lacks the permission r_jobs.") == 2
+
+
+# ── outages and crashes ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_outage_keeps_the_token_and_asks_nothing_of_anybody(dialog: DialogServer, client: httpx.Client) -> None:
+    """Workable is down at Continue: the page says that nobody has to do anything, and goes on by itself."""
+    customer = dialog.customer()
+    somebody = visitor(customer, client)
+    dialog.world.fail(customer.subdomain, Fault.UNAVAILABLE)
+    somebody.post(do="subdomain", subdomain=customer.subdomain)
+    answer = somebody.post(do="token", token=customer.token)
+    assert name_of(answer) == "checking"
+    assert "You need not do anything" in answer.text
+    dialog.world.heal(customer.subdomain)
+    assert news(dialog, somebody, "recruiter")
+
+
+def news(dialog: DialogServer, somebody: Visitor, screen: str, seconds: float = 15) -> bool:
+    """Ask as an open page does, until a screen is due."""
+    headers = {"x-link-secret": somebody.secret, "sec-fetch-site": "same-origin"}
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        answer = somebody.client.get(f"{somebody.link}/state", headers=headers)
+        if answer.json()["screen"] == screen:
+            return True
+        time.sleep(0.3)
+    return False
+
+
+def test_an_open_page_goes_on_where_no_worker_runs(dialog: DialogServer, client: httpx.Client) -> None:
+    """The process of the dialog attends what pages that are open wait for; a poll itself makes no call."""
+    customer = dialog.submitted()
+    somebody = visitor(customer, client)
+    headers = {"x-link-secret": somebody.secret, "sec-fetch-site": "same-origin"}
+    first = client.get(f"{somebody.link}/state", headers=headers)
+    assert first.headers["x-poll-seconds"] == "3"
+    version = dialog.connection(customer).version
+    same = client.get(f"{somebody.link}/state", headers={**headers, "if-none-match": first.headers["etag"]})
+    assert same.status_code == 304
+    assert dialog.connection(customer).version == version
+    connection = dialog.connection(customer)
+    assert connection.due_at is not None
+    assert connection.watched_until is not None
+    assert connection.due_at <= dialog.linker.clock.now() + timedelta(seconds=4)
+    dialog.add_recruiter(customer)
+    began = time.monotonic()
+    assert news(dialog, somebody, "linked")
+    assert time.monotonic() - began < 2 * 4
+
+
+def test_the_server_is_killed_at_every_screen(tmp_path: Path, client: httpx.Client) -> None:
+    """Whoever comes back, on another device, sees the same screen, and nothing is asked twice."""
+    key, world = new_key(), World(limit=Limit.off())
+    url = f"sqlite:///{tmp_path / 'linker.db'}"
+    deeds: list[dict[str, str]] = [
+        {},
+        {"do": "subdomain"},
+        {"do": "token", "token": "wrong-token-of-nobody"},
+        {"do": "token"},
+        {"do": "confirm"},
+    ]
+    customer: Customer | None = None
+    seen: list[str] = []
+    for deed in deeds:
+        with serving(url, world=world, secret_keys=(key,)) as served:
+            customer = customer or served.customer()
+            _, _, secret = customer.url.partition("#")
+            somebody = Visitor(f"{served.base}/c/{customer.link_id}", secret, client)
+            before = name_of(somebody.post())
+            assert not seen or before == seen[-1]
+            fields = {"subdomain": customer.subdomain, "token": customer.token, **deed}
+            if deed.get("do") == "confirm":
+                served.add_recruiter(customer)
+            seen.append(somebody.screen(**fields) if deed else before)
+    assert seen == ["start", "token", "token", "recruiter", "linked"]
+
+
+def test_two_people_on_one_connection(dialog: DialogServer, client: httpx.Client) -> None:
+    """Each by a link of their own: the second sees what the first one did, and a late form does no harm."""
+    customer = dialog.customer(contact="Ann")
+    ann = visitor(customer, client)
+    bob = visitor(customer, client, dialog.link(customer, contact="Bob"))
+    assert ann.screen(do="subdomain", subdomain=customer.subdomain) == "token"
+    assert bob.screen(do="token", token=customer.token) == "recruiter"
+    assert ann.screen(do="subdomain", subdomain="globex") == "recruiter"
+    assert dialog.connection(customer).subdomain == customer.subdomain
+    actors = [step.actor for step in dialog(dialog.linker.history(customer.connection_id))]
+    assert actors[1:3] == ["customer:Ann", "customer:Bob"]
+
+
+def test_stopping_wipes_the_token(dialog: DialogServer, client: httpx.Client) -> None:
+    """Asked for quietly, confirmed once, and then the connection is over."""
+    customer = dialog.linked()
+    somebody = visitor(customer, client)
+    assert somebody.screen(at="stop") == "stop"
+    assert dialog.connection(customer).token is not None
+    assert somebody.screen(do="stop") == "stopped"
+    assert dialog.connection(customer).token is None
+
+
+@pytest.mark.parametrize(
+    ("purpose", "screens"),
+    [
+        ("setup", ["start", "recruiter", "linked"]),
+        ("token", ["start", "thanks", "linked"]),
+        ("recruiter", ["not_yet", "recruiter", "linked"]),
+        ("status", ["status", "status", "status"]),
+        ("reconnect", ["start", "token", "token"]),
+    ],
+)
+def test_a_link_is_for_its_purpose(
+    purpose: str, screens: list[str], dialog: DialogServer, client: httpx.Client
+) -> None:
+    """Before the token, before the recruiter, and once it is linked."""
+    shown = []
+    for customer in (dialog.customer(), dialog.submitted(), dialog.linked()):
+        shown.append(visitor(customer, client, dialog.link(customer, for_=purpose)).screen())
+    assert shown == screens
+
+
+def test_reconnecting_keeps_the_old_token_until_the_new_one_is_proven(
+    dialog: DialogServer, client: httpx.Client
+) -> None:
+    """Another account's token is told by name and refused; the right one takes its place."""
+    customer, other = dialog.linked(), dialog.customer()
+    before = dialog.connection(customer)
+    somebody = visitor(customer, client, dialog.link(customer, for_="reconnect"))
+    page = somebody.post().text
+    assert "Paste a new API token" in page
+    assert "works until" in page
+    refused = somebody.post(do="token", token=other.token)
+    assert name_of(refused) == "token"
+    assert "belongs to" in refused.text
+    assert dialog.connection(customer).token == before.token
+    dialog.world.add_token(customer.subdomain, CANARY + customer.subdomain, scopes={"r_jobs"})
+    assert somebody.screen(do="token", token=CANARY + customer.subdomain) == "linked"
+    assert dialog.connection(customer).token != before.token
+
+
+def test_a_link_only_to_look_does_nothing(dialog: DialogServer, client: httpx.Client) -> None:
+    """Whatever is sent by it, nothing changes."""
+    customer = dialog.submitted()
+    somebody = visitor(customer, client, dialog.link(customer, for_="status"))
+    before = row_of(dialog, customer)
+    for deed in ("stop", "token", "confirm", "subdomain", "held"):
+        assert somebody.screen(do=deed, token=customer.token, subdomain="globex") == "status"
+    assert row_of(dialog, customer) == before
+    assert dialog.connection(customer).state is ConnectionState.AWAITING_RECRUITER
+
+
+# ── what it costs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_screen_is_light_and_quick(dialog: DialogServer, client: httpx.Client) -> None:
+    """The first screen takes at most 30 kB over the wire, all of it; a screen at most 10 ms in the middle."""
+    customer = dialog.customer()
+    somebody = visitor(customer, client)
+    shell = client.get(somebody.link)
+    assets = re.findall(r'(?:href|src)="\.\./(assets/[^"]+)"', shell.text)
+    packed = [client.get(f"{dialog.base}/{each}", headers={"accept-encoding": "gzip"}) for each in assets]
+    sizes = [
+        len(shell.content),
+        len(somebody.post().content),
+        *(int(each.headers["content-length"]) for each in packed),
+    ]
+    assert sum(sizes) <= 30_000
+    took = []
+    for _ in range(60):
+        began = time.perf_counter()
+        somebody.post()
+        took.append((time.perf_counter() - began) * 1000)
+    print("first screen, bytes:", sum(sizes), sizes, "a screen, ms:", round(statistics.median(took), 2))  # noqa: T201
+    assert statistics.median(took) <= 20  # a quarter of it on a quiet machine; this one is shared
