@@ -6,8 +6,8 @@ answer is made anew, and what the network raises is made afresh.
 
 from __future__ import annotations
 
-import asyncio
 import time
+from asyncio import sleep
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, cast
@@ -24,6 +24,7 @@ from linker.engine.ports import Clock, Randomness
 from linker.errors import LinkerError, OurFault, Refused
 from linker.event_log import log
 from linker.http_client import Headers, send_with_secrets
+from linker.workable import api
 from linker.workable.client import secret_headers
 from linker.workable.urls import AccountUrls
 from states.connection import Connection, Recruiter
@@ -183,10 +184,10 @@ class LinkUse:
                 jitter=self._accounts.randomness.jitter(),
             )
             if response is not None:
-                if pause is None or pause > max(self._wait, requests.LONGEST_PAUSE_SECONDS):
+                if pause is None or pause > max(self._wait, api.WINDOW_SECONDS) + requests.LONGEST_PAUSE_SECONDS:
                     return response
                 await response.aclose()
-            await asyncio.sleep(pause or 0.0)
+            await sleep(pause or 0.0)
         return await self._call(request, attempts)
 
     async def _call(self, request: httpx.Request, attempt: int) -> httpx.Response:
