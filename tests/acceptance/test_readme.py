@@ -54,7 +54,7 @@ def test_the_embedding_of_the_readme_links_an_account(
             for _ in range(200):
                 await asyncio.sleep(0.05)
                 told.append(capsys.readouterr().out)
-                if "linked: Acme Robotics" in "".join(told):
+                if "linked: Acme Robotics" in "".join(told) and "['Robot Wrangler', 'Night Watch']" in "".join(told):
                     raise Done
 
     monkeypatch.setattr("getpass.getpass", lambda _: seed.ACME_TOKEN)
