@@ -15,6 +15,7 @@ from linker.accounts.use import Accounts, Budget
 from linker.database.database import Database
 from linker.encryption import TokenCipher
 from linker.engine.executor import DutyExecutor
+from linker.engine.impossible_times import ImpossibleTimes
 from linker.engine.leases import QUESTION_RATIO, LeaseIssuer
 from linker.engine.observer import Observer, together
 from linker.engine.ports import Clock, Randomness, SystemClock, Workable
@@ -145,6 +146,7 @@ def build(
         lease_issuer=lease_issuer,
         clock=clock,
         pacing=ClaimPacing(settings.concurrency, settings.batch_size),
+        impossible_times=ImpossibleTimes(store, clock, settings.timing),
         observer=watching,
         scarce=settings.workable_client_id is not None,
         stopping=stopping,

@@ -213,18 +213,33 @@ class ClientTransport(httpx.AsyncBaseTransport):
 
 
 def retry_after(headers: Headers, now: datetime) -> datetime | None:
-    """The time in Retry-After, in seconds or as a date: at least one second ahead, at most one hour."""
+    """The time in Retry-After, in seconds or as a date: at least one second ahead, at most one hour.
+
+    A date is measured against the server's own Date: its clock and ours need not agree.
+    """
     value = headers.get(RETRY_AFTER_HEADER)
     if value is None:
         return None
     wait: float | None = number(value)
     if wait is None:
-        try:
-            date = parsedate_to_datetime(value.decode("ascii"))
-            wait = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.timestamp()
-        except (ValueError, TypeError, OverflowError, IndexError):
+        date = _date(value)
+        if date is None:
             return None
+        wait = (date - server_time(headers, now)).total_seconds()
     return now + timedelta(seconds=min(max(wait, 1.0), LONGEST_WAIT_SECONDS))
+
+
+def server_time(headers: Headers, now: datetime) -> datetime:
+    """What the server's clock said when it answered; ours, if it does not tell."""
+    return _date(headers.get(b"date", b"")) or now
+
+
+def _date(value: bytes) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value.decode("ascii"))
+        return date if date.tzinfo else date.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def number(value: bytes | None) -> int | None:

@@ -17,6 +17,7 @@ from transitions import EventData, Machine, MachineError
 from states.connection import Connection, ConnectionState, evolve
 from states.effects import EFFECTS, DecisionContext, enter
 from states.events import Event
+from states.impossible import without_impossible_times
 from states.table import TRANSITIONS, Guard
 from states.timing import Timing
 
@@ -87,6 +88,7 @@ def advance(
     """
     state = _judge(connection, event)
     moment = DecisionContext(now=now, jitter=jitter, timing=timing or Timing())
+    connection = without_impossible_times(connection, now, moment.timing)
     entered = connection if state is connection.state else enter(connection, state, moment)
     return _kept_in_time(EFFECTS[type(event)](entered, event, moment))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,14 @@ class Timing:
         """The pauses between two tries without an answer."""
         return Backoff(first=self.backoff_first, last=self.backoff_last)
 
+
+#: A time that Workable names is heeded for so long at most.
+LONGEST_NAMED = timedelta(hours=1)
+#: A stored time is impossible only if it lies further ahead than anything could have put it by this: clocks of machines
+#: differ a little, and are set a little.
+CLOCK_SLACK = timedelta(minutes=10)
+#: No setting is longer.
+LONGEST_SPAN = timedelta(days=3650)
 
 #: No pause is shorter than this, however the jitter falls: nothing may spin.
 SHORTEST_PAUSE = timedelta(seconds=1)
@@ -116,6 +125,17 @@ def next_healing(now: datetime, ended_at: datetime, jitter: float) -> datetime |
     age = now - ended_at
     following = next((each for each in HEALING_AGES if each > age), None)
     return None if following is None else now + (following - age) * (1.0 + 0.1 * jitter)
+
+
+def furthest_due(timing: Timing, *, waits_for_token: bool, has_failed: bool) -> timedelta:
+    """How far ahead anything can have put the time at which a connection is due."""
+    pauses = [timing.poll_last, timing.health_every * 1.1, timing.backoff_last, timing.refusals_spread * 1.1]
+    pauses += [LONGEST_NAMED + timing.backoff_first, timing.watched_last, timing.held_for]
+    if waits_for_token:
+        pauses.append(timing.token_within)
+    if has_failed:
+        pauses.append(max(later - earlier for earlier, later in pairwise(HEALING_AGES)) * 1.1)
+    return max(pauses) + CLOCK_SLACK
 
 
 def notice_at(expires_on: date, timing: Timing) -> datetime:

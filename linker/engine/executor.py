@@ -21,6 +21,7 @@ from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, LastLook, Recruiter, evolve
 from states.duties import Duty, hint_calls, next_duty, owes_expiry_notice, owes_trouble_notice
 from states.history import Step, announcement, is_news, was_told
+from states.impossible import without_impossible_times
 from states.machine import advance
 from states.timing import Timing
 from states.verdicts import REFUSING, AccountReadable, OverLimit, Verdict, failed_attention, judge
@@ -90,7 +91,9 @@ class DutyExecutor:
 
     def plan(self, held: Connection, *, person_waits: bool = False) -> PlannedDuty:
         """What is owed to a connection that is held, with its token opened. `person_waits`: a button was pressed."""
-        duty, now = next_duty(held), self.clock.now()
+        now = self.clock.now()
+        held = without_impossible_times(held, now, self.timing)
+        duty = next_duty(held)
         if duty is not Duty.NOTHING and owes_trouble_notice(held, now, self.timing):
             return PlannedDuty(held, duty, event=happened.TroubleLasted())
         try:

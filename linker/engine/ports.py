@@ -6,7 +6,7 @@ import random
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic import SecretStr
@@ -207,6 +207,10 @@ class Store(Protocol):
 
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
         """Lease those of these connections that are due and that nobody else holds, in the order given."""
+        ...
+
+    async def bring_back(self, *, now: datetime, furthest: Mapping[str, timedelta], limit: int) -> int:
+        """Let be due now up to `limit` of what is due further ahead than is possible in its state; gives how many."""
         ...
 
     async def renew(self, ids: Sequence[str], lease: Lease) -> list[str]:

@@ -30,6 +30,7 @@ from states.connection import Connection, ConnectionState, Credential, Permissio
 from states.duties import Duty, calls_needed, next_duty
 from states.explanation import Verb
 from states.history import Step
+from states.impossible import without_impossible_times
 from states.machine import IllegalTransition
 
 #: Who acts when the host does not say.
@@ -459,7 +460,9 @@ class Service:
 
     def _is_owed_now(self, held: Connection, look: bool) -> bool:
         """True for what a person does not wait for; what was not tried yet is due, though a sweep was put off."""
-        now, duty = self._engine.clock.now(), next_duty(held)
+        now = self._engine.clock.now()
+        held = without_impossible_times(held, now, self._engine.executor.timing)
+        duty = next_duty(held)
         if duty is Duty.NOTHING or (held.not_before is not None and held.not_before > now):
             return False
         untried = duty in _AT_ONCE and held.attempts == 0 and held.doubt is None

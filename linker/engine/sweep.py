@@ -17,6 +17,7 @@ from typing import Any
 from linker.engine.concurrency import BatchQueue, InFlight
 from linker.engine.executor import DutyExecutor, Finding, log_written
 from linker.engine.fairness import FairClaims
+from linker.engine.impossible_times import ImpossibleTimes
 from linker.engine.leases import HeldLeases, LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer
 from linker.engine.ports import Clock, Settlement, Store
@@ -77,6 +78,7 @@ class Sweeper:
     lease_issuer: LeaseIssuer
     clock: Clock
     pacing: ClaimPacing
+    impossible_times: ImpossibleTimes
     observer: Observer = UNOBSERVED
     #: True if all calls come out of one limit: a partner's.
     scarce: bool = False
@@ -88,6 +90,8 @@ class Sweeper:
     async def sweep(self) -> Sweep:
         """Attend everything that is due, also what becomes due at once by advancing and what was given back."""
         total = Sweep()
+        if not self.stopping.is_set():
+            await self.impossible_times.bring_back()
         while not self.stopping.is_set():
             this = _Pass(self)
             done = await this.run()

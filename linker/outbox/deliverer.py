@@ -92,7 +92,7 @@ class Deliverer:
         A slow delivery holds up its own connection only: the others are claimed and written down meanwhile.
         `begin_for`: after so many seconds nothing more is begun.
         """
-        await self._expire_unclaimed()
+        await self._tidy_up()
         begins_until = time.monotonic() + begin_for
         delivered = 0
         in_flight: dict[asyncio.Task[DeliveryOutcome], Lease] = {}
@@ -118,10 +118,12 @@ class Deliverer:
                 task.cancel()
             await asyncio.gather(*in_flight, return_exceptions=True)
 
-    async def _expire_unclaimed(self) -> None:
+    async def _tidy_up(self) -> None:
+        """At times, and when the clock was set back: what nobody took is over, what a wrong clock put off is due."""
         now = self.clock.now()
-        if self._expired_at is not None and now - self._expired_at < EXPIRE_EVERY:
+        if self._expired_at is not None and timedelta(0) <= now - self._expired_at < EXPIRE_EVERY:
             return
+        await self.outbox.bring_back(now=now)
         expired = 0
         while not self.stopping.is_set() and (more := await self.outbox.expire_unclaimed(now=now)):
             expired += more

@@ -21,12 +21,15 @@ from linker.database.statements import materialized
 from linker.engine.ports import Lease
 from linker.outbox.announcements import Announcement, DeliveryOutcome
 from linker.outbox.channels import HANDLERS, Channel
+from linker.persistence.claims import lease_is_free
 from linker.persistence.tables import OUTBOX
 from linker.serialization import announced
 from states.history import ANNOUNCEMENTS
 
 #: What nobody took for so long is told no more.
 EXPIRE_AFTER = timedelta(days=7)
+#: No try is put off for longer than this, whatever the channel and whatever a receiver asks for.
+LONGEST_PAUSE = timedelta(days=1)
 #: How many expire in one transaction.
 EXPIRE_BATCH_ROWS = 1_000
 #: The error of an announcement that nobody was there to take.
@@ -144,6 +147,19 @@ class OutboxStore:
         free = held.values(self._channel.values(lease_holder=None, lease_until=None))
         await self._database.write_without_fsync(lambda transaction: transaction.execute(free))
 
+    async def bring_back(self, *, now: datetime) -> int:
+        """Let be due now what is to be tried again later than any pause is long: it was written by a wrong clock."""
+        due_at = self._column("due_at")
+        impossible = (OUTBOX.c.type.in_(ANNOUNCEMENTS), due_at > now + LONGEST_PAUSE)
+        batch = select(OUTBOX.c.id).where(*impossible).order_by(OUTBOX.c.id).limit(EXPIRE_BATCH_ROWS)
+        mended = (
+            update(OUTBOX)
+            .where(OUTBOX.c.id.in_(materialized(batch.with_for_update(skip_locked=True, of=OUTBOX))))
+            .values(self._channel.values(due_at=now))
+            .returning(OUTBOX.c.id)
+        )
+        return await self._database.write(lambda transaction: len(transaction.execute(mended).all()))
+
     async def expire_unclaimed(self, *, now: datetime) -> int:
         """Tell no more of a batch that nobody took for a week; gives how many those were."""
         unclaimed = is_unclaimed(self._channel, now - EXPIRE_AFTER, now)
@@ -163,7 +179,7 @@ class OutboxStore:
 
 
 def _is_free(channel: Channel, now: datetime) -> ColumnElement[bool]:
-    return or_(channel.column(OUTBOX, "lease_until").is_(None), channel.column(OUTBOX, "lease_until") <= now)
+    return lease_is_free(channel.column(OUTBOX, "lease_until"), now)
 
 
 def is_unclaimed(channel: Channel, before: datetime, now: datetime) -> ColumnElement[bool]:

@@ -126,7 +126,8 @@ class Webhook:
     @property
     def types(self) -> Collection[str]:
         """All kinds; none while the receiver is left alone."""
-        return () if self.paused_until and self.clock.now() < self.paused_until else ANNOUNCEMENTS
+        now = self.clock.now()  # which was set back since, if the pause is longer than any
+        return () if self.paused_until and now < self.paused_until <= now + GONE_FOR else ANNOUNCEMENTS
 
     async def receive(self, announcement: Announcement, *, within: float) -> ReceiverResult:
         """Post an announcement."""
@@ -161,8 +162,7 @@ class Webhook:
         if answer.is_success:
             return ReceiverResult(reached=frozenset({"webhook"}))
         now, status = self.clock.now(), answer.status_code
-        said = answer.headers.get("retry-after")
-        retry_at = retry_after({b"retry-after": said.encode()}, now) if said else None
+        retry_at = retry_after({key.lower(): value for key, value in answer.headers.raw}, now)
         until = None
         match status:
             case 410:

@@ -46,12 +46,23 @@ Unreadable = Mapping[str, RowUnreadable]
 QUARANTINE = timedelta(hours=1)
 
 
-def lease_is_free(lease_until: ColumnElement[Any], now: Any) -> ColumnElement[bool]:
-    """That nobody holds a row at a time."""
-    return or_(lease_until.is_(None), lease_until <= now)
+#: No lease lasts for longer, whatever the settings, and clocks may differ by a minute.
+LONGEST_LEASE = timedelta(hours=1, minutes=1)
 
 
-_FREE = lease_is_free(CONNECTION.c.lease_until, bindparam("now"))
+def lease_is_free(lease_until: ColumnElement[Any], now: Any, beyond: Any = None) -> ColumnElement[bool]:
+    """That nobody holds a row at a time. A lease that ends later than one can was taken while a clock was wrong."""
+    return or_(
+        lease_until.is_(None), lease_until <= now, lease_until > (now + LONGEST_LEASE if beyond is None else beyond)
+    )
+
+
+def at_time(now: datetime) -> dict[str, datetime]:
+    """The terms of what is due and free at a time."""
+    return {"now": now, "beyond": now + LONGEST_LEASE}
+
+
+_FREE = lease_is_free(CONNECTION.c.lease_until, bindparam("now"), bindparam("beyond"))
 _DUE = (CONNECTION.c.due_at <= bindparam("now"), _FREE)
 #: Not the column itself: for the sake of its order SQLite would walk through the index of all owners.
 _OWNER: ColumnElement[str] = literal_column("linker_connection.owner || ''")
@@ -166,7 +177,7 @@ def due_by_owner_round_robin(now: datetime, limit: int) -> Select[Any]:
     """The ids and states of what is due, taking turns among the owners: nobody waits for another one's crowd."""
     turn = func.row_number().over(partition_by=_OWNER, order_by=CONNECTION.c.due_at).label("turn")
     due = select(CONNECTION.c.id, CONNECTION.c.state, CONNECTION.c.due_at, turn).where(*_DUE).subquery()
-    return select(due.c.id, due.c.state).order_by(due.c.turn, due.c.due_at).limit(limit).params(now=now)
+    return select(due.c.id, due.c.state).order_by(due.c.turn, due.c.due_at).limit(limit).params(**at_time(now))
 
 
 def quarantine(transaction: Transaction, unreadable: Iterable[str], lease: Lease, now: datetime) -> None:

@@ -6,10 +6,10 @@ written with statements rather than with an ORM session: a batch of a thousand i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from linker.engine.ports import DamagedRow, Lease, Page, Selection, Settlement
 from linker.errors import BadInput, LinkerError, NotFound, RowUnreadable
 from linker.event_log import log
 from linker.persistence import mapping, schema
-from linker.persistence.claims import ClaimedRows, Claims, due_by_owner_round_robin, quarantine
+from linker.persistence.claims import ClaimedRows, Claims, at_time, due_by_owner_round_robin, quarantine
 from linker.persistence.incidents import Incident, change, ends_or_begins, latest_incident
 from linker.persistence.rate_limits import SharedRateLimits
 from linker.persistence.selections import cursor_of, holds, query_of
@@ -282,6 +282,26 @@ class ConnectionStore:
 
         return await self._database.read(work)
 
+    async def bring_back(self, *, now: datetime, furthest: Mapping[str, timedelta], limit: int) -> int:
+        """Let be due now what is due later than is possible in its state; gives how many those were."""
+        due_at = CONNECTION.c.due_at
+        latest = case(
+            *((CONNECTION.c.state == state, literal(now + ahead, due_at.type)) for state, ahead in furthest.items()),
+            else_=literal(now + max(furthest.values()), due_at.type),
+        )
+        impossible = (due_at > now + min(furthest.values()), due_at > latest)
+        query = select(CONNECTION.c.id).where(*impossible).order_by(CONNECTION.c.id).limit(limit)
+        ids = await self._database.read(lambda transaction: transaction.execute(query).scalars().all())
+        if not ids:
+            return 0
+        mended = update(CONNECTION).where(CONNECTION.c.id.in_(ids), *impossible).values(due_at=now)
+
+        def work(transaction: Transaction) -> int:
+            lock_in_order(transaction, ids)
+            return int(transaction.execute(mended).rowcount)
+
+        return await self._database.write_without_fsync(work)
+
     async def renew(self, ids: Sequence[str], lease: Lease) -> list[str]:
         """Let this lease of these connections last until its new end; gives those that are still held under it."""
         renewed = _held(ids, lease).values(lease_until=lease.until).returning(CONNECTION.c.id)
@@ -380,7 +400,7 @@ class ConnectionStore:
 
 def _terms(now: datetime, lease: Lease) -> dict[str, Any]:
     """What every claim is made with."""
-    return {"now": now, "seconds": now.timestamp(), "holder": lease.holder, "until": lease.until}
+    return {**at_time(now), "seconds": now.timestamp(), "holder": lease.holder, "until": lease.until}
 
 
 def _held(ids: Sequence[str], lease: Lease) -> Any:

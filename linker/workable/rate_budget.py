@@ -16,14 +16,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from linker.engine.ports import Clock
 from linker.http_client import LONGEST_WAIT_SECONDS, Headers, number
 from linker.workable import api
-from linker.workable.responses import throttled_until
+from linker.workable.responses import throttled_until, window_left
 
 ACCOUNTS_KEPT = 10_000
+#: Ends of one window differ by this, because the servers' times are whole seconds.
+SAME_WINDOW_SECONDS = 2.0
 #: A window that would end later than this is a clock that goes wrong.
 LONGEST_WINDOW_SECONDS = 60.0
 
@@ -59,15 +61,7 @@ def named_by_workable(
     limit = number(headers.get(api.LIMIT_HEADER)) or limit
     if remaining is None or remaining * 10 >= allowance.left * limit:
         return None
-    return datetime.fromtimestamp(_window_end(headers, now.timestamp()), UTC)
-
-
-def _window_end(headers: Headers, now: float) -> float:
-    """When the window ends, in Unix seconds: as Workable says, or at the latest in ten seconds."""
-    resets = number(headers.get(api.RESET_HEADER))
-    if resets is None or not now < resets <= now + LONGEST_WINDOW_SECONDS:
-        return int(now + api.WINDOW_SECONDS)
-    return float(resets)
+    return now + timedelta(seconds=window_left(headers, now))
 
 
 class _Account:
@@ -114,7 +108,7 @@ class _Account:
     def learn(self, remaining: int, resets: float, now: float) -> None:
         """Answers may overtake one another: within one window the smaller number is the later one."""
         known = self.remaining(now)
-        same = known is not None and resets <= self._resets
+        same = known is not None and resets <= self._resets + SAME_WINDOW_SECONDS
         self._remaining = min(remaining, known) if same and known is not None else remaining
         self._resets = max(self._resets, resets) if known is not None else resets
 
@@ -161,7 +155,7 @@ class RateBudget:
             return
         now = at.timestamp()
         account = self._account(subdomain, now)
-        account.learn(remaining, float(_window_end(headers, now)), now)
+        account.learn(remaining, now + window_left(headers, at), now)
         account.limit = number(headers.get(api.LIMIT_HEADER)) or self.limit
 
     def block(self, subdomain: str, until: datetime) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from linker.http_client import LONGEST_WAIT_SECONDS, Headers, number, retry_after
+from linker.http_client import Headers, number, retry_after, server_time
 from linker.validation.subdomain import is_label
 from linker.validation.text import is_control
 from linker.workable import api
@@ -111,10 +111,14 @@ def throttled_until(headers: Headers, now: datetime) -> datetime:
     named = retry_after(headers, now)
     if named is not None:
         return named
+    return now + timedelta(seconds=window_left(headers, now))
+
+
+def window_left(headers: Headers, now: datetime) -> float:
+    """How many seconds are left of Workable's window: by its own clock, and never more than a whole window."""
     reset = number(headers.get(api.RESET_HEADER))
-    if reset is None or reset <= now.timestamp():
-        return now + timedelta(seconds=api.WINDOW_SECONDS)
-    return now + timedelta(seconds=min(reset - now.timestamp(), LONGEST_WAIT_SECONDS))
+    left = 0.0 if reset is None else reset - server_time(headers, now).timestamp()
+    return min(left, api.WINDOW_SECONDS) if left > 0 else api.WINDOW_SECONDS
 
 
 # ── by the body ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -32,6 +32,8 @@ from tests.builders import (
     move,
 )
 
+#: A time that Workable may name.
+SOON = NOW + timedelta(minutes=30)
 AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
 WORKING = (TOKEN_VALID, AWAITING_RECRUITER, LINKED)
 CALLING = (AWAITING_TOKEN, *WORKING)
@@ -643,8 +645,8 @@ def test_a_person_who_asks_is_answered_now(state: ConnectionState) -> None:
     before = a_connection(state, due_at=LATER, candidate=CANDIDATE if state is AWAITING_TOKEN else None)
     after = move(before, happened.CheckRequested())
     assert (after.due_at, changed(before, after)) == (NOW, {"due_at"})
-    held = move(replace(before, not_before=LATER), happened.CheckRequested())
-    assert held.due_at == LATER
+    held = move(replace(before, not_before=SOON), happened.CheckRequested())
+    assert held.due_at == SOON
 
 
 @pytest.mark.parametrize("state", ConnectionState)
@@ -777,8 +779,8 @@ def test_what_was_forced_is_looked_at_at_once(to: ConnectionState) -> None:
 def test_a_new_token_waits_for_workable_s_time_only_at_the_same_account(subdomain: str, kept: bool) -> None:
     """While Workable's own time for an account runs, a new token for it waits and the reason stays."""
     throttled = a_connection(
-        AWAITING_TOKEN, subdomain="acme", not_before=LATER, problem=a_problem(ProblemCode.THROTTLED), attempts=1
+        AWAITING_TOKEN, subdomain="acme", not_before=SOON, problem=a_problem(ProblemCode.THROTTLED), attempts=1
     )
     given = move(throttled, happened.TokenSubmitted(a_credential("new", subdomain=subdomain)))
-    assert (given.due_at, given.not_before) == ((LATER, LATER) if kept else (NOW, None))
+    assert (given.due_at, given.not_before) == ((SOON, SOON) if kept else (NOW, None))
     assert given.problem == (throttled.problem if kept else None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
@@ -93,8 +94,18 @@ def test_a_late_answer_does_not_give_back(budget: RateBudget, clock: SettableClo
     budget.learn("acme", headers(3), clock.now())
     budget.learn("acme", headers(8), clock.now())
     assert budget.spend("acme", LOOK) is not None
-    budget.learn("acme", headers(9, reset=20), clock.now())
+    clock.go_on(6)
+    budget.learn("acme", headers(9, reset=16), clock.now())
     assert budget.spend("acme", LOOK) is None
+
+
+@pytest.mark.parametrize("off", [-90_000, -3600, -45, 0, 45, 3600, 90_000])
+def test_a_window_is_measured_by_the_servers_own_clock(budget: RateBudget, clock: SettableClock, off: float) -> None:
+    """Whatever our clock says, the calls are put off for as long as Workable meant, and never for longer."""
+    theirs = NOON + timedelta(seconds=off)
+    told = {b"date": format_datetime(theirs, usegmt=True).encode(), **headers(0, reset=off + 7)}
+    budget.learn("acme", told, clock.now())
+    assert budget.spend("acme", LOOK) == NOON + timedelta(seconds=7)
 
 
 @pytest.mark.parametrize("reset", [None, -500, 0, 4000])

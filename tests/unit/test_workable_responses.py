@@ -112,7 +112,31 @@ FAILURES: dict[str, tuple[Reply, Verdict | type[Verdict]]] = {
     ),
     "429 with a far reset": (
         httpx.Response(429, headers={"x-rate-limit-reset": str(int(after(99_999).timestamp()))}),
-        OverLimit(after(3600)),
+        OverLimit(after(10)),
+    ),
+    "429 with a reset by another clock": (
+        httpx.Response(
+            429,
+            headers={
+                "date": format_datetime(after(7200), usegmt=True),
+                "x-rate-limit-reset": str(int(after(7204).timestamp())),
+            },
+        ),
+        OverLimit(after(4)),
+    ),
+    "429 with a date by another clock": (
+        httpx.Response(
+            429,
+            headers={
+                "date": format_datetime(after(-7200), usegmt=True),
+                "retry-after": format_datetime(after(-7140), usegmt=True),
+            },
+        ),
+        OverLimit(after(60)),
+    ),
+    "429 with a date that is none": (
+        httpx.Response(429, headers={"date": "soon", "x-rate-limit-reset": str(int(after(6).timestamp()))}),
+        OverLimit(after(6)),
     ),
     "429 with both": (
         httpx.Response(429, headers={"retry-after": "3", "x-rate-limit-reset": str(int(after(7).timestamp()))}),
