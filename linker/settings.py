@@ -126,8 +126,10 @@ def _are_fonts(stack: str | None) -> str | None:
 def _is_schema(name: str | None) -> str | None:
     if name is None:
         return None
-    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name, re.ASCII) or re.match(r"pg_|information_schema$", name):
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name, re.ASCII):
         raise PydanticCustomError("not_a_schema", "not_a_schema")
+    if re.match(r"pg_|information_schema$", name):
+        raise PydanticCustomError("reserved_schema", "reserved_schema")
     return name
 
 
