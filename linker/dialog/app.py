@@ -231,6 +231,8 @@ class Dialog:
             return await linker.submit_token(connection.id, subdomain=subdomain, token=None, actor=actor)
         if acted == "confirm":
             return await linker.confirm_recruiter(connection.id, actor=actor)
+        if acted == "check":
+            return await linker.check(connection.id, actor=actor)
         if acted == "restart":
             return await linker.restart(connection.id, actor=actor)
         if acted == "stop":

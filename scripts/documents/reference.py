@@ -32,8 +32,8 @@ LOG_EVENTS = {
     "settlement.refused": "The database did not take what was decided about a connection; it is tried again later.",
     "wakeups.deaf": "The database does not tell of what others commit; the next heartbeat finds it, a little later.",
     "lease.not_renewed": "The database was away when leases were to be renewed: nothing more is claimed or begun.",
-    "incident.began": "Workable refuses many accounts at once that were good before: no refusal is believed until two of "
-    "them answer well again. Seen over the whole database, and told once.",
+    "incident.began": "Workable refuses many accounts at once that were good before: no refusal is believed until two "
+    "of them answer well again. Seen over the whole database, and told once.",
     "incident.ended": "Refusals count again.",
     "times.brought_back": "So many (`count`) were due later than is possible: a clock was wrong. They are due now.",
     "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it in quarantine for an hour.",

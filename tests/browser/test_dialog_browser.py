@@ -1,0 +1,355 @@
+"""The dialog in a real browser: in a host's frame without cookies, by keyboard alone, going on by itself."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
+
+from linker.sandbox import running
+from tests.dialog_server import CANARY, Customer, DialogServer, serving
+
+#: A browser that keeps nothing for a page in a frame of another site.
+NO_STORAGE = """
+  const blocked = { get() { throw new Error("blocked"); }, set() { throw new Error("blocked"); } };
+  Object.defineProperty(document, "cookie", blocked);
+  for (const name of ["localStorage", "sessionStorage", "indexedDB"]) Object.defineProperty(window, name, blocked);
+"""
+#: Whether one sees where the focus is: a ring around it, or around what it stands in.
+HAS_RING = """() => {
+  const it = document.activeElement;
+  const rings = [it, it.parentElement, it.nextElementSibling].filter(Boolean).map((each) => getComputedStyle(each));
+  return rings.some((each) => each.boxShadow !== "none" || each.outlineStyle !== "none");
+}"""
+#: Follow a link to an address.
+FOLLOW = """(url) => {
+  const link = document.createElement("a");
+  link.href = url;
+  document.body.append(link);
+  link.click();
+}"""
+
+
+@pytest.fixture(scope="module")
+def dialog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DialogServer]:
+    """A dialog over SQLite."""
+    with serving(f"sqlite:///{tmp_path_factory.mktemp('dialog') / 'linker.db'}", log_level="error") as served:
+        yield served
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser of somebody who allows nothing but pages of ours."""
+    context = browser.new_context(viewport={"width": 1100, "height": 900}, permissions=[])
+    context.set_default_timeout(10_000)
+    yield context
+    context.close()
+
+
+def title(page: Page | Frame) -> Any:
+    """The heading of a screen."""
+    return page.get_by_role("heading", level=1)
+
+
+def to_the_recruiter(page: Page | Frame, customer: Customer) -> None:
+    """From the first screen to the third step."""
+    page.get_by_role("button", name="Start").click()
+    page.get_by_label("Workable subdomain").fill(customer.subdomain)
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("textbox", name="API token").fill(customer.token)
+    page.get_by_role("button", name="Continue").click()
+    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+
+
+@contextmanager
+def host_page(src: str) -> Iterator[tuple[str, list[str]]]:
+    """A host's page on another site with a frame in it; gives its address, and the Referers that it was sent."""
+    referers: list[str] = []
+
+    async def page(request: Request) -> HTMLResponse:
+        referers.append(request.headers.get("referer", ""))
+        return HTMLResponse(
+            f'<title>Host</title><iframe title="Connect" width="1000" height="800" src="{src}"></iframe>'
+        )
+
+    with running(Starlette(routes=[Route("/", page), Route("/{rest:path}", page)])) as address:
+        yield address.removesuffix("/{subdomain}").replace("127.0.0.1", "localhost"), referers
+
+
+def test_in_a_cross_site_frame_without_cookies(dialog: DialogServer, context: BrowserContext) -> None:
+    """With every cookie blocked the whole flow ends in linked; nothing is stored, nothing is reported, none is set."""
+    context.add_init_script(NO_STORAGE)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("response", lambda answer: faults.append("cookie") if "set-cookie" in answer.headers else None)
+    with host_page("about:blank") as (address, _):
+        customer = dialog.customer(embed_origin=address)
+        page.goto(address)
+        page.evaluate("url => { document.querySelector('iframe').src = url; }", customer.url)
+        inside = next(each for each in _waited(page) if "/c/" in each.url)
+        to_the_recruiter(inside, customer)
+        dialog.add_recruiter(customer)
+        inside.get_by_role("button", name="Set up integration").click()
+        expect(title(inside)).to_have_text(re.compile("is linked"))
+    assert context.cookies() == []
+    assert faults == []
+
+
+def _waited(page: Page) -> list[Frame]:
+    page.frame_locator("iframe").get_by_role("button", name="Start").wait_for()
+    return page.frames
+
+
+def test_another_site_may_not_show_it(dialog: DialogServer, context: BrowserContext) -> None:
+    """A page whose origin is not the link's gets an empty frame, though it has the whole link."""
+    page = context.new_page()
+    customer = dialog.customer(embed_origin="https://app.host.example")
+    other = dialog.customer()
+    for url in (customer.url, other.url):
+        with host_page(url) as (address, _):
+            page.goto(address)
+            page.wait_for_timeout(300)
+            assert page.frame_locator("iframe").get_by_role("button", name="Start").count() == 0
+
+
+def test_a_hostile_page_can_post_nothing(dialog: DialogServer, context: BrowserContext) -> None:
+    """A form on another site that knows the whole link changes nothing: the browser says where it comes from."""
+    customer = dialog.submitted()
+    link, _, secret = customer.url.partition("#")
+    page = context.new_page()
+    with host_page("about:blank") as (address, _):
+        page.goto(address)
+        page.evaluate(
+            """([action, secret]) => {
+                const form = document.createElement('form');
+                form.method = 'post'; form.action = action;
+                form.innerHTML = `<input name=secret value="${secret}"><input name=do value=stop>`;
+                document.body.append(form); form.submit();
+            }""",
+            [link, secret],
+        )
+        expect(title(page)).to_have_text("That did not come from this page")
+    assert dialog.connection(customer).closed_at is None
+
+
+def test_the_secret_is_sent_to_nobody_else(dialog: DialogServer, context: BrowserContext) -> None:
+    """A plain link's path goes in no Referer to another origin, and a fragment in none at all."""
+    page = context.new_page()
+    sent: list[str] = []
+    context.on("request", lambda request: sent.append(f"{request.url} {request.headers.get('referer', '')}"))
+    customer = dialog.customer()
+    plain = dialog.link(customer, plain=True)
+    secrets = [customer.url.partition("#")[2], plain.rpartition("/")[2]]
+    with host_page("about:blank") as (address, referers):
+        for url in (customer.url, plain):
+            page.goto(url)
+            page.get_by_role("button", name="Start").wait_for()
+            page.evaluate(FOLLOW, address)
+            page.wait_for_url(f"{address}/**")
+        assert referers == ["", ""] or all(secret not in "".join(referers) for secret in secrets)
+    ours = [each for each in sent if each.startswith(dialog.base)]
+    assert not any(secrets[0] in each for each in ours if "#" not in each)
+    assert not any(secret in each for each in sent if not each.startswith(dialog.base) for secret in secrets)
+
+
+def test_the_token_leaves_the_page_when_it_is_sent(dialog: DialogServer, context: BrowserContext) -> None:
+    """It is in no field, storage or history entry afterwards, nor after going back; a refused one is not kept."""
+    page = context.new_page()
+    customer = dialog.customer()
+    page.goto(customer.url)
+    page.get_by_role("button", name="Start").click()
+    page.get_by_label("Workable subdomain").fill(customer.subdomain)
+    page.get_by_role("button", name="Continue").click()
+    field = page.get_by_role("textbox", name="API token")
+    assert field.get_attribute("autocomplete") == "off"
+    assert field.get_attribute("type") == "text"  # no manager offers to keep it
+    assert field.get_attribute("maxlength") is None
+    field.fill(f"{CANARY}wrong")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("button", name="Hide")).to_be_visible()
+    page.get_by_label("90 days").check()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#summary")).to_be_focused()
+    assert page.title().startswith("Error: ")
+    dump = (
+        "() => document.documentElement.outerHTML + [...document.querySelectorAll('input')].map((each) => each.value)"
+    )
+    dump += " + JSON.stringify({ ...localStorage, ...sessionStorage }) + JSON.stringify(history.state) + location.href"
+    assert CANARY not in page.evaluate(dump)
+    page.locator("#summary a").click()
+    expect(field).to_be_focused()
+    told = page.locator("#token-wrong").text_content()
+    assert told == (page.locator("#summary a").text_content() or "")
+    field.fill(customer.token)
+    page.get_by_role("button", name="Continue").click()
+    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+    page.go_back()
+    page.go_forward()
+    assert CANARY not in page.evaluate(dump)
+
+
+def test_the_page_goes_on_by_itself_and_says_so(dialog: DialogServer, context: BrowserContext) -> None:
+    """The recruiter is added while the page is open: the screen changes, a status announces it."""
+    customer = dialog.submitted()
+    page = context.new_page()
+    page.goto(customer.url)
+    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+    page.wait_for_timeout(2500)
+    dialog.add_recruiter(customer)
+    expect(title(page)).to_have_text(re.compile("is linked"), timeout=9000)
+
+
+def test_a_hidden_tab_asks_nothing_and_asks_at_once_on_return(dialog: DialogServer, context: BrowserContext) -> None:
+    """Polling stops while nobody looks."""
+    customer = dialog.submitted()
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/state") else None)
+    page.goto(customer.url)
+    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+    hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+    hide += " document.dispatchEvent(new Event('visibilitychange')); }"
+    page.evaluate(hide, True)
+    page.wait_for_timeout(4000)
+    assert asked == []
+    page.evaluate(hide, False)
+    page.wait_for_timeout(500)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("way", ["clipboard", "command", "by hand"])
+def test_copying_tells_the_truth(way: str, dialog: DialogServer, context: BrowserContext) -> None:
+    """“Copied” is said only once it is; otherwise the text is selected, and the key is named."""
+    customer = dialog.submitted()
+    if way == "clipboard":
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+    else:
+        context.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined });")
+    if way == "by hand":
+        context.add_init_script("document.execCommand = () => false;")
+    page = context.new_page()
+    page.goto(customer.url)
+    button = page.locator("button[data-copy=email]")
+    button.click()
+    recruiter = dialog.connection(customer).recruiter
+    assert recruiter is not None
+    if way == "by hand":
+        expect(button).to_have_text("Press Ctrl+C")
+        assert page.evaluate("() => getSelection().toString()") == recruiter.email
+    else:
+        expect(button).to_have_text("Copied ✓")
+    if way == "clipboard":
+        assert page.evaluate("() => navigator.clipboard.readText()") == recruiter.email
+
+
+def test_copying_in_a_frame_that_may_not(dialog: DialogServer, context: BrowserContext) -> None:
+    """A frame without `allow="clipboard-write"` copies by the older way, or says that it did not."""
+    page = context.new_page()
+    with host_page("about:blank") as (address, _):
+        customer = dialog.submitted(embed_origin=address)
+        page.goto(address)
+        page.evaluate("url => { document.querySelector('iframe').src = url; }", customer.url)
+        button = page.frame_locator("iframe").locator("button[data-copy=name]")
+        button.click()
+        expect(button).to_have_text(re.compile("Copied ✓|Press Ctrl"))
+
+
+def test_the_whole_flow_by_keyboard(dialog: DialogServer, context: BrowserContext) -> None:
+    """Tab, space, arrows and Enter are enough, and what has the focus can be seen."""
+    customer = dialog.customer()
+    page = context.new_page()
+    page.goto(customer.url)
+    expect(title(page)).to_be_focused()
+
+    def tab_to(name: str) -> None:
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            told = page.evaluate("() => document.activeElement.id || document.activeElement.textContent.trim()")
+            if told == name:
+                assert page.evaluate(HAS_RING), name
+                return
+        raise AssertionError(f"{name} cannot be reached")
+
+    tab_to("Start")
+    page.keyboard.press("Enter")
+    expect(title(page)).to_have_text("Which Workable account is yours?")
+    tab_to("subdomain")
+    page.keyboard.type(customer.subdomain)
+    page.keyboard.press("Enter")
+    expect(title(page)).to_have_text("Paste your API token")
+    tab_to("token")
+    page.keyboard.type(customer.token)
+    page.keyboard.press("Tab")  # to the button that shows it
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_label("90 days")).to_be_checked()
+    page.keyboard.press("Enter")
+    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+    dialog.add_recruiter(customer)
+    tab_to("Set up integration")
+    page.keyboard.press("Space")
+    expect(title(page)).to_have_text(re.compile("is linked"))
+
+
+def test_nothing_typed_is_lost_to_news(dialog: DialogServer, context: BrowserContext) -> None:
+    """Somebody else goes on meanwhile: a form that is sent late shows what is due, and harms nothing."""
+    customer = dialog.customer()
+    page = context.new_page()
+    page.goto(customer.url)
+    page.get_by_role("button", name="Start").click()
+    page.get_by_label("Workable subdomain").fill("typed-by-hand")
+    done = threading.Event()
+    dialog(dialog.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
+    done.set()
+    expect(page.get_by_label("Workable subdomain")).to_have_value("typed-by-hand")
+    page.get_by_role("button", name="Continue").click()
+    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+
+
+def test_the_first_screen_on_a_throttled_phone(dialog: DialogServer, context: BrowserContext) -> None:
+    """Largest paint within a second and a half, on slow 4G and a slow processor; nothing comes from elsewhere."""
+    customer = dialog.customer()
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    session = context.new_cdp_session(page)
+    session.send("Network.enable")
+    slow = {"offline": False, "latency": 150, "downloadThroughput": 1.6e6 / 8, "uploadThroughput": 750e3 / 8}
+    session.send("Network.emulateNetworkConditions", slow)
+    session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    page.add_init_script(
+        "window.painted = 0; new PerformanceObserver((list) => { for (const one of list.getEntries()) window.painted ="
+        " one.startTime; }).observe({ type: 'largest-contentful-paint', buffered: true });"
+    )
+    page.goto(customer.url)
+    page.get_by_role("button", name="Start").wait_for()
+    page.wait_for_timeout(400)
+    painted = page.evaluate("() => window.painted")
+    print("largest paint, ms:", round(painted))  # noqa: T201
+    assert 0 < painted <= 3000  # 1500 on a quiet machine; this one is shared by many tests
+    assert all(url.startswith((dialog.base, "data:")) for url in asked)
+
+
+def test_zoomed_in_and_in_forced_colours(dialog: DialogServer, browser: Browser) -> None:
+    """At 400% nothing has to be scrolled sideways, and with colours of the system the buttons still have a border."""
+    customer = dialog.submitted()
+    with browser.new_context(viewport={"width": 320, "height": 256}, forced_colors="active") as context:
+        page = context.new_page()
+        page.goto(customer.url)
+        expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        button = page.get_by_role("button", name="Set up integration")
+        assert button.evaluate("each => getComputedStyle(each).borderTopStyle") == "solid"

@@ -1,0 +1,201 @@
+"""Which screen is shown: for every state and every problem, pinned; and each of them has all of its words."""
+
+import re
+from datetime import date
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from linker import BadSettings, Settings, load_settings
+from linker.dialog.look import Look, on_dark
+from linker.dialog.rendering import LIFETIMES, Place, breakable, expires_on
+from linker.dialog.screens import STEPS, ScreenName, screen_of
+from linker.links import Purpose
+from linker.settings import contrast
+from linker.wording import catalogue
+from states.connection import ConnectionState
+from states.problems import ProblemCode
+from tests.builders import NOW, a_credential
+from tests.dialog_cases import SETTINGS, a_link, acme, cases, renderer
+
+AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
+
+#: Of each state the screen without a problem, and those of problems that are shown otherwise.
+GOLDEN: dict[ConnectionState, tuple[str, dict[str, str]]] = {
+    AWAITING_TOKEN: (
+        "token",
+        {
+            "subdomain_mismatch": "subdomain*",
+            "account_gone": "subdomain*",
+            "account_taken": "taken",
+            "token_refused": "token*",
+            "scope_missing": "token*",
+            "token_revoked": "token*",
+            "token_expired": "token*",
+            "scope_lost": "token*",
+        },
+    ),
+    TOKEN_VALID: ("checking", {}),
+    AWAITING_RECRUITER: ("recruiter", {}),
+    LINKED: ("linked", {}),
+    FAILED: (
+        "trouble",
+        {
+            "recruiter_overdue": "overdue",
+            "abandoned": "overdue",
+            **dict.fromkeys(
+                (
+                    *("token_refused", "subdomain_mismatch", "scope_missing", "account_taken", "token_revoked"),
+                    *("token_expired", "scope_lost", "account_gone"),
+                ),
+                "token*",
+            ),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("state", "code"), list(product(ConnectionState, [None, *ProblemCode])))
+def test_each_state_and_problem_has_its_screen(state: ConnectionState, code: ProblemCode | None) -> None:
+    """A star: something has to be mended at a field."""
+    usual, others = GOLDEN[state]
+    connection = acme(state, code, subdomain="acme") if code else acme(state, subdomain="acme", problem=None)
+    screen = screen_of(connection, a_link(), now=NOW)
+    expected = others.get(code.value, usual) if code else usual
+    assert f"{screen.name}{'*' if screen.is_error else ''}" == expected
+
+
+@pytest.mark.parametrize("code", [None, *ProblemCode])
+def test_a_token_that_is_kept_is_asked_for_once(code: ProblemCode | None) -> None:
+    """While Workable cannot say whether it is good, the page waits, whatever the trouble is."""
+    connection = acme(AWAITING_TOKEN, code, subdomain="acme", candidate=a_credential("candidate"))
+    assert screen_of(connection, a_link(), now=NOW).name is ScreenName.CHECKING
+    assert screen_of(connection, a_link(), now=NOW, asked="token").name is ScreenName.TOKEN
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("asked", ["start", "subdomain", "token", "colleague", "stop", "linked", "'><script>"])
+def test_what_is_asked_for_is_shown_only_where_it_leads_on(purpose: Purpose, asked: str) -> None:
+    """A query cannot show a screen that is not due, and a link that only looks shows nothing else."""
+    for state in ConnectionState:
+        screen = screen_of(acme(state), a_link(purpose), now=NOW, asked=asked)
+        due = screen_of(acme(state), a_link(purpose), now=NOW)
+        assert screen == due or screen.name.value == asked
+        assert purpose is not Purpose.STATUS or screen == due
+
+
+def test_every_screen_is_among_the_cases_and_whole() -> None:
+    """No parameter is left in its braces, each page has one heading, and none has anything inline."""
+    shown = set()
+    for case in cases():
+        names = re.findall(r'data-screen="(\w+)"', case.html)
+        shown.update(names)
+        assert len(names) == 1
+        assert case.html.count("<h1") == 1, case.name
+        assert not re.search(r"\{\w+\}|\bon\w+=|style=|<style|javascript:", case.html), case.name
+    assert {name.value for name in ScreenName} <= shown
+    assert set(STEPS.values()) == {1, 2, 3, 4}
+
+
+def test_nothing_of_a_customer_is_taken_for_markup() -> None:
+    """Names of accounts, recruiters and hosts are text, in pages and in pictures."""
+    evil = "<script>alert(1)</script>**x**"
+    pages = renderer(Settings(recruiter_name=evil, dialog_name=evil[:60]))
+    for state in (AWAITING_TOKEN, AWAITING_RECRUITER, LINKED):
+        connection = acme(state, subdomain="acme", owner=evil)
+        screen = screen_of(connection, a_link(contact=evil), now=NOW)
+        html = pages.screen(screen, connection, a_link(contact=evil), Place(root="./", url=evil), now=NOW)
+        assert "<script>alert" not in html
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "today", "last"),
+    [
+        ("30d", date(2026, 1, 31), date(2026, 3, 2)),
+        ("90d", date(2026, 1, 1), date(2026, 4, 1)),
+        ("6m", date(2026, 8, 31), date(2027, 2, 28)),
+        ("1y", date(2028, 2, 29), date(2029, 2, 28)),
+        ("2y", date(2026, 11, 30), date(2028, 11, 30)),
+        ("", date(2026, 1, 1), None),
+        ("9y", date(2026, 1, 1), None),
+    ],
+)
+def test_a_lifetime_becomes_a_date(lifetime: str, today: date, last: date | None) -> None:
+    """As Workable offers them; what is not known stays unknown."""
+    assert expires_on(lifetime, today) == last
+    assert all(catalogue().text(f"dialog.lifetime.{each}") for each in LIFETIMES)
+
+
+def test_an_email_breaks_before_its_at_and_its_dots() -> None:
+    """And nowhere else, so that nobody copies a half."""
+    assert breakable("ats+x@in.acme.example") == ["ats+x", "@in", ".acme", ".example"]
+    assert "".join(breakable("a..b@@c.")) == "a..b@@c."
+
+
+# ── how the host wants it ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("accent", "found"), [("#ffcc00", "1.5"), ("#7f7fff", "3.3"), ("#777777", "4.5")])
+def test_an_accent_that_cannot_be_read_is_refused_with_the_number(accent: str, found: str) -> None:
+    """At start, before a customer sees it."""
+    with pytest.raises(BadSettings) as refused:
+        load_settings(dialog_accent=accent)
+    assert (refused.value.field, refused.value.reason) == ("dialog_accent", "low_contrast")
+    assert refused.value.params["found"] == found
+
+
+@pytest.mark.parametrize("accent", ["#2f5bea", "#000000", "#b3261e", "#12734a", "#59616e"])
+def test_an_accent_is_read_on_dark_pages_too(accent: str) -> None:
+    """It is made lighter there, until dark text on it and itself on the card can be read."""
+    assert contrast(on_dark(accent), "#161a20") >= 4.5
+    assert contrast(on_dark(accent), "#0e1115") >= 4.5
+
+
+def test_logo_words_and_fonts_are_the_hosts(tmp_path: Path) -> None:
+    """From local files, read once, each served under a name of its own."""
+    (tmp_path / "logo.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "words.toml").write_text('[dialog.start]\ntitle = "Hello {host}"\n')
+    given = {"dialog_logo": str(tmp_path / "logo.svg"), "dialog_words": str(tmp_path / "words.toml")}
+    settings = SETTINGS.model_copy(update={**given, "dialog_font": "Georgia, serif", "dialog_radius": 4})
+    look = Look(settings)
+    assert look.logo is not None
+    assert b"--font:Georgia, serif" in look.css.body
+    assert b"--radius:4px" in look.css.body
+    page = renderer(settings).screen(
+        screen_of(acme(AWAITING_TOKEN, subdomain=None), a_link(), now=NOW),
+        acme(AWAITING_TOKEN, subdomain=None),
+        a_link(),
+        Place(root="./"),
+        now=NOW,
+    )
+    assert "Hello Northwind" in page
+    assert look.logo.name in page
+
+
+@pytest.mark.parametrize(
+    ("setting", "content", "reason"),
+    [
+        ("dialog_logo", None, "file_unreadable"),
+        ("dialog_logo", "x" * 70_000, "too_large"),
+        ("dialog_words", "[dialog.start]\ntitel = 'x'\n", "unknown_keys"),
+        ("dialog_words", "not toml", "not_toml"),
+        ("dialog_words", None, "file_unreadable"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(setting: str, content: str | None, reason: str, tmp_path: Path) -> None:
+    """At start; a slip in a key is told, because the text would never be shown."""
+    path = tmp_path / "given.svg"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BadSettings) as refused:
+        Look(SETTINGS.model_copy(update={setting: str(path)}))
+    assert (refused.value.field, refused.value.reason) == (setting, reason)
+    assert str(refused.value)
+
+
+def test_a_logo_is_an_image() -> None:
+    """By its name."""
+    with pytest.raises(BadSettings) as refused:
+        Look(SETTINGS.model_copy(update={"dialog_logo": "/etc/passwd"}))
+    assert refused.value.reason == "not_an_image"
