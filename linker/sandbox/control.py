@@ -77,6 +77,7 @@ def routes(world: World) -> Starlette:
     return Starlette(
         routes=[
             Route("/", control.home),
+            Route("/{subdomain}/backend/{rest:path}", control.home),  # where Workable has its own pages
             Route("/_sandbox", _file("page.html", "text/html")),
             Route("/_sandbox/page.css", _file("page.css", "text/css")),
             Route("/_sandbox/page.js", _file("page.js", "text/javascript")),
