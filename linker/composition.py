@@ -34,6 +34,7 @@ from linker.persistence.rate_limits import HostCalls, SharedRateLimits
 from linker.persistence.server_clock import DatabaseClock
 from linker.settings import Settings
 from linker.telemetry.statistics import StatisticsReader
+from linker.workable import api
 from linker.workable.client import Timeouts, WorkableClient
 from linker.workable.urls import AccountUrls
 
@@ -137,6 +138,7 @@ def build(
         recruiter_name=settings.recruiter_name,
         recruiter_email=settings.recruiter_email,
         permissions=settings.permissions,
+        readable_permissions=tuple(name for name in settings.permissions if name in api.TRIED_BY),
         randomness=randomness,
         observer=watching,
     )

@@ -97,7 +97,15 @@ class ScriptedWorkable:
         account = Account(id=f"id-of-{subdomain}", name=subdomain.title(), subdomain=subdomain)
         return self._answer("verify", subdomain, AccountReadable(account))
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
+    async def look(
+        self,
+        subdomain: str,
+        token: SecretStr,
+        recruiter: Recruiter,
+        *,
+        extra_calls: int = 0,
+        permission: str | None = None,
+    ) -> Answer:
         """The next verdict of the script; otherwise whether the recruiter was added."""
         there = recruiter.email.casefold() in self._recruiters
         return self._answer("look", subdomain, RecruiterSeen("recruiter-1") if there else RecruiterNotSeen())

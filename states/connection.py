@@ -74,6 +74,17 @@ class Permissions:
         """Needed, and not tried: only a call that needs one tells."""
         return tuple(name for name in self.needed if name not in self.verified and name not in self.missing)
 
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Needed, and refused."""
+        return tuple(name for name in self.needed if name in self.missing)
+
+    def after(self, scope: str, *, allowed: bool) -> Permissions:
+        """What is known once a call that needs this one was answered, or refused."""
+        verified = tuple(name for name in self.verified if name != scope) + ((scope,) if allowed else ())
+        missing = tuple(name for name in self.missing if name != scope) + (() if allowed else (scope,))
+        return Permissions(needed=self.needed, verified=verified, missing=missing)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:

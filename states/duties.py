@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -66,12 +67,25 @@ def hint_calls(connection: Connection, now: datetime, *, person_waits: bool) -> 
     return 1 if waiting and now - connection.state_since >= RARE else 0
 
 
+def permission_to_try(connection: Connection, now: datetime, readable: Sequence[str]) -> str | None:
+    """Which permission a look at a linked account tries beside: on each day another one, and one call a day.
+
+    `readable`: those that the host needs, beside what linking needs, and that can be tried by reading.
+    """
+    looked_today = connection.last_look is not None and connection.last_look.at.date() == now.date()
+    if not readable or looked_today or next_duty(connection) is not Duty.CHECK_HEALTH:
+        return None
+    return readable[now.date().toordinal() % len(readable)]
+
+
 def calls_needed(connection: Connection, now: datetime) -> int:
     """How many calls to Workable the next duty makes in the background."""
     duty = next_duty(connection)
     if duty not in _CALLS or (duty is Duty.PREPARE_RECRUITER and connection.recruiter is None):
         return 0  # a recruiter that was never issued is prepared without a call
-    return _CALLS[duty] + hint_calls(connection, now, person_waits=False)
+    others = connection.permissions is not None and len(connection.permissions.needed) > 1
+    tries = 1 if duty is Duty.CHECK_HEALTH and others else 0
+    return _CALLS[duty] + tries + hint_calls(connection, now, person_waits=False)
 
 
 def owes_expiry_notice(connection: Connection, now: datetime, timing: Timing) -> bool:

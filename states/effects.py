@@ -203,7 +203,30 @@ def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: Decis
 
 
 def _health_confirmed(c: Connection, event: happened.HealthConfirmed, m: DecisionContext) -> Connection:
-    return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), due_at=_next_check(c, m), used_at=None)
+    return _healthy(c, event.recruiter_id, m)
+
+
+def _healthy(c: Connection, recruiter_id: str, m: DecisionContext) -> Connection:
+    """The link is as it should be; what of its permissions is lost stays named."""
+    lost = _lost(c, m)
+    recruiter = _with_id(c, recruiter_id)
+    return _answered(c, m, recruiter=recruiter, due_at=_next_check(c, m), used_at=None, problem=lost)
+
+
+def _lost(c: Connection, m: DecisionContext) -> Problem | None:
+    """The permissions that the host needs, and the token does not have any more."""
+    lost = c.permissions.lost if c.permissions else ()
+    return _named(c, ProblemCode.SCOPE_LOST, m, {"missing": list(lost)}) if lost else None
+
+
+def _permission_tried(c: Connection, event: happened.PermissionTried, m: DecisionContext) -> Connection:
+    """Marked, and named as long as it is missing; nothing else changes for it."""
+    known = (c.permissions or Permissions()).after(event.scope, allowed=event.allowed)
+    tried = evolve(c, permissions=known)
+    if event.recruiter_id is not None:
+        return _healthy(tried, event.recruiter_id, m)
+    another = c.problem is not None and c.problem.code is not ProblemCode.SCOPE_LOST
+    return tried if another else evolve(tried, problem=_lost(tried, m))
 
 
 def _refusal_reported(c: Connection, event: happened.RefusalReported, m: DecisionContext) -> Connection:
@@ -466,6 +489,7 @@ EFFECTS: dict[type[happened.Event], Effect] = {
     happened.RecruiterVanished: _recruiter_vanished,
     happened.RefusalReported: _refusal_reported,
     happened.UseConfirmed: _use_confirmed,
+    happened.PermissionTried: _permission_tried,
     happened.TokenRevealed: _token_revealed,
     happened.ReplacementSubmitted: _replacement_submitted,
     happened.ReplacementAccepted: _replacement_accepted,

@@ -190,6 +190,18 @@ class UseConfirmed(Event):
 
 
 @dataclass(frozen=True)
+class PermissionTried(Event):
+    """A permission that linking does not need was refused (403), or is there again. The link goes on.
+
+    `recruiter_id`: the answer came with a look, which saw our recruiter; None: a call of the host's own met it.
+    """
+
+    scope: str
+    allowed: bool
+    recruiter_id: str | None = None
+
+
+@dataclass(frozen=True)
 class TokenRevealed(Event):
     """The host asked for the token in clear text."""
 

@@ -39,6 +39,7 @@ ANNOUNCEMENTS = (
     "account.renamed",
     "token.expiring",
     "recruiter.removed",
+    "permission.lost",
     "connection.unlinked",
 )
 
@@ -65,7 +66,7 @@ class Step:
 def is_news(before: Connection, after: Connection, event: happened.Event) -> bool:
     """True if the event belongs into the history."""
     if type(event) in SILENT:
-        well_again = type(event) is happened.HealthConfirmed and before.problem is not None
+        well_again = type(event) is happened.HealthConfirmed and before.problem is not None and after.problem is None
         return well_again or _trouble_is_over(before, after)
     if type(event) is happened.RefusalDoubted:
         return before.doubt is None or before.doubt.code is not event.code
@@ -98,6 +99,8 @@ def announcement(before: Connection, after: Connection, event: happened.Event) -
             return "token.expiring"
         case happened.RecruiterVanished():
             return "recruiter.removed"
+        case happened.PermissionTried(scope, allowed) if not allowed and after.permissions is not None:
+            return "permission.lost" if scope in after.permissions.lost else None
         case happened.Unlinked():
             return "connection.unlinked"
         case happened.AccountRenamed():

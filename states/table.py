@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import cast
 
 from states import events as happened
-from states.connection import Connection, ConnectionState
+from states.connection import Connection, ConnectionState, Permissions
 from states.problems import TRANSIENT
 
 AWAITING_TOKEN = ConnectionState.AWAITING_TOKEN
@@ -109,6 +109,13 @@ def look_can_be_spared(connection: Connection, _: happened.Event) -> bool:
     return calm and not connection.at_rest and connection.used_at is None
 
 
+def permission_is_news(connection: Connection, event: happened.Event) -> bool:
+    """It was not known of the token's permission."""
+    tried = cast(happened.PermissionTried, event)
+    known = connection.permissions or Permissions()
+    return tried.scope not in (known.verified if tried.allowed else known.missing)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transition:
     """One row of the law."""
@@ -184,6 +191,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     # the host's own use of the link
     *_rows(happened.RefusalReported, WORKING, STAYS, guard=not_reported_lately),
     *_rows(happened.UseConfirmed, (LINKED,), STAYS, guard=look_can_be_spared),
+    *_rows(happened.PermissionTried, (LINKED,), STAYS, guard=permission_is_news),
     *_rows(happened.TokenRevealed, ANY, STAYS, guard=token_held),
     # another token for a connection that has one
     *_rows(happened.ReplacementSubmitted, WORKING, STAYS),

@@ -13,6 +13,7 @@ from states import events as happened
 from states.connection import Account, Connection, ConnectionState, Permissions
 from states.effects import ENDED_BY_REFUSALS, belongs_elsewhere, missing, same_series
 from states.problems import NearMiss, ProblemCode
+from states.table import permission_is_news
 from states.timing import Timing
 
 
@@ -31,9 +32,13 @@ class AccountReadable(Verdict):
 
 @dataclass(frozen=True)
 class RecruiterSeen(Verdict):
-    """Our recruiter is in the list; the id is Workable's."""
+    """Our recruiter is in the list; the id is Workable's.
+
+    `permission`: one that was tried with it, and whether the token has it.
+    """
 
     recruiter_id: str
+    permission: tuple[str, bool] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -254,8 +259,8 @@ def _other_account(belongs_to: tuple[str, ...], stays_with: str | None = None) -
 
 def _look(connection: Connection, verdict: Verdict, now: datetime, timing: Timing) -> happened.Event:
     match verdict:
-        case RecruiterSeen(recruiter_id):
-            return _seen(connection, recruiter_id)
+        case RecruiterSeen():
+            return _seen(connection, verdict)
         case RecruiterNotSeen(near_miss, thorough):
             return _not_seen(connection, near_miss, thorough, now, timing)
         case CredentialRefused():
@@ -283,8 +288,13 @@ def _look_again(connection: Connection, verdict: Verdict) -> happened.Event:
     return happened.StillFailed(refused=isinstance(verdict, REFUSING))
 
 
-def _seen(connection: Connection, recruiter_id: str) -> happened.Event:
+def _seen(connection: Connection, verdict: RecruiterSeen) -> happened.Event:
+    recruiter_id = verdict.recruiter_id
     if connection.state is ConnectionState.LINKED:
+        if verdict.permission is not None:
+            tried = happened.PermissionTried(*verdict.permission, recruiter_id)
+            if permission_is_news(connection, tried):
+                return tried
         return happened.HealthConfirmed(recruiter_id)
     if connection.state is ConnectionState.AWAITING_RECRUITER:
         return happened.RecruiterFound(recruiter_id)

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from linker.engine.ports import Clock
 from linker.errors import LinkerError
 from linker.event_log import log
+from linker.workable import api
 from states.connection import Connection
-from states.events import UseConfirmed
-from states.table import REPORTS_APART, look_can_be_spared
+from states.events import PermissionTried, UseConfirmed
+from states.table import REPORTS_APART, look_can_be_spared, permission_is_news
 
 #: The calls that linking itself makes: a 403 there concerns the link, everywhere else a permission of the host's.
 PATHS_OF_LINKING = frozenset({"accounts", "accounts/{subdomain}", "recruiters", "members"})
@@ -41,6 +42,10 @@ class Teller(Protocol):
         """A call was refused with the token in use."""
         ...
 
+    async def report_permission(self, connection_id: str, scope: str, *, allowed: bool) -> None:
+        """A call that needs this permission was answered, or refused."""
+        ...
+
     async def report_use(self, connection_id: str) -> None:
         """Calls go well."""
         ...
@@ -55,13 +60,29 @@ class UseReports:
         self._lately: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def refused(self, connection: Connection, status: int, path: str) -> None:
+    def refused(self, connection: Connection, status: int, method: str, path: str) -> None:
         """A call with the token in use was refused: 401 or 403. `path` is a template."""
-        if (status == 401 or path in PATHS_OF_LINKING) and self._is_due(connection.id, "refused"):
-            self._begin(connection.id, self._teller.report_refusal(connection.id))
+        scope = api.scope_of(method, path)
+        if status == 401 or path in PATHS_OF_LINKING or scope == api.SCOPE:
+            if self._is_due(connection.id, "refused"):
+                self._begin(connection.id, self._teller.report_refusal(connection.id))
+        elif scope is not None:
+            self._tried(connection, scope, allowed=False)
 
-    def went_well(self, connection: Connection) -> None:
-        """A call with the token in use was answered well; that is told in the second half of the time between looks."""
+    def _tried(self, connection: Connection, scope: str, *, allowed: bool) -> None:
+        """Tell what is not known yet of a permission that linking does not need."""
+        is_news = permission_is_news(connection, PermissionTried(scope, allowed))
+        if is_news and self._is_due(connection.id, f"{scope} {allowed}"):
+            self._begin(connection.id, self._teller.report_permission(connection.id, scope, allowed=allowed))
+
+    def went_well(self, connection: Connection, method: str, path: str) -> None:
+        """A call with the token in use was answered well; that is told in the second half of the time between looks.
+
+        So a permission that was missing is there again, and one to write is verified.
+        """
+        scope = api.scope_of(method, path)
+        if scope not in (None, api.SCOPE):
+            self._tried(connection, scope, allowed=True)
         if connection.due_at is None or not look_can_be_spared(connection, UseConfirmed()):
             return
         soon = connection.due_at - self._teller.clock.now() <= self._teller.health_every / 2

@@ -13,7 +13,7 @@ import httpx
 
 from linker.errors import BadInput
 from linker.http_client import Headers
-from linker.workable.responses import throttled_until
+from linker.workable.responses import is_from_edge, throttled_until
 from linker.workable.urls import AccountUrls
 
 #: Where the API of an account is.
@@ -159,6 +159,13 @@ def pause_before_repeating(
     if status == 429 or b"retry-after" in headers:
         return (throttled_until(headers, now) - now).total_seconds() + pause
     return pause
+
+
+def is_refusal(response: httpx.Response) -> bool:
+    """True if Workable itself refuses the token: a 403 only in its JSON, because proxies and firewalls say it too."""
+    if response.status_code not in (401, 403) or is_from_edge(response.status_code, headers_of(response)):
+        return False
+    return response.status_code == 401 or response.headers.get("content-type", "").startswith("application/json")
 
 
 def path_template(path: str) -> str:

@@ -63,11 +63,11 @@ class Unlimited:
 class Reports(Protocol):
     """Who is told what a host's calls met. Neither waits for anything."""
 
-    def refused(self, connection: Connection, status: int, path: str) -> None:
-        """A call with the token in use was refused: 401 or 403. `path` is a template."""
+    def refused(self, connection: Connection, status: int, method: str, path: str) -> None:
+        """A call with the token in use was refused: 401 or 403, by Workable itself. `path` is a template."""
         ...
 
-    def went_well(self, connection: Connection) -> None:
+    def went_well(self, connection: Connection, method: str, path: str) -> None:
         """A call with the token in use was answered well."""
         ...
 
@@ -202,7 +202,7 @@ class LinkUse:
         response = await self._exchange(request, connection, attempt, waited)
         if response.status_code not in (401, 403):
             if response.is_success:
-                self._reports.went_well(connection)
+                self._reports.went_well(connection, request.method, self._path(request))
             return response
         try:
             now = await self._accounts.access.current(self._id, since=began)
@@ -215,8 +215,8 @@ class LinkUse:
             connection = await self._usable()
             waited = await self._accounts.budget.take(connection, wait=self._wait)
             response = await self._exchange(request, connection, attempt, waited)
-        if response.status_code in (401, 403):
-            self._reports.refused(connection, response.status_code, self._path(request))
+        if requests.is_refusal(response):
+            self._reports.refused(connection, response.status_code, request.method, self._path(request))
         return response
 
     async def _exchange(

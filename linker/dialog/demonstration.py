@@ -36,6 +36,7 @@ SAID = {
     "connection.recovered": "The link works again.",
     "connection.failed": "The connection ended: a person has to act.",
     "recruiter.removed": "The external recruiter was removed in Workable.",
+    "permission.lost": "The token lost a permission that linking does not need.",
     "connection.unlinked": "The customer stopped the connection.",
 }
 

@@ -19,7 +19,7 @@ from linker.errors import KeyMissing, LinkerError, OurFault
 from linker.event_log import log
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, LastLook, Recruiter, evolve
-from states.duties import Duty, hint_calls, next_duty, owes_expiry_notice, owes_trouble_notice
+from states.duties import Duty, hint_calls, next_duty, owes_expiry_notice, owes_trouble_notice, permission_to_try
 from states.history import Step, announcement, is_news, was_told
 from states.impossible import without_impossible_times
 from states.machine import advance
@@ -86,6 +86,8 @@ class DutyExecutor:
     recruiter_email: str
     #: What the host needs to be allowed, by Workable's names.
     permissions: tuple[str, ...] = ()
+    #: Those of them that can be tried by reading, beside what linking needs itself.
+    readable_permissions: tuple[str, ...] = ()
     randomness: Randomness = field(default_factory=Randomness)
     observer: Observer = UNOBSERVED
 
@@ -138,9 +140,11 @@ class DutyExecutor:
                 if held.recruiter is None:
                     raise OurFault("owes_without_facts")
                 extra_calls = hint_calls(held, self.clock.now(), person_waits=planned.person_waits)
+                permission = permission_to_try(held, self.clock.now(), self.readable_permissions)
+                beside = {"permission": permission} if permission else {}
                 with self.observer.watch(Work.CALL, question="look") as note:
                     answer = await self.workable.look(
-                        planned.subdomain, planned.token, held.recruiter, extra_calls=extra_calls
+                        planned.subdomain, planned.token, held.recruiter, extra_calls=extra_calls, **beside
                     )
                     note(verdict=verdict_name(answer.verdict))
             asked = not (isinstance(answer.verdict, OverLimit) and answer.verdict.unasked)

@@ -64,8 +64,19 @@ class Workable(Protocol):
         """Can this token read the account and its recruiters? Tries both, so that nothing is missing later."""
         ...
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
-        """Is our recruiter in the account? If not: what comes close? `extra_calls`: how many may be spent on that."""
+    async def look(
+        self,
+        subdomain: str,
+        token: SecretStr,
+        recruiter: Recruiter,
+        *,
+        extra_calls: int = 0,
+        permission: str | None = None,
+    ) -> Answer:
+        """Is our recruiter in the account? If not: what comes close? `extra_calls`: how many may be spent on that.
+
+        `permission`: one to try beside, if the recruiter is there.
+        """
         ...
 
 

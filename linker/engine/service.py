@@ -321,6 +321,18 @@ class Service:
         with self._in_flight, suppress(Refused):
             await self.record(connection_id, lambda _: happened.RefusalReported(now), actor=actor)
 
+    async def report_permission(self, connection_id: str, scope: str, *, allowed: bool, actor: str = HOST) -> None:
+        """A call of the host's own that needs a permission was answered, or refused (403). Clients tell it themselves.
+
+        A permission that is lost is named in the connection's problem and announced; the link goes on without it.
+
+        Raises:
+            NotFound: no such connection.
+        """
+        with self._in_flight, suppress(Refused):
+            tried = happened.PermissionTried(scope, allowed)
+            await self.record(connection_id, lambda _: tried, actor=actor)
+
     async def report_use(self, connection_id: str, *, actor: str = HOST) -> None:
         """Calls of the host's own go well: the next look is put off, once. Clients do this by themselves.
 

@@ -31,6 +31,33 @@ TRIED_BY = {
     "r_account": ("GET /departments", "/spi/v3/departments"),
 }
 
+#: The permissions to read and to write what a path is about, by the last of these words in it (documented).
+SCOPES: dict[str, tuple[str, str | None]] = {
+    "accounts": (SCOPE, None),
+    "recruiters": (SCOPE, None),
+    "stages": (SCOPE, None),
+    "jobs": (SCOPE, None),
+    "members": (SCOPE, "w_members"),
+    "candidates": ("r_candidates", "w_candidates"),
+    "comments": ("r_candidates", "w_comments"),
+    "employees": ("r_employees", "w_employees"),
+    "departments": ("r_account", "w_departments"),
+    "offer": ("r_offers", "w_offers"),
+    "offers": ("r_offers", "w_offers"),
+    "requisitions": ("r_requisitions", "w_requisitions"),
+    "timeoff": ("r_timeoff", "w_timeoff"),
+}
+
+
+def scope_of(method: str, path: str) -> str | None:
+    """The permission that a call needs, as far as it is documented. `path` is behind `/spi/v3/`, without a query."""
+    for word in reversed(path.split("/")):
+        if word in SCOPES:
+            to_read, to_write = SCOPES[word]
+            return to_read if method in {"GET", "HEAD"} else to_write
+    return None
+
+
 #: How the calls are named in the evidence that the law's table has no name for.
 ACCOUNTS = "GET /accounts"
 MEMBERS = "GET /members"

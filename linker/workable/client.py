@@ -120,17 +120,26 @@ class WorkableClient:
         question = _Question(subdomain, token, VERIFICATION)
         return await self._answer(question, self._verify(question))
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
+    async def look(
+        self,
+        subdomain: str,
+        token: SecretStr,
+        recruiter: Recruiter,
+        *,
+        extra_calls: int = 0,
+        permission: str | None = None,
+    ) -> Answer:
         """Is our recruiter in the account? One call, and more for a hint. If not: what comes close?
 
         `extra_calls`: when nothing in the list comes close, so many pages of the members are asked for too, as long as
-        at least half of the account's limit is left.
+        at least half of the account's limit is left. `permission`: one of `api.TRIED_BY` to try beside, if the
+        recruiter is there.
 
         Raises:
             OurFault: a fault of the program; it holds nothing of the request.
         """
         question = _Question(subdomain, token, LOOK)
-        return await self._answer(question, self._look_at_its_name(question, recruiter, extra_calls))
+        return await self._answer(question, self._look_around(question, recruiter, extra_calls, permission))
 
     async def _answer(self, question: _Question, asking: Coroutine[Any, Any, Verdict]) -> Answer:
         """The verdict with its evidence, in time, and without anything of the request in what is raised.
@@ -182,6 +191,20 @@ class WorkableClient:
             return reached
         elsewhere = responses.subdomains_in(reached, but=question.subdomain) if isinstance(reached, Page) else ()
         return WrongAccount(elsewhere) if elsewhere else verdict
+
+    async def _look_around(
+        self, question: _Question, recruiter: Recruiter, extra_calls: int, permission: str | None
+    ) -> Verdict:
+        """Look for the recruiter; where it is as it should be, try a permission of the host's too."""
+        verdict = await self._look_at_its_name(question, recruiter, extra_calls)
+        if permission is None or not isinstance(verdict, RecruiterSeen):
+            return verdict
+        question.certain = verdict
+        call, path = api.TRIED_BY[permission]
+        found = await self._ask(question, call, self._urls.of(question.subdomain, path))
+        if not isinstance(found, Page | Forbidden):
+            return verdict
+        return RecruiterSeen(verdict.recruiter_id, (permission, isinstance(found, Page)))
 
     async def _look_at_its_name(self, question: _Question, recruiter: Recruiter, extra_calls: int) -> Verdict:
         """Look for the recruiter; where the account is not under its name any more, ask which the token reaches now.

@@ -72,21 +72,21 @@ def judge_head(status: int, headers: Headers, now: datetime) -> Judged | None:
 
     Whoever names a time for the next try says that this passes: then it is no verdict, whatever the status.
     """
-    is_from_edge = _is_from_edge(status, headers)
-    if status == 200 and headers.get(b"content-type", b"").startswith(b"application/json") and not is_from_edge:
+    from_edge = is_from_edge(status, headers)
+    if status == 200 and headers.get(b"content-type", b"").startswith(b"application/json") and not from_edge:
         return None
     named = retry_after(headers, now)
     note = None
-    if is_from_edge:
+    if from_edge:
         note = "edge"
     elif 300 <= status <= 399:
         note = "redirect"
     elif b"html" in headers.get(b"content-type", b"").lower():
         note = "web_page"
     if status == 429:
-        return Judged(OverLimit(throttled_until(headers, now)), note if is_from_edge else None)
+        return Judged(OverLimit(throttled_until(headers, now)), note if from_edge else None)
     if 500 <= status <= 599 or status == 408:
-        return Judged(Unavailable(named), note if is_from_edge else None)
+        return Judged(Unavailable(named), note if from_edge else None)
     if note is not None or named is not None:
         return Judged(Unavailable(named), note)
     return None
@@ -99,7 +99,7 @@ EDGE_HEADERS = (b"cf-mitigated", b"proxy-authenticate", b"x-squid-error", b"x-am
 SIGN_IN = (b"basic", b"digest", b"ntlm", b"negotiate", b"kerberos")
 
 
-def _is_from_edge(status: int, headers: Headers) -> bool:
+def is_from_edge(status: int, headers: Headers) -> bool:
     """True if an answer says that it does not come from Workable."""
     asks_for_a_user = headers.get(b"www-authenticate", b"").strip().lower().startswith(SIGN_IN)
     failed = b"error=" in headers.get(b"proxy-status", b"").lower()  # RFC 9209

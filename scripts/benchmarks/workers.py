@@ -109,7 +109,15 @@ class Listening(ScriptedWorkable):
 
     asked_at = 0.0
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
+    async def look(
+        self,
+        subdomain: str,
+        token: SecretStr,
+        recruiter: Recruiter,
+        *,
+        extra_calls: int = 0,
+        permission: str | None = None,
+    ) -> Answer:
         """As scripted."""
         self.asked_at = time.perf_counter()
         return await super().look(subdomain, token, recruiter, extra_calls=extra_calls)

@@ -75,6 +75,7 @@ ANNOUNCED = {
     "account.renamed": "The account has another subdomain in Workable. It is followed, with the same token.",
     "token.expiring": "The token in use has only some days left, by the date that the person gave; once for a date.",
     "recruiter.removed": "Our recruiter was removed from a linked account.",
+    "permission.lost": "The token lost a permission that your product needs and linking does not: the link goes on.",
     "connection.unlinked": "The connection was given up for good.",
 }
 

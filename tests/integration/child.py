@@ -151,7 +151,15 @@ class Witness:
         await self._attended("verify", subdomain)
         return Answer(verdict=AccountReadable(Account(id=subdomain, name=subdomain, subdomain=subdomain)))
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
+    async def look(
+        self,
+        subdomain: str,
+        token: SecretStr,
+        recruiter: Recruiter,
+        *,
+        extra_calls: int = 0,
+        permission: str | None = None,
+    ) -> Answer:
         """The recruiter is there."""
         await self._attended("look", subdomain)
         return Answer(verdict=RecruiterSeen("recruiter-1"))

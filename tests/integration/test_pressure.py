@@ -49,7 +49,15 @@ class SlowWorkable(ScriptedWorkable):
         #: How long every answer takes, in seconds.
         self.pause = 0.0
 
-    async def look(self, subdomain: str, token: SecretStr, recruiter: Recruiter, *, extra_calls: int = 0) -> Answer:
+    async def look(
+        self,
+        subdomain: str,
+        token: SecretStr,
+        recruiter: Recruiter,
+        *,
+        extra_calls: int = 0,
+        permission: str | None = None,
+    ) -> Answer:
         """Wait, then answer as the script says."""
         self.looked_for = self.looked_for or recruiter.email
         self.asked_once.set()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from states import events as happened
-from states.connection import Connection, ConnectionState, LastLook
+from states.connection import Connection, ConnectionState, LastLook, Permissions
 from states.events import EVENTS, Event
 from states.history import ANNOUNCEMENTS, ONCE, SILENT, announcement, is_news, was_told
 from states.problems import NearMiss, NearMissKind, ProblemCode
@@ -38,6 +38,7 @@ AT = {state: a_connection(state) for state in ConnectionState}
 VERIFYING = a_connection(AWAITING_TOKEN, candidate=CANDIDATE)
 REPLACING = a_connection(LINKED, candidate=CANDIDATE)
 EXPIRING = a_connection(LINKED, token=a_credential(expires_on=EARLIER.date()))
+NEEDING = a_connection(LINKED, permissions=Permissions(needed=("r_jobs", "w_candidates"), verified=("r_jobs",)))
 LINKED_BEFORE = a_connection(AWAITING_RECRUITER, linked_at=EARLIER)
 
 #: Before, event, whether it leaves a step, and what the host is told.
@@ -93,6 +94,9 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (a_connection(LINKED, reported_at=EARLIER), happened.RefusalReported(NOW), True, None),
     (a_connection(LINKED, doubt=a_doubt()), happened.RefusalReported(NOW), False, None),
     (AT[LINKED], happened.UseConfirmed(), False, None),
+    (AT[LINKED], happened.PermissionTried("w_candidates", False), True, None),
+    (NEEDING, happened.PermissionTried("w_candidates", False), True, "permission.lost"),
+    (NEEDING, happened.PermissionTried("w_candidates", True), True, None),
     (AT[LINKED], happened.TokenRevealed(), True, None),
     (AT[LINKED], happened.ReplacementSubmitted(ANOTHER), True, None),
     (REPLACING, happened.ReplacementAccepted(ACME), True, "token.accepted"),
@@ -151,6 +155,7 @@ def test_announcements_are_forever() -> None:
         "account.renamed",
         "token.expiring",
         "recruiter.removed",
+        "permission.lost",
         "connection.unlinked",
     )
 
