@@ -27,7 +27,7 @@ from linker.engine.heartbeat import Beat, Heartbeat
 from linker.engine.observer import Observer
 from linker.engine.ports import Clock, Randomness, Workable
 from linker.engine.service import HOST
-from linker.errors import BadInput, BadSettings, NotFound, Refused, StoreUnavailable
+from linker.errors import BadInput, BadSettings, LinkerError, NotFound, Refused, StoreUnavailable
 from linker.event_log import log
 from linker.http_client import LONGEST_WAIT_SECONDS
 from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_of
@@ -36,6 +36,7 @@ from linker.operations.retention import Pruned, Pruning
 from linker.operations.verbs import OperatorVerbs
 from linker.outbox.handlers import Handler, Handlers
 from linker.settings import Settings, dialog_url, is_at_example, is_here, load_settings
+from states.connection import Connection
 
 H = TypeVar("H", bound=Handler)
 
@@ -49,6 +50,9 @@ DRAIN_SECONDS = 7.0
 RELEASE_SECONDS = 1.0
 #: A linker that closes so soon after its heartbeat stopped is closed with it.
 AT_ONCE_SECONDS = 1.0
+#: How long a link lasts that a client's refusal gives, and how many are remembered.
+RECONNECT_SPAN = timedelta(days=1)
+RECONNECT_LINKS_KEPT = 1000
 #: The most repetitions that a client may be told to make.
 MOST_RETRIES = 10
 #: How long a call of `deliver` begins deliveries.
@@ -107,6 +111,7 @@ class Linker(OperatorVerbs):
         )
         self._parts = self._build()
         self._is_closed = False
+        self._reconnect_links: dict[str, IssuedLink] = {}
         #: Hears of commits for clients; made for the first one.
         self._listener: CommitListener | None = None
         self._heartbeats: list[Heartbeat] = []
@@ -330,6 +335,26 @@ class Linker(OperatorVerbs):
         """
         return AccountClient(self.use(connection_id, wait=wait, retries=retries, allow=allow), timeout)
 
+    async def _reconnect_url(self, connection: Connection) -> str | None:
+        """The URL of a link with which a customer can mend a connection that is not linked; None if there is no dialog.
+
+        The same for some hours: a host that tries again and again makes no link each time.
+        """
+        if connection.closed_at is not None or connection.paused_at is not None:
+            return None
+        known, now = self._reconnect_links.get(connection.id), self.clock.now()
+        if known is not None and now < known.expires_at - RECONNECT_SPAN / 2:
+            return known.url
+        purpose = Purpose.RECONNECT if connection.linked_at is not None else Purpose.SETUP
+        try:
+            issued = await self.create_link(connection.id, for_=purpose, expires=RECONNECT_SPAN)
+        except LinkerError:
+            return None
+        self._reconnect_links[connection.id] = issued
+        while len(self._reconnect_links) > RECONNECT_LINKS_KEPT:
+            del self._reconnect_links[next(iter(self._reconnect_links))]
+        return issued.url
+
     def _listen(self) -> None:
         """Hear from now on when others commit: what a client knows of its connection may be over."""
         if self._listener is None:
@@ -346,7 +371,14 @@ class Linker(OperatorVerbs):
         allowed = checked_allowances(allow)
         accounts = self._parts.accounts
         return LinkUse(
-            accounts, self._reports, connection_id, wait=wait, retries=retries, allowed=allowed, listen=self._listen
+            accounts,
+            self._reports,
+            connection_id,
+            wait=wait,
+            retries=retries,
+            allowed=allowed,
+            listen=self._listen,
+            reconnect_url=self._reconnect_url,
         )
 
     # telling the host

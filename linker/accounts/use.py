@@ -85,8 +85,6 @@ class Accounts:
     client_id: SecretStr | None = None
     randomness: Randomness = field(default_factory=Randomness)
     observer: Observer = UNOBSERVED
-    #: Gives the URL of a link with which a customer can reconnect; None if there is none.
-    reconnect_url: Callable[[Connection], Awaitable[str | None]] | None = None
 
 
 class LinkUse:
@@ -101,15 +99,18 @@ class LinkUse:
         wait: float,
         retries: int,
         allowed: frozenset[str],
-        listen: Callable[[], object] = lambda: None,
+        listen: Callable[[], object],
+        reconnect_url: Callable[[Connection], Awaitable[str | None]],
     ) -> None:
         """Take what is shared, who is told, and this client's own choices; nothing is read yet.
 
-        `listen` lets us hear, from the moment that the client is entered, of what others commit.
+        `listen` lets us hear, from the moment that the client is entered, of what others commit. `reconnect_url` gives
+        the URL with which a customer can mend what is refused at entering; None if there is none.
         """
         self._accounts = accounts
         self._reports = reports
         self._listen = listen
+        self._reconnect_url = reconnect_url
         self._id = connection_id
         self._wait = wait
         self._retries = retries
@@ -120,8 +121,13 @@ class LinkUse:
     async def enter(self) -> Connection:
         """Begin. Raises what `Linker.client` names."""
         self._listen()
-        self._entered = await self._usable()
-        return self._entered
+        try:
+            self._entered = await self._usable()
+            return self._entered
+        except Refused as error:
+            refused = error
+        link = await self._reconnect_url(await self._accounts.access.current(self._id))
+        raise Refused(refused.reason, **refused.params, **({"link": link} if link else {}))
 
     @property
     def connection(self) -> Connection:
@@ -158,8 +164,7 @@ class LinkUse:
         told = {"connection": connection.id, "state": connection.state.value}
         if connection.problem is not None:
             told |= {"problem": connection.problem.code.value, "owner": connection.problem.owner.value}
-        link = await self._accounts.reconnect_url(connection) if self._accounts.reconnect_url else None
-        raise Refused(reason, **told, **({"link": link} if link else {}))
+        raise Refused(reason, **told)
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request of a host's, and again where it may be and the client was told to.

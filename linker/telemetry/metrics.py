@@ -75,6 +75,12 @@ DELIVERIES = Metric(
     labels=("way", "type", "outcome"),
     meaning="Tries to deliver an announcement to the host.",
 )
+ACCOUNT_CALLS = Metric(
+    name="linker_account_calls_total",
+    kind="counter",
+    labels=("status",),
+    meaning="The host's own calls to linked accounts, by the class of the answer's status (`2xx`).",
+)
 CONNECTIONS = Metric(
     name="linker_connections",
     kind="gauge",
@@ -139,6 +145,7 @@ METRICS = (
     LEASES_LOST,
     VERDICTS,
     DELIVERIES,
+    ACCOUNT_CALLS,
     CONNECTIONS,
     OLDEST_WAIT,
     DUE,
@@ -170,6 +177,8 @@ class Metrics:
         verdicts = _counter(VERDICTS, registry)
         self._verdicts = {asked: verdicts.labels(*asked) for asked in product(QUESTIONS, verdict_names())}
         self._deliveries = _counter(DELIVERIES, registry)
+        calls = _counter(ACCOUNT_CALLS, registry)
+        self._account_calls = {first: calls.labels(f"{first}xx") for first in range(1, 6)}
         self._statistics = _StatisticsCollector()
         registry.register(self._statistics)
         for work, error in product(Work, (StoreUnavailable, OurFault)):
@@ -190,6 +199,8 @@ class Metrics:
                     self._verdicts[str(facts["question"]), str(facts["verdict"])].inc()
                 case Work.SETTLE:
                     self._settled.inc(float(facts["rows"]))
+                case Work.USE:
+                    self._account_calls[int(facts["status"]) // 100].inc()
                 case Work.DELIVERY:
                     self._deliveries.labels(facts["way"], facts["type"], facts["outcome"]).inc()
         except Exception as error:

@@ -227,6 +227,7 @@ async def test_the_token_is_in_nothing_that_a_host_sees(
     assert "linker.use" in {name for name, *_ in spans}
     assert len(tape) >= 8
     assert "account.called" in caplog.text
+    assert registry.get_sample_value("linker_account_calls_total", {"status": "2xx"})
     texts = [*everything(seen, tape), *map(str, spans), caplog.text, *(str(vars(one)) for one in caplog.records)]
     texts.append(generate_latest(registry).decode())
     assert [one[:200] for one in texts if "CANARY" in one] == []
@@ -447,6 +448,12 @@ async def test_what_is_not_linked_is_refused_at_entering(world: World, url: str,
                 pass
         assert refused.value.params["problem"] == "recruiter_absent"
         assert refused.value.params["owner"] == "customer"
+        link = refused.value.params["link"]
+        assert link.startswith("http")
+        with pytest.raises(Refused) as again:
+            async with host.client(waiting):
+                pass
+        assert again.value.params["link"] == link, "a host that tries again makes no second one"
         async with host.client(waiting, allow="awaiting_recruiter") as client:
             assert (await client.get("jobs")).status_code == 200
         connection = await host.linked(world)
