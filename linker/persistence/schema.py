@@ -73,6 +73,14 @@ def version(database: Database) -> Version | None:
     return None if file is not None and not file.exists() else database.read_here(current)
 
 
+def holds_tables(database: Database) -> bool:
+    """True if there are tables of ours, whatever they say of their version. An SQLite file is not made for it."""
+    try:
+        return version(database) is not None
+    except SchemaMismatch:
+        return True
+
+
 def compared(database: Database) -> dict[str, Any]:
     """The revision, what this program needs, and how they stand: `empty`, `head`, `behind` or `newer`."""
     found = version(database)

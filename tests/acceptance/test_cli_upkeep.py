@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sqlite3
 import threading
@@ -80,6 +81,54 @@ def test_the_revision_is_told_before_and_after_an_upgrade(linker: Terminal, tmp_
     assert linker("db", "current", "--json").json["state"] == "newer"
     assert linker("list").code == 1
     assert linker("doctor", "--offline").code == 1
+
+
+def test_our_tables_are_taken_away_and_nothing_else(linker: Terminal, tmp_path: Path) -> None:
+    """Not without a word for it; also without their version; and where there are none, nothing is made."""
+    assert linker("db", "drop", "--yes", "--json").json["dropped"] == []
+    assert not (tmp_path / "linker.db").exists()
+    linker.opened()
+    with sqlite3.connect(tmp_path / "linker.db") as database:
+        database.execute("CREATE TABLE connection (id INTEGER PRIMARY KEY, peer TEXT)")
+        database.execute("DELETE FROM linker_schema_version")
+    database.close()
+    unasked = linker("db", "drop", "--json")
+    assert (unasked.code, unasked.error["field"]) == (2, "yes")
+    assert linker("list").code == 1
+    dropped = linker("db", "drop", "--yes", "--json")
+    assert (dropped.code, "linker_connection" in dropped.json["dropped"]) == (0, True)
+    with sqlite3.connect(tmp_path / "linker.db") as database:
+        names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    database.close()
+    assert names - {"sqlite_sequence"} == {"connection"}
+
+
+def test_a_worker_waits_for_its_version_of_the_database(linker: Terminal, tmp_path: Path) -> None:
+    """It says what it waits for, and begins once somebody has done it; SIGTERM ends it while it waits, too."""
+
+    def says(revision: str, oldest_writer: str) -> None:
+        with sqlite3.connect(tmp_path / "linker.db") as database:
+            put = "UPDATE linker_schema_version SET revision = ?, oldest_writer = ?"
+            database.execute(put, (revision, oldest_writer))
+        database.close()
+
+    linker.opened()
+    says("9999", "9998")
+    with linker.started("worker") as worker:
+        waiting = json.loads(worker.stderr.readline())
+        assert (waiting["event"], waiting["reason"]) == ("worker.waiting", "newer")
+        assert "9998" in waiting["said"]
+        says("9999", HEAD)
+        while (event := json.loads(worker.stderr.readline())["event"]) == "worker.waiting":
+            pass
+        assert event == "worker.started"
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
+    says("9999", "9998")
+    with linker.started("worker") as worker:
+        assert "worker.waiting" in worker.stderr.readline()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
 
 
 def test_the_doctor_finds_all_well(linker: Terminal) -> None:

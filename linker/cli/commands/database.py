@@ -77,13 +77,13 @@ def drop(
     database = Database(given.database_url, given.database_schema)
     try:
         with naming_the_database(given):
-            found = schema.version(database)
-            if found is not None and not yes:
+            something = schema.holds_tables(database)
+            if something and not yes:
                 if as_json or sys.stdin is None or not sys.stdin.isatty():
                     raise BadInput("yes", "not_confirmed")
                 if not typer.confirm(f"Drop our tables in {database.name}, with all connections?", err=True):
                     return INTERRUPTED
-            dropped = schema.drop(database) if found is not None else []
+            dropped = schema.drop(database) if something else []
     finally:
         database.close()
     told = f"dropped {', '.join(dropped)}" if dropped else "there are no tables of ours"
