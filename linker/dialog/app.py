@@ -73,6 +73,7 @@ class Dialog:
         self._app = Starlette(
             routes=[Route(path, self._guarded(work), methods=methods) for path, work, methods in paths],
             lifespan=self._lifespan,
+            exception_handlers={404: self._nowhere, 405: self._nowhere},
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,6 +99,11 @@ class Dialog:
             if self._opens and self._is_open:
                 self._is_open = False
                 await self._linker.__aexit__(None, None, None)
+
+    async def _nowhere(self, request: Request, error: Exception) -> Response:
+        """An address that is none of ours, perhaps a link that was cut off."""
+        page = self._pages.message(ScreenName.INCOMPLETE, Place(root="./"), None)
+        return self._html(page, getattr(error, "status_code", 404))
 
     # ── around every request ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,9 +15,9 @@ from linker.links import Purpose
 from linker.settings import contrast
 from linker.wording import catalogue
 from states.connection import ConnectionState
-from states.problems import ProblemCode
+from states.problems import PROBLEMS, ProblemCode
 from tests.builders import NOW, a_credential
-from tests.dialog_cases import SETTINGS, a_link, acme, cases, renderer
+from tests.dialog_cases import SETTINGS, Case, a_link, acme, cases, renderer
 
 AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
 
@@ -96,6 +96,23 @@ def test_every_screen_is_among_the_cases_and_whole() -> None:
         assert not re.search(r"\{\w+\}|\bon\w+=|style=|<style|javascript:", case.html), case.name
     assert {name.value for name in ScreenName} <= shown
     assert set(STEPS.values()) == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("case", [each for each in cases() if 'id="summary"' in each.html], ids=lambda case: case.name)
+def test_an_error_is_told_at_the_top_and_at_its_field(case: Case) -> None:
+    """In the same words, with a link to the field, and in the title; the field says that it is wrong, and where why."""
+    [(field, words)] = re.findall(r'<p><a href="#(\w+)">([^<]+)</a></p>', case.html)
+    assert f'<p class="wrong" id="{field}-wrong">{words}</p>' in case.html
+    assert re.search(rf'id="{field}"[^>]*aria-describedby="{field}-hint {field}-wrong" aria-invalid="true"', case.html)
+    assert "<title>Error: " in case.html
+    assert 'role="alert" tabindex="-1"' in case.html
+
+
+def test_every_problem_that_has_a_field_is_told_so() -> None:
+    """Each of these codes is among the screens with a summary."""
+    told = {case.name.removeprefix("failed-").partition("-")[0] for case in cases() if 'id="summary"' in case.html}
+    with_field = {code.value for code in ProblemCode if PROBLEMS[code].field} - {"account_taken"}
+    assert with_field <= told
 
 
 def test_nothing_of_a_customer_is_taken_for_markup() -> None:

@@ -76,6 +76,13 @@ def _about(c: Connection, now: datetime) -> Rows:
         rows.append(("token", _token(c.token, now)))
     if c.candidate:
         rows.append(("new token", f"{_token(c.candidate, now)}; kept, and not verified yet"))
+    if c.permissions:
+        allowed = c.permissions
+        told = [f"needs {', '.join(allowed.needed)}"]
+        told += [f"missing: {', '.join(allowed.missing)}"] if allowed.missing else []
+        tried = c.token is not None and allowed.unverified
+        told += [f"not verified: {', '.join(allowed.unverified)}"] if tried else []
+        rows.append(("permissions", "; ".join(told)))
     if c.metadata:
         rows.append(("metadata", ", ".join(f"{key}={value}" for key, value in c.metadata.items())))
     return rows

@@ -50,8 +50,9 @@ async function open(fields = {}, options) {
   try {
     show(await send(fields), options);
   } catch {
-    if (document.body.hasAttribute("data-boot")) { const trouble = $("[data-offline]"); if (trouble) trouble.hidden = false; }
-    else location.reload();
+    const trouble = $("[data-offline]");
+    if (trouble) trouble.hidden = false;
+    else say(document.body.dataset.failed ?? "");
   }
 }
 
@@ -74,7 +75,10 @@ document.addEventListener("submit", async (event) => {
   } catch {
     button.textContent = label;
     button.removeAttribute("aria-busy");
-    say(document.body.dataset.failed ?? "");
+    $(".offline")?.remove();
+    const told = Object.assign(document.createElement("p"), { className: "wrong offline", textContent: document.body.dataset.failed });
+    told.setAttribute("role", "alert");
+    button.closest(".actions").before(told);
   } finally {
     asking = false;
   }
