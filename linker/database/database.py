@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Dialect
@@ -175,12 +175,14 @@ class Database:
                     begin(connection, access)
                 yield connection
             is_sound = True
+            if self._connections and access.synchronous:
+                self._connections.make_sure()
         except Exception as error:
             is_sound = not isinstance(error, SQLAlchemyError | self._driver_error)  # a lost race is no trouble
             raise
         finally:
-            if is_sound and self._connections:
-                self._connections.put_back(connection)
+            if self._connections:
+                self._connections.put_back(connection, is_sound=is_sound)
             else:
                 connection.close()
 
@@ -200,19 +202,25 @@ class Database:
             self._connections.close()
         self.engine.dispose()
 
+    def make_sure(self) -> None:
+        """Make sure that the journal of an SQLite file is still the one that we write. Raises StoreUnavailable."""
+        if self._connections:
+            self._connections.make_sure()
+
     @contextmanager
     def dedicated_connection(self) -> Iterator[Any]:
         """A driver's connection beside the pool, for one block: for what lasts. Errors are translated as everywhere."""
         try:
-            pooled = self.engine.raw_connection()
-            raw: Any = pooled.driver_connection
-            pooled.detach()
-            try:
-                if not self.is_sqlite:
-                    raw.autocommit = True
-                yield raw
-            finally:
-                raw.close()
+            with self._connections.apart() if self._connections else nullcontext():
+                pooled = self.engine.raw_connection()
+                raw: Any = pooled.driver_connection
+                pooled.detach()
+                try:
+                    if not self.is_sqlite:
+                        raw.autocommit = True
+                    yield raw
+                finally:
+                    raw.close()
             return
         except (SQLAlchemyError, self._driver_error) as error:
             translated = translate(error)

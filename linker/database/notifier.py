@@ -68,6 +68,7 @@ class CommitListener:
     def _poll_data_version(self, raw: Any) -> None:
         known = None
         while not self._stopping.is_set():
+            self._database.make_sure()
             version = raw.execute("PRAGMA data_version").fetchone()
             if version != known:
                 self._wake()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +61,20 @@ def sqlite(url: URL, wait_seconds: float) -> Engine:
     if not is_sound:
         raise BadSettings("database_url", "parameter_unreadable")
 
+    if is_path(url):
+
+        @event.listens_for(engine, "do_connect")
+        def make(*_: object) -> None:
+            """Before SQLite makes the file, with the modes that the process is set to; those of its journal follow."""
+            with suppress(OSError):  # it is there, or its folder is not: SQLite says so
+                os.close(os.open(str(url.database), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
     @event.listens_for(engine, "connect")
     def prepare(raw: Any, _record: object) -> None:
         raw.isolation_level = None  # we say BEGIN ourselves
         raw.text_factory = _text
         raw.execute("PRAGMA foreign_keys=ON").close()
+        raw.execute("PRAGMA secure_delete=ON").close()  # what is wiped is gone from the file
         raw.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}").close()
 
     return engine

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -154,6 +155,12 @@ def _file(file: Path, name: str) -> Iterator[Check]:
         return
     if not file.exists():
         yield ok("database", "not_made", database=name)
+    else:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & 0o077:
+            yield warning("file", "open_to_others", mode=f"{mode:04o}")
+        else:
+            yield ok("file", "ours_alone", mode=f"{mode:04o}")
     free_bytes = shutil.disk_usage(folder).free
     gib = f"{free_bytes / 1024**3:.1f}"
     if free_bytes < LOW_DISK_BYTES / 10:
@@ -192,6 +199,12 @@ async def _database(database: Database, cipher: TokenCipher | None, settings: Se
         else:
             yield warning("journal", "other", mode=mode)
     now = (await shared_clock(database)).now()
+    off = datetime.now(UTC) - now
+    if abs(off) > MAX_CLOCK_SKEW:
+        yield warning("database clock", "ahead" if off > timedelta(0) else "behind", seconds=abs(off).total_seconds())
+    ahead = select(func.count()).select_from(CONNECTION).where(CONNECTION.c.updated_at > now + MAX_CLOCK_SKEW)
+    if count := await database.read(lambda transaction: transaction.execute(ahead).scalar_one()):
+        yield warning("stored times", "ahead", count=count)
     async for check in _contents(database, cipher, settings, now):
         yield check
     yield await _outbox(database, settings, now)
