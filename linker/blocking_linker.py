@@ -6,6 +6,7 @@ interpreter tears down what is still open, and queues and web frameworks leave a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterator
@@ -41,6 +42,7 @@ class BlockingLinker:
         self._linker = linker
         self._turn = threading.Lock()
         self._portal: BlockingPortal | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()
         self._process: int | None = None
@@ -103,9 +105,10 @@ class BlockingLinker:
 
         The same as `Linker.client`, by the same rules: `with blocking(linker).client(id) as workable:`.
         """
-        portal = self._opened()
+        self._opened()
+        assert self._loop is not None, "it is opened"
         use = self._linker.use(connection_id, wait=wait, retries=retries, allow=allow)
-        return BlockingAccountClient(use, portal, timeout)
+        return BlockingAccountClient(use, self._loop, timeout)
 
     def close(self) -> None:
         """Wait for what is in flight, then close the linker. It cannot be opened again."""
@@ -134,6 +137,7 @@ class BlockingLinker:
         """What the thread does: keep the linker open until the portal is stopped."""
 
         async def keep_open() -> None:
+            self._loop = asyncio.get_running_loop()
             async with self._linker, BlockingPortal() as portal:
                 opened.set_result(portal)
                 await portal.sleep_until_stopped()

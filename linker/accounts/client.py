@@ -6,10 +6,11 @@ same for both.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Future
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import httpx
 from anyio import to_thread
@@ -123,23 +124,17 @@ class _AccountTransport(httpx.AsyncBaseTransport):
 # for hosts without an event loop
 
 
-class Portal(Protocol):
-    """Runs something in the linker's event loop, from another thread."""
-
-    def start_task_soon(self, func: Callable[..., Awaitable[T]], *args: Any) -> Future[T]:
-        """Begin it; gives its result when it ends."""
-        ...
-
-
 class BlockingAccountClient(httpx.Client):
     """An `httpx.Client` for one linked account, by the same rules as `AccountClient`."""
 
-    def __init__(self, use: LinkUse, portal: Portal, timeout: httpx.Timeout | float | None = None) -> None:
+    def __init__(
+        self, use: LinkUse, loop: asyncio.AbstractEventLoop, timeout: httpx.Timeout | float | None = None
+    ) -> None:
         """`BlockingLinker.client` makes it; nothing is opened before `with`."""
         self._use = use
-        self._portal = portal
+        self._loop = loop
         super().__init__(
-            transport=_BlockingTransport(use, portal),
+            transport=_BlockingTransport(use, loop),
             headers=HEADERS,
             cookies=_no_cookies(),
             timeout=TIMEOUT if timeout is None else timeout,
@@ -148,7 +143,7 @@ class BlockingAccountClient(httpx.Client):
 
     def __enter__(self) -> Self:
         """Make sure that the connection may be used. Raises what `Linker.client` names."""
-        _run(self._portal, self._use.enter)
+        _run(self._loop, self._use.enter)
         self.base_url = self._use.root
         return super().__enter__()
 
@@ -194,13 +189,13 @@ class Pages:
 class _BlockingTransport(httpx.BaseTransport):
     """Beneath a blocking client: hands requests over to the linker's event loop, and answers back."""
 
-    def __init__(self, use: LinkUse, portal: Portal) -> None:
+    def __init__(self, use: LinkUse, loop: asyncio.AbstractEventLoop) -> None:
         self._use = use
-        self._portal = portal
+        self._loop = loop
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and wait for its answer."""
-        return _run(self._portal, self._sent, request)
+        return _run(self._loop, self._sent, request)
 
     async def _sent(self, request: httpx.Request) -> httpx.Response:
         if not isinstance(request.stream, httpx.AsyncByteStream):
@@ -214,15 +209,14 @@ class _BlockingTransport(httpx.BaseTransport):
         answer = await self._use.send(request)
         body = cast(httpx.AsyncByteStream, answer.stream)
         length = answer.headers.get("content-length", "")
-        stream: httpx.SyncByteStream = _ToThread(body, self._portal)
+        stream: httpx.SyncByteStream = _ToThread(body, self._loop)
         if length.isdigit() and int(length) <= WHOLE_BYTES:
             try:
                 stream = httpx.ByteStream(b"".join([chunk async for chunk in body]))
             finally:
                 await body.aclose()
-        return httpx.Response(
-            answer.status_code, headers=answer.headers.raw, stream=stream, extensions=answer.extensions
-        )
+        answer.stream = stream
+        return answer
 
 
 class _FromThread(httpx.AsyncByteStream):
@@ -240,9 +234,9 @@ class _FromThread(httpx.AsyncByteStream):
 class _ToThread(httpx.SyncByteStream):
     """An answer's body that is read bit by bit without an event loop."""
 
-    def __init__(self, stream: httpx.AsyncByteStream, portal: Portal) -> None:
+    def __init__(self, stream: httpx.AsyncByteStream, loop: asyncio.AbstractEventLoop) -> None:
         self._stream = stream
-        self._portal = portal
+        self._loop = loop
 
     def __iter__(self) -> Iterator[bytes]:
         chunks = aiter(self._stream)
@@ -250,17 +244,26 @@ class _ToThread(httpx.SyncByteStream):
         async def following() -> bytes | None:
             return await anext(chunks, None)
 
-        while (chunk := _run(self._portal, following)) is not None:
+        while (chunk := _run(self._loop, following)) is not None:
             yield chunk
 
     def close(self) -> None:
         """Let the network have its connection back."""
-        _run(self._portal, self._stream.aclose)
+        _run(self._loop, self._stream.aclose)
 
 
-def _run(portal: Portal, what: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """Wait for something in the linker's event loop; who stops waiting, by Ctrl-C for one, stops it."""
-    ending = portal.start_task_soon(what, *args)
+def _run(loop: asyncio.AbstractEventLoop, what: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    """Wait for something in the linker's event loop; who stops waiting, by Ctrl-C for one, stops it.
+
+    Raises:
+        RuntimeError: the linker is closed, or it is the linker's own thread that would wait for itself.
+    """
+    is_its_own = False
+    with suppress(RuntimeError):
+        is_its_own = asyncio.get_running_loop() is loop
+    if is_its_own or loop.is_closed():
+        raise RuntimeError("This client cannot be used here: its linker is closed, or waits for this call itself.")
+    ending = asyncio.run_coroutine_threadsafe(what(*args), loop)
     try:
         return ending.result()
     except BaseException:

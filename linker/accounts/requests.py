@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import unquote
 
 import httpx
@@ -26,7 +27,7 @@ READING = frozenset({"GET", "HEAD"})
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
 #: What of a request's headers is not the host's to choose: who is asked, and as whom.
-OURS = frozenset({"authorization", "proxy-authorization", "cookie", "host", "x-workable-client-id"})
+OURS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"host", b"x-workable-client-id"})
 #: The words that Workable's paths are made of; every other part names something, and is left out of logs.
 WORDS = frozenset(
     {
@@ -87,6 +88,8 @@ def refuse_ways_out(given: httpx.URL | str) -> None:
     Raises:
         BadInput: it is such a URL. Nothing was sent.
     """
+    if isinstance(given, str) and not any(mark in given for mark in ("//", "..", "\\", "%")):
+        return
     url = httpx.URL(given)
     path = url.path if isinstance(given, httpx.URL) else re.split(r"[?#]", given, maxsplit=1)[0]
     for _ in range(3):  # whoever is asked may unquote more than once
@@ -121,11 +124,11 @@ def copied(request: httpx.Request, url: httpx.URL) -> httpx.Request:
 
     Of the extensions only the time-outs count: others change whom the network asks.
     """
-    headers = [(name, value) for name, value in request.headers.raw if name.lower().decode("latin-1") not in OURS]
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() not in OURS]
+    headers.append((b"Host", url.netloc))
     timeout = request.extensions.get("timeout")
     extensions = {} if timeout is None else {"timeout": timeout}
     copy = httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
-    copy.headers["Host"] = url.netloc.decode("ascii")
     if can_be_sent_again(request):
         copy.read()
     return copy
@@ -168,6 +171,7 @@ def is_refusal(response: httpx.Response) -> bool:
     return response.status_code == 401 or response.headers.get("content-type", "").startswith("application/json")
 
 
+@lru_cache(maxsize=1024)
 def path_template(path: str) -> str:
     """The path of a call without what it names: `jobs/{shortcode}/candidates`.
 

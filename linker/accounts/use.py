@@ -199,9 +199,7 @@ class LinkUse:
         """One try: sent once, and once more only if the token was swapped meanwhile, because a 401 was not executed."""
         began = time.monotonic()
         connection = await self._usable()
-        requests.address(
-            request.url, self._accounts.urls, entered=_subdomain(self.connection), now=_subdomain(connection)
-        )
+        self._address(request, connection)  # what leads away costs no call
         waited = await self._accounts.budget.take(connection, wait=self._wait)
         connection = await self._usable()  # it may have been given up while we waited
         response = await self._exchange(request, connection, attempt, waited)
@@ -228,10 +226,7 @@ class LinkUse:
         self, request: httpx.Request, connection: Connection, attempt: int, waited: float
     ) -> httpx.Response:
         """Send a copy of the request with the token that is in use, and make an answer that knows nothing of it."""
-        accounts = self._accounts
-        url = requests.address(
-            request.url, accounts.urls, entered=_subdomain(self.connection), now=_subdomain(connection)
-        )
+        accounts, url = self._accounts, self._address(request, connection)
         told = {"connection_id": self._id, "method": request.method, "path": self._path(request)}
         started = time.perf_counter()
         with accounts.observer.watch(Work.USE, method=request.method, path=told["path"]) as note:
@@ -264,6 +259,11 @@ class LinkUse:
             left = error.with_traceback(None)
             left.__cause__ = left.__context__ = None
             return left
+
+    def _address(self, request: httpx.Request, now: Connection) -> httpx.URL:
+        """Where a request goes now. Raises BadInput."""
+        entered = self.connection
+        return requests.address(request.url, self._accounts.urls, entered=_subdomain(entered), now=_subdomain(now))
 
     def _path(self, request: httpx.Request) -> str:
         return requests.path_template(request.url.path[len(self.root.path) :])

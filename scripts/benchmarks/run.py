@@ -26,6 +26,7 @@ from scripts.benchmarks import (  # noqa: E402 - the folder has to be known firs
     scale,
     step,
     sweep,
+    use,
     workers,
 )
 from scripts.benchmarks.figures import Figures  # noqa: E402
@@ -39,6 +40,7 @@ PARTS = {
     "transitions": persisted,
     "peers": peers,
     "step": step,
+    "use": use,
     "scale": scale,
 }
 
