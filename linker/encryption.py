@@ -58,18 +58,9 @@ class TokenCipher:
         """The ids of all keys that can be opened with."""
         return frozenset(self._boxes)
 
-    def refuse_missing(self, stored: Collection[str]) -> None:
-        """Make sure that we have all keys that stored tokens are sealed with.
-
-        Args:
-            stored: the ids of those keys.
-
-        Raises:
-            BadSettings: one is missing.
-        """
-        missing = set(stored) - self.key_ids
-        if missing:
-            raise BadSettings("secret_keys", "keys_missing", keys=sorted(missing))
+    def missing(self, stored: Collection[str]) -> list[str]:
+        """Those of the ids of keys that are not among ours."""
+        return sorted(set(stored) - self.key_ids)
 
     def seal(self, token: SecretStr, *, bound_to: str) -> str:
         """Seal a token for the row with this id, with the newest key."""

@@ -139,13 +139,14 @@ class Linker(OperatorVerbs):
         return self._engine.lease_issuer.worker_id
 
     async def __aenter__(self) -> Self:
-        """Open the database and make sure that our keys open what is in it. A linker may be opened again.
+        """Open the database. A linker may be opened again.
+
+        A token whose key is not set stops nobody: the log and `linker doctor` tell of it, and all others are attended.
 
         Raises:
             StoreUnavailable: the database cannot be reached or written; the same linker can be opened later.
             SchemaMismatch: it is not of this version.
             TryAgain: it is to be upgraded, and a program of the version before is still at work on it.
-            BadSettings: tokens in it are sealed with a key that is not set.
         """
         if self._is_closed:
             self._parts = self._build()
@@ -157,7 +158,8 @@ class Linker(OperatorVerbs):
             await self._parts.store.open()
             self._fits_until = time.monotonic() + SCHEMA_LOOK_SECONDS
             await self._agree_on_the_time()
-            self._engine.executor.cipher.refuse_missing(await self._parts.store.key_ids())
+            if missing := self._engine.executor.cipher.missing(await self._parts.store.key_ids()):
+                log.error("keys.missing", keys=missing)
         except StoreUnavailable:
             await self._parts.database.run_in_thread(Database.disconnect)
             raise

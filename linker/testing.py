@@ -92,7 +92,7 @@ class ScriptedWorkable:
         """Let a recruiter be in no account any more."""
         self._recruiters.discard(email.casefold())
 
-    async def verify(self, subdomain: str, token: SecretStr) -> Answer:
+    async def verify(self, subdomain: str, token: SecretStr, *, person_waits: bool = False) -> Answer:
         """The next verdict of the script; otherwise the account, named after its subdomain."""
         account = Account(id=f"id-of-{subdomain}", name=subdomain.title(), subdomain=subdomain)
         return self._answer("verify", subdomain, AccountReadable(account))

@@ -137,7 +137,7 @@ def with_error(error: Exception, *, as_json: bool) -> int:
         code, told = OUR_FAULT, {"code": "our_fault", "message": message}
     if as_json:
         told = {"field": None, "params": {}, "retry_after": None, **told}
-        sys.stderr.write(json.dumps({"error": told}, default=str) + "\n")
+        sys.stderr.write(json.dumps({"error": told}, default=str).replace("\x7f", "\\u007f") + "\n")
     else:
         Output().err.print(Text.assemble(("error ", "bad"), told["message"]), soft_wrap=True)
     return code

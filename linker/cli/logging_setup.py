@@ -17,6 +17,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from linker.settings import Settings
+from linker.validation.text import visible
 
 
 def follow(settings: Settings) -> None:
@@ -40,15 +41,19 @@ def configure(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         cache_logger_on_first_use=False,
     )
-    renderer: Processor = structlog.processors.JSONRenderer(default=str)
+    renderers: list[Processor] = [structlog.processors.JSONRenderer(default=str)]
     if sys.stderr.isatty():
-        colours = not os.environ.get("NO_COLOR")
-        renderer = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
+        colours, plain = not os.environ.get("NO_COLOR"), structlog.dev.plain_traceback
+        renderers = [_visible, structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=stamps,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_values, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_values,
+                *renderers,
+            ],
         )
     )
     # What was cut off because the process ends is no error, though APScheduler calls it one.
@@ -69,6 +74,11 @@ def _without_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if isinstance(error, BaseException):
         event["exception"] = trace(error)
     return event
+
+
+def _visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Let no text of an event move a terminal's cursor."""
+    return {name: visible(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def trace(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from linker.encryption import TokenCipher
 from linker.engine.observer import UNOBSERVED, Observer, Work, verdict_name
-from linker.engine.ports import Clock, Randomness, Settlement, Store, Workable
+from linker.engine.ports import Answer, Clock, Randomness, Settlement, Store, Workable
 from linker.errors import KeyMissing, LinkerError, OurFault
 from linker.event_log import log
 from states import events as happened
@@ -133,8 +133,14 @@ class DutyExecutor:
             if planned.token is None:
                 return None if planned.event is None else Finding(held, planned.event)
             if planned.duty is Duty.VERIFY_TOKEN:
+                waits_until = await self.store.attempts_wait_until(held.owner, now=self.clock.now())
                 with self.observer.watch(Work.CALL, question="verify") as note:
-                    answer = await self.workable.verify(planned.subdomain, planned.token)
+                    if waits_until is None:
+                        answer = await self.workable.verify(
+                            planned.subdomain, planned.token, person_waits=planned.person_waits
+                        )
+                    else:  # whoever guesses is slowed down, and nobody else
+                        answer = Answer(verdict=OverLimit(waits_until, unasked=True))
                     note(verdict=verdict_name(answer.verdict))
             else:
                 if held.recruiter is None:
@@ -148,7 +154,7 @@ class DutyExecutor:
                     )
                     note(verdict=verdict_name(answer.verdict))
             asked = not (isinstance(answer.verdict, OverLimit) and answer.verdict.unasked)
-            if planned.person_waits and not asked:
+            if planned.person_waits and not asked and planned.duty is not Duty.VERIFY_TOKEN:
                 return None  # whoever presses again and again is told what the last look found
             return Finding(held, None, answer.verdict, answer.evidence, asked, planned.person_waits)
         except Exception as error:  # noqa: BLE001 - see the rule at the top

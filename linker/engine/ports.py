@@ -60,7 +60,7 @@ class Answer:
 class Workable(Protocol):
     """The two questions that linking asks. Trouble is an answer, never an exception."""
 
-    async def verify(self, subdomain: str, token: SecretStr) -> Answer:
+    async def verify(self, subdomain: str, token: SecretStr, *, person_waits: bool = False) -> Answer:
         """Can this token read the account and its recruiters? Tries both, so that nothing is missing later."""
         ...
 
@@ -198,6 +198,10 @@ class Store(Protocol):
 
     async def review_incident(self, *, now: datetime) -> bool:
         """Whether Workable refuses many accounts at the moment that were good before, by all that is written."""
+        ...
+
+    async def attempts_wait_until(self, owner: str, *, now: datetime) -> datetime | None:
+        """Until when no token of an owner is verified who gave many that were no good; None if there is no need."""
         ...
 
     async def history(self, connection_id: str) -> list[Step]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import platform
 import shutil
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,13 +28,14 @@ from linker.database.database import Database
 from linker.database.urls import file_of
 from linker.encryption import TokenCipher
 from linker.engine.ports import SystemClock
-from linker.errors import BadSettings, LinkerError, OurFault, TryAgain
+from linker.errors import BadSettings, LinkerError, OurFault, SealBroken, TryAgain
 from linker.http_client import TRANSPORT_TROUBLE, build_transport, trouble_name
 from linker.outbox.channels import CHANNELS, WEBHOOK
 from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import build_webhook
 from linker.persistence.connection_store import ConnectionStore, backlog
 from linker.persistence.incidents import latest_incident
+from linker.persistence.mapping import shown
 from linker.persistence.schema import compared
 from linker.persistence.selections import has_problem_of
 from linker.persistence.server_clock import shared_clock
@@ -54,6 +55,8 @@ MAX_CLOCK_SKEW = timedelta(seconds=10)
 #: What is due for longer than this is attended by nobody.
 OVERDUE_AFTER = timedelta(minutes=5)
 CALL_TIMEOUT_SECONDS = 10
+#: How many tokens are opened.
+SAMPLE_ROWS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +226,7 @@ async def _contents(
             yield warning("stored keys", "older", keys=older)
         else:
             yield ok("stored keys", "newest" if stored else "none")
+        yield await _tokens(database, cipher, missing)
     states = select(CONNECTION.c.state, func.count()).group_by(CONNECTION.c.state).order_by(CONNECTION.c.state)
     counts = await database.read(lambda transaction: transaction.execute(states).all())
     counted = [f"{count} {state}" for state, count in counts]
@@ -245,6 +249,23 @@ async def _contents(
         yield warning("operator", "waiting", count=count)
     else:
         yield ok("operator", "none")
+
+
+async def _tokens(database: Database, cipher: TokenCipher, missing: Collection[str]) -> Check:
+    """Whether tokens really open: all of them, or a sample. One whose key is `missing` is told of by its key."""
+    held = CONNECTION.c.token_sealed.is_not(None)
+    query = select(CONNECTION.c.id, CONNECTION.c.token_sealed).where(held).order_by(func.random()).limit(SAMPLE_ROWS)
+    sample = await database.read(lambda transaction: transaction.execute(query).all())
+    broken = []
+    for connection_id, sealed in sample:
+        try:
+            cipher.open(str(sealed), bound_to=str(connection_id))
+        except SealBroken as error:
+            if error.params.get("key") not in missing:
+                broken.append(shown(connection_id))
+    if broken:
+        return failure("tokens", "broken", count=len(broken), sample=len(sample), connections=sorted(broken)[:5])
+    return ok("tokens", "opened", sample=len(sample)) if sample else ok("tokens", "none")
 
 
 async def _outbox(database: Database, settings: Settings, now: datetime) -> Check:

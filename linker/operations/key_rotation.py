@@ -20,8 +20,9 @@ from linker.database.database import Database
 from linker.encryption import TokenCipher, key_id_of
 from linker.engine.ports import Clock
 from linker.errors import Busy, SealBroken
+from linker.operations.retention import POSTGRES_PAUSE_SECONDS, SQLITE_PAUSE_SECONDS
 from linker.persistence.claims import lease_is_free
-from linker.persistence.connection_store import ConnectionStore, open_database
+from linker.persistence.connection_store import open_database
 from linker.persistence.server_clock import shared_clock
 from linker.persistence.tables import CONNECTION
 from linker.settings import Settings
@@ -32,7 +33,9 @@ SEALED = {
     "candidate_sealed": "candidate_key_id",
     "held_sealed": "held_key_id",
 }
-BATCH_ROWS = 100
+BATCH_ROWS = 250
+#: How many that do not open are named.
+NAMED_ROWS = 50
 #: How often, and how long apart, rows that workers hold are come back to: longer than a call takes.
 ROUNDS = 60
 PAUSE_SECONDS = 0.5
@@ -57,13 +60,13 @@ async def rotate_keys(settings: Settings, progress: Progress | None = None, cloc
         clock: takes the place of the clock that all workers share.
 
     Raises:
-        BadSettings: there is no key, or a key that tokens are sealed with is not set. Nothing was changed.
-        SealBroken: some tokens do not open, and are named; all others were sealed again.
+        BadSettings: there is no key. Nothing was changed.
+        SealBroken: some tokens do not open, or their key is not set, and some of them are named; all others were sealed
+            again.
         Busy: some rows were held by workers all the time; all others were done.
     """
     cipher = TokenCipher(settings.secret_keys)
     async with open_database(settings) as database:
-        cipher.refuse_missing(await ConnectionStore(database).key_ids())
         return await _Rotation(database, cipher).run(progress or (lambda done, total: None), clock)
 
 
@@ -79,8 +82,12 @@ class _Rotation:
         self._database = database
         self._cipher = cipher
         self._broken: set[str] = set()
+        self._pause_seconds = SQLITE_PAUSE_SECONDS if database.is_sqlite else POSTGRES_PAUSE_SECONDS
+        #: A token whose key is not set is left as it is: it costs no other one anything.
+        self._older = sorted(cipher.key_ids - {cipher.newest})
         key_ids = [CONNECTION.c[key_id] for key_id in SEALED.values()]
-        self._sealed_with_older = [key_id != cipher.newest for key_id in key_ids]
+        self._sealed_with_older = [key_id.in_(self._older) for key_id in key_ids]
+        self._sealed_with_missing = [key_id.not_in(cipher.key_ids) for key_id in key_ids]
 
     async def run(self, progress: Progress, clock: Clock | None) -> Rotated:
         def left(transaction: Transaction) -> bool:
@@ -91,11 +98,15 @@ class _Rotation:
             )
             return transaction.execute(query).first() is not None
 
+        def without_a_key(transaction: Transaction) -> list[str]:
+            query = select(CONNECTION.c.id).where(or_(*self._sealed_with_missing)).limit(NAMED_ROWS)
+            return [str(found) for found in transaction.execute(query).scalars()]
+
         rotated, total = Rotated(), 0
         for key, count in await self._database.read(_sealed_with):
             if key == self._cipher.newest:
                 rotated.already += count
-            else:
+            elif key in self._older:
                 total += count
         for _ in range(ROUNDS):
             pass_clock = clock or await shared_clock(self._database)
@@ -106,15 +117,15 @@ class _Rotation:
                 )
                 rotated.resealed += resealed
                 progress(rotated.resealed, total)
+                await asyncio.sleep(self._pause_seconds if last is not None else 0)
             if not await self._database.read(left):
                 break
             await asyncio.sleep(PAUSE_SECONDS)
         else:
             raise Busy("held_by_workers")
-        if self._broken:
-            raise SealBroken(
-                "some", resealed=rotated.resealed, already=rotated.already, connections=sorted(self._broken)
-            )
+        unopened = sorted({*self._broken, *await self._database.read(without_a_key)})[:NAMED_ROWS]
+        if unopened:
+            raise SealBroken("some", resealed=rotated.resealed, already=rotated.already, connections=unopened)
         return rotated
 
     def _reseal_batch(self, transaction: Transaction, *, now: datetime, after: str) -> tuple[str | None, int]:
@@ -137,7 +148,7 @@ class _Rotation:
             changes: dict[str, Any] = {}
             try:
                 for sealed, key_id in SEALED.items():
-                    if row[sealed] is not None and row[key_id] != self._cipher.newest:
+                    if row[sealed] is not None and row[key_id] in self._older:
                         token = self._cipher.open(row[sealed], bound_to=last)
                         changes[sealed] = self._cipher.seal(token, bound_to=last)
                         changes[key_id] = key_id_of(changes[sealed])

@@ -3,7 +3,7 @@
 - Steps: a step goes once the step after it is too old as well. So what is left tells the whole of the time that is
   kept, from the state at its beginning on; it has no gap, and its last step is the state.
 - Announcements that are delivered or given up.
-- Connections that were unlinked, with all that belongs to them.
+- Connections that were unlinked, with all that belongs to them, once nothing of it is still to be told to the host.
 
 A batch is a short transaction of its own: whoever kills a run loses nothing, and the next one goes on. What is too old
 is found by partial indexes that hold nothing else for long: the cost grows with what goes, never with what is stored.
@@ -18,8 +18,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, or_, select, text, update
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Select, bindparam, delete, func, select, text, update
 
 from linker.database.database import Database
 from linker.database.statements import materialized
@@ -62,6 +62,8 @@ class _RetentionRule:
     batch: int
     #: Removes the rows that a query finds; gives how many it found and how many went.
     remove: Callable[[Transaction, Select[Any], datetime], tuple[int, int]]
+    #: What is not taken away though it is too old.
+    unless: ColumnElement[bool] | None = None
 
     def count(self, before: datetime, transaction: Transaction) -> int:
         """How much is too old."""
@@ -78,7 +80,8 @@ class _RetentionRule:
         return gone, found == self.batch
 
     def _old(self, before: datetime) -> Select[Any]:
-        return select(*self.age.table.primary_key).where(text(self.condition), self.age < before)
+        old = select(*self.age.table.primary_key).where(text(self.condition), self.age < before)
+        return old if self.unless is None else old.where(~self.unless)
 
 
 class Pruning:
@@ -179,7 +182,21 @@ STEPS = _RetentionRule(name="steps", age=STEP.c.at, condition=CONTINUES, batch=B
 ANNOUNCEMENTS = _RetentionRule(
     name="announcements", age=OUTBOX.c.created_at, condition=OVER, batch=BATCH_ROWS, remove=_remove
 )
+#: Something of a connection is still to be told on one of the channels: that ends by itself, told or given up.
+_UNTOLD = (
+    select(OUTBOX.c.id)
+    .where(
+        OUTBOX.c.connection_id == CONNECTION.c.id,
+        or_(*(channel.column(OUTBOX, "due_at").is_not(None) for channel in CHANNELS)),
+    )
+    .exists()
+)
 #: Last, when little belongs to them any more.
 CLOSED_CONNECTIONS = _RetentionRule(
-    name="connections", age=CONNECTION.c.closed_at, condition=CLOSED, batch=CONNECTION_BATCH_ROWS, remove=_remove
+    name="connections",
+    age=CONNECTION.c.closed_at,
+    condition=CLOSED,
+    batch=CONNECTION_BATCH_ROWS,
+    remove=_remove,
+    unless=_UNTOLD,
 )

@@ -7,13 +7,15 @@ waits behind it is locked with it, in the order of the ids as whoever delivers d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, or_, select, tuple_, update
 from sqlalchemy import Connection as Transaction
 
 from linker.database.database import Database
@@ -22,6 +24,12 @@ from linker.outbox.channels import CHANNELS, Channel
 from linker.outbox.outbox_store import reschedule_followers
 from linker.persistence.tables import OUTBOX
 from states.history import ANNOUNCEMENTS
+
+#: How many dead letters are retried in one transaction, and the pause after it: who waits for SQLite's lock asks for it
+#: every 0.1 s.
+BATCH_ROWS = 250
+SQLITE_PAUSE_SECONDS = 0.15
+POSTGRES_PAUSE_SECONDS = 0.02
 
 
 class DeliveryState(StrEnum):
@@ -107,17 +115,19 @@ class OutboxAdministration:
 
     async def retry_dead(
         self, *, channels: Collection[Channel] = CHANNELS, now: datetime, until: datetime
-    ) -> list[QueuedDelivery]:
-        """Let every dead letter be tried again now, and until a time."""
+    ) -> AsyncIterator[list[QueuedDelivery]]:
+        """Let every dead letter be tried again now, and until a time; gives them batch by batch, each written by then.
 
-        def work(transaction: Transaction) -> list[QueuedDelivery]:
-            dead = or_(*(_state(channel) == DeliveryState.DEAD for channel in channels))
-            ids = transaction.execute(select(OUTBOX.c.message_id).where(dead)).scalars().all()
-            every = [_delivery(row, channel) for row in _rows(transaction, ids) for channel in channels]
-            meant = [delivery for delivery in every if delivery.state is DeliveryState.DEAD]
-            return _written(transaction, meant, _again(now, until), now)
-
-        return await self._database.write(work)
+        A batch is a short transaction of its own, of few connections: nobody has to wait for it.
+        """
+        for channel in channels:
+            after: tuple[str, int] = ("", 0)
+            while found := await self._database.read(partial(_dead, channel, after)):
+                last = found[-1]
+                after = (last.connection_id, last.id)
+                ids = [row.id for row in found]
+                yield await self._database.write(partial(_retried, channel, ids, now=now, until=until))
+                await asyncio.sleep(SQLITE_PAUSE_SECONDS if self._database.is_sqlite else POSTGRES_PAUSE_SECONDS)
 
     async def drop(
         self, ids: Sequence[str], *, channels: Collection[Channel] = CHANNELS, now: datetime, reason: str
@@ -135,6 +145,31 @@ class OutboxAdministration:
             return _written(transaction, meant, dropped, now)
 
         return await self._database.write(work)
+
+
+def _dead(channel: Channel, after: tuple[str, int], transaction: Transaction) -> Sequence[Any]:
+    """The next dead letters on a channel, those of a connection together."""
+    place = tuple_(OUTBOX.c.connection_id, OUTBOX.c.id)
+    query = select(OUTBOX.c.id, OUTBOX.c.connection_id).where(channel.column(OUTBOX, "dead_at").is_not(None))
+    return transaction.execute(query.where(place > after).order_by(*place.clauses).limit(BATCH_ROWS)).all()
+
+
+def _retried(
+    channel: Channel, ids: Sequence[int], transaction: Transaction, *, now: datetime, until: datetime
+) -> list[QueuedDelivery]:
+    """Let these dead letters be tried again, as far as they are still dead, and what waits behind them be due."""
+    connections = select(OUTBOX.c.connection_id).where(OUTBOX.c.id.in_(ids))
+    behind = (OUTBOX.c.connection_id.in_(connections), OUTBOX.c.id > min(ids))
+    untried = (channel.column(OUTBOX, "due_at").is_not(None), channel.column(OUTBOX, "attempts") == 0)
+    followers = and_(*behind, OUTBOX.c.type.in_(ANNOUNCEMENTS), *untried)
+    locked = select(OUTBOX.c.id).where(or_(OUTBOX.c.id.in_(ids), followers)).order_by(OUTBOX.c.id).with_for_update()
+    transaction.execute(locked).all()
+    transaction.execute(update(OUTBOX).where(followers).values(channel.values(due_at=now)))
+    dead = (OUTBOX.c.id.in_(ids), channel.column(OUTBOX, "dead_at").is_not(None))
+    columns = channel.values(**_again(now, until), lease_holder=None, lease_until=None)
+    written = transaction.execute(update(OUTBOX).where(*dead).values(columns).returning(OUTBOX.c.id)).scalars().all()
+    query = select(*ROW).where(OUTBOX.c.id.in_(written)).order_by(OUTBOX.c.id)
+    return [_delivery(row, channel) for row in transaction.execute(query).mappings()]
 
 
 def _again(now: datetime, until: datetime) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from linker.event_log import log
 from linker.persistence import mapping, schema
 from linker.persistence.claims import ClaimedRows, Claims, at_time, due_by_owner_round_robin, quarantine
 from linker.persistence.incidents import Incident, change, ends_or_begins, latest_incident
-from linker.persistence.rate_limits import SharedRateLimits
+from linker.persistence.rate_limits import SharedRateLimits, attempts_wait_until
 from linker.persistence.selections import cursor_of, holds, query_of
 from linker.persistence.settlements import (
     NO_LEASE,
@@ -183,6 +183,10 @@ class ConnectionStore:
         if changes:
             latest = await self._database.write(lambda transaction: change(transaction, latest, now))
         return latest is not None and latest.lasts
+
+    async def attempts_wait_until(self, owner: str, *, now: datetime) -> datetime | None:
+        """Until when no token of an owner is verified who gave many that were no good; None if there is no need."""
+        return await self._database.read(lambda transaction: attempts_wait_until(transaction, owner, now))
 
     async def history(self, connection_id: str) -> list[Step]:
         """Read a connection's steps, first one first. Raises NotFound, RowUnreadable."""

@@ -8,13 +8,14 @@ counted and never put off.
 
 An account's row is kept only where somebody else may be calling: where several connections share the account, where a
 person or a host called in the last ten seconds. A connection that is alone is asked for once in ten seconds at most. So
-a host that begins to call counts what was asked just before, by the connections themselves.
+a host that begins to call counts what was asked just before, by the connections themselves. Tokens that are no good are
+counted against the owner who gave them, so that nobody's account pays for what a stranger types.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -204,9 +205,7 @@ class SharedRateLimits:
         """Lock these rows, in the order of their names so that nobody waits in a circle; made if they are new."""
         if not names:
             return {}
-        insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[transaction.dialect.name]
-        new: list[Mapping[str, Any]] = [{"name": name, "spread_until": 0.0} for name in sorted(names)]
-        transaction.execute(insert(RATE_LIMIT).on_conflict_do_nothing(), new)
+        _make(transaction, names)
         these = select(RATE_LIMIT).where(RATE_LIMIT.c.name.in_(names)).order_by(RATE_LIMIT.c.name).with_for_update()
         found: dict[str, _Account | _Partner] = {}
         for row in transaction.execute(these):
@@ -247,6 +246,46 @@ def _write(transaction: Transaction, rows: Mapping[str, _Account | _Partner]) ->
             one_row.values(spread_until=bindparam("until"), blocked_until=bindparam("blocked"), calls=bindparam("log")),
             values,
         )
+
+
+#: Each refused attempt spreads an owner's next ones further out by so many seconds.
+REFUSED_PAUSE_SECONDS = 6.0
+#: So far ahead they may be before the next one has to wait: ten slips in a row cost nobody anything.
+REFUSED_AHEAD_SECONDS = 60.0
+
+
+def _attempts_of(owner: str) -> str:
+    """The name of an owner's row; the owner's own name is the host's."""
+    return f"attempts:{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
+
+
+def attempts_wait_until(transaction: Transaction, owner: str, now: datetime) -> datetime | None:
+    """Until when an owner's next attempt has to wait, because too many were refused; None if it need not."""
+    query = select(RATE_LIMIT.c.spread_until).where(RATE_LIMIT.c.name == _attempts_of(owner))
+    spread = transaction.execute(query).scalar() or 0.0
+    until = min(spread, now.timestamp() + 2 * REFUSED_AHEAD_SECONDS) - REFUSED_AHEAD_SECONDS
+    return datetime.fromtimestamp(until, UTC) if until > now.timestamp() else None
+
+
+def count_refused_attempts(transaction: Transaction, owners: Iterable[str], now: datetime) -> None:
+    """Count attempts that were refused against those who made them."""
+    counts = Counter(_attempts_of(owner) for owner in owners)
+    if not counts:
+        return
+    seconds = now.timestamp()
+    _make(transaction, counts)
+    these = select(RATE_LIMIT).where(RATE_LIMIT.c.name.in_(counts)).order_by(RATE_LIMIT.c.name).with_for_update()
+    spread = {row.name: row.spread_until for row in transaction.execute(these)}
+    for name, count in sorted(counts.items()):
+        until = min(max(spread[name], seconds) + count * REFUSED_PAUSE_SECONDS, seconds + 2 * REFUSED_AHEAD_SECONDS)
+        transaction.execute(update(RATE_LIMIT).where(RATE_LIMIT.c.name == name).values(spread_until=until))
+
+
+def _make(transaction: Transaction, names: Iterable[str]) -> None:
+    """Make the rows that are new, in the order of their names."""
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[transaction.dialect.name]
+    new: list[Mapping[str, Any]] = [{"name": name, "spread_until": 0.0} for name in sorted(names)]
+    transaction.execute(insert(RATE_LIMIT).on_conflict_do_nothing(), new)
 
 
 class HostCalls:

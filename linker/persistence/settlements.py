@@ -36,7 +36,9 @@ from linker.database.statements import BatchStatement, Row, Value, batch_stateme
 from linker.engine.ports import Settlement
 from linker.event_log import log
 from linker.persistence import mapping
+from linker.persistence.rate_limits import count_refused_attempts
 from linker.persistence.tables import CONNECTION, OUTBOX, STEP
+from states.problems import ProblemCode
 from states.table import LAW
 
 #: Takes the ids as one value, so that the statement is the same for any number of them. PostgreSQL only.
@@ -46,6 +48,9 @@ _LOCKED_IN_ORDER = (
     .order_by(CONNECTION.c.id)
     .with_for_update()
 )
+
+#: What is said of a token that is no good for the account that was named.
+NO_GOOD = frozenset({ProblemCode.TOKEN_REFUSED, ProblemCode.SUBDOMAIN_MISMATCH})
 
 NO_LEASE = {"lease_holder": null(), "lease_until": null()}
 
@@ -74,6 +79,9 @@ class SettlementBatch:
     inserts: Inserts
     #: True if there is something to do soon, or the host is to be told.
     is_urgent: bool
+    #: Whose attempts with a token were refused, and when that is written.
+    refused_owners: list[str]
+    now: datetime
 
 
 class SettlementWriter:
@@ -105,6 +113,8 @@ class SettlementWriter:
             updates=[(update, update.pack(rows), len(rows)) for update, rows in updates],
             inserts=self.inserts(settlements),
             is_urgent=is_urgent,
+            refused_owners=[one.before.owner for one in settlements if _refuses_an_attempt(one)],
+            now=now,
         )
 
     def _update(self, columns: tuple[str, ...], release: bool) -> BatchStatement:
@@ -148,6 +158,12 @@ class SettlementWriter:
         return self._inserts[table.name]
 
 
+def _refuses_an_attempt(one: Settlement) -> bool:
+    """True if a person's token turned out to be no good for the account that was named."""
+    is_answered = one.before.candidate is not None and one.after.candidate is None
+    return is_answered and one.step is not None and one.step.problem in NO_GOOD
+
+
 def write_all(transaction: Transaction, batch: SettlementBatch) -> None:
     """Write a batch whole. Raises NotAllWritten; the transaction may then hold a part of it."""
     lock_in_order(transaction, batch.ids)
@@ -156,6 +172,7 @@ def write_all(transaction: Transaction, batch: SettlementBatch) -> None:
             if update_these.run(transaction, rows) != count:
                 raise NotAllWritten
         insert_all(transaction, batch.inserts)
+        count_refused_attempts(transaction, batch.refused_owners, batch.now)
         if batch.is_urgent:
             notify_workers(transaction)
     except REFUSED as error:

@@ -38,6 +38,13 @@ def is_unseen(text: str) -> bool:
     return all(unicodedata.category(character) in UNSEEN_CATEGORIES for character in text)
 
 
+def visible(text: str) -> str:
+    """A text with its control characters, and what turns the direction of writing, written out."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(ascii(each)[1:-1] if each != "\n" and is_control(each) else each for each in text)
+
+
 def one_line(field: str, given: object) -> str:
     """A line of text without surrounding blanks, given in this field.
 

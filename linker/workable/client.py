@@ -19,13 +19,14 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from linker.encryption import fingerprint
 from linker.engine.concurrency import Turns
 from linker.engine.ports import Answer, Clock, SystemClock
 from linker.errors import OurFault
 from linker.http_client import TRANSPORT_TROUBLE, send_with_secrets, trouble_name
 from linker.network.resolver import out_of_files
 from linker.workable import api, near_misses, responses
-from linker.workable.rate_budget import LOOK, VERIFICATION, Allowance, RateBudget, named_by_workable
+from linker.workable.rate_budget import LOOK, PERSON, VERIFICATION, Allowance, RateBudget, named_by_workable
 from linker.workable.responses import Entry, Judged, ObjectMissing, Page
 from linker.workable.urls import AccountUrls
 from states.connection import Permissions, Recruiter
@@ -71,6 +72,9 @@ class _Question:
     subdomain: str
     token: SecretStr
     allowance: Allowance
+    #: Where its calls are counted, and under which name.
+    budget: RateBudget
+    counted_as: str
     calls: list[dict[str, Any]] = field(default_factory=list)
     #: The verdict that stands if a call that only adds to it does not come back.
     certain: Verdict | None = None
@@ -106,19 +110,32 @@ class WorkableClient:
         self._turns = Turns()
         self._tell = tell
         self._budget = RateBudget(self._clock, partner=client_id is not None)
+        #: Of tokens that are not known to be good: whoever names an account takes nothing of what is its.
+        self._attempts = RateBudget(self._clock, partner=client_id is not None)
 
     # ── the two questions ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def verify(self, subdomain: str, token: SecretStr) -> Answer:
+    async def verify(self, subdomain: str, token: SecretStr, *, person_waits: bool = False) -> Answer:
         """Can this token read the account and its recruiters? Two calls, one after the other; at most four.
 
-        One after the other, because the first refusal makes the second call needless.
+        One after the other, because the first refusal makes the second call needless. They are counted for the token,
+        and for the account too once the token turned out to be good for it.
+
+        Args:
+            subdomain: the account, as a person named it.
+            token: the token.
+            person_waits: whether somebody pressed a button: then only Workable's own word puts the calls off.
 
         Raises:
             OurFault: a fault of the program; it holds nothing of the request.
         """
-        question = _Question(subdomain, token, VERIFICATION)
-        return await self._answer(question, self._verify(question))
+        allowance = PERSON if person_waits else VERIFICATION
+        question = _Question(subdomain, token, allowance, self._attempts, f"{subdomain} {fingerprint(token)}")
+        answer = await self._answer(question, self._verify(question))
+        if isinstance(answer.verdict, AccountReadable):
+            for _ in question.calls:
+                self._budget.spend(subdomain, allowance)
+        return answer
 
     async def look(
         self,
@@ -138,7 +155,7 @@ class WorkableClient:
         Raises:
             OurFault: a fault of the program; it holds nothing of the request.
         """
-        question = _Question(subdomain, token, LOOK)
+        question = _Question(subdomain, token, LOOK, self._budget, subdomain)
         return await self._answer(question, self._look_around(question, recruiter, extra_calls, permission))
 
     async def _answer(self, question: _Question, asking: Coroutine[Any, Any, Verdict]) -> Answer:
@@ -334,7 +351,8 @@ class WorkableClient:
 
     async def _ask(self, question: _Question, call: str, url: httpx.URL) -> Page | Verdict:
         """Make one call, if the budget allows it, and write down what came of it."""
-        until = self._budget.spend(question.subdomain, question.allowance)
+        until = self._budget.waits_until(question.subdomain, question.allowance)
+        until = until or question.budget.spend(question.counted_as, question.allowance)
         if until is not None:
             question.calls.append({"call": call, "note": "not_made"})
             return OverLimit(until, unasked=True)
@@ -369,7 +387,7 @@ class WorkableClient:
             made["status"] = status = response.status_code
             given = {key.lower(): value for key, value in response.headers.raw}
             now = self._clock.now()
-            self._budget.learn(question.subdomain, given, now)
+            question.budget.learn(question.counted_as, given, now)
             until = named_by_workable(status, given, now, limit=self._budget.limit, allowance=LOOK)
             if until is not None and self._tell is not None and question.allowance is LOOK:  # of a verified account
                 self._tell(question.subdomain, until)
@@ -382,7 +400,9 @@ class WorkableClient:
         finally:
             await response.aclose()
         if isinstance(judged.outcome, OverLimit):
-            self._budget.block(question.subdomain, judged.outcome.retry_at)
+            question.budget.block(question.counted_as, judged.outcome.retry_at)
+        elif isinstance(judged.outcome, Page) and question.budget is not self._budget:
+            self._budget.learn(question.subdomain, given, now)  # the token is good for something there
         return judged
 
 

@@ -5,6 +5,8 @@ Two rules hold together, for each account and in any ten seconds:
 * our own count. Background looks make at most 4 calls of Workable's 10. A verification may make 8: a person waits for
   it, it needs 2 to 4 calls, and someone who mends a slip tries again within seconds. Verifications are rare, so they do
   not spend what looks may use, nor the other way round.
+* a person at Continue goes beyond that: whoever waits is not put off for what we take ourselves, and Workable's word
+  is enough of a limit.
 * Workable's own count, where it told us (`X-Rate-Limit-Remaining`): it knows what the customer's tools and our other
   processes used. Looks stop while less than 4 of 10 are left, verifications while less than 2 of 10 are.
 
@@ -41,6 +43,8 @@ class Allowance:
 
 LOOK = Allowance("look", own=api.LOOKS_OF_TEN, left=4)
 VERIFICATION = Allowance("verification", own=api.VERIFICATIONS_OF_TEN, left=2)
+#: A verification that a person waits for. Ten times Workable's limit: only a program presses as often.
+PERSON = Allowance("person", own=100, left=0)
 
 
 def named_by_workable(
@@ -91,9 +95,9 @@ class _Account:
                 del self._made[name]
 
     def free_at(self, allowance: Allowance, most: int, now: float) -> float:
-        """When the next call may be made, of which there are `most` in a window."""
+        """When the next call may be made, of which there are `most` in a window; 0: that is not counted here."""
         made = self._made.get(allowance.name)
-        own = made[0] + api.WINDOW_SECONDS if made and len(made) == most else 0.0
+        own = made[0] + api.WINDOW_SECONDS if made and most and len(made) == most else 0.0
         remaining = self.remaining(now)
         short = remaining is not None and remaining * 10 < allowance.left * self.limit
         return max(self._blocked, own, self._resets if short else 0.0)
@@ -136,6 +140,13 @@ class RateBudget:
     def __len__(self) -> int:
         """How many accounts are remembered."""
         return len(self._accounts)
+
+    def waits_until(self, subdomain: str, allowance: Allowance) -> datetime | None:
+        """Until when Workable's own word forbids a call, whatever we made ourselves; None if it does not."""
+        now = self._clock.now().timestamp()
+        account = self._accounts.get(subdomain)
+        until = account.free_at(allowance, 0, now) if account else 0.0
+        return datetime.fromtimestamp(until, UTC) if until > now else None
 
     def spend(self, subdomain: str, allowance: Allowance) -> datetime | None:
         """Count one call; or, when none may be made, the time from which on one may."""

@@ -146,7 +146,7 @@ class Witness:
         await asyncio.sleep(0.002)
         self.note(question, subdomain, os.getpid(), began, time.monotonic_ns())
 
-    async def verify(self, subdomain: str, token: SecretStr) -> Answer:
+    async def verify(self, subdomain: str, token: SecretStr, *, person_waits: bool = False) -> Answer:
         """The account is readable."""
         await self._attended("verify", subdomain)
         return Answer(verdict=AccountReadable(Account(id=subdomain, name=subdomain, subdomain=subdomain)))

@@ -19,6 +19,7 @@ from linker import Linker, Settings, new_key
 from linker.database.statements import CompiledStatement, Row
 from linker.encryption import TokenCipher, key_id_of
 from linker.errors import RowUnreadable, StoreUnavailable
+from linker.operations.health_checks import run_checks
 from linker.persistence import mapping, schema
 from linker.persistence.claims import quarantine
 from linker.persistence.tables import CONNECTION
@@ -376,3 +377,67 @@ async def test_a_key_that_is_not_everywhere_yet_costs_no_replacement(sqlite_url:
     assert linked.token is not None
     assert replaced.token is not None
     assert replaced.token.fingerprint != linked.token.fingerprint
+
+
+# ── tokens whose key is lost, or that are damaged ─────────────────────────────────────────────────────────────────────
+
+LOST = {
+    "its key is lost": "v1.deadbeef.AAAA",
+    "it was changed": "v1.{key}.AAAA",
+    "it is no sealed token": "what somebody wrote",
+    "it is of another version": "v9.{key}.AAAA",
+}
+
+
+@pytest.mark.parametrize("sealed", LOST.values(), ids=LOST)
+async def test_a_token_that_does_not_open_stops_nobody(shared_house: House, sealed: str) -> None:
+    """All others are attended; the one is told of, takes a new token, and can be given up, without the old key."""
+    key, clock, workable = new_key(), SettableClock(NOW), ScriptedWorkable()
+    newest = TokenCipher([key]).newest
+    settings = Settings(database_url=shared_house.url, secret_keys=(key,))
+    async with Linker(settings, clock=clock, workable=workable) as linker:
+        ids = [(await linker.create(owner=f"owner-{number}")).id for number in range(4)]
+        for number, each in enumerate(ids):
+            await linker.submit_token(each, subdomain=f"acme-{number}", token="a-good-token")
+    lost = {"token_sealed": sealed.format(key=newest), "token_key_id": "deadbeef"}
+    these = CONNECTION.update().where(CONNECTION.c.id.in_(ids[:2])).values(lost)
+    await shared_house.database.write(lambda transaction: transaction.execute(these))
+    clock.advance(hours=1)
+    async with Linker(settings, clock=clock, workable=workable) as linker:
+        swept = await linker.attend_due()
+        assert (swept.unavailable, swept.waiting) == (2, 2)
+        poisoned = await linker.get(ids[0])
+        assert poisoned.problem is not None
+        assert (poisoned.problem.code.value, poisoned.problem.owner.value) == ("poisoned", "operator")
+        assert {each.id for each in await linker.find(stuck=True)} >= set(ids[:2])
+        assert len(await linker.find()) == 4
+        assert (await linker.confirm_recruiter(ids[2])).problem is not None
+        renewed = await linker.submit_token(ids[0], subdomain="acme-0", token="a-new-good-token")
+        assert (renewed.state.value, renewed.token is not None and key_id_of(renewed.token.sealed)) == (
+            "awaiting_recruiter",
+            newest,
+        )
+        assert renewed.problem is None or renewed.problem.code.value == "recruiter_absent"
+        assert (await linker.unlink(ids[1])).closed_at is not None
+
+
+async def test_the_doctor_opens_tokens(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that was damaged under the right key is found, and the connections are named."""
+    key = new_key()
+    settings = Settings(database_url=sqlite_url, secret_keys=(key,))
+    async with Linker(settings, clock=SettableClock(NOW), workable=ScriptedWorkable()) as linker:
+        ids = [(await linker.create(owner=f"owner-{number}")).id for number in range(3)]
+        for number, each in enumerate(ids):
+            await linker.submit_token(each, subdomain=f"acme-{number}", token="a-good-token")
+    monkeypatch.setenv("LINKER_DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("LINKER_SECRET_KEYS", key.get_secret_value())
+
+    async def found() -> tuple[str, dict[str, Any]]:
+        [check] = [each async for each in run_checks(offline=True) if each.name == "tokens"]
+        return check.status, check.params
+
+    assert await found() == ("ok", {"sample": 3})
+    # as damage does: nothing of the row says so
+    statement = "UPDATE linker_connection SET token_sealed = substr(token_sealed, 1, 30) WHERE id = :id"
+    by_hand(sqlite_url, statement, id=ids[1])
+    assert await found() == ("failed", {"count": 1, "sample": 3, "connections": [ids[1]]})

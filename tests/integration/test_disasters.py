@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 import linker
 from linker.database import database as database_module
 from linker.encryption import TokenCipher, new_key
-from linker.errors import BadSettings, OurFault, StoreUnavailable
+from linker.errors import OurFault, StoreUnavailable
 from linker.linker import Linker
 from linker.persistence import schema
-from linker.persistence.connection_store import ConnectionStore, open_database
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable
 from states.connection import Connection, ConnectionState
@@ -353,15 +353,16 @@ async def test_a_sweep_that_the_database_leaves_in_the_middle_is_made_up_for(
         assert [step.seq for step in await shared_house.store.history(found.id)] == [1, 2, 3]
 
 
-async def test_missing_keys_are_told_before_anything_is_done(sqlite_house: House) -> None:
-    """A linker without the key of a stored token does not start; reading needs none."""
+async def test_a_missing_key_stops_nobody_and_is_told(sqlite_house: House) -> None:
+    """A linker without the key of a stored token starts, and says which key it is."""
     await kept_due(sqlite_house, 1)
     await kept(sqlite_house, token=a_credential("deadbeef"))
-    with pytest.raises(BadSettings, match=r"secret_keys: .*deadbeef"):
-        async with a_linker(sqlite_house.url, new_key(), ScriptedWorkable()):
-            raise AssertionError("it started")
-    async with open_database(Settings(database_url=sqlite_house.url)) as database:
-        assert len(await ConnectionStore(database).find()) == 2
+    with capture_logs() as logs:
+        async with a_linker(sqlite_house.url, new_key(), ScriptedWorkable()) as linker_:
+            assert len(await linker_.find()) == 2
+    assert [(line["event"], line["keys"]) for line in logs if line["log_level"] == "error"] == [
+        ("keys.missing", ["deadbeef"])
+    ]
 
 
 # ── the canary ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -31,11 +31,11 @@ class HeldUp(ScriptedWorkable):
         self.asked_for = asyncio.Event()
         self.may_answer = asyncio.Event()
 
-    async def verify(self, subdomain: str, token: SecretStr) -> Answer:
+    async def verify(self, subdomain: str, token: SecretStr, *, person_waits: bool = False) -> Answer:
         """Wait, then answer."""
         self.asked_for.set()
         await self.may_answer.wait()
-        return await super().verify(subdomain, token)
+        return await super().verify(subdomain, token, person_waits=person_waits)
 
 
 def before_each_claim(linker: Linker, monkeypatch: pytest.MonkeyPatch, happens: Any) -> None:

@@ -237,7 +237,7 @@ def test_an_old_announcement_keeps_its_words() -> None:
 
 MADE = [
     BadInput("owner", "too_long", most=500),
-    BadSettings("secret_keys", "keys_missing", keys=["ab", "cd"]),
+    BadSettings("database_url", "unknown_parameters", parameters=["pgbouncer", "schema"]),
     NotFound("con_1"),
     StoreUnavailable("unreachable", driver="connection refused"),
 ]

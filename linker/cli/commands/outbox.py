@@ -107,20 +107,33 @@ def retry(
     A worker or `linker outbox deliver` does it. What comes after them has been delivered meanwhile: receivers tell by
     `data.version` which one is newer.
     """
-    wanted, channels = _ids(ids, all_dead), _channels(to)
+    wanted, channels, output = _ids(ids, all_dead), _channels(to), Output(as_json)
 
     async def again(queue: OutboxAdministration, now: datetime) -> list[QueuedDelivery]:
-        until = now + GIVE_UP_AFTER
-        if all_dead:
-            return await queue.retry_dead(channels=channels, now=now, until=until)
-        return await queue.retry(wanted, channels=channels, now=now, until=until)
+        return await queue.retry(wanted, channels=channels, now=now, until=now + GIVE_UP_AFTER)
 
-    retried = with_outbox(again)
-    output = Output(as_json)
-    if not retried and not as_json:
-        output.note(Text("None was dead.", style="quiet"))
+    async def all_again(queue: OutboxAdministration, now: datetime) -> tuple[int, list[QueuedDelivery]]:
+        """As many as are listed are kept for people; machines get all of them, one batch after another."""
+        count, first = 0, list[QueuedDelivery]()
+        with output.array() as add:
+            async for batch in queue.retry_dead(channels=channels, now=now, until=now + GIVE_UP_AFTER):
+                count += len(batch)
+                first += batch[: LISTED_ROWS - len(first)]
+                add(delivery_json(each) for each in batch)
+        return count, first
+
+    if not all_dead:
+        _print_deliveries(output, with_outbox(again))
         return DONE
-    _print_deliveries(output, retried)
+    count, first = with_outbox(all_again)
+    if as_json:
+        return DONE
+    if first:
+        _print_deliveries(output, first)
+    more = count - len(first)
+    told = f"{more} more are tried again, too." if more else "" if first else "None was dead."
+    if told:
+        output.note(Text(told, style="quiet"))
     return DONE
 
 

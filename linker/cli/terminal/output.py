@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, NoReturn, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
+from rich.segment import Segment
 from rich.theme import Theme
 
 from linker.errors import LinkerError
+from linker.validation.text import is_control, visible
 
 #: The width of output that no terminal shows: wide enough that no line of a table is broken.
 PIPED_COLUMNS = 500
@@ -102,7 +104,9 @@ def _console(*, stderr: bool) -> Console:
     terminal = stream is not None and stream.isatty()
     columns = os.environ.get("COLUMNS", "")
     width = None if terminal else int(columns) if columns.isdigit() and int(columns) > 0 else PIPED_COLUMNS
-    return _Console(theme=THEME, highlight=False, emoji=False, markup=False, stderr=stderr, width=width)
+    console = _Console(theme=THEME, highlight=False, emoji=False, markup=False, stderr=stderr, width=width)
+    console.push_render_hook(_VisibleTexts())
+    return console
 
 
 class Output:
@@ -122,10 +126,24 @@ class Output:
     def result(self, value: Any, *renderables: RenderableType) -> None:
         """Print the result: the value for machines, or what can be read for people."""
         if self.as_json:
-            unicode = "utf" in (sys.stdout.encoding or "").lower()
-            _write(json.dumps(value, indent=2, ensure_ascii=not unicode) + "\n")
+            _write(_json(value) + "\n")
         else:
             self.show(*renderables)
+
+    @contextmanager
+    def array(self) -> Iterator[Callable[[Iterable[Any]], None]]:
+        """Print one JSON array for machines, as its items come: none of them is kept. People get nothing."""
+        is_empty = True
+
+        def add(items: Iterable[Any]) -> None:
+            nonlocal is_empty
+            for item in items if self.as_json else ():
+                _write(("[\n" if is_empty else ",\n") + _json(item))
+                is_empty = False
+
+        yield add
+        if self.as_json:
+            _write("[]\n" if is_empty else "\n]\n")
 
     def show(self, *renderables: RenderableType) -> None:
         """Print something for people; without the blanks at line ends when no terminal shows it."""
@@ -155,6 +173,32 @@ class Output:
 def write_line(text: str) -> None:
     """Print a line of what is for machines."""
     sys.stdout.write(f"{text}\n")
+
+
+def _json(value: Any) -> str:
+    """A value as JSON, with letters as they are where the terminal has them, and nothing that moves its cursor."""
+    unicode = "utf" in (sys.stdout.encoding or "").lower()
+    text = json.dumps(value, indent=2, ensure_ascii=not unicode)
+    return "".join(f"\\u{ord(each):04x}" if each != "\n" and is_control(each) else each for each in text)
+
+
+class _Visible:
+    """Something to print, whatever texts are in it: names and reasons come from outside."""
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+class _VisibleTexts(RenderHook):
+    """Lets nothing reach the terminal that moves its cursor, but what we mean to."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Called by the console for whatever is printed."""
+        return [_Visible(each) for each in renderables]
 
 
 def _write(text: str) -> None:
