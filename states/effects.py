@@ -183,13 +183,20 @@ def _seen_instead(c: Connection, near_miss: NearMiss | None, thorough: bool) -> 
     That ours was added as a member is known only by asking for the members, which few looks do: a look that did not,
     and found nothing that comes closer, knows no better.
     """
-    known = c.problem.params if c.problem else {}
     vague = near_miss is None or near_miss.kind in {NearMissKind.OTHERS, NearMissKind.NONE}
-    if vague and not thorough and known.get("near_miss") == NearMissKind.MEMBER:
-        return dict(known)
+    if vague and not thorough and (known := _known_member(c)):
+        return known
     if near_miss is None or c.recruiter is None:
         return {}
     return {**near_miss.params, "name": c.recruiter.name, "email": c.recruiter.email}
+
+
+def _known_member(c: Connection) -> dict[str, Any]:
+    """The hint that ours was added as a member, if it is known; trouble in between does not make it forgotten."""
+    known = c.problem.params if c.problem else {}
+    if known.get("near_miss") != NearMissKind.MEMBER:
+        return {}
+    return {name: known[name] for name in ("near_miss", "name", "email") if name in known}
 
 
 def _recruiter_overdue(c: Connection, event: happened.RecruiterOverdue, m: DecisionContext) -> Connection:
@@ -357,7 +364,8 @@ def _trouble(
     """
     attempts = c.attempts + 1
     since = c.problem.since if c.problem and c.problem.code in TRANSIENT else m.now
-    problem = Problem(code=code, since=since, params=params or {}, lasting=c.troubled_since is not None)
+    told = {**(params or {}), **_known_member(c)}
+    problem = Problem(code=code, since=since, params=told, lasting=c.troubled_since is not None)
     troubled = evolve(c, attempts=attempts, problem=problem, not_before=retry_at)
     due_at = next_try(m.now, attempts, m.jitter, m.timing.backoff, at_least=retry_at)
     told_at = trouble_notice_at(troubled, m.timing)

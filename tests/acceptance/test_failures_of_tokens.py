@@ -327,7 +327,7 @@ async def test_only_refusals_over_an_hour_are_believed(
     async with stage.linker() as linker:
         before = await prepare(stage, linker)
         stage.clock.advance(seconds=WINDOW)
-        stage.world.fail("acme", fault)
+        stage.world.fail(EVERYWHERE, fault)
         now, times = await sweep_when_due(stage, linker, before), 1
         began = stage.clock.now()
         while now.state is before.state:

@@ -27,7 +27,9 @@ def postgres_house(postgres_schema: str) -> Iterator[House]:
     """An empty house on PostgreSQL."""
     with opened(postgres_schema) as house:
         house.database.write_here(
-            lambda transaction: transaction.execute(text("TRUNCATE linker_connection, linker_rate_limit CASCADE"))
+            lambda transaction: transaction.execute(
+                text("TRUNCATE linker_connection, linker_rate_limit, linker_incident CASCADE")
+            )
         )
         yield house
 

@@ -232,7 +232,9 @@ def test_a_look_never_makes_a_hint_worse(near_miss: NearMiss | None, thorough: b
     before = a_connection(AWAITING_RECRUITER, problem=member)
     absent = move(before, happened.RecruiterAbsent(near_miss, thorough))
     overdue = move(before, happened.RecruiterOverdue(near_miss, thorough=thorough))
-    for after in (absent, overdue):
+    troubled = move(before, happened.Throttled(LATER))
+    after_trouble = move(troubled, happened.RecruiterAbsent(near_miss, thorough), now=LATER)
+    for after in (absent, overdue, after_trouble):
         assert after.problem is not None
         assert after.problem.params["near_miss"] == known
 

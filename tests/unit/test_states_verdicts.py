@@ -14,6 +14,7 @@ from states.events import Event
 from states.problems import NearMiss, NearMissKind, ProblemCode
 from states.timing import Timing
 from states.verdicts import (
+    AccountNotThere,
     AccountReadable,
     CredentialRefused,
     Forbidden,
@@ -54,6 +55,11 @@ WAITING = a_connection(AWAITING_RECRUITER)
 OVERDUE = replace(WAITING, deadline=NOW)
 HEALTHY = a_connection(LINKED)
 REPLACING = replace(HEALTHY, candidate=CANDIDATE)
+REVOKED = a_connection(FAILED, due_at=NOW)
+EXPIRED = replace(REVOKED, problem=a_problem(ProblemCode.TOKEN_EXPIRED))
+TOO_LATE = replace(REVOKED, problem=a_problem(ProblemCode.RECRUITER_OVERDUE))
+FORCED = replace(REVOKED, problem=None)
+RENAMED = replace(ACME, subdomain="acme-group")
 
 
 def judged(connection: Connection, verdict: Verdict, *, now: datetime = NOW, timing: Timing = TIMING) -> Event:
@@ -111,6 +117,29 @@ VERDICTS: list[tuple[str, Connection, Verdict, Event]] = [
     ("absent after the deadline", OVERDUE, RecruiterNotSeen(NEAR), happened.RecruiterOverdue(NEAR)),
     ("healthy", HEALTHY, RecruiterSeen("9"), happened.HealthConfirmed("9")),
     ("vanished once", HEALTHY, RecruiterNotSeen(NEAR), happened.RefusalDoubted(ProblemCode.RECRUITER_REMOVED)),
+    ("read to the end", WAITING, RecruiterNotSeen(NEAR, thorough=True), happened.RecruiterAbsent(NEAR, thorough=True)),
+    ("too late", OVERDUE, RecruiterNotSeen(NEAR, thorough=True), happened.RecruiterOverdue(NEAR, thorough=True)),
+    # an account that is not where it was
+    ("renamed", HEALTHY, AccountNotThere((GLOBEX, RENAMED)), happened.AccountRenamed(RENAMED)),
+    ("renamed while it waits", WAITING, AccountNotThere((RENAMED,)), happened.AccountRenamed(RENAMED)),
+    ("renamed, one of many", PREPARED, AccountNotThere((RENAMED,), complete=False), happened.AccountRenamed(RENAMED)),
+    ("gone", HEALTHY, AccountNotThere(), happened.RefusalDoubted(ProblemCode.ACCOUNT_GONE)),
+    ("others left", HEALTHY, AccountNotThere((GLOBEX,)), happened.RefusalDoubted(ProblemCode.SUBDOMAIN_MISMATCH)),
+    ("nobody knows", HEALTHY, AccountNotThere(complete=False), happened.WorkableUnavailable()),
+    # what has failed
+    ("good again", REVOKED, RecruiterSeen("9"), happened.Recovered("9")),
+    ("good, and nobody there", REVOKED, RecruiterNotSeen(NEAR, thorough=True), happened.Recovered(None, NEAR, True)),
+    ("expired, and good", EXPIRED, RecruiterNotSeen(), happened.Recovered()),
+    ("refused again", REVOKED, CredentialRefused(), happened.StillFailed(refused=True)),
+    ("gone for good", REVOKED, AccountNotThere(), happened.StillFailed(refused=True)),
+    ("moved for good", REVOKED, AccountNotThere((GLOBEX,)), happened.StillFailed(refused=True)),
+    ("renamed meanwhile", REVOKED, AccountNotThere((RENAMED,)), happened.AccountRenamed(RENAMED)),
+    ("down", REVOKED, Unavailable(LATER), happened.StillFailed(retry_at=LATER)),
+    ("throttled", REVOKED, OverLimit(LATER), happened.StillFailed(retry_at=LATER)),
+    ("odd", REVOKED, NotUnderstood("no_rule", status=418), happened.StillFailed()),
+    ("there after all", TOO_LATE, RecruiterSeen("9"), happened.Recovered("9")),
+    ("still not there", TOO_LATE, RecruiterNotSeen(NEAR), happened.StillFailed()),
+    ("ended by an operator", FORCED, RecruiterSeen("9"), happened.StillFailed()),
 ]
 
 
@@ -144,6 +173,8 @@ REFUSALS: list[tuple[Verdict, ProblemCode, Event]] = [
     (CredentialRefused(), ProblemCode.TOKEN_REVOKED, happened.TokenRevoked()),
     (Forbidden("r_jobs"), ProblemCode.SCOPE_LOST, happened.ScopeLost()),
     (WrongAccount(), ProblemCode.SUBDOMAIN_MISMATCH, happened.AccountMoved()),
+    (AccountNotThere((GLOBEX,)), ProblemCode.SUBDOMAIN_MISMATCH, happened.AccountMoved(("globex",))),
+    (AccountNotThere(), ProblemCode.ACCOUNT_GONE, happened.AccountGone()),
 ]
 
 
@@ -164,6 +195,58 @@ def test_a_refusal_is_believed_when_it_came_often_and_long_enough(
         (a_doubt(ProblemCode.RECRUITER_REMOVED, count=99, since=EARLIER), doubted),
     ]:
         assert judged(a_connection(state, doubt=doubt), verdict) == expected
+
+
+INCIDENT = [CredentialRefused(), Forbidden("r_jobs"), WrongAccount(("globex",)), AccountNotThere()]
+
+
+@pytest.mark.parametrize("verdict", INCIDENT)
+@pytest.mark.parametrize("connection", [VERIFYING, RECONNECTING, PREPARED, WAITING, HEALTHY, REPLACING])
+def test_no_refusal_is_believed_in_an_incident(connection: Connection, verdict: Verdict) -> None:
+    """Whoever is refused with everybody else is told of an outage, at Continue too, and every token is kept."""
+    doubted = replace(connection, doubt=a_doubt(count=99)) if connection.state in WORKING else connection
+    event = judge(doubted, verdict, now=NOW, timing=TIMING, incident=True)
+    assert event == happened.WorkableUnavailable(incident=True)
+    after = move(doubted, event)
+    assert after.problem is not None
+    assert (after.problem.code, after.problem.params) == (ProblemCode.WORKABLE_UNAVAILABLE, {"incident": 1})
+    assert (after.token, after.candidate, after.doubt) == (connection.token, connection.candidate, None)
+    assert after.refused_at == (None if connection.candidate else NOW), "what people type is not counted"
+
+
+def test_an_incident_is_an_outage_to_everything_else() -> None:
+    """Answers that are good count, what heals goes on waiting, a deadline holds, and a renamed account is followed."""
+
+    def meanwhile(connection: Connection, verdict: Verdict) -> Event:
+        return judge(connection, verdict, now=NOW, timing=TIMING, incident=True)
+
+    assert meanwhile(HEALTHY, RecruiterSeen("9")) == happened.HealthConfirmed("9")
+    assert meanwhile(HEALTHY, AccountNotThere((RENAMED,))) == happened.AccountRenamed(RENAMED)
+    assert meanwhile(REVOKED, CredentialRefused()) == happened.StillFailed(refused=True)
+    long_overdue = replace(WAITING, deadline=NOW - TIMING.overdue_grace)
+    assert meanwhile(long_overdue, CredentialRefused()) == happened.RecruiterOverdue(looked=False)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ends"),
+    [
+        (Unavailable(), True),
+        (OverLimit(LATER), True),
+        (OverLimit(LATER, unasked=True), False),
+        (NotUnderstood("x"), True),
+    ],
+)
+def test_throttling_counts_towards_the_deadline(verdict: Verdict, ends: bool) -> None:
+    """As an outage does; but not a budget of ours that was used up before Workable was asked."""
+    long_overdue = replace(WAITING, deadline=NOW - TIMING.overdue_grace)
+    assert (judged(long_overdue, verdict) == happened.RecruiterOverdue(looked=False)) == ends
+
+
+def test_a_fault_of_ours_changes_nothing_in_what_has_failed() -> None:
+    """It is looked at again at its time, and the problem stays the customer's."""
+    event = failed_attention(REVOKED, FAULT, TIMING)
+    assert event == happened.StillFailed()
+    assert move(REVOKED, event).problem == REVOKED.problem
 
 
 def test_a_removal_is_believed_when_it_came_often_and_long_enough() -> None:

@@ -125,6 +125,12 @@ def _next(c: Connection, now: datetime) -> Rows:
         rows.append(("linked", both(c.linked_at, now)))
     if c.last_ok_at and c.last_ok_at != c.linked_at:
         rows.append(("last seen ok", both(c.last_ok_at, now)))
+    if c.last_look:
+        status = f" {c.last_look.status}" if c.last_look.status else ", no answer"
+        asked = f"{c.last_look.call}{status}, {c.last_look.ms} ms, by {c.last_look.by}"
+        rows.append(("last look", f"{relative(c.last_look.at, now)}: {asked}"))
+    if c.troubled_since:
+        rows.append(("in trouble", f"since {both(c.troubled_since, now)}: the host was told"))
     if c.checks:
         rows.append(("looked", f"{c.checks} times" if c.checks > 1 else "once"))
     if c.attempts:
