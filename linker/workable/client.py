@@ -297,7 +297,7 @@ class WorkableClient:
     ) -> Verdict:
         """What comes close to ours, which is not in the whole list; if nothing does, whether it was added as a member.
 
-        The filter by e-mail is second-hand knowledge: where it is not heeded, the pages are followed.
+        The filter by e-mail is second-hand knowledge, and it may be exact: whoever has calls left reads the pages too.
         """
         pairs = lambda: ((one.name, one.email) for one in responses.entries(listed))  # noqa: E731 - read twice, in pieces
         near = await near_misses.close(recruiter, pairs, self._turns)
@@ -306,6 +306,7 @@ class WorkableClient:
         question.certain = RecruiterNotSeen(near_misses.not_there(len(listed)))
         members_url = self._urls.of(question.subdomain, api.MEMBERS_PATH)
         url: httpx.URL | None = members_url.copy_merge_params({"email": recruiter.email})
+        filtered = True
         for _ in range(extra_calls):  # trouble counts as no: this only adds a hint
             if url is None or not self._budget.is_roomy(question.subdomain):
                 break
@@ -315,10 +316,12 @@ class WorkableClient:
                 break
             if await self._find(members, recruiter.email) is not None:
                 return RecruiterNotSeen(NearMiss(kind=NearMissKind.MEMBER))
-            following = responses.next_in(page)
-            if not following:
+            if following := responses.next_in(page):
+                url = self._urls.next_page(question.subdomain, following)
+            elif filtered and not members:
+                url, filtered = members_url, False
+            else:
                 return replace(question.certain, thorough=True)
-            url = self._urls.next_page(question.subdomain, following)
         return question.certain
 
     async def _find(self, listed: Iterable[Any], email: str) -> Entry | None:

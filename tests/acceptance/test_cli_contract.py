@@ -18,7 +18,7 @@ CONNECTION_KEYS = {
     *("deadline", "state_since", "linked_at", "token", "version", "paused_at", "closed_at", "metadata"),
     *("created_at", "updated_at"),
 }
-STEP_KEYS = {"seq", "event", "from", "to", "actor", "reason", "problem", "evidence", "at"}
+STEP_KEYS = {"seq", "event", "from", "to", "actor", "reason", "problem", "evidence", "at", "verb", "operation"}
 
 
 @pytest.fixture
@@ -84,7 +84,9 @@ def test_a_customer_gets_from_open_to_linked_with_one_command_for_each_step(link
         "token_submitted",
         "token_accepted",
         "recruiter_prepared",
+        "recruiter_absent",
         "recruiter_found",
+        "health_confirmed",
     ]
     assert all(step["actor"].startswith("operator:") for step in steps)
 
