@@ -50,7 +50,7 @@ class BlockingLinker:
 
     def __call__(self, method: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Give what the method gives; raise what it raises, and what opening the linker raises."""
-        if "token" in kwargs:
+        if kwargs.get("token") is not None:
             kwargs["token"] = hidden(kwargs["token"])
         return self._opened().call(partial(method, *args, **kwargs))
 

@@ -144,13 +144,13 @@ class Service:
             Refused: the connection is closed, or no token is given and none is in use.
             Busy: somebody else is attending it and does not come to an end.
         """
-        connection_id = text.known_id(connection_id)
-        actor = text.one_line("actor", actor)
-        token = None if token is None else hidden(token)
+        token = None if token is None else hidden(token)  # first of all: reports of errors show the frames' locals
         try:
             parsed = parse_subdomain(subdomain)
         finally:
-            del subdomain  # people paste tokens into the wrong field, and reports of errors show the frames' locals
+            del subdomain  # people paste tokens into the wrong field
+        connection_id = text.known_id(connection_id)
+        actor = text.one_line("actor", actor)
         secret = None if token is None else parse_token(token)
         if secret is not None and secret.get_secret_value().lower() == parsed:
             raise BadInput("subdomain", "same_as_token")
