@@ -85,7 +85,7 @@ REMAINING_HEADER = b"x-rate-limit-remaining"
 RESET_HEADER = b"x-rate-limit-reset"
 
 #: Our own limits. No answer that we need is longer than this, unpacked.
-MAX_ANSWER_BYTES = 1024 * 1024
+MAX_ANSWER_BYTES = 512 * 1024
 #: Nor has one as many values. To read one is to make an object of each: that takes longer than to read its bytes.
 MOST_ANSWER_VALUES = 20_000
 #: An answer from this length on is read while no other one is.

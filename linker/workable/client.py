@@ -23,7 +23,7 @@ from linker.encryption import fingerprint
 from linker.engine.concurrency import Turns
 from linker.engine.ports import Answer, Clock, SystemClock
 from linker.errors import OurFault
-from linker.http_client import TRANSPORT_TROUBLE, send_with_secrets, trouble_name
+from linker.http_client import TRANSPORT_TROUBLE, number, send_with_secrets, trouble_name
 from linker.network.resolver import out_of_files
 from linker.workable import api, near_misses, responses
 from linker.workable.rate_budget import LOOK, PERSON, VERIFICATION, Allowance, RateBudget, named_by_workable
@@ -396,7 +396,8 @@ class WorkableClient:
                 self._tell(question.subdomain, until)
             judged = responses.judge_head(status, given, now)
             if judged is None:
-                raw = await _body(response)
+                declared = number(given.get(b"content-length")) or 0
+                raw = await _body(response) if declared <= api.MAX_ANSWER_BYTES else None
                 judging = partial(responses.judge_body, status, given, raw, now)
                 is_large = raw is not None and (len(raw) > api.LARGE_ANSWER_BYTES or b"content-encoding" in given)
                 judged = await self._turns.do(judging) if is_large else judging()

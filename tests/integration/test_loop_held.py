@@ -17,13 +17,14 @@ import pytest
 from pydantic import SecretStr
 
 from linker.http_client import build_transport
+from linker.workable.api import MAX_ANSWER_BYTES
 from linker.workable.client import Timeouts, WorkableClient
 from states.connection import Recruiter
 from states.verdicts import NotUnderstood, RecruiterNotSeen, RecruiterSeen, Verdict
 
 TOKEN = SecretStr("c4n4ry-c4n4ry-c4n4ry")
 OURS = Recruiter(name="Northwind Integration", email="ats+q7kd2m@inbound.example")
-LIMIT = 1024 * 1024
+LIMIT = MAX_ANSWER_BYTES
 #: What one answer may take, and the answers of many accounts together, in seconds of the processor at a time.
 HELD_SECONDS = 0.05
 
@@ -126,14 +127,14 @@ def named(name: object = "x", email: object = "x@agency.example") -> bytes:
 
 ALMOST = "zts+q7kd2m@inbound.exampqq"
 ANSWERS: dict[str, Callable[[], bytes]] = {
-    "marks in a name": lambda: listed({"id": "1", "name": marks(500_000), "email": "b@x.example"}),
-    "marks in an e-mail": lambda: listed({"id": "1", "name": "b", "email": marks(500_000) + "@x"}),
+    "marks in a name": lambda: listed({"id": "1", "name": marks(LIMIT // 2 - 1_000), "email": "b@x.example"}),
+    "marks in an e-mail": lambda: listed({"id": "1", "name": "b", "email": marks(LIMIT // 2 - 1_000) + "@x"}),
     "marks in every name": lambda: filled(named(name=marks(310))),
     "marks in every name, short": lambda: filled(named(name=marks(60))),
-    "marks in an id": lambda: listed({"id": marks(500_000), "name": "b", "email": "b@x.example"}),
-    "marks in a key": lambda: listed({marks(500_000): 1}),
-    "marks in what an edge says": lambda: json.dumps({"title": marks(400_000), "recruiters": []}).encode(),
-    "capitals of Greek": lambda: listed({"id": "1", "name": "Σ" * 500_000, "email": "ΰ" * 10_000}),
+    "marks in an id": lambda: listed({"id": marks(LIMIT // 2 - 1_000), "name": "b", "email": "b@x.example"}),
+    "marks in a key": lambda: listed({marks(LIMIT // 2 - 1_000): 1}),
+    "marks in what an edge says": lambda: json.dumps({"title": marks(LIMIT // 2 - 1_000), "recruiters": []}).encode(),
+    "capitals of Greek": lambda: listed({"id": "1", "name": "Σ" * (LIMIT // 4), "email": "ΰ" * 10_000}),
     "empty entries": lambda: filled(b"{}"),
     "empty entries, few enough to be read": lambda: filled(b"{}", 29_000),
     "numbers for entries": lambda: filled(b"1"),
@@ -144,17 +145,17 @@ ANSWERS: dict[str, Callable[[], bytes]] = {
     ),
     "too many entries of the usual shape": lambda: filled(named(name="Recruiter", email="r@agency.example.com")),
     "lists within lists": lambda: b"[" * (LIMIT - 10),
-    "objects within objects": lambda: b'{"recruiters":' * 70_000,
+    "objects within objects": lambda: b'{"recruiters":' * (LIMIT // 13 - 10),
     "deep, and good": lambda: b'{"recruiters":[' + b"[" * 150 + b"]" * 150 + b"]}",
     "many keys": lambda: json.dumps({f"k{n}": n for n in range(19_000)}).encode(),
-    "a long number": lambda: b'{"recruiters":[' + b"9" * 1_000_000 + b"]}",
-    "a long fraction": lambda: b'{"recruiters":[0.' + b"1" * 1_000_000 + b"]}",
+    "a long number": lambda: b'{"recruiters":[' + b"9" * (LIMIT - 100) + b"]}",
+    "a long fraction": lambda: b'{"recruiters":[0.' + b"1" * (LIMIT - 100) + b"]}",
     "an id that is a long number": lambda: b'{"recruiters":[{"id":' + b"9" * 4_000 + b',"name":"x","email":"y"}]}',
-    "half characters": lambda: b'{"recruiters":[{"name":"' + b"\\ud800" * 170_000 + b'"}]}',
-    "escapes": lambda: b'{"recruiters":[{"name":"' + b"\\u00e9" * 170_000 + b'"}]}',
-    "bytes that are no text": lambda: b'{"recruiters":["' + b"\xff" * 1_000_000 + b'"]}',
-    "blanks": lambda: b'{"recruiters":[' + b" " * 1_000_000 + b"]}",
-    "control characters in a name": lambda: listed({"id": "1", "name": "\x01\n\t" * 100_000, "email": "x"}),
+    "half characters": lambda: b'{"recruiters":[{"name":"' + b"\\ud800" * (LIMIT // 6 - 20) + b'"}]}',
+    "escapes": lambda: b'{"recruiters":[{"name":"' + b"\\u00e9" * (LIMIT // 6 - 20) + b'"}]}',
+    "bytes that are no text": lambda: b'{"recruiters":["' + b"\xff" * (LIMIT - 100) + b'"]}',
+    "blanks": lambda: b'{"recruiters":[' + b" " * (LIMIT - 100) + b"]}",
+    "control characters in a name": lambda: listed({"id": "1", "name": "\x01\n\t" * (LIMIT // 13), "email": "x"}),
     "longer than the limit": lambda: b" " * (4 * LIMIT),
 }
 
