@@ -28,8 +28,10 @@ from linker.outbox.deliverer import Deliverer, Receiver
 from linker.outbox.handlers import Handlers
 from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import NullReceiver, Webhook, build_webhook
+from linker.persistence.claims import Claims
 from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.link_store import LinkStore
+from linker.persistence.operation_store import OperationStore
 from linker.persistence.rate_limits import HostCalls, SharedRateLimits
 from linker.persistence.server_clock import DatabaseClock
 from linker.settings import Settings
@@ -48,6 +50,7 @@ class Parts:
 
     database: Database
     store: ConnectionStore
+    operations: OperationStore
     links: LinkStore
     engine: Engine
     #: What the host's own calls to linked accounts stand on.
@@ -168,6 +171,7 @@ def build(
     return Parts(
         database=database,
         store=store,
+        operations=OperationStore(database, Claims(rate_limits, database.dialect, database.schema)),
         links=LinkStore(database),
         engine=Engine(
             store=store,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import httpx
 from anyio import to_thread
@@ -31,12 +33,15 @@ from linker.errors import BadInput, BadSettings, LinkerError, NotFound, Refused,
 from linker.event_log import log
 from linker.http_client import LONGEST_WAIT_SECONDS
 from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_of
+from linker.operations.bulk import BulkVerbs
 from linker.operations.explain import Explanation, explain
 from linker.operations.retention import Pruned, Pruning
-from linker.operations.verbs import OperatorVerbs
 from linker.outbox.handlers import Handler, Handlers
+from linker.persistence.operation_store import OperationStore
+from linker.persistence.worker_store import BEAT_SECONDS, DEAD_AFTER, WorkerInfo, forget, write_beat
 from linker.settings import Settings, dialog_url, is_at_example, is_here, load_settings
 from states.connection import Connection
+from linker.version import version
 
 H = TypeVar("H", bound=Handler)
 
@@ -59,12 +64,15 @@ MOST_RETRIES = 10
 BEGIN_FOR_SECONDS = 5.0
 
 
-class Linker(OperatorVerbs):
+class Linker(BulkVerbs):
     """Links Workable accounts. An async context manager that a host keeps open as long as it runs.
 
     `async with Linker() as linker:` reads the settings from the environment. It starts nothing by itself: call
     `attend_due()` and `deliver()` from a queue of yours, or keep a `heartbeat()` open.
     """
+
+    #: What its heartbeat is to those who look for workers.
+    kind: ClassVar[str] = "host"
 
     def __init__(
         self,
@@ -115,6 +123,7 @@ class Linker(OperatorVerbs):
         #: Hears of commits for clients; made for the first one.
         self._listener: CommitListener | None = None
         self._heartbeats: list[Heartbeat] = []
+        self._said_alive_at = -math.inf
         #: Until when a heartbeat that stopped, and the linker that closes with it, wait for what is in flight.
         self._drain_until = 0.0
         self._heartbeat_stopped_at = -math.inf
@@ -416,6 +425,10 @@ class Linker(OperatorVerbs):
             both = (self._parts.calling, self._parts.posting)
             return sum(await asyncio.gather(*(each.deliver(begin_for=BEGIN_FOR_SECONDS) for each in both)))
 
+    @property
+    def _operation_store(self) -> OperationStore:
+        return self._parts.operations
+
     # looking closer
 
     async def explain(self, connection_id: str) -> Explanation:
@@ -483,9 +496,11 @@ class Linker(OperatorVerbs):
             self._parts.database, partial(loop.call_soon_threadsafe, self._wake, "sweep", "call", "post")
         )
         listener.start()
+        alive = asyncio.create_task(self._say_alive())
         try:
             yield heartbeat
         finally:
+            alive.cancel()
             self._heartbeats.remove(heartbeat)
             await asyncio.shield(asyncio.create_task(self._end(heartbeat, listener)))
 
@@ -497,9 +512,37 @@ class Linker(OperatorVerbs):
         drained = await heartbeat.stop(DRAIN_SECONDS)
         self._heartbeat_stopped_at = time.monotonic()
         await to_thread.run_sync(listener.stop)
+        with suppress(LinkerError):  # its row grows old, and then it is not taken for alive
+            await self._parts.database.write_without_fsync(partial(forget, worker_id=self.worker_id))
         if not self._is_closed:
             self._parts.stopping.clear()
         log.info("heartbeat.stopped", drained=drained)
+
+    async def _say_alive(self) -> None:
+        """Leave a row that says that this worker is alive, and write it anew every few seconds."""
+        started_at = self.clock.now()
+        while True:
+            info = WorkerInfo(
+                id=self.worker_id,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                kind=self.kind,
+                version=version(),
+                started_at=started_at,
+                last_beat_at=self.clock.now(),
+            )
+            try:
+                await self._parts.database.write_without_fsync(partial(write_beat, worker=info))
+                self._said_alive_at = time.monotonic()
+            except LinkerError as error:
+                log.warning("worker.not_seen", code=error.code, reason=error.reason)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    @property
+    def is_alive(self) -> bool:
+        """True while a heartbeat is open and has reached the database lately: what a probe of its process asks."""
+        lately = time.monotonic() - self._said_alive_at < DEAD_AFTER.total_seconds()
+        return bool(self._heartbeats) and lately
 
     async def _sweep(self) -> None:
         """A pass over what is due; its announcements do not wait for the next beat, nor what falls due before it."""

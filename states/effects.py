@@ -457,6 +457,11 @@ def _due_on_resuming(c: Connection, m: DecisionContext) -> datetime | None:
     return m.now
 
 
+def _metadata_set(c: Connection, event: happened.MetadataSet, m: DecisionContext) -> Connection:
+    merged = {**c.metadata, **event.texts}
+    return evolve(c, metadata={key: text for key, text in merged.items() if text is not None})
+
+
 def _forced(c: Connection, event: happened.Forced, m: DecisionContext) -> Connection:
     """Whatever was forced is looked at once, as far as there is something to look at."""
     looks = c.state in {ConnectionState.TOKEN_VALID, ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED}
@@ -514,6 +519,7 @@ EFFECTS: dict[type[happened.Event], Effect] = {
     happened.Restarted: _restarted,
     happened.Paused: _paused,
     happened.Resumed: _resumed,
+    happened.MetadataSet: _metadata_set,
     happened.Forced: _forced,
     happened.Unlinked: _unlinked,
 }

@@ -312,6 +312,13 @@ class Resumed(Event):
 
 
 @dataclass(frozen=True)
+class MetadataSet(Event):
+    """An operator set texts of the metadata; those without a text were taken away."""
+
+    texts: Mapping[str, str | None] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
 class Forced(Event):
     """An operator put the connection into a state by hand."""
 

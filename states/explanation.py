@@ -6,7 +6,7 @@ decide when it happens, so that a plan and the deed cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -342,9 +342,19 @@ def _hinders_a_look(verb: Verb, c: Connection, now: datetime) -> Hindrance | Non
     return None
 
 
-def event_of(verb: Verb, to: ConnectionState | None = None) -> happened.Event:
-    """The event that a verb is by itself, without asking anybody. `to`: the state that `force` aims at."""
+def event_of(
+    verb: Verb, to: ConnectionState | None = None, texts: Mapping[str, str | None] | None = None
+) -> happened.Event:
+    """The event that a verb is by itself, without asking anybody.
+
+    Args:
+        verb: the verb.
+        to: the state that `force` aims at.
+        texts: what `set_metadata` sets; None takes a text away.
+    """
     match verb:
+        case Verb.SET_METADATA:
+            return happened.MetadataSet(texts or {})
         case Verb.FORCE if to is not None:
             return happened.Forced(to)
         case Verb.PAUSE:

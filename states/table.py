@@ -210,6 +210,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_rows(happened.Restarted, (FAILED,), TOKEN_VALID, guard=token_held),
     *_rows(happened.Paused, ANY, STAYS),
     *_rows(happened.Resumed, ANY, STAYS),
+    *_rows(happened.MetadataSet, ANY, STAYS),
     *_forced(AWAITING_TOKEN, None),
     *_forced(TOKEN_VALID, token_held),
     *_forced(AWAITING_RECRUITER, recruiter_issued),

@@ -25,6 +25,7 @@ from states.problems import REFUSALS, ProblemCode
 DONE = 0
 OUR_FAULT = 1
 USAGE = 2
+NOT_FOUND = 3
 REFUSED = 4
 TRY_AGAIN = 5
 INTERRUPTED = 130

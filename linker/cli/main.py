@@ -45,33 +45,49 @@ VERBS: dict[str, Verb] = {
     "open": Verb("linking", "Create a connection for one of your customers.", FLOW),
     "submit": Verb("linking", "Give a token, from stdin or at a hidden prompt, and verify it now.", FLOW),
     "confirm": Verb("linking", 'Look for the recruiter now, as "Set up integration" does.', FLOW),
-    "check": Verb(
-        "linking",
-        "Look now, in any state that holds a token, also linked or failed; what was found goes into the history.",
-        FLOW,
-    ),
     "link": Verb("links", "Make a link to the connection dialog, for one of your customers.", FLOW),
     "links": Verb("links", "List the links of a connection, and take one back.", FLOW),
     "show": Verb("looking", "Show a connection: where it stands, who must act, what to do.", LOOKING),
-    "list": Verb("looking", "List connections: open ones, oldest first; 50 unless --limit says otherwise.", LOOKING),
+    "list": Verb("looking", "List open connections, oldest first; with selectors, as CSV.", LOOKING),
     "explain": Verb(
         "looking",
-        "Say why a connection is where it is, who must act, and what may be done. Changes nothing, asks nobody.",
+        "Say why a connection is where it is, and what may be done.",
         LOOKING,
     ),
     "history": Verb("looking", "Show what happened to a connection, step by step.", LOOKING),
-    "advance": Verb("operations", "Do now what is owed to a connection; the law decides what that is.", OPERATING),
+    "wait": Verb(
+        "watching",
+        "Wait until a connection is in a state.",
+        LOOKING,
+    ),
+    "watch": Verb(
+        "watching",
+        "Watch counts, what moved, what is due, who works.",
+        LOOKING,
+    ),
+    "audit": Verb(
+        "watching",
+        "Show every change by hand: who, what, why.",
+        LOOKING,
+    ),
+    "advance": Verb("operations", "Do now what is owed; the law decides what that is.", OPERATING),
+    "check": Verb(
+        "operations",
+        "Look now, in any state that holds a token.",
+        OPERATING,
+    ),
     "force": Verb(
         "operations",
-        "Put a connection into another state by hand. It bends the law's order, never its facts.",
+        "Put a connection into another state by hand.",
         OPERATING,
     ),
     "pause": Verb("operations", "Stop attending a connection until it is resumed.", OPERATING),
     "resume": Verb("operations", "Let a paused connection go on.", OPERATING),
-    "restart": Verb(
-        "operations", "Let a failed connection go on, with the token that it holds or with a new one.", OPERATING
-    ),
-    "unlink": Verb("operations", "Give a connection up for good: its secrets are wiped and it is closed.", OPERATING),
+    "restart": Verb("operations", "Let a failed connection go on.", OPERATING),
+    "unlink": Verb("operations", "Give a connection up for good, and wipe its secrets.", OPERATING),
+    "set-metadata": Verb("operations", "Set or take away texts of the metadata.", OPERATING),
+    "apply": Verb("operations", "Carry out a plan that --dry-run --out made.", OPERATING),
+    "operations": Verb("bulk", "What was done to many: list, show, stop, resume.", OPERATING),
     "outbox": Verb("outbox", "What the host was told and is still to be told.", OPERATING),
     "sweep": Verb("worker", "Attend everything that is due, once.", RUNNING),
     "worker": Verb(
@@ -81,6 +97,11 @@ VERBS: dict[str, Verb] = {
     "demo": Verb("demo", "Show the whole flow as it happens, against a sandbox, with nothing set up.", RUNNING),
     "sandbox": Verb("sandbox", "Serve a Workable to try things on, until a signal; for development only.", RUNNING),
     "doctor": Verb("doctor", "Check everything that a stuck operator would check.", UPKEEP),
+    "health": Verb(
+        "watching",
+        "Say whether all is attended, for probes.",
+        UPKEEP,
+    ),
     "states": Verb(
         "states", "Print the law: every event, from where to where, and every problem with its owner.", UPKEEP
     ),

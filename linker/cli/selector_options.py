@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
@@ -14,7 +14,7 @@ import typer
 
 from linker.cli.options import pairs, pasted_id
 from linker.engine.ports import Selection
-from linker.errors import BadInput
+from linker.errors import BadInput, NotFound
 from linker.operations.selectors import selection
 from states.connection import ConnectionState
 
@@ -22,6 +22,8 @@ from states.connection import ConnectionState
 FROM_STDIN = "-"
 #: More than this is not read from stdin.
 MOST_BYTES = 10 * 1024 * 1024
+#: An option: its type as Typer reads it, and what it is when it is not given.
+Option = tuple[Any, Any]
 PANEL = "Which connections (all of it together)"
 
 
@@ -53,8 +55,8 @@ class Chosen:
         return self.ids is not None or self.everything or bool(self.words.keys() - {"limit", "after"})
 
     async def selection(self, known: Ids, now: datetime) -> Selection:
-        """What is meant, with whole ids. Raises NotFound, BadInput."""
-        ids = None if self.ids is None else [await known.whole_id(each) for each in self.ids]
+        """What is meant, with whole ids; one that there is not stays as it was given. Raises BadInput."""
+        ids = None if self.ids is None else [await _known(known, each) for each in self.ids]
         words = {"closed": None, **self.words} if ids is not None else self.words
         return selection(now, ids=ids, **words)
 
@@ -64,8 +66,7 @@ def _option(*names: str, text: str, metavar: str | None = None, **more: Any) -> 
 
 
 _STATES = ", ".join(ConnectionState)
-#: Each option: its type as Typer reads it, and what it is when it is not given.
-OPTIONS: dict[str, tuple[Any, Any]] = {
+OPTIONS: dict[str, Option] = {
     "state": (Annotated[str | None, _option("--state", text=f"In this state: {_STATES}.")], None),
     "problem": (Annotated[str | None, _option("--problem", text="With this problem, by its code.")], None),
     "owner": (Annotated[str | None, _option("--owner", text="Of this customer.")], None),
@@ -118,31 +119,49 @@ IDS = Annotated[
 ]
 
 
-def selecting(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command ids and selectors: it is called with `chosen` in their place."""
-    own = inspect.signature(command)
-    hints = inspect.get_annotations(command, eval_str=True)
+#: Everything by which connections are meant: ids and selectors.
+SELECTING: dict[str, Option] = {"ids": (IDS, None), **OPTIONS}
 
-    @wraps(command)
-    def selected(**given: Any) -> int:
-        named = {name: given.pop(name) for name in ("ids", *OPTIONS)}
-        return command(chosen=chosen(**named), **given)
 
-    options = {"ids": (IDS, None), **OPTIONS}
-    ours = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
-        for name, (hint, default) in options.items()
-    ]
-    theirs = [
-        each.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
-        for name, each in own.parameters.items()
-        if name != "chosen"
-    ]
-    shown: Any = selected
-    shown.__signature__ = inspect.Signature([*ours, *theirs])
-    shown.__annotations__ = {each.name: each.annotation for each in (*ours, *theirs)}
-    del shown.__wrapped__
-    return selected
+@dataclass(frozen=True)
+class Group:
+    """Options that become one argument of a command, built of all of them."""
+
+    name: str
+    build: Callable[..., Any]
+    options: Mapping[str, Option]
+
+
+def composed(*groups: Group) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the options of these groups, beside its own; it is called with what they build."""
+
+    def with_options(command: Callable[..., int]) -> Callable[..., int]:
+        hints = inspect.get_annotations(command, eval_str=True)
+        own = inspect.signature(command).parameters
+
+        @wraps(command)
+        def composed_command(**given: Any) -> int:
+            built = {each.name: each.build(**{name: given.pop(name) for name in each.options}) for each in groups}
+            return command(**built, **given)
+
+        options = {name: option for each in groups for name, option in each.options.items()}
+        names = {each.name for each in groups}
+        ours = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+            for name, (hint, default) in options.items()
+        ]
+        theirs = [
+            each.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+            for name, each in own.items()
+            if name not in names
+        ]
+        shown: Any = composed_command
+        shown.__signature__ = inspect.Signature([*theirs, *ours])
+        shown.__annotations__ = {each.name: each.annotation for each in (*theirs, *ours)}
+        del shown.__wrapped__
+        return composed_command
+
+    return with_options
 
 
 def chosen(*, ids: list[str] | None, everything: bool, metadata: list[str] | None, **words: Any) -> Chosen:
@@ -157,8 +176,19 @@ def chosen(*, ids: list[str] | None, everything: bool, metadata: list[str] | Non
     return Chosen(ids=whole, everything=everything, words=given)
 
 
+async def _known(known: Ids, given: str) -> str:
+    try:
+        return await known.whole_id(given)
+    except NotFound:
+        return given
+
+
 def _from_stdin() -> list[str]:
     """Ids from stdin, separated by blanks or line breaks."""
     if sys.stdin is None:
         raise BadInput("id", "stdin_closed")
     return sys.stdin.buffer.read(MOST_BYTES).decode("utf-8", "replace").split()
+
+
+#: Gives a command ids and selectors: it is called with `chosen` in their place.
+selecting = composed(Group("chosen", chosen, SELECTING))

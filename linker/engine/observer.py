@@ -69,6 +69,8 @@ class QueueStats:
     outbox: Mapping[tuple[str, str, bool], Waiting]
     #: True while Workable refuses many accounts at once, so that no refusal is believed.
     incident: bool = False
+    #: How many workers said lately that they are alive.
+    workers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

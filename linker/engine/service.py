@@ -417,7 +417,7 @@ class Service:
                 deed = Deed(verb=verb, reason=reason) if verb else None
                 decided = self._engine.executor.decide(before, event(before), actor=actor, reason=reason, deed=deed)
             except IllegalTransition as illegal:
-                refused = _refusal(illegal)
+                refused = refusal_of(illegal)
             if refused is not None:
                 raise refused
             written = await self._write(replace(decided, quiet=goes_on), release=False)
@@ -538,7 +538,7 @@ def _refuse_at_rest(connection: Connection) -> None:
         raise Refused("closed" if connection.closed_at is not None else "paused", connection=connection.id)
 
 
-def _refusal(illegal: IllegalTransition) -> Refused:
+def refusal_of(illegal: IllegalTransition) -> Refused:
     """What the law says no to."""
     connection = illegal.connection
     if connection.closed_at is not None:

@@ -76,6 +76,18 @@ class Explanation:
     advance: Foresight
     #: What else an operator may do, the likely first; `force` with the state that it leads to.
     verbs: tuple[tuple[Verb, ConnectionState | None], ...]
+    #: What a link to the connection dialog would be for; None: the customer has nothing to do there.
+    link: str | None
+
+
+#: What a customer who has to act is to be given a link for.
+_LINKS = {
+    ConnectionState.AWAITING_TOKEN: "setup",
+    ConnectionState.TOKEN_VALID: "status",
+    ConnectionState.AWAITING_RECRUITER: "recruiter",
+    ConnectionState.LINKED: "reconnect",
+    ConnectionState.FAILED: "reconnect",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +119,7 @@ async def explain(connection: Connection, database: Database, now: datetime, tim
         ),
         advance=foresee(Verb.ADVANCE, connection, now, timing),
         verbs=tuple(verbs_for(connection, now)),
+        link=_LINKS[connection.state] if who_must_act(connection) is ProblemOwner.CUSTOMER else None,
     )
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, or_, select, text
 
 from linker.database.database import Database
@@ -40,7 +41,8 @@ from linker.persistence.schema import compared
 from linker.persistence.selections import has_problem_of
 from linker.persistence.server_clock import shared_clock
 from linker.persistence.tables import CONNECTION, OUTBOX, TROUBLED
-from linker.settings import Settings, load_settings
+from linker.persistence.worker_store import workers
+from linker.settings import Settings, is_at_example, load_settings
 from linker.version import version
 from linker.workable import api
 from linker.workable.urls import AccountUrls
@@ -57,6 +59,8 @@ OVERDUE_AFTER = timedelta(minutes=5)
 CALL_TIMEOUT_SECONDS = 10
 #: How many tokens are opened.
 SAMPLE_ROWS = 1_000
+#: What is due for longer than this while no worker is alive waits for nobody.
+UNATTENDED_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,8 @@ async def run_checks(*, offline: bool = False) -> AsyncIterator[Check]:
     yield ok("settings", "readable")
     async for check in _keys_and_database(settings):
         yield check
+    if is_at_example(settings.recruiter_email):
+        yield warning("recruiter e-mail", "example", email=settings.recruiter_email)
     for check in _webhook(settings):
         yield check
     try:
@@ -234,7 +240,17 @@ async def _contents(
     waiting = await database.read(lambda transaction: backlog(transaction, now))
     lag = timedelta(seconds=waiting.lag_seconds)
     told = {"due": waiting.due, "lag_seconds": lag.total_seconds()}
-    if lag > max(OVERDUE_AFTER, 10 * timedelta(seconds=settings.sweep_seconds)):
+    known = await database.read(workers)
+    alive = sum(each.is_alive(now) for each in known)
+    if alive:
+        yield ok("workers", "alive", count=alive)
+    elif known:
+        yield warning("workers", "silent", last=f"{known[0].last_beat_at:%Y-%m-%d %H:%M:%S} UTC", worker=known[0].id)
+    else:
+        yield ok("workers", "none")
+    if lag > UNATTENDED_AFTER and not alive:
+        yield failure("due", "no_worker", TryAgain.exit_code, **told)
+    elif lag > max(OVERDUE_AFTER, 10 * timedelta(seconds=settings.sweep_seconds)):
         yield failure("due", "overdue", TryAgain.exit_code, **told)
     else:
         yield ok("due", "in_time", **told) if waiting.due else ok("due", "nothing")
@@ -269,12 +285,15 @@ async def _tokens(database: Database, cipher: TokenCipher, missing: Collection[s
 
 
 async def _outbox(database: Database, settings: Settings, now: datetime) -> Check:
-    """What the host was not told: what should have been posted long ago, and dead letters."""
+    """What the host was not told: what should have been posted long ago, what fails, and dead letters."""
     unclaimed = 0
     if settings.webhook_url:
         unclaimed = await OutboxStore(database, WEBHOOK).count_unclaimed(before=now - OVERDUE_AFTER, now=now)
     if unclaimed:
         return failure("outbox", "not_posted", TryAgain.exit_code, count=unclaimed)
+    failing = select(func.count()).where(OUTBOX.c.hook_due_at.is_not(None), OUTBOX.c.hook_attempts > 0)
+    if settings.webhook_url and (count := await database.read(lambda t: t.execute(failing).scalar_one())):
+        return warning("outbox", "failing", count=count)
     dead = or_(*(channel.column(OUTBOX, "dead_at").is_not(None) for channel in CHANNELS))
     query = select(func.count()).select_from(OUTBOX).where(dead)
     if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):

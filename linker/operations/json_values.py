@@ -21,6 +21,11 @@ def command_line(verb: Verb, connection_id: str, to: ConnectionState | None = No
     return " ".join(words)
 
 
+def link_command(connection_id: str, purpose: str) -> str:
+    """The command that makes a link for the customer, to copy."""
+    return f"linker link {connection_id} --for {purpose}"
+
+
 def explanation_json(explained: Explanation) -> dict[str, Any]:
     """An explanation, as `linker explain --json` prints it."""
     c, told, comes, workers = explained.connection, explained.told, explained.next, explained.workers
@@ -52,7 +57,10 @@ def explanation_json(explained: Explanation) -> dict[str, Any]:
             "held_until": moment(workers.held_until),
         },
         "advance": foresight_json(explained.advance),
-        "commands": [command_line(verb, c.id, to) for verb, to in explained.verbs],
+        "commands": [
+            *(command_line(verb, c.id, to) for verb, to in explained.verbs),
+            *([link_command(c.id, explained.link)] if explained.link else []),
+        ],
         "connection": shown,
     }
 

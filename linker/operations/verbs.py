@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from linker.engine.executor import Deed
 from linker.engine.ports import Lease, Page, Selection
-from linker.engine.service import HOST, Service
+from linker.engine.service import HOST, Service, refusal_of
 from linker.errors import Busy, Refused, TryAgain
 from linker.operations.selectors import selection
-from linker.validation.text import one_line
+from linker.validation.text import metadata, one_line
+from states import events as happened
 from states.connection import Connection, ConnectionState
 from states.explanation import Hindrance, Verb, event_of, what_hinders
+from states.machine import IllegalTransition
 from states.problems import ProblemCode
 from states.verdicts import OverLimit
 
@@ -115,7 +117,7 @@ class OperatorVerbs(Service):
             Busy: somebody else is attending it and does not come to an end.
             BadInput: the actor or the reason is not printable text.
         """
-        deed = _deed(Verb.ADVANCE, actor, reason)
+        deed = deed_of(Verb.ADVANCE, actor, reason)
         with self._in_flight:
             refuse_hindered(Verb.ADVANCE, await self._engine.store.get(connection_id), self._engine.clock.now())
             held, lease = await self._claim(connection_id)
@@ -127,15 +129,37 @@ class OperatorVerbs(Service):
         return attended.connection
 
     async def attend_held(
-        self, held: Connection, lease: Lease, *, deed: Deed, actor: str, person_waits: bool
+        self,
+        held: Connection,
+        lease: Lease,
+        *,
+        deed: Deed,
+        actor: str,
+        person_waits: bool,
+        first: happened.Event | None = None,
     ) -> Attended:
         """Do what is owed to a connection that is held, with one question to Workable at most; give its lease back.
 
-        `person_waits`: more calls may be spent on a hint. Whoever attends many gives way to those who wait.
+        Args:
+            held: the connection.
+            lease: under which it is held.
+            deed: what it is done for.
+            actor: who does it.
+            person_waits: more calls may be spent on a hint. Whoever attends many gives way to those who wait.
+            first: what happens before anything that is owed.
+
+        Raises:
+            IllegalTransition: the law does not allow what comes first.
         """
         executor = self._engine.executor
         asked, lost, put_off_until = False, False, None
         try:
+            if first is not None:
+                decided = executor.decide(held, first, actor=actor, deed=deed)
+                began = await self._write(replace(decided, quiet=True), release=False)
+                if began is None:
+                    return Attended(connection=held, lost=True)
+                held = began
             while True:
                 planned = executor.plan(held, person_waits=person_waits)
                 is_certain = planned.event is not None
@@ -181,6 +205,47 @@ class OperatorVerbs(Service):
         """Let a paused connection go on. Raises NotFound, Refused (closed), Busy."""
         return await self._do(Verb.RESUME, connection_id, actor, reason)
 
+    async def set_metadata(
+        self,
+        connection_id: str,
+        texts: Mapping[str, str | None],
+        *,
+        actor: str = HOST,
+        reason: str | None = None,
+    ) -> Connection:
+        """Set texts of a connection's metadata; a text that is None is taken away, all others stay.
+
+        Raises:
+            NotFound: no such connection.
+            BadInput: there are too many, or one is too long.
+            Refused: it is closed.
+            Busy: others write the connection faster than we do.
+        """
+        metadata({key: value for key, value in texts.items() if value is not None})
+
+        def setting(now: Connection) -> happened.Event:
+            metadata({**now.metadata, **{key: value for key, value in texts.items() if value is not None}})
+            return event_of(Verb.SET_METADATA, texts=texts)
+
+        return await self.record(connection_id, setting, actor=actor, reason=reason, verb=Verb.SET_METADATA)
+
+    async def settle_deed(
+        self, before: Connection, event: happened.Event, *, deed: Deed, actor: str
+    ) -> Connection | None:
+        """Write down what an operator did to a connection as it was read; None if somebody else was faster.
+
+        Raises:
+            Refused: the law does not allow it.
+        """
+        refused = None
+        try:
+            decided = self._engine.executor.decide(before, event, actor=actor, deed=deed)
+        except IllegalTransition as illegal:
+            refused = refusal_of(illegal)
+        if refused is not None:
+            raise refused
+        return await self._write(decided, release=False)
+
     async def _do(
         self, verb: Verb, connection_id: str, actor: str, reason: str | None, to: ConnectionState | None = None
     ) -> Connection:
@@ -192,7 +257,7 @@ class OperatorVerbs(Service):
         )
 
 
-def _deed(verb: Verb, actor: str, reason: str | None) -> Deed:
+def deed_of(verb: Verb, actor: str, reason: str | None) -> Deed:
     """What an operator does, with texts that can be kept. Raises BadInput."""
     one_line("actor", actor)
     return Deed(verb=verb.value, reason=one_line("reason", reason) if reason else None)

@@ -55,6 +55,10 @@ OPEN_WITH_KEY = "key IS NOT NULL AND closed_at IS NULL"
 #: Connections whose token was ever refused, and those whose account answered well: what an incident is seen by.
 REFUSED = "refused_at IS NOT NULL AND closed_at IS NULL"
 WELL = "last_ok_at IS NOT NULL AND account_id IS NOT NULL AND closed_at IS NULL"
+#: Open connections that are not linked: few, and what operators look at.
+STANDING = "closed_at IS NULL AND state <> 'linked'"
+#: Steps that were done by a verb of an operator's.
+BY_HAND = "verb IS NOT NULL"
 #: Steps with an earlier step before them that is still kept.
 CONTINUES = "seq > 1 AND pruned_at IS NULL"
 #: Announcements that nobody is owed any more, on neither channel.
@@ -87,6 +91,7 @@ class ConnectionRow(Table, table=True):
         Index("linker_connection_since", "state_since", "id", **_where(IS_OPEN)),
         Index("linker_connection_problem", "problem_code", "state_since", "id", **_where("problem_code IS NOT NULL")),
         Index("linker_connection_expires", "token_expires_on", "id", **_where("token_expires_on IS NOT NULL")),
+        Index("linker_connection_standing", "state", "problem_code", "closed_at", **_where(STANDING)),
         Index("linker_connection_ended", "created_at", "id", **_where(CLOSED)),
         Index("linker_connection_subdomain", "subdomain", **_where("subdomain IS NOT NULL AND closed_at IS NULL")),
         Index("linker_connection_token_key", "token_key_id"),
@@ -177,7 +182,10 @@ class StepRow(Table, table=True):
     """
 
     __tablename__: ClassVar[str] = "linker_step"
-    __table_args__: ClassVar[Any] = (Index("linker_step_continues", "at", **_where(CONTINUES)),)
+    __table_args__: ClassVar[Any] = (
+        Index("linker_step_continues", "at", **_where(CONTINUES)),
+        Index("linker_step_by_hand", "at", "connection_id", "seq", **_where(BY_HAND)),
+    )
 
     connection_id: str = _connection_id(primary_key=True)
     seq: int = Field(sa_column=Column(Integer(), primary_key=True, autoincrement=False))

@@ -108,6 +108,12 @@ INCIDENT = Metric(
     across="max",
     meaning="1 while Workable refuses many accounts at once that were good before: no refusal is believed then.",
 )
+WORKERS = Metric(
+    name="linker_workers",
+    kind="gauge",
+    across="max",
+    meaning="Workers that said lately that they are alive.",
+)
 OUTBOX_WAITING = Metric(
     name="linker_outbox_waiting",
     kind="gauge",
@@ -151,6 +157,7 @@ METRICS = (
     DUE,
     DUE_LAG,
     INCIDENT,
+    WORKERS,
     OUTBOX_WAITING,
     OUTBOX_OLDEST,
     OUTBOX_DEAD,
@@ -238,6 +245,7 @@ class _StatisticsCollector(Collector):
         yield _gauge(DUE, [((), queue.due)])
         yield _gauge(DUE_LAG, [((), queue.lag_seconds)])
         yield _gauge(INCIDENT, [((), int(queue.incident))])
+        yield _gauge(WORKERS, [((), queue.workers)])
         waiting = {(way, kind, "yes" if tried else "no"): found for (way, kind, tried), found in queue.outbox.items()}
         yield _gauge(OUTBOX_WAITING, ((labels, found.number) for labels, found in waiting.items()))
         yield _gauge(OUTBOX_OLDEST, ((labels, found.oldest) for labels, found in waiting.items()))

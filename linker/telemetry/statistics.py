@@ -26,6 +26,7 @@ from linker.outbox.channels import CHANNELS, HANDLERS, Channel
 from linker.persistence.connection_store import backlog
 from linker.persistence.incidents import latest_incident
 from linker.persistence.tables import CONNECTION, OUTBOX
+from linker.persistence.worker_store import workers
 from states.connection import ConnectionState
 
 T = TypeVar("T")
@@ -160,8 +161,14 @@ def _queue(transaction: Transaction, now: datetime, channels: Collection[Channel
             found = Waiting(number=row.number, oldest=_seconds_since(row.oldest, now))
             outbox[channel.name, row.type, bool(row.tried)] = found
     latest = latest_incident(transaction)
-    incident = latest is not None and latest.lasts
-    return QueueStats(read_at=now, due=due.due, lag_seconds=due.lag_seconds, outbox=outbox, incident=incident)
+    return QueueStats(
+        read_at=now,
+        due=due.due,
+        lag_seconds=due.lag_seconds,
+        outbox=outbox,
+        incident=latest is not None and latest.lasts,
+        workers=sum(each.is_alive(now) for each in workers(transaction)),
+    )
 
 
 def _connections(transaction: Transaction, now: datetime) -> ConnectionStats:

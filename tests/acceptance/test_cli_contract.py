@@ -156,9 +156,9 @@ def test_operators_verbs_are_written_down_with_who_and_why(linker: Terminal) -> 
     assert (paused.code, paused.json["due_at"]) == (0, None)
     assert paused.json["paused_at"] is not None
     assert linker("resume", connection_id, actor="nightly-script").code == 0
-    unlinked = linker("unlink", connection_id, "--reason", "contract ended", "--json")
+    unlinked = linker("unlink", connection_id, "--reason", "contract ended", "--yes", "--json")
     assert unlinked.json["closed_at"] is not None
-    assert linker("unlink", connection_id).code == 4
+    assert linker("unlink", connection_id, "--reason", "again", "--yes").code == 4
     told = [(step["event"], step["actor"], step["reason"]) for step in linker("history", connection_id, "--json").json]
     assert told[1] == ("paused", "jo", "call with customer")
     assert told[2][:2] == ("resumed", "nightly-script")
@@ -175,7 +175,7 @@ def test_what_cannot_be_done_says_why_and_what_to_do_instead(linker: Terminal) -
     confirmed = linker("confirm", connection_id)
     assert confirmed.code == 4
     assert "`linker submit` takes them" in confirmed.err
-    assert linker("unlink", connection_id).code == 0
+    assert linker("unlink", connection_id, "--reason", "ended", "--yes").code == 0
     for verb in ("restart", "pause", "unlink"):
         refused = linker(verb, connection_id)
         assert refused.code == 4

@@ -112,6 +112,7 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (AT[FAILED], happened.Restarted(), True, None),
     (AT[LINKED], happened.Paused(), True, None),
     (a_connection(LINKED, paused_at=EARLIER, due_at=None), happened.Resumed(), True, None),
+    (AT[LINKED], happened.MetadataSet({"plan": "pro"}), True, None),
     (a_connection(AWAITING_RECRUITER), happened.Forced(LINKED), True, "connection.linked"),
     (AT[LINKED], happened.Forced(AWAITING_RECRUITER), True, "connection.awaiting_recruiter"),
     (AT[LINKED], happened.Forced(FAILED), True, "connection.failed"),

@@ -143,6 +143,11 @@ resumed                 token_valid         token_valid
 resumed                 awaiting_recruiter  awaiting_recruiter
 resumed                 linked              linked
 resumed                 failed              failed
+metadata_set            awaiting_token      awaiting_token
+metadata_set            token_valid         token_valid
+metadata_set            awaiting_recruiter  awaiting_recruiter
+metadata_set            linked              linked
+metadata_set            failed              failed
 forced                  token_valid         awaiting_token
 forced                  awaiting_recruiter  awaiting_token
 forced                  linked              awaiting_token
@@ -257,6 +262,7 @@ SAMPLES: list[Event] = [
     happened.Restarted(),
     happened.Paused(),
     happened.Resumed(),
+    happened.MetadataSet({"plan": "pro"}),
     *(happened.Forced(state) for state in ConnectionState),
     happened.Unlinked(),
 ]

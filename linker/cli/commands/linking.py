@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from linker.cli.context import settings
 from linker.cli.exit_codes import DONE, after_asking
 from linker.cli.linker_context import with_linker
-from linker.cli.options import Actor, Id, Json, Reason, pairs, whole
+from linker.cli.options import Actor, Id, Json, pairs, whole
 from linker.cli.terminal.connection_views import print_connection
 from linker.cli.terminal.output import Output
 from linker.errors import BadInput
@@ -94,21 +94,6 @@ def confirm(connection_id: Id, actor: Actor = "", as_json: Json = False) -> int:
     with Output(as_json).busy("Looking for the recruiter in Workable …"):
         connection = with_linker(
             lambda linker: whole(linker, partial(linker.confirm_recruiter, actor=actor), connection_id)
-        )
-    print_connection(connection, as_json)
-    return after_asking(connection)
-
-
-@app.command()
-def check(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
-    """Look now, in any state that holds a token, also linked or failed; what was found goes into the history.
-
-    Ends with 0 when nothing is wrong or it waits as before, with 4 when it has failed or there is nothing to ask with,
-    and with 5 if Workable cannot say now.
-    """
-    with Output(as_json).busy("Asking Workable …"):
-        connection = with_linker(
-            lambda linker: whole(linker, partial(linker.check, actor=actor, reason=reason), connection_id)
         )
     print_connection(connection, as_json)
     return after_asking(connection)

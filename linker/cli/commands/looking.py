@@ -72,7 +72,7 @@ def list_(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a table for a spreadsheet.")] = False,
     as_json: Json = False,
 ) -> int:
-    """List connections: open ones, oldest first; 50 unless --limit says otherwise."""
+    """List open connections, oldest first; with selectors, as CSV."""
     streams = (as_jsonl or as_csv) and "limit" not in chosen.words
     output = Output(as_json or as_jsonl or as_csv)
 
@@ -131,9 +131,10 @@ def _cell(value: Any) -> Any:
 
 @app.command()
 def explain(connection_id: Id, as_json: Json = False) -> int:
-    """Say why a connection is where it is, who must act, and what may be done. Changes nothing, asks nobody."""
+    """Say why a connection is where it is, and what may be done."""
     explained = with_linker(lambda linker: whole(linker, linker.explain, connection_id))
-    Output(as_json).result(explanation_json(explained), explanation_view(explained))
+    output = Output(as_json)
+    output.result(explanation_json(explained), explanation_view(explained, output.width))
     return DONE
 
 

@@ -2,86 +2,171 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Annotated
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from linker.cli.exit_codes import DONE, INTERRUPTED, after_asking
+from linker.cli.doing import DOING, FAILED_IDS, RATE_OPTION, YES, ActingCommand, Doing, act, carry_out
 from linker.cli.linker_context import with_linker
-from linker.cli.options import Actor, Id, Json, Reason, needed_reason, state_named
-from linker.cli.terminal.connection_views import print_connection
+from linker.cli.options import Json, needed_reason, pairs, state_named
+from linker.cli.selector_options import SELECTING, Chosen, Group, chosen, composed
 from linker.cli.terminal.output import Output
+from linker.errors import BadInput
+from linker.operations.bulk import RATE, plan_from_json
 from states.connection import ConnectionState
+from states.explanation import Verb
 
 app = typer.Typer()
 
+#: What every verb takes: which connections, and how.
+VERB_OPTIONS = composed(Group("chosen", chosen, SELECTING), Group("doing", Doing, DOING))
+To = Annotated[str, typer.Option("--to", metavar="STATE", help=f"The state: {', '.join(ConnectionState)}.")]
 
-@app.command()
-def advance(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
-    """Do now what is owed to a connection; the law decides what that is.
+
+@app.command(cls=ActingCommand)
+@VERB_OPTIONS
+def advance(chosen: Chosen, doing: Doing) -> int:
+    """Do now what is owed; the law decides what that is.
 
     Ends with 0 when it was done or still waits as told, with 4 when nothing may be done or Workable refused, and with
     5 if Workable cannot say now.
     """
-    with Output(as_json).busy("Doing what is owed …"):
-        connection = with_linker(lambda linker: linker.advance(connection_id, actor=actor, reason=reason))
-    print_connection(connection, as_json)
-    return after_asking(connection)
+    return act(
+        Verb.ADVANCE,
+        chosen,
+        doing,
+        lambda linker, this: linker.advance(this, actor=doing.actor, reason=doing.reason),
+    )
 
 
-@app.command()
-def force(
-    connection_id: Id,
-    to: Annotated[str, typer.Option("--to", metavar="STATE", help=f"The state: {', '.join(ConnectionState)}.")],
-    reason: Reason = None,
-    actor: Actor = "",
-    as_json: Json = False,
-) -> int:
-    """Put a connection into another state by hand. It bends the law's order, never its facts."""
-    target, why = state_named("to", to), needed_reason(reason)
-    connection = with_linker(lambda linker: linker.force(connection_id, to=target, actor=actor, reason=why))
-    print_connection(connection, as_json)
-    return DONE
+@app.command(cls=ActingCommand)
+@VERB_OPTIONS
+def check(chosen: Chosen, doing: Doing) -> int:
+    """Look now, in any state that holds a token.
+
+    Ends with 0 when nothing is wrong or it waits as before, with 4 when it has failed or there is nothing to ask with,
+    and with 5 if Workable cannot say now.
+    """
+    return act(
+        Verb.CHECK, chosen, doing, lambda linker, this: linker.check(this, actor=doing.actor, reason=doing.reason)
+    )
 
 
-@app.command()
-def pause(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
+@app.command(cls=ActingCommand)
+@VERB_OPTIONS
+def force(chosen: Chosen, doing: Doing, to: To) -> int:
+    """Put a connection into another state by hand."""
+    target, why = state_named("to", to), needed_reason(doing.reason)
+    return act(
+        Verb.FORCE,
+        chosen,
+        doing,
+        lambda linker, this: linker.force(this, to=target, actor=doing.actor, reason=why),
+        to=target,
+    )
+
+
+@app.command(cls=ActingCommand)
+@VERB_OPTIONS
+def pause(chosen: Chosen, doing: Doing) -> int:
     """Stop attending a connection until it is resumed."""
-    connection = with_linker(lambda linker: linker.pause(connection_id, actor=actor, reason=reason))
-    print_connection(connection, as_json)
-    return DONE
+    return act(
+        Verb.PAUSE, chosen, doing, lambda linker, this: linker.pause(this, actor=doing.actor, reason=doing.reason)
+    )
 
 
-@app.command()
-def resume(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
+@app.command(cls=ActingCommand)
+@VERB_OPTIONS
+def resume(chosen: Chosen, doing: Doing) -> int:
     """Let a paused connection go on."""
-    connection = with_linker(lambda linker: linker.resume(connection_id, actor=actor, reason=reason))
-    print_connection(connection, as_json)
-    return DONE
+    return act(
+        Verb.RESUME, chosen, doing, lambda linker, this: linker.resume(this, actor=doing.actor, reason=doing.reason)
+    )
 
 
-@app.command()
-def restart(connection_id: Id, reason: Reason = None, actor: Actor = "", as_json: Json = False) -> int:
-    """Let a failed connection go on, with the token that it holds or with a new one."""
-    with Output(as_json).busy("Going on with the connection …"):
-        connection = with_linker(lambda linker: linker.restart(connection_id, actor=actor, reason=reason))
-    print_connection(connection, as_json)
-    return after_asking(connection)
+@app.command(cls=ActingCommand)
+@VERB_OPTIONS
+def restart(chosen: Chosen, doing: Doing) -> int:
+    """Let a failed connection go on."""
+    return act(
+        Verb.RESTART,
+        chosen,
+        doing,
+        lambda linker, this: linker.restart(this, actor=doing.actor, reason=doing.reason),
+    )
 
 
-@app.command()
-def unlink(
-    connection_id: Id,
-    reason: Reason = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first (on a terminal).")] = False,
-    actor: Actor = "",
+@app.command(cls=ActingCommand)
+@VERB_OPTIONS
+def unlink(chosen: Chosen, doing: Doing) -> int:
+    """Give a connection up for good, and wipe its secrets."""
+    return act(
+        Verb.UNLINK, chosen, doing, lambda linker, this: linker.unlink(this, actor=doing.actor, reason=doing.reason)
+    )
+
+
+@app.command("set-metadata", cls=ActingCommand)
+@VERB_OPTIONS
+def set_metadata(
+    chosen: Chosen,
+    doing: Doing,
+    put: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Set a text; repeatable.")] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", metavar="K", help="Take a text away.")] = None,
+) -> int:
+    """Set or take away texts of the metadata."""
+    texts: dict[str, str | None] = {**pairs("set", put or []), **dict.fromkeys(remove or [])}
+    if not texts:
+        raise BadInput("set", "empty")
+    return act(
+        Verb.SET_METADATA,
+        chosen,
+        doing,
+        lambda linker, this: linker.set_metadata(this, texts, actor=doing.actor, reason=doing.reason),
+        texts=texts,
+    )
+
+
+@app.command(cls=ActingCommand)
+def apply(
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="The file that --out wrote; - reads it from stdin.")],
+    yes: YES = None,
+    rate: RATE_OPTION = RATE,
+    failed_ids: FAILED_IDS = False,
     as_json: Json = False,
 ) -> int:
-    """Give a connection up for good: its secrets are wiped and it is closed."""
-    asking = not yes and not as_json and sys.stdin is not None and sys.stdin.isatty()
-    if asking and not typer.confirm(f"Unlink {connection_id} for good, and wipe its token?", err=True):
-        return INTERRUPTED
-    connection = with_linker(lambda linker: linker.unlink(connection_id, actor=actor, reason=reason))
-    print_connection(connection, as_json)
-    return DONE
+    """Carry out a plan that --dry-run --out made."""
+    planned = plan_from_json(_read(plan))
+    doing = Doing(
+        reason=planned.reason,
+        actor=planned.actor,
+        dry_run=False,
+        out=None,
+        yes=yes,
+        rate=rate,
+        failed_ids=failed_ids,
+        as_json=as_json,
+    )
+    if planned.verb in {Verb.FORCE, Verb.UNLINK} or len(planned.items) > 1:
+        needed_reason(planned.reason)
+    return with_linker(partial(_carry_out, planned=planned, doing=doing))
+
+
+async def _carry_out(linker: Any, *, planned: Any, doing: Doing) -> int:
+    return await carry_out(linker, planned, doing, Output(doing.as_json))
+
+
+def _read(plan: str) -> Any:
+    """What is in a plan's file. Raises BadInput."""
+    try:
+        text = sys.stdin.read() if plan == "-" else Path(plan).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        cause = getattr(error, "strerror", None) or type(error).__name__
+        raise BadInput("plan", "cannot_read", file=plan, cause=cause) from None
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise BadInput("plan", "not_a_plan") from None

@@ -48,6 +48,8 @@ def sweep(as_json: Json = False) -> int:
 class Worker(Linker):
     """A linker that says in the log what its heartbeat did."""
 
+    kind = "worker"
+
     async def attend_due(self) -> Sweep:
         """One pass over what is due; logged if anything was."""
         started = time.monotonic()
@@ -78,8 +80,10 @@ def worker(metrics_port: MetricsPort = None, metrics_host: MetricsHost = "127.0.
         asyncio.run(_work(Worker(given)))
         return DONE
     metrics_server = from_extra("metrics", "linker.cli.metrics_server")
-    with metrics_server.served(metrics_host, metrics_port) as numbers:
-        asyncio.run(_work(Worker(given, observer=numbers.observer), metrics=numbers.url))
+    working: list[Worker] = []
+    with metrics_server.served(metrics_host, metrics_port, lambda: any(each.is_alive for each in working)) as numbers:
+        working.append(Worker(given, observer=numbers.observer))
+        asyncio.run(_work(working[0], metrics=numbers.url))
     return DONE
 
 

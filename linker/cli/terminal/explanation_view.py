@@ -9,7 +9,7 @@ from rich.text import Text
 
 from linker.humanize import age, relative
 from linker.operations.explain import Explanation
-from linker.operations.json_values import command_line
+from linker.operations.json_values import command_line, link_command
 from linker.wording import catalogue, describe
 from states.connection import Connection, ConnectionState
 from states.explanation import Foreseen, Foresight, Verb
@@ -26,13 +26,17 @@ _TOGETHER = {
 }
 
 
+#: From this width on, what a command does stands beside it.
+WIDE_COLUMNS = 120
+
+
 def words(key: str, **params: object) -> str:
     """A text of the catalogue."""
     return catalogue().text(f"explain.{key}", params) or key
 
 
-def explanation_view(explained: Explanation) -> RenderableType:
-    """An explanation for people."""
+def explanation_view(explained: Explanation, width: int) -> RenderableType:
+    """An explanation for people. Where it is narrow, what a command does stands below it."""
     c, now = explained.connection, explained.at
     account = (
         f"   {c.account.name} ({c.account.subdomain})" if c.account else f"   {c.subdomain}" if c.subdomain else ""
@@ -56,11 +60,18 @@ def explanation_view(explained: Explanation) -> RenderableType:
     grid.add_column(overflow="fold")
     for label, value in rows:
         grid.add_row(label, value)
+    told = [(command_line(verb, c.id, to), does_in_words(verb, to, explained)) for verb, to in explained.verbs]
+    if explained.link is not None:
+        told.insert(1, (link_command(c.id, explained.link), words("does.link")))
     commands = Table.grid(padding=(0, 3))
-    commands.add_column(style="copy", no_wrap=True)
-    commands.add_column(overflow="fold")
-    for verb, to in explained.verbs:
-        commands.add_row(command_line(verb, c.id, to), does_in_words(verb, to, explained))
+    commands.add_column(no_wrap=True)
+    if width >= WIDE_COLUMNS:
+        commands.add_column(overflow="fold")
+    for command, does in told:
+        if width >= WIDE_COLUMNS:
+            commands.add_row(Text(command, style="copy"), does)
+        else:
+            commands.add_row(Text.assemble((command, "copy"), f"\n    {does}"))
     return Group(headline, state, Text(), Padding(grid, (0, 0, 0, 2)), Text(), Padding(commands, (0, 0, 0, 2)))
 
 
@@ -151,7 +162,7 @@ def becomes(foreseen: Foreseen) -> str:
         return words("becomes.doubted")
     if foreseen.event in {"workable_unavailable", "throttled", "answer_not_understood"}:
         return words("becomes.trouble")
-    if foreseen.event in {"recruiter_absent", "health_confirmed", "still_failed"}:
+    if foreseen.event in {"recruiter_absent", "health_confirmed", "still_failed", "account_renamed"}:
         return words("becomes.stays")
     problem = f", {foreseen.problem.value}" if foreseen.problem else ""
     return f"{foreseen.to.value}{problem}"

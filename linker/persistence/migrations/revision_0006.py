@@ -278,6 +278,13 @@ INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
         "problem_code IS NOT NULL",
     ),
     ("linker_connection_expires", "linker_connection", ["token_expires_on", "id"], "token_expires_on IS NOT NULL"),
+    (
+        "linker_connection_standing",
+        "linker_connection",
+        ["state", "problem_code", "closed_at"],
+        "closed_at IS NULL AND state <> 'linked'",
+    ),
+    ("linker_step_by_hand", "linker_step", ["at", "connection_id", "seq"], "verb IS NOT NULL"),
     ("linker_connection_ended", "linker_connection", ["created_at", "id"], "closed_at IS NOT NULL"),
     ("linker_connection_refused", "linker_connection", ["refused_at"], "refused_at IS NOT NULL AND closed_at IS NULL"),
     ("linker_connection_subdomain", "linker_connection", ["subdomain"], "subdomain IS NOT NULL AND closed_at IS NULL"),

@@ -1,0 +1,217 @@
+"""Carrying out a verb on a command line: on one connection at once, on several by a plan that is agreed to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from typer.core import TyperCommand
+
+from linker.cli.exit_codes import DONE, NOT_FOUND, OUR_FAULT, REFUSED, TRY_AGAIN, after_asking
+from linker.cli.linker_context import with_linker
+from linker.cli.options import ACTOR, JSON, REASON, needed_reason
+from linker.cli.selector_options import Chosen, Option
+from linker.cli.terminal.connection_views import card
+from linker.cli.terminal.output import Output, write_line
+from linker.cli.terminal.plan_view import outcome_line, plan_view
+from linker.errors import BadInput
+from linker.linker import Linker
+from linker.operations.bulk import RATE, Outcome, Plan, outcome_json, outcome_of, plan_json
+from linker.serialization import connection_json
+from states.connection import Connection, ConnectionState
+from states.explanation import Verb
+
+#: More than so many are agreed to by their number.
+MANY = 20
+#: Verbs that are agreed to by the number, however few there are, and that want to know why.
+GRAVE = frozenset({Verb.FORCE, Verb.UNLINK})
+#: What a bulk run ends with, the worst first.
+WORST = (OUR_FAULT, REFUSED, TRY_AGAIN, NOT_FOUND, DONE)
+CODES = {
+    "done": DONE,
+    "waiting": DONE,
+    "refused": REFUSED,
+    "changed": TRY_AGAIN,
+    "try_again": TRY_AGAIN,
+    "not_found": NOT_FOUND,
+    "error": OUR_FAULT,
+}
+AGREED = "agreed"
+
+
+class ActingCommand(TyperCommand):
+    """A command whose `--yes` may have a number behind it, as in `--yes=38`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        return super().parse_args(ctx, [f"--yes={AGREED}" if each in {"--yes", "-y"} else each for each in args])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doing:
+    """How a verb is carried out."""
+
+    reason: str | None
+    actor: str
+    dry_run: bool
+    out: Path | None
+    yes: str | None
+    rate: float
+    failed_ids: bool
+    as_json: bool
+
+
+YES = Annotated[
+    str | None,
+    typer.Option(
+        "--yes", metavar="[=N]", help="Do not ask. For more than 20, and for force and unlink: --yes=N, their number."
+    ),
+]
+RATE_OPTION = Annotated[float, typer.Option("--rate", help="At most so many are begun in a second.", metavar="N")]
+FAILED_IDS = Annotated[
+    bool, typer.Option("--failed-ids", help="Print only the ids of what was not done, for another run by stdin.")
+]
+#: The options of every verb: their types as Typer reads them, and what they are when they are not given.
+DOING: dict[str, Option] = {
+    "reason": (REASON, None),
+    "actor": (ACTOR, ""),
+    "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; change nothing.")], False),
+    "out": (
+        Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the plan there, for `linker apply`.")],
+        None,
+    ),
+    "yes": (YES, None),
+    "rate": (RATE_OPTION, RATE),
+    "failed_ids": (FAILED_IDS, False),
+    "as_json": (JSON, False),
+}
+
+
+def act(
+    verb: Verb,
+    chosen: Chosen,
+    doing: Doing,
+    single: Callable[[Linker, str], Awaitable[Connection]],
+    *,
+    to: ConnectionState | None = None,
+    texts: Mapping[str, str | None] | None = None,
+) -> int:
+    """Carry out a verb on what was chosen; `single` does it to one connection. Raises BadInput, NotFound."""
+    if not chosen.is_given:
+        raise BadInput("id", "nothing_selected")
+    only, output = chosen.only_id, Output(doing.as_json)
+    planning = doing.dry_run or doing.out is not None
+    if verb in GRAVE or (only is None and not planning):
+        needed_reason(doing.reason)
+    if only is not None and not planning:
+        return _one(verb, only, doing, single, output)
+
+    async def work(linker: Linker) -> int:
+        now = linker.clock.now()
+        wanted = await chosen.selection(linker, now)
+        told = {**chosen.words, **({"all": True} if chosen.everything else {})}
+        plan = await linker.plan(
+            verb, wanted, to=to, texts=texts, selector=told, actor=doing.actor, reason=doing.reason
+        )
+        if not planning:
+            return await carry_out(linker, plan, doing, output)
+        if doing.out is not None:
+            await asyncio.to_thread(_write, doing.out, plan)
+        output.result(plan_json(plan), plan_view(plan, doing.rate, output.width, doing.out))
+        return DONE
+
+    return with_linker(work)
+
+
+def _write(path: Path, plan: Plan) -> None:
+    """Write a plan, whole or not at all. Raises BadInput."""
+    told = f"{json.dumps(plan_json(plan), indent=1)}\n"
+    try:
+        beside = path.with_name(f"{path.name}.part")
+        beside.write_text(told, encoding="utf-8")
+        beside.replace(path)
+        return
+    except OSError as error:
+        cause = error.strerror or str(error)
+    raise BadInput("out", "cannot_write", file=str(path), cause=cause)
+
+
+def _one(
+    verb: Verb, given: str, doing: Doing, single: Callable[[Linker, str], Awaitable[Connection]], output: Output
+) -> int:
+    before: list[Connection] = []
+
+    async def work(linker: Linker) -> Connection:
+        connection_id = await linker.whole_id(given)
+        before.append(await linker.get(connection_id))
+        if verb is Verb.UNLINK:
+            agree(f"Unlink {connection_id} for good, and wipe its token?", 1, verb, doing, by_number=False)
+        with output.busy("Doing what is asked for …"):
+            return await single(linker, connection_id)
+
+    now = with_linker(work)
+    asks = verb in {Verb.ADVANCE, Verb.CHECK, Verb.RESTART}
+    outcome = outcome_of(before[0], now) if asks else "done"
+    output.result({**connection_json(now), "outcome": outcome}, card(now, now.updated_at or now.state_since))
+    return after_asking(now) if asks else DONE
+
+
+def agree(question: str, count: int, verb: Verb, doing: Doing, *, by_number: bool) -> None:
+    """Make sure that somebody wants this. Raises BadInput where nobody can be asked, Abort where nobody does."""
+    if doing.yes is not None and ((doing.yes == AGREED and not by_number) or doing.yes == str(count)):
+        return
+    if doing.yes is not None:
+        raise BadInput("yes", "number_needed" if doing.yes == AGREED else "other_number", count=count, given=doing.yes)
+    if doing.as_json or sys.stdin is None or not sys.stdin.isatty():
+        raise BadInput("yes", "number_needed" if by_number else "not_agreed", count=count)
+    if not by_number:
+        typer.confirm(question, err=True, abort=True)
+    elif typer.prompt(f"{question} Type their number", err=True, default="", show_default=False) != str(count):
+        raise typer.Abort
+
+
+async def carry_out(linker: Linker, plan: Plan, doing: Doing, output: Output) -> int:
+    """Let somebody agree to a plan, carry it out, and tell of each."""
+    count = len(plan.acting)
+    people = not (doing.as_json or doing.failed_ids)
+    if count:
+        if people and doing.yes is None:
+            output.err.print(plan_view(plan, doing.rate, output.width, None))
+        by_number = count > MANY or (plan.verb in GRAVE and len(plan.items) > 1)
+        agree(f"Do this to {count} connections?", count, plan.verb, doing, by_number=by_number)
+    try:
+        outcomes = await linker.apply(plan, rate=doing.rate, tell=lambda each: tell(each, output, people=people))
+    except asyncio.CancelledError:
+        output.note(Text(f"Interrupted. `linker operations resume {plan.id}` goes on.", style="care"))
+        raise
+    return summed_up(outcomes, plan.id, doing, output)
+
+
+def tell(outcome: Outcome, output: Output, *, people: bool) -> None:
+    """Tell of one as soon as it is done."""
+    if people:
+        output.show(outcome_line(outcome))
+
+
+def summed_up(outcomes: Sequence[Outcome], operation: str, doing: Doing, output: Output) -> int:
+    """Tell what came of all, and give the exit code: the worst."""
+    counts = Counter(outcome.outcome for outcome in outcomes)
+    codes = {CODES[name] for name in counts} or {DONE}
+    code = next(each for each in WORST if each in codes)
+    if doing.failed_ids:
+        for outcome in outcomes:
+            if CODES[outcome.outcome] != DONE:
+                write_line(outcome.id)
+    elif doing.as_json:
+        output.result([outcome_json(each) for each in outcomes])
+    said = ", ".join(f"{counts[name]} {name}" for name in CODES if counts[name]) or "nothing was selected"
+    output.note(Text(f"{said} · {operation}" if outcomes else said, style="bad" if code == OUR_FAULT else "quiet"))
+    return code

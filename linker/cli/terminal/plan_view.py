@@ -1,0 +1,88 @@
+"""How plans, outcomes and operations look to people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from linker.cli.terminal.explanation_view import words
+from linker.humanize import span
+from linker.operations.bulk import Outcome, Plan, PlannedChange
+from states.connection import ConnectionState
+from states.explanation import Verb
+
+#: How many ids of what is passed over are named.
+NAMED_IDS = 3
+STYLES = {"done": "good", "waiting": "care", "refused": "bad", "error": "bad", "try_again": "care", "changed": "care"}
+
+
+def outcome_line(outcome: Outcome) -> Text:
+    """What became of one connection, in one line."""
+    line = Text.assemble((outcome.id, "copy"), "  ", (f"{outcome.outcome:<9}", STYLES.get(outcome.outcome, "")))
+    if outcome.state is not None:
+        line.append(f"  {outcome.state.value}", style=f"state.{outcome.state.value}")
+    if outcome.why is not None:
+        line.append(f"  {outcome.why}", style="quiet")
+    return line
+
+
+def plan_view(plan: Plan, rate: float, width: int, out: Path | None) -> RenderableType:
+    """A plan: what would become of how many, and why others are passed over."""
+    count = len(plan.items)
+    connections = "1 connection" if count == 1 else f"{count} connections"
+    head = Text.assemble(("PLAN ", "title"), plan.id, f" · {connections} · by {plan.actor} · nothing was changed")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    groups: dict[tuple[str, str, str], list[PlannedChange]] = {}
+    for item in plan.items:
+        groups.setdefault((item.source.value if item.source else "-", *_does(plan, item)), []).append(item)
+    for (source, does, note), items in sorted(groups.items(), key=lambda group: -len(group[1])):
+        skipped = items[0].skipped is not None
+        state = Text("skipped", style="quiet") if skipped else Text(source, style=f"state.{source}")
+        told = Text(_ids(items), style="quiet") if skipped else Text(_costs(items, rate, note))
+        table.add_row(f"  {len(items)}", state, Text(does), told)
+    parts: list[RenderableType] = [head, table]
+    if out is not None:
+        parts.append(Text(f"Do it: linker apply {out}        (by version: what moves meanwhile is left alone)"))
+    return Group(*parts)
+
+
+def _does(plan: Plan, item: PlannedChange) -> tuple[str, str]:
+    """What would be done to one, and what is worth a note."""
+    if item.skipped is not None:
+        return item.skipped.replace("_", " "), ""
+    if plan.verb not in {Verb.ADVANCE, Verb.CHECK}:
+        target = f" → {item.to.value}" if item.to is not None and item.to is not item.source else ""
+        return f"{plan.verb.value.replace('_', ' ')}{target}", ""
+    ends = [each for each in item.answers if each.to is ConnectionState.FAILED and item.source is not each.to]
+    not_there = next((each for each in ends if each.event == "recruiter_overdue"), None)
+    note = f"the deadline is over: {not_there.problem.value}" if not_there and not_there.problem else ""
+    does = words(f"duty.{item.duty}")
+    return (f"{does}; not there → failed" if not_there else does), note
+
+
+def _costs(items: list[PlannedChange], rate: float, note: str) -> str:
+    calls = sum(item.calls for item in items)
+    accounts = Counter(item.account for item in items if item.account)
+    shared = sum(1 for count in accounts.values() if count > 1)
+    busiest = max(accounts.values(), default=0)
+    about = max(len(items) / rate, busiest * 2.5 if busiest > 4 else 0.0)
+    told = ["no call" if not calls else "1 call" if calls == 1 else f"{calls} calls"]
+    if shared:
+        told.append("1 account is shared" if shared == 1 else f"{shared} accounts share a budget")
+    if about >= 2:
+        told.append(f"about {span(timedelta(seconds=about))}")
+    return f"{', '.join(told)}{f'; {note}' if note else ''}"
+
+
+def _ids(items: list[PlannedChange]) -> str:
+    named = " ".join(item.id for item in items[:NAMED_IDS])
+    return f"{named} …" if len(items) > NAMED_IDS else named
