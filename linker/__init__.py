@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from linker.blocking_linker import BlockingLinker, blocking
     from linker.encryption import new_key
     from linker.engine.observer import Observer, Unobserved, Work
-    from linker.engine.ports import Randomness
+    from linker.engine.ports import Randomness, Selection
     from linker.engine.sweep import Sweep
     from linker.errors import (
         BadInput,
@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     )
     from linker.linker import Linker
     from linker.links import IssuedLink, Link, LinkStatus, Purpose
+    from linker.operations.bulk import Outcome, Plan, PlannedChange, outcome_json, plan_from_json, plan_json
     from linker.operations.explain import Explanation
     from linker.operations.json_values import explanation_json
     from linker.operations.retention import Pruned
+    from linker.operations.selectors import selection
     from linker.outbox.announcements import Announcement
     from linker.outbox.webhooks import new_webhook_secret
+    from linker.persistence.operation_store import Operation
     from linker.serialization import Status, connection_json, step_json
     from linker.settings import Settings, load_settings
     from linker.telemetry.metrics import Metrics as Metrics
@@ -73,7 +76,11 @@ __all__ = [
     "LinkerError",
     "NotFound",
     "Observer",
+    "Operation",
     "OurFault",
+    "Outcome",
+    "Plan",
+    "PlannedChange",
     "Problem",
     "ProblemCode",
     "ProblemOwner",
@@ -85,6 +92,7 @@ __all__ = [
     "RowUnreadable",
     "SchemaMismatch",
     "SealBroken",
+    "Selection",
     "Settings",
     "Status",
     "Step",
@@ -102,6 +110,10 @@ __all__ = [
     "load_settings",
     "new_key",
     "new_webhook_secret",
+    "outcome_json",
+    "plan_from_json",
+    "plan_json",
+    "selection",
     "step_json",
 ]
 
@@ -114,13 +126,17 @@ _HOMES = {
     "BlockingLinker": "linker.blocking_linker",
     "Connection": "states.connection",
     "ConnectionState": "states.connection",
+    "Explanation": "linker.operations.explain",
+    "Foresight": "states.explanation",
     "IssuedLink": "linker.links",
     "Link": "linker.links",
     "LinkStatus": "linker.links",
-    "Explanation": "linker.operations.explain",
-    "Foresight": "states.explanation",
     "Linker": "linker.linker",
     "Observer": "linker.engine.observer",
+    "Operation": "linker.persistence.operation_store",
+    "Outcome": "linker.operations.bulk",
+    "Plan": "linker.operations.bulk",
+    "PlannedChange": "linker.operations.bulk",
     "Problem": "states.connection",
     "ProblemCode": "states.problems",
     "ProblemOwner": "states.problems",
@@ -128,6 +144,7 @@ _HOMES = {
     "Purpose": "linker.links",
     "Randomness": "linker.engine.ports",
     "Recruiter": "states.connection",
+    "Selection": "linker.engine.ports",
     "Settings": "linker.settings",
     "Status": "linker.serialization",
     "Step": "states.history",
@@ -143,6 +160,10 @@ _HOMES = {
     "load_settings": "linker.settings",
     "new_key": "linker.encryption",
     "new_webhook_secret": "linker.outbox.webhooks",
+    "outcome_json": "linker.operations.bulk",
+    "plan_from_json": "linker.operations.bulk",
+    "plan_json": "linker.operations.bulk",
+    "selection": "linker.operations.selectors",
     "step_json": "linker.serialization",
 }
 

@@ -23,6 +23,7 @@ from linker.engine.prefetch import ClaimPacing
 from linker.engine.service import Engine
 from linker.engine.sweep import Sweeper
 from linker.http_client import ClientTransport, build_transport
+from linker.operations.workers_alive import alive_workers
 from linker.outbox.channels import WEBHOOK
 from linker.outbox.deliverer import Deliverer, Receiver
 from linker.outbox.handlers import Handlers
@@ -188,7 +189,7 @@ def build(
         calling=deliverer(OutboxStore(database), handlers),
         posting=deliverer(OutboxStore(database, WEBHOOK), webhook or NullReceiver()),
         webhook=webhook,
-        statistics=StatisticsReader(database, clock.now, posts=webhook is not None),
+        statistics=StatisticsReader(database, clock.now, posts=webhook is not None, alive=alive_workers),
         own_transports=tuple(own_transports),
         stopping=stopping,
     )

@@ -36,12 +36,12 @@ from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_
 from linker.operations.bulk import BulkVerbs
 from linker.operations.explain import Explanation, explain
 from linker.operations.retention import Pruned, Pruning
+from linker.operations.workers_alive import BEAT_SECONDS, DEAD_AFTER, WorkerInfo, forget, write_beat
 from linker.outbox.handlers import Handler, Handlers
 from linker.persistence.operation_store import OperationStore
-from linker.persistence.worker_store import BEAT_SECONDS, DEAD_AFTER, WorkerInfo, forget, write_beat
 from linker.settings import Settings, dialog_url, is_at_example, is_here, load_settings
-from states.connection import Connection
 from linker.version import version
+from states.connection import Connection
 
 H = TypeVar("H", bound=Handler)
 

@@ -56,17 +56,17 @@ VERBS: dict[str, Verb] = {
     ),
     "history": Verb("looking", "Show what happened to a connection, step by step.", LOOKING),
     "wait": Verb(
-        "watching",
+        "looking",
         "Wait until a connection is in a state.",
         LOOKING,
     ),
     "watch": Verb(
-        "watching",
+        "looking",
         "Watch counts, what moved, what is due, who works.",
         LOOKING,
     ),
     "audit": Verb(
-        "watching",
+        "looking",
         "Show every change by hand: who, what, why.",
         LOOKING,
     ),
@@ -85,9 +85,9 @@ VERBS: dict[str, Verb] = {
     "resume": Verb("operations", "Let a paused connection go on.", OPERATING),
     "restart": Verb("operations", "Let a failed connection go on.", OPERATING),
     "unlink": Verb("operations", "Give a connection up for good, and wipe its secrets.", OPERATING),
-    "set-metadata": Verb("operations", "Set or take away texts of the metadata.", OPERATING),
+    "metadata": Verb("operations", "Set or take away texts of the metadata.", OPERATING),
     "apply": Verb("operations", "Carry out a plan that --dry-run --out made.", OPERATING),
-    "operations": Verb("bulk", "What was done to many: list, show, stop, resume.", OPERATING),
+    "operations": Verb("operations", "What was done to many: list, show, stop, resume.", OPERATING),
     "outbox": Verb("outbox", "What the host was told and is still to be told.", OPERATING),
     "sweep": Verb("worker", "Attend everything that is due, once.", RUNNING),
     "worker": Verb(
@@ -98,7 +98,7 @@ VERBS: dict[str, Verb] = {
     "sandbox": Verb("sandbox", "Serve a Workable to try things on, until a signal; for development only.", RUNNING),
     "doctor": Verb("doctor", "Check everything that a stuck operator would check.", UPKEEP),
     "health": Verb(
-        "watching",
+        "doctor",
         "Say whether all is attended, for probes.",
         UPKEEP,
     ),

@@ -124,7 +124,7 @@ SELECTING: dict[str, Option] = {"ids": (IDS, None), **OPTIONS}
 
 
 @dataclass(frozen=True)
-class Group:
+class OptionGroup:
     """Options that become one argument of a command, built of all of them."""
 
     name: str
@@ -132,7 +132,7 @@ class Group:
     options: Mapping[str, Option]
 
 
-def composed(*groups: Group) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def composed(*groups: OptionGroup) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Give a command the options of these groups, beside its own; it is called with what they build."""
 
     def with_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -191,4 +191,4 @@ def _from_stdin() -> list[str]:
 
 
 #: Gives a command ids and selectors: it is called with `chosen` in their place.
-selecting = composed(Group("chosen", chosen, SELECTING))
+selecting = composed(OptionGroup("chosen", chosen, SELECTING))

@@ -12,8 +12,8 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, not_, or_, select
 
 from linker.database.database import Database
+from linker.operations.workers_alive import WorkerInfo, workers
 from linker.persistence.tables import CONNECTION, STEP
-from linker.persistence.worker_store import WorkerInfo, workers
 from states.connection import Connection, ConnectionState
 from states.explanation import (
     Foresight,

@@ -31,6 +31,7 @@ from linker.encryption import TokenCipher
 from linker.engine.ports import SystemClock
 from linker.errors import BadSettings, LinkerError, OurFault, SealBroken, TryAgain
 from linker.http_client import TRANSPORT_TROUBLE, build_transport, trouble_name
+from linker.operations.workers_alive import workers
 from linker.outbox.channels import CHANNELS, WEBHOOK
 from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import build_webhook
@@ -41,7 +42,6 @@ from linker.persistence.schema import compared
 from linker.persistence.selections import has_problem_of
 from linker.persistence.server_clock import shared_clock
 from linker.persistence.tables import CONNECTION, OUTBOX, TROUBLED
-from linker.persistence.worker_store import workers
 from linker.settings import Settings, is_at_example, load_settings
 from linker.version import version
 from linker.workable import api
@@ -237,6 +237,23 @@ async def _contents(
     counts = await database.read(lambda transaction: transaction.execute(states).all())
     counted = [f"{count} {state}" for state, count in counts]
     yield ok("connections", "counted", counts=counted) if counted else ok("connections", "none")
+    async for check in _attendance(database, settings, now):
+        yield check
+    incident = await database.read(latest_incident)
+    if incident is not None and incident.lasts:
+        yield warning("incident", "lasts", began_at=incident.began_at.isoformat(timespec="seconds"))
+    else:
+        yield ok("incident", "none")
+    ours = or_(has_problem_of({ProblemOwner.OPERATOR, ProblemOwner.US}), CONNECTION.c.troubled_since.is_not(None))
+    query = select(func.count()).select_from(CONNECTION).where(text(TROUBLED), ours)
+    if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
+        yield warning("operator", "waiting", count=count)
+    else:
+        yield ok("operator", "none")
+
+
+async def _attendance(database: Database, settings: Settings, now: datetime) -> AsyncIterator[Check]:
+    """Whether workers are alive, and what is due is attended."""
     waiting = await database.read(lambda transaction: backlog(transaction, now))
     lag = timedelta(seconds=waiting.lag_seconds)
     told = {"due": waiting.due, "lag_seconds": lag.total_seconds()}
@@ -254,17 +271,6 @@ async def _contents(
         yield failure("due", "overdue", TryAgain.exit_code, **told)
     else:
         yield ok("due", "in_time", **told) if waiting.due else ok("due", "nothing")
-    incident = await database.read(latest_incident)
-    if incident is not None and incident.lasts:
-        yield warning("incident", "lasts", began_at=incident.began_at.isoformat(timespec="seconds"))
-    else:
-        yield ok("incident", "none")
-    ours = or_(has_problem_of({ProblemOwner.OPERATOR, ProblemOwner.US}), CONNECTION.c.troubled_since.is_not(None))
-    query = select(func.count()).select_from(CONNECTION).where(text(TROUBLED), ours)
-    if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
-        yield warning("operator", "waiting", count=count)
-    else:
-        yield ok("operator", "none")
 
 
 async def _tokens(database: Database, cipher: TokenCipher, missing: Collection[str]) -> Check:

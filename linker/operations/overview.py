@@ -15,9 +15,9 @@ from sqlalchemy import func, select, text
 
 from linker.database.database import Database
 from linker.engine.ports import Clock
+from linker.operations.workers_alive import WorkerInfo, workers
 from linker.persistence.connection_store import backlog
 from linker.persistence.tables import CONNECTION, STANDING
-from linker.persistence.worker_store import WorkerInfo, workers
 from states.connection import ConnectionState
 
 #: How often what is linked is counted.

@@ -26,7 +26,6 @@ from linker.outbox.channels import CHANNELS, HANDLERS, Channel
 from linker.persistence.connection_store import backlog
 from linker.persistence.incidents import latest_incident
 from linker.persistence.tables import CONNECTION, OUTBOX
-from linker.persistence.worker_store import workers
 from states.connection import ConnectionState
 
 T = TypeVar("T")
@@ -47,8 +46,19 @@ _WAITING = [state.value for state in ConnectionState if state is not ConnectionS
 class StatisticsReader:
     """Reads the statistics of one database, at a pace of its own."""
 
-    def __init__(self, database: Database, now: Callable[[], datetime], *, posts: bool = True) -> None:
-        """Take the database, and where the time comes from; nothing is opened yet. `posts`: a webhook is set."""
+    def __init__(
+        self,
+        database: Database,
+        now: Callable[[], datetime],
+        *,
+        posts: bool = True,
+        alive: Callable[[Transaction, datetime], int] = lambda transaction, now: 0,
+    ) -> None:
+        """Take the database, and where the time comes from; nothing is opened yet.
+
+        `posts`: a webhook is set. `alive`: counts the workers that are alive.
+        """
+        self._alive = alive
         self._database = database
         self._now = now
         self._channels = CHANNELS if posts else (HANDLERS,)
@@ -65,7 +75,9 @@ class StatisticsReader:
         now = self._now()
         self._query.interrupted = False
         try:
-            await self._read_if_due(self._queue, lambda transaction: _queue(transaction, now, self._channels))
+            await self._read_if_due(
+                self._queue, lambda transaction: _queue(transaction, now, self._channels, self._alive)
+            )
             await self._read_if_due(self._connections, lambda transaction: _connections(transaction, now))
         except LinkerError:
             if not self._query.interrupted:
@@ -147,7 +159,12 @@ class CachedReading(Generic[T]):
         )
 
 
-def _queue(transaction: Transaction, now: datetime, channels: Collection[Channel]) -> QueueStats:
+def _queue(
+    transaction: Transaction,
+    now: datetime,
+    channels: Collection[Channel],
+    alive: Callable[[Transaction, datetime], int],
+) -> QueueStats:
     due = backlog(transaction, now)
     outbox = {}
     for channel in channels:
@@ -167,7 +184,7 @@ def _queue(transaction: Transaction, now: datetime, channels: Collection[Channel
         lag_seconds=due.lag_seconds,
         outbox=outbox,
         incident=latest is not None and latest.lasts,
-        workers=sum(each.is_alive(now) for each in workers(transaction)),
+        workers=alive(transaction, now),
     )
 
 

@@ -59,6 +59,10 @@ ROOMS: dict[str, tuple[Any, ...]] = {
     "What operators ask for": (
         linker.Explanation,
         linker.Verb,
+        linker.Plan,
+        linker.PlannedChange,
+        linker.Outcome,
+        linker.Operation,
         linker.Foresight,
         Foreseen,
         Hindrance,
@@ -74,6 +78,11 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.Status,
         linker.step_json,
         linker.explanation_json,
+        linker.plan_json,
+        linker.plan_from_json,
+        linker.outcome_json,
+        linker.selection,
+        linker.Selection,
     ),
     "For your tests": (*(getattr(testing, name) for name in testing.__all__), linker.Randomness),
     "Metrics and observers": (

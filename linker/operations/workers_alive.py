@@ -51,6 +51,11 @@ def forget(transaction: Transaction, worker_id: str) -> None:
     transaction.execute(delete(WORKER).where(WORKER.c.id == worker_id))
 
 
+def alive_workers(transaction: Transaction, now: datetime) -> int:
+    """How many are alive at a time."""
+    return sum(each.is_alive(now) for each in workers(transaction))
+
+
 def workers(transaction: Transaction) -> list[WorkerInfo]:
     """All that have a row, the one that was heard of last first."""
     rows = transaction.execute(select(WORKER).order_by(WORKER.c.last_beat_at.desc(), WORKER.c.id)).mappings()
