@@ -114,6 +114,18 @@ class Claims:
             return claimed
         return None
 
+    def one_giving_way(self, transaction: Transaction, terms: Terms) -> Connection | datetime | None:
+        """Lease the connection `this` as a sweep would: where others call its account too, they come first.
+
+        Gives the time when there is room for it, if there is none now: then the transaction is to be undone.
+        """
+        for *values, shares in self._lease_one.returned(transaction, terms):
+            claimed = self._reader.connection(values)
+            sharing = {claimed.id} if shares else set[str]()
+            waiting = self._rate_limits.share_out(transaction, [claimed], sharing, terms["now"])
+            return waiting.get(claimed.id, claimed)
+        return None
+
     def due(self, transaction: Transaction, terms: Terms) -> ClaimedRows:
         """Lease at most `most` connections that are due, longest due first."""
         rows = self._lease_due.returned(transaction, terms)

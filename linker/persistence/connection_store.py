@@ -217,7 +217,7 @@ class ConnectionStore:
 
     async def claim(self, connection_id: str, *, now: datetime, lease: Lease) -> Connection | None:
         """Lease one connection; None if somebody else holds it. Raises NotFound."""
-        terms = {"this": connection_id, **_terms(now, lease)}
+        terms = {"this": connection_id, **lease_terms(now, lease)}
         with self._observer.watch(Work.CLAIM) as note:
             claimed = await self._database.write_without_fsync(lambda transaction: self._claims.one(transaction, terms))
             if claimed is None:
@@ -227,12 +227,12 @@ class ConnectionStore:
 
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
         """Lease up to `limit` connections that are due, longest due first."""
-        terms = {"most": limit, **_terms(now, lease)}
+        terms = {"most": limit, **lease_terms(now, lease)}
         return await self._claimed(lambda transaction: self._claims.due(transaction, terms), lease, now)
 
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
         """Lease those of these connections that are due and that nobody else holds, in the order given."""
-        terms = _terms(now, lease)
+        terms = lease_terms(now, lease)
         return await self._claimed(lambda transaction: self._claims.these(transaction, ids, terms), lease, now)
 
     async def _claimed(
@@ -402,7 +402,7 @@ class ConnectionStore:
         return written
 
 
-def _terms(now: datetime, lease: Lease) -> dict[str, Any]:
+def lease_terms(now: datetime, lease: Lease) -> dict[str, Any]:
     """What every claim is made with."""
     return {**at_time(now), "seconds": now.timestamp(), "holder": lease.holder, "until": lease.until}
 

@@ -20,6 +20,7 @@ from linker.database.database import Database
 from linker.engine.ports import Lease
 from linker.errors import NotFound
 from linker.persistence.claims import Claims, lease_is_free
+from linker.persistence.connection_store import lease_terms
 from linker.persistence.tables import CONNECTION, OPERATION, OPERATION_ITEM, STEP
 from states.connection import Connection
 
@@ -92,6 +93,14 @@ class Missed:
 
 class HeldByOthers(Exception):
     """Somebody else holds the connection, at the version that was planned."""
+
+
+class _NoRoom(Exception):
+    """The calls that an account shares are used up until a time."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(until)
+        self.until = until
 
 
 class OperationStore:
@@ -197,15 +206,19 @@ class OperationStore:
                 if not item.told or item.told.get("holder") != row.lease_holder:
                     raise HeldByOthers
                 transaction.execute(update(CONNECTION).where(this).values(lease_holder=null(), lease_until=null()))
-            terms = {"this": item.connection_id, "now": now, "holder": lease.holder, "until": lease.until}
-            claimed = self._claims.one(transaction, terms)
+            claimed = self._claims.one_giving_way(transaction, {"this": item.connection_id, **lease_terms(now, lease)})
             assert claimed is not None, "its lease is free, and nobody else can take it meanwhile"
+            if isinstance(claimed, datetime):
+                raise _NoRoom(claimed)
             transaction.execute(
                 update(OPERATION_ITEM).where(of_item).values(version=claimed.version, told={"holder": lease.holder})
             )
             return claimed
 
-        return await self._database.write(work)
+        try:
+            return await self._database.write(work)
+        except _NoRoom as full:  # and what was claimed is undone
+            return full.until
 
     async def standing(self, operation_id: str, item: OperationItem) -> str | None:
         """Whether an item is to be done still: None; otherwise `not_found`, `changed`, or `done` by us already."""
