@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, or_, select, text
 
 from linker.database.database import Database
