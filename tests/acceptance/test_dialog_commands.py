@@ -1,10 +1,9 @@
-"""`linker link`, `links` and `dialog`, as processes."""
+"""`linker dialog` as a process, with a link of `linker link`."""
 
 from __future__ import annotations
 
 import json
 import signal
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,49 +29,6 @@ def terminal(tmp_path: Path) -> Terminal:
 def opened(terminal: Terminal) -> str:
     """The id of a new connection."""
     return str(terminal("open", "--owner", "customer-1", "--json").json["id"])
-
-
-def test_a_link_is_made_listed_and_taken_back(terminal: Terminal) -> None:
-    """Its URL is told once; the list has no secret; who takes it back is told of it."""
-    connection = opened(terminal)
-    given = ("--for", "recruiter", "--expires", "12h", "--contact", "Ann", "--embed-origin", "https://app.example.com")
-    made = terminal("link", connection, *given, "--json").json
-    assert set(made) == {"id", "url", "expires_at"}
-    address, _, secret = made["url"].partition("#")
-    assert address == f"http://127.0.0.1:8788/c/{made['id']}"
-    hours = (datetime.fromisoformat(made["expires_at"]) - datetime.now(UTC)).total_seconds() / 3600
-    assert 11.9 < hours <= 12
-    plain = terminal("link", connection, "--plain", public_url="https://connect.example.com").out
-    assert plain.startswith("https://connect.example.com/c/lnk_")
-    assert "#" not in plain.splitlines()[0]
-    listed = terminal("links", connection, "--json")
-    assert [each["status"] for each in listed.json] == ["open", "open"]
-    assert secret not in listed.out
-    assert {each["contact"] for each in listed.json} == {"Ann", None}
-    again = terminal("links", connection, "--revoke", made["id"])
-    assert again.code == 0
-    assert "revoked" in again.out
-
-
-def test_what_cannot_be_is_told_with_its_field(terminal: Terminal) -> None:
-    """And no link is made."""
-    connection = opened(terminal)
-    for arguments, field in (
-        (("--for", "everything"), "for"),
-        (("--expires", "soon"), "expires"),
-        (("--embed-origin", "app.example.com"), "embed_origin"),
-    ):
-        ran = terminal("link", connection, *arguments, "--json")
-        assert (ran.code, ran.error["field"]) == (2, field)
-    assert terminal("links", connection, "--json").json == []
-
-
-def test_there_is_no_link_of_nothing(terminal: Terminal) -> None:
-    """Neither of a connection that is not there, nor a link that is not there."""
-    connection = opened(terminal)
-    assert terminal("link", "con_none").code == 3
-    assert terminal("links", "con_none").code == 3
-    assert terminal("links", connection, "--revoke", "lnk_none").code == 3
 
 
 def test_the_dialog_is_served_until_a_signal(terminal: Terminal) -> None:
@@ -103,10 +59,3 @@ def test_the_dialog_is_served_until_a_signal(terminal: Terminal) -> None:
     assert r"/c/\u2026" in log
     assert made["url"].rpartition("/")[2] not in log
     assert seed.ACME_TOKEN not in log
-
-
-def test_a_port_that_is_taken_is_named(terminal: Terminal) -> None:
-    """With what to do instead."""
-    with running(seed.seeded()) as url:
-        ran = terminal("dialog", "--port", url.rpartition(":")[2].partition("/")[0], "--json")
-    assert (ran.code, ran.error["field"]) == (2, "port")
