@@ -240,8 +240,13 @@ class Store(Protocol):
         """
         ...
 
-    async def watch(self, connection_id: str, *, now: datetime, until: datetime, look_at: datetime) -> None:
-        """Somebody has the page of a connection open until a time: look for what is awaited by `look_at`."""
+    async def watch(
+        self, connection_id: str, *, now: datetime, until: datetime, first_look: datetime, next_look: datetime
+    ) -> None:
+        """Somebody has the page of a connection open until a time: look for what is awaited in time.
+
+        By `first_look` if the page was just opened, and otherwise by `next_look`.
+        """
         ...
 
     async def count_calls(self, connection: Connection, calls: int, *, now: datetime) -> None:

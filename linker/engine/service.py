@@ -255,7 +255,11 @@ class Service:
         """
         now, timing = self._engine.clock.now(), self._engine.executor.timing
         await self._engine.store.watch(
-            connection_id, now=now, until=now + WATCHED_SPAN, look_at=now + timing.watched_first
+            connection_id,
+            now=now,
+            until=now + WATCHED_SPAN,
+            first_look=now + timing.watched_first,
+            next_look=now + timing.watched_last,
         )
 
     async def attend(self, connection_id: str) -> Connection:

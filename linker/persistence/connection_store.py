@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, text, type_coerce, update
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import and_, bindparam, case, func, literal, or_, select, text, type_coerce, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import NullType
 
@@ -331,18 +331,21 @@ class ConnectionStore:
 
         await self._database.write_without_fsync(work)
 
-    async def watch(self, connection_id: str, *, now: datetime, until: datetime, look_at: datetime) -> None:
-        """Somebody has the page of a connection open, for certain until a time: look for what is awaited by `look_at`.
+    async def watch(
+        self, connection_id: str, *, now: datetime, until: datetime, first_look: datetime, next_look: datetime
+    ) -> None:
+        """Somebody has the page of a connection open, for certain until a time: look for what is awaited in time.
 
-        Written only when the time that is known moves on by a good part. No version is bumped: nobody who attends the
-        connection loses a race for it.
+        By `first_look` if the page was just opened, and otherwise by `next_look`. Written only when the time that is
+        known moves on by a good part. No version is bumped: nobody who attends the connection loses a race for it.
         """
         c = CONNECTION.c
-        awaited = and_(
-            or_(c.state == ConnectionState.AWAITING_RECRUITER.value, c.candidate_sealed.is_not(None)),
-            c.due_at > look_at,
-            or_(c.not_before.is_(None), c.not_before <= look_at),
-        )
+        awaited = or_(c.state == ConnectionState.AWAITING_RECRUITER.value, c.candidate_sealed.is_not(None))
+        known = c.watched_until >= now
+
+        def in_time(look: datetime) -> ColumnElement[bool]:
+            return and_(awaited, c.due_at > look, or_(c.not_before.is_(None), c.not_before <= look))
+
         seen = update(CONNECTION).where(
             c.id == connection_id,
             c.paused_at.is_(None),
@@ -350,9 +353,14 @@ class ConnectionStore:
             or_(c.watched_until.is_(None), c.watched_until < now + (until - now) * 2 / 3),
         )
         values = {
-            "watched_since": case((c.watched_until >= now, c.watched_since), else_=literal(now, c.watched_since.type)),
+            "watched_since": case((known, c.watched_since), else_=literal(now, c.watched_since.type)),
             "watched_until": until,
-            "due_at": case((awaited, literal(look_at, c.due_at.type)), else_=c.due_at),
+            "due_at": case(
+                (and_(known, in_time(next_look)), literal(next_look, c.due_at.type)),
+                (and_(known, c.due_at.is_not(None)), c.due_at),
+                (in_time(first_look), literal(first_look, c.due_at.type)),
+                else_=c.due_at,
+            ),
         }
         await self._database.write_without_fsync(lambda transaction: transaction.execute(seen.values(values)).rowcount)
 
