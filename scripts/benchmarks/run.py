@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from scripts.benchmarks import (  # noqa: E402 - the folder has to be known first
+    hosts,
     naive,
     page,
     persisted,
@@ -35,6 +36,7 @@ from scripts.benchmarks.peers import part as peers  # noqa: E402
 #: A part is a module with a docstring, which the page shows, and `measure(figures, folder, rounds)`. Add one here.
 PARTS = {
     "sweep": sweep,
+    "hosts": hosts,
     "naive": naive,
     "workers": workers,
     "transitions": persisted,
