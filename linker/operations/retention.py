@@ -4,6 +4,7 @@
   kept, from the state at its beginning on; it has no gap, and its last step is the state.
 - Announcements that are delivered or given up.
 - Connections that were unlinked, with all that belongs to them, once nothing of it is still to be told to the host.
+- The calls to accounts that count no more. They are kept for seconds; this is about their rows, which name accounts.
 
 A batch is a short transaction of its own: whoever kills a run loses nothing, and the next one goes on. What is too old
 is found by partial indexes that hold nothing else for long: the cost grows with what goes, never with what is stored.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -27,12 +28,14 @@ from linker.engine.ports import Clock
 from linker.event_log import log
 from linker.outbox.channels import CHANNELS, HANDLERS, WEBHOOK
 from linker.outbox.outbox_store import EXPIRE_AFTER, OutboxStore, is_unclaimed
-from linker.persistence.tables import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, STEP
+from linker.persistence.tables import CLOSED, CONNECTION, CONTINUES, OUTBOX, OVER, RATE_LIMIT, STEP
 from linker.settings import Settings
 
 #: How many rows are looked for in one transaction; of connections fewer, because much may belong to each.
 BATCH_ROWS = 500
 CONNECTION_BATCH_ROWS = 50
+#: How long after their last call the rows of accounts' calls are kept.
+CALLS_KEPT = timedelta(hours=1)
 #: The pause after a batch. Whoever waits for SQLite's lock asks for it every 0.1 s: longer than that.
 SQLITE_PAUSE_SECONDS = 0.15
 #: On PostgreSQL nobody waits; the pause leaves the disk to others.
@@ -143,8 +146,17 @@ class Pruning:
                 if progress:
                     progress(_sum(pruned), total)
                 await asyncio.sleep(self._pause_seconds if gone else 0)
+        unfinished = True
+        while unfinished:
+            unfinished = await self._database.write_without_fsync(self._forget_calls)
+            await asyncio.sleep(self._pause_seconds if unfinished else 0)
         log.info("prune.finished", **asdict(pruned))
         return pruned
+
+    def _forget_calls(self, transaction: Transaction) -> bool:
+        """Remove a batch of accounts' rows of which nothing counts any more; True if there may be more."""
+        old = select(RATE_LIMIT.c.name).where(RATE_LIMIT.c.spread_until < (self._now - CALLS_KEPT).timestamp())
+        return _remove(transaction, old.limit(BATCH_ROWS), self._now)[0] == BATCH_ROWS
 
 
 def _sum(pruned: Pruned) -> int:

@@ -177,9 +177,10 @@ def _lease(chosen: Select[Any], dialect: Dialect, schema: str | None) -> Compile
     limits = f'"{schema}".linker_rate_limit' if schema else "linker_rate_limit"
     # written by hand, because SQLAlchemy leaves the names of tables out of what SQLite returns
     shares_its_account = text(
-        # an account is shared by those whose tokens it accepted; whoever only names it takes nothing of what is its
+        # an account is shared by those whose tokens it accepted; whoever only names it takes nothing of it. They
+        # are found by the partial index on what they named: without statistics PostgreSQL would read all open ones
         f"EXISTS (SELECT 1 FROM {table} AS other "  # noqa: S608 - ours
-        "WHERE other.account_subdomain = linker_connection.account_subdomain "
+        "WHERE other.subdomain = linker_connection.account_subdomain AND other.account_id IS NOT NULL "
         "AND other.id <> linker_connection.id AND other.closed_at IS NULL) "
         f"OR coalesce((SELECT calls.spread_until FROM {limits} AS calls WHERE calls.name = "
         f"'{ACCOUNT}' || linker_connection.account_subdomain), 0) > :seconds AS shares"

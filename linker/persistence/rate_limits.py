@@ -203,9 +203,13 @@ class SharedRateLimits:
 
     def _locked(self, transaction: Transaction, names: set[str], now: float) -> dict[str, _Account | _Partner]:
         """Lock these rows, in the order of their names so that nobody waits in a circle; made if they are new."""
-        if not names:
-            return {}
-        _make(transaction, names)
+        found: dict[str, _Account | _Partner] = {}
+        while found.keys() < names:  # one that was pruned between the two statements is made once more
+            _make(transaction, names)
+            found = self._read_locked(transaction, names, now)
+        return found
+
+    def _read_locked(self, transaction: Transaction, names: set[str], now: float) -> dict[str, _Account | _Partner]:
         these = select(RATE_LIMIT).where(RATE_LIMIT.c.name.in_(names)).order_by(RATE_LIMIT.c.name).with_for_update()
         found: dict[str, _Account | _Partner] = {}
         for row in transaction.execute(these):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +19,7 @@ from sqlalchemy import text
 
 from linker import Connection, Linker, Settings, TryAgain, new_key
 from linker.accounts.budget import BLOCK_SECONDS, HostBudget
+from linker.operations.retention import Pruning
 from linker.persistence.rate_limits import HostCalls, SharedRateLimits
 from linker.sandbox import World, running
 from linker.testing import ScriptedAnswers, ScriptedWorkable, SettableClock
@@ -358,3 +361,54 @@ async def _calls(linker: Linker, connection_id: str, ends: float) -> int:
             await client.get("jobs")
             made += 1
     return made
+
+
+# ── ends ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TAKES_AND_DIES = """
+import asyncio, os, signal, sys
+from datetime import datetime
+from linker.accounts.budget import HostBudget
+from linker.database.database import Database
+from linker.persistence.connection_store import ConnectionStore
+from linker.persistence.rate_limits import HostCalls, SharedRateLimits
+from linker.testing import SettableClock
+
+async def main(url, connection_id, now):
+    database = Database(url)
+    budget = HostBudget(HostCalls(database, SharedRateLimits()), SettableClock(datetime.fromisoformat(now)))
+    await budget.take(await ConnectionStore(database).get(connection_id), wait=0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_process_that_is_killed_with_budget_taken_keeps_nobody_waiting_for_long(
+    shared_house: House, clock: SettableClock
+) -> None:
+    """Really killed: its block runs out, and all four calls are there again."""
+    connection = await a_link(shared_house)
+    arguments = (TAKES_AND_DIES, shared_house.url, connection.id, clock.now().isoformat())
+    died = await asyncio.create_subprocess_exec(sys.executable, "-c", *arguments)
+    assert await died.wait() == -signal.SIGKILL
+    assert await took(a_budget(shared_house, clock), connection, 1) == [False]
+    clock.advance(seconds=BLOCK_SECONDS + 10)
+    assert await took(a_budget(shared_house, clock), connection, 5) == [True] * 4 + [False]
+
+
+async def test_rows_of_calls_are_pruned(shared_house: House, clock: SettableClock) -> None:
+    """An account that nobody calls any more leaves nothing behind; one that somebody calls keeps its row."""
+    old, new = await a_link(shared_house), await a_link(shared_house, owner="other", **_of("globex"))
+    budget = a_budget(shared_house, clock)
+    await budget.take(old, wait=0)
+    clock.advance(hours=2)
+    await budget.take(new, wait=0)
+    settings = Settings(database_url=shared_house.url, secret_keys=(new_key(),))
+    await Pruning(shared_house.database, settings, clock).run()
+    assert await shared_house.sql("SELECT name FROM linker_rate_limit") == [("account:globex",)]
+    assert await took(budget, old, 1) == [True]
+
+
+def _of(subdomain: str) -> dict[str, Any]:
+    return {"subdomain": subdomain, "account": Account(id=f"id-of-{subdomain}", name=subdomain, subdomain=subdomain)}

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from linker.sandbox import Fault, Limit, Sandbox, World, fingerprint
+from linker.sandbox import Fault, JobState, Limit, Sandbox, World, fingerprint
 
 NESTED_401 = {
     "error": {
@@ -263,3 +263,88 @@ async def test_the_token_of_a_closed_account_reaches_none(client: httpx.AsyncCli
     world.close_account("acme")
     assert (await client.get("/www/spi/v3/accounts")).json() == {"accounts": []}
     assert (await client.get("/acme/spi/v3/recruiters")).status_code == 404
+
+
+# ── jobs and candidates ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def hiring(world: World) -> World:
+    """Acme with three jobs, and a token that may write candidates."""
+    world.set_scopes("acme-token", {"r_jobs", "r_candidates", "w_candidates"})
+    for number, state in enumerate((JobState.PUBLISHED, JobState.DRAFT, JobState.PUBLISHED)):
+        world.add_job("acme", title=f"Job {number}", shortcode=f"JOB{number}", state=state)
+    world.add_recruiter("acme", name="Integration", email="ats@example.com")
+    return world
+
+
+async def test_jobs_come_in_pages_and_by_state(client: httpx.AsyncClient, hiring: World) -> None:
+    """`since_id` is inclusive, and the last page has no `paging`."""
+    first = (await client.get("/acme/spi/v3/jobs", params={"limit": 2})).json()
+    assert [job["shortcode"] for job in first["jobs"]] == ["JOB0", "JOB1"]
+    last = (await client.get(first["paging"]["next"])).json()
+    assert [job["shortcode"] for job in last["jobs"]] == ["JOB2"]
+    assert "paging" not in last
+    published = (await client.get("/acme/spi/v3/jobs?state=published")).json()
+    assert [job["state"] for job in published["jobs"]] == ["published"] * 2
+    assert (await client.get("/acme/spi/v3/jobs/JOB1")).json()["title"] == "Job 1"
+    for path in ("/jobs/NONE", "/jobs/NONE/candidates", "/jobs/JOB1/nothing", "/jobs/"):
+        assert (await client.get(f"/acme/spi/v3{path}")).status_code == 404, path
+    assert len((await client.get("/acme/spi/v3/stages")).json()["stages"]) == 5
+    assert (await client.get("/acme/spi/v3/jobs/JOB1/stages")).status_code == 200
+
+
+async def test_a_candidate_is_brought_under_a_recruiters_name(client: httpx.AsyncClient, hiring: World) -> None:
+    """It is in the job's list and in the account's, and names who brought it."""
+    [recruiter] = hiring.recruiters("acme")
+    person = {"firstname": "Ann", "lastname": "Example", "email": "ann@example.com"}
+    body = {"candidate": person, "recruiter_key": recruiter.id}
+    made = await client.post("/acme/spi/v3/jobs/JOB0/candidates", json=body)
+    assert (made.status_code, made.json()["status"]) == (201, "created")
+    assert made.json()["candidate"]["recruiter_key"] == recruiter.id
+    assert made.headers["x-rate-limit-remaining"] == "9"
+    for path in ("/jobs/JOB0/candidates", "/candidates?shortcode=JOB0", "/candidates?email=ann@example.com"):
+        listed = (await client.get(f"/acme/spi/v3{path}")).json()["candidates"]
+        assert [one["name"] for one in listed] == ["Ann Example"], path
+    assert (await client.get("/acme/spi/v3/jobs/JOB1/candidates")).json() == {"candidates": []}
+    assert (await client.get("/acme/spi/v3/candidates?email=other@example.com")).json() == {"candidates": []}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"candidate": "Ann"},
+        {"candidate": {"name": "Ann"}},
+        {"candidate": {"name": "", "email": "ann@example.com"}},
+        {"candidate": {"name": "Ann", "email": "no address"}},
+        {"candidate": {"name": ["Ann"], "email": "ann@example.com"}},
+        {"candidate": {"name": "Ann", "email": "ann@example.com"}, "recruiter_key": "nobody"},
+        {"candidate": {"name": "Ann", "email": "ann@example.com"}, "recruiter_key": 7},
+        [],
+    ],
+)
+async def test_a_candidate_that_cannot_be_is_422(client: httpx.AsyncClient, hiring: World, body: object) -> None:
+    """Nothing is made of it."""
+    answer = await client.post("/acme/spi/v3/jobs/JOB0/candidates", json=body)
+    assert answer.status_code == 422
+    assert hiring.candidates("acme") == ()
+
+
+async def test_the_same_candidate_is_taken_once(client: httpx.AsyncClient, hiring: World) -> None:
+    """A second time in the same job is 422; another job is another matter; a job that is not there too."""
+    body = {"candidate": {"name": "Ann", "email": "ann@example.com"}}
+    answers = [await client.post(f"/acme/spi/v3/jobs/{job}/candidates", json=body) for job in ("JOB0", "JOB0", "JOB1")]
+    assert [answer.status_code for answer in answers] == [201, 422, 201]
+    assert (await client.post("/acme/spi/v3/jobs/NONE/candidates", json=body)).status_code == 422
+
+
+async def test_scopes_are_asked_for(client: httpx.AsyncClient, hiring: World) -> None:
+    """Reading needs one, writing another; what nobody may write is 405."""
+    hiring.set_scopes("acme-token", {"r_jobs"})
+    body = {"candidate": {"name": "Ann", "email": "ann@example.com"}}
+    assert (await client.get("/acme/spi/v3/jobs/JOB0/candidates")).status_code == 403
+    assert (await client.post("/acme/spi/v3/jobs/JOB0/candidates", json=body)).status_code == 403
+    assert (await client.post("/acme/spi/v3/jobs", json={})).status_code == 405
+    assert (await client.delete("/acme/spi/v3/jobs/JOB0/candidates")).status_code == 405
+    assert hiring.candidates("acme") == ()

@@ -234,3 +234,23 @@ async def test_root_leads_to_the_page(client: httpx.AsyncClient) -> None:
     """Who opens the bare address finds the page."""
     answer = await client.get("http://127.0.0.1:8787/")
     assert answer.headers["location"] == "/_sandbox"
+
+
+async def test_jobs_and_candidates_are_added(client: httpx.AsyncClient, world: World) -> None:
+    """By the control API, and shown with the world."""
+    job = await post(client, "job", subdomain="acme", title="Robot Poet", state="draft")
+    assert job.keys() == {"id", "shortcode", "title", "state"}
+    await post(client, "recruiter", subdomain="acme", name="Integration", email="ats@example.com")
+    recruiter = world.recruiters("acme")[-1].id
+    given = {"name": "Ann Example", "email": "ann@example.com", "recruiter": recruiter}
+    made = await post(client, "candidate", subdomain="acme", shortcode=job["shortcode"], **given)
+    assert (made["name"], made["recruiter"]) == ("Ann Example", recruiter)
+    acme = (await client.get("/api/world")).json()["accounts"][0]
+    assert [each["title"] for each in acme["jobs"]][-1] == "Robot Poet"
+    assert [each["email"] for each in acme["candidates"]] == ["ann@example.com"]
+    for verb, values in (
+        ("job", {"subdomain": "acme", "title": "Robot Poet", "shortcode": job["shortcode"]}),
+        ("job", {"subdomain": "nobody", "title": "Robot Poet"}),
+        ("candidate", {"subdomain": "acme", "shortcode": "NONE", **given}),
+    ):
+        assert (await client.post(f"/api/{verb}", json=values)).status_code == 400
