@@ -91,6 +91,22 @@ def test_a_customer_gets_from_open_to_linked_with_one_command_for_each_step(link
     assert all(step["actor"].startswith("operator:") for step in steps)
 
 
+def test_check_looks_now(linker: Terminal) -> None:
+    """At what waits, is linked or has failed; without a token there is nothing to ask with, and it says so."""
+    connection_id = linker.opened()
+    refused = linker("check", connection_id, "--json")
+    assert (refused.code, refused.error["reason"]) == (4, "no_token")
+    assert submit(linker, connection_id, seed.ACME_TOKEN).code == 0
+    checked = linker("check", connection_id, "--reason", "the customer called", "--json")
+    assert problem(checked) == (0, "recruiter_absent", None)
+    assert set(checked.json["last_look"]) == {"at", "call", "status", "ms", "by"}
+    assert (checked.json["last_look"]["status"], checked.json["troubled_since"]) == (200, None)
+    asked, answered = linker("history", connection_id, "--json").json[-2:]
+    assert (asked["event"], asked["reason"]) == ("check_requested", "the customer called")
+    assert (answered["event"], answered["actor"]) == ("recruiter_absent", asked["actor"])
+    assert "last look" in linker("show", connection_id).out
+
+
 def test_each_refusal_ends_with_four_and_names_its_field(linker: Terminal) -> None:
     """Workable's verdict on a token ends with 4, with the connection on stdout and nothing on stderr."""
     connection_id = linker.opened()
