@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     )
     from linker.linker import Linker
     from linker.links import IssuedLink, Link, LinkStatus, Purpose
+    from linker.operations.audit import AuditEntry, audit_json
     from linker.operations.bulk import Outcome, Plan, PlannedChange, outcome_json, plan_from_json, plan_json
     from linker.operations.explain import Explanation
     from linker.operations.json_values import explanation_json
     from linker.operations.retention import Pruned
     from linker.operations.selectors import selection
+    from linker.outbox.administration import QueuedDelivery
     from linker.outbox.announcements import Announcement
     from linker.outbox.webhooks import new_webhook_secret
     from linker.persistence.operation_store import Operation
@@ -58,6 +60,7 @@ __all__ = [
     "Account",
     "AccountClient",
     "Announcement",
+    "AuditEntry",
     "BadInput",
     "BadSettings",
     "BlockingAccountClient",
@@ -86,6 +89,7 @@ __all__ = [
     "ProblemOwner",
     "Pruned",
     "Purpose",
+    "QueuedDelivery",
     "Randomness",
     "Recruiter",
     "Refused",
@@ -103,6 +107,7 @@ __all__ = [
     "Verb",
     "Words",
     "Work",
+    "audit_json",
     "blocking",
     "connection_json",
     "describe",
@@ -122,6 +127,7 @@ _HOMES = {
     "Account": "states.connection",
     "AccountClient": "linker.accounts.client",
     "Announcement": "linker.outbox.announcements",
+    "AuditEntry": "linker.operations.audit",
     "BlockingAccountClient": "linker.accounts.client",
     "BlockingLinker": "linker.blocking_linker",
     "Connection": "states.connection",
@@ -142,6 +148,7 @@ _HOMES = {
     "ProblemOwner": "states.problems",
     "Pruned": "linker.operations.retention",
     "Purpose": "linker.links",
+    "QueuedDelivery": "linker.outbox.administration",
     "Randomness": "linker.engine.ports",
     "Recruiter": "states.connection",
     "Selection": "linker.engine.ports",
@@ -153,6 +160,7 @@ _HOMES = {
     "Verb": "states.explanation",
     "Words": "linker.wording",
     "Work": "linker.engine.observer",
+    "audit_json": "linker.operations.audit",
     "blocking": "linker.blocking_linker",
     "connection_json": "linker.serialization",
     "describe": "linker.wording",

@@ -33,10 +33,15 @@ from linker.errors import BadInput, BadSettings, LinkerError, NotFound, Refused,
 from linker.event_log import log
 from linker.http_client import LONGEST_WAIT_SECONDS
 from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_of
+from linker.operations.audit import AuditEntry, read_audit
 from linker.operations.bulk import BulkVerbs
 from linker.operations.explain import Explanation, explain
 from linker.operations.retention import Pruned, Pruning
+from linker.operations.selectors import span
 from linker.operations.workers_alive import BEAT_SECONDS, DEAD_AFTER, WorkerInfo, forget, write_beat
+from linker.outbox.administration import DeliveryState, OutboxAdministration, QueuedDelivery
+from linker.outbox.channels import CHANNELS
+from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.outbox.handlers import Handler, Handlers
 from linker.persistence.operation_store import OperationStore
 from linker.settings import Settings, dialog_url, is_at_example, is_here, load_settings
@@ -442,6 +447,35 @@ class Linker(BulkVerbs):
         """
         connection = await self.get(connection_id)
         return await explain(connection, self._parts.database, self.clock.now(), self.settings.timing)
+
+    async def audit(self, *, since: timedelta | str = "30d", actor: str | None = None) -> AsyncIterator[AuditEntry]:
+        """Every change by hand: who, when, what, why, and in which operation; oldest first.
+
+        Args:
+            since: how far back: a span, or as in `30d`.
+            actor: only by this one.
+
+        Raises:
+            BadInput: that is no span.
+        """
+        begins, last = self.clock.now() - span("since", since), None
+        while found := await read_audit(self._parts.database, since=begins, actor=actor, after=last):
+            for last in found:
+                yield last
+
+    async def dead_letters(self, *, limit: int = 1000) -> list[QueuedDelivery]:
+        """Announcements that were given up, newest first, on each channel by itself."""
+        wanted = {channel: {DeliveryState.DEAD} for channel in CHANNELS}
+        return await OutboxAdministration(self._parts.database).find(wanted, limit=limit)
+
+    async def retry_dead_letters(self) -> int:
+        """Let every announcement that was given up be tried again, for three days; gives how many."""
+        now = self.clock.now()
+        count = 0
+        async for some in OutboxAdministration(self._parts.database).retry_dead(now=now, until=now + GIVE_UP_AFTER):
+            count += len(some)
+            self._wake_delivery()
+        return count
 
     # numbers to watch
 

@@ -12,7 +12,7 @@ from scripts.documents.write import with_diagram
 from states.description import mermaid
 from states.history import ANNOUNCEMENTS
 
-DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("scripts/*.md")])
+DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("scripts/**/*.md")])
 
 
 def test_the_reference_is_what_the_program_says() -> None:

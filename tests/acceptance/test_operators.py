@@ -1,0 +1,228 @@
+"""What operators run: scripts, each twice, the runbook's commands, and a bulk run that is killed again and again."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import runpy
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from linker.cli.main import main
+from linker.encryption import new_key
+from tests.acceptance.commands import ROOT, Ran, Terminal
+
+SCRIPTS = ROOT / "scripts" / "operators"
+NAMES = sorted(path.stem for path in SCRIPTS.glob("[a-z]*.py"))
+
+
+class Desk:
+    """The commands and the scripts, in this process: starting one costs more than most of them do."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take a folder for the database."""
+        self.folder, self._capsys, self._monkeypatch = folder, capsys, monkeypatch
+        self.settings = {
+            "secret_keys": new_key().get_secret_value(),
+            "database_url": f"sqlite:///{folder / 'linker.db'}",
+            "workable_url": "http://127.0.0.1:9/{subdomain}",
+            "recruiter_email": "ats+{key}@inbound.example.test",
+            "public_url": "http://127.0.0.1:8080",
+        }
+        for name, value in self.settings.items():
+            monkeypatch.setenv(f"LINKER_{name.upper()}", value)
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("COLUMNS", "120")
+
+    def __call__(self, *arguments: str, stdin: str = "") -> Ran:
+        """Run a command."""
+        self._monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        return self._ran(lambda: main(list(arguments)))
+
+    def script(self, name: str, *arguments: str) -> Ran:
+        """Run a script of the operators."""
+        self._monkeypatch.setattr("sys.argv", [f"{name}.py", *arguments])
+        module = runpy.run_module(f"scripts.operators.{name}")
+        return self._ran(module["main"])
+
+    def _ran(self, work: Callable[[], int]) -> Ran:
+        self._capsys.readouterr()
+        try:
+            code = work()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = self._capsys.readouterr()
+        return Ran(code, out, err)
+
+    def narrow(self, width: str) -> None:
+        """Let the output be so many columns wide."""
+        self._monkeypatch.setenv("COLUMNS", width)
+
+    def opened(self) -> str:
+        """A new connection's id."""
+        return str(self("open", "--owner", "customer-1", "--json").json["id"])
+
+
+@pytest.fixture
+def linker(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """The command, with a Workable that is not reached; logging is put back as it was."""
+    root = logging.getLogger()
+    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
+    yield Desk(tmp_path, capsys, monkeypatch)
+    root.handlers[:], root.level, logging.raiseExceptions = handlers, level, raising
+    for name in ("linker", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+
+
+def test_scripts_are_short_and_say_what_they_are() -> None:
+    """At most 60 lines, over the front door alone, with what, when, exit codes and a cron line."""
+    assert NAMES == ["advance_stuck", "expiring", "export_audit", "outbox_dead", "retry_after_outage", "stuck"]
+    for name in NAMES:
+        text = (SCRIPTS / f"{name}.py").read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 60
+        for word in ("When: ", "Exit codes: 0", "Cron: "):
+            assert word in text
+        assert set(re.findall(r"^(?:from|import) (linker[\w.]*)", text, re.MULTILINE)) <= {"linker"}
+        assert (SCRIPTS / name).stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_script_twice(linker: Desk, name: str) -> None:
+    """Quiet and 0 where there is nothing; acting a second time in a row changes nothing."""
+    empty = linker.script(name)
+    assert (empty.code, empty.out, empty.err) == (0, "", "")
+    one = linker.opened()
+    linker("submit", one, "--subdomain", "acme", stdin="a-token-of-acme-0123456789")
+    linker("pause", linker.opened(), "--reason", "a test")
+    acting = [] if name in {"stuck", "export_audit"} else ["--do"]
+    linker.script(name, *acting)
+    before = {each["id"]: each["version"] for each in linker("list", "--json").json}
+    again = linker.script(name, *acting)
+    assert again.code in {0, 4, 5}, again.err
+    after = {each["id"]: each["version"] for each in linker("list", "--json").json}
+    assert name == "retry_after_outage" or after == before
+    assert "Traceback" not in again.err
+
+
+def runbook() -> list[str]:
+    """The commands of the runbook."""
+    text = (SCRIPTS / "README.md").read_text(encoding="utf-8").partition("## Runbook")[2]
+    return [found for found in re.findall(r"`((?:linker|\./scripts/operators/)[^`]+)`", text) if " resume" not in found]
+
+
+def test_each_command_of_the_runbook(linker: Desk) -> None:
+    """Each is one that the program takes, and ends as told; every problem has its line."""
+    text = (SCRIPTS / "README.md").read_text(encoding="utf-8")
+    problems = json.loads(linker("states", "--json").out)["problems"]
+    assert [each["code"] for each in problems if f"`{each['code']}`" not in text] == []
+    linker.opened()
+    for command in dict.fromkeys(runbook()):
+        words = [linker.opened() if word == "ID" else word for word in shlex.split(command)]
+        if words[0] != "linker":
+            ran = linker.script(Path(words[0]).name, *words[1:])
+        elif words[1] in {"worker", "apply"}:  # the one does not end, the other needs its plan
+            continue
+        else:
+            ran = linker(*words[1:])
+        assert ran.code in {0, 4, 5}, (command, ran.err)
+
+
+def test_a_bulk_run_that_is_killed_again_and_again(linker: Desk) -> None:
+    """Killed at any moment and resumed it does each connection once, and none is forgotten."""
+    ids = [linker.opened() for _ in range(12)]
+    terminal = Terminal(linker.folder, linker.settings)
+    plan = linker.folder / "plan.json"
+    assert linker("pause", *ids, "--reason", "INC-7", "--dry-run", "--out", str(plan)).code == 0
+    operation = json.loads(plan.read_text(encoding="utf-8"))["id"]
+    arguments: tuple[str, ...] = ("apply", str(plan), "--yes", "--rate", "8")
+    for told in range(1, 4):
+        with terminal.started(*arguments) as process:
+            for _ in range(told):  # so many are done, and then it is killed
+                process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        arguments = ("operations", "resume", operation)
+    assert linker("operations", "resume", operation).code == 0
+    shown: dict[str, Any] = linker("operations", "show", operation, "--json").json
+    assert (shown["status"], shown["counts"]) == ("finished", {"done": 12})
+    for connection_id in ids:
+        steps = linker("history", connection_id, "--json").json
+        assert [step["operation"] for step in steps if step["event"] == "paused"] == [operation]
+
+
+def test_what_has_to_be_agreed_to(linker: Desk) -> None:
+    """Nobody at a terminal: without --yes nothing is done; many, and grave ones, by their number."""
+    ids = [linker.opened() for _ in range(2)]
+    for arguments, reason in (
+        (("pause", *ids, "--reason", "x"), "not_agreed"),
+        (("unlink", ids[0], "--reason", "x"), "not_agreed"),
+        (("force", *ids, "--to", "failed", "--reason", "x", "--yes"), "number_needed"),
+        (("force", *ids, "--to", "failed", "--reason", "x", "--yes=3"), "other_number"),
+        (("pause", *ids, "--yes"), "empty"),
+        (("unlink", ids[0], "--yes"), "empty"),
+        (("pause", "--yes", "--reason", "x"), "nothing_selected"),
+    ):
+        ran = linker(*arguments, "--json")
+        assert (ran.code, ran.error["reason"], ran.out) == (2, reason, "")
+    assert {each["status"] for each in linker("list", "--json").json} == {"open"}
+    done = linker("force", *ids, "--to", "failed", "--reason", "x", "--yes=2", "--json")
+    assert [each["outcome"] for each in done.json] == ["done", "done"]
+    failed = linker("advance", *ids, "con_none", "--reason", "x", "--yes", "--failed-ids")
+    assert (failed.code, failed.out.split()) == (4, [*ids, "con_none"])
+    again = linker("restart", "-", "--reason", "x", "--yes", "--json", stdin="\n".join(ids))
+    assert [each["outcome"] for each in again.json] == ["done", "done"]
+
+
+def test_ids_by_their_beginnings_and_lists(linker: Desk) -> None:
+    """A prefix that is unique is enough; one that is not is refused, and named."""
+    ids = sorted(linker.opened() for _ in range(3))
+    assert linker("show", ids[0][:14], "--json").json["id"] == ids[0]
+    refused = linker("show", "con_", "--json")
+    assert (refused.code, refused.error["reason"]) == (2, "ambiguous")
+    page = linker("list", "--limit", "2", "--json")
+    [cursor] = re.findall(r"--after (\S+)", page.err)
+    rest = linker("list", "--after", cursor, "--json").json
+    assert sorted(each["id"] for each in [*page.json, *rest]) == ids
+    assert len(linker("list", "--jsonl").out.splitlines()) == 3
+    assert linker("list", "--csv").out.splitlines()[0].startswith("id,owner,status,state")
+    for width in ("80", "120"):
+        linker.narrow(width)
+        listed = linker("list").out
+        assert all(len(line) <= int(width) for line in listed.splitlines())
+        assert all(each in listed for each in ids)
+
+
+def test_waiting_watching_and_the_audit(linker: Desk) -> None:
+    """`wait` ends by the state, `watch` with plain lines where there is no terminal, `audit` without e-mails."""
+    one = linker.opened()
+    assert linker("wait", one, "--for", "state=awaiting_token", "--timeout", "5s").code == 0
+    assert linker("wait", one, "--for", "state=linked", "--timeout", "1s").code == 5
+    assert linker("force", one, "--to", "failed", "--reason", "asked by eve@example.com").code == 0
+    assert linker("wait", one, "--for", "state=linked", "--timeout", "5s").code == 4
+    assert linker("wait", one, "--for", "linked").code == 2
+    watched = linker("watch", "--times", "1").out
+    assert "failed=1" in watched
+    assert "workers=0" in watched
+    [entry] = linker("audit", "--json").json
+    assert (entry["verb"], entry["to"], entry["reason"]) == ("force", "failed", "asked by …@…")
+    assert "eve@" in linker("audit", "--csv", "--with-personal-data").out
+    assert linker("audit", "--actor", "nobody", "--json").json == []
+    assert linker("health", "--json").json["ready"] is True
+
+
+def test_an_explanation_has_what_an_operator_needs(linker: Desk) -> None:
+    """The keys of the contract, and commands that the program takes."""
+    told = linker("explain", linker.opened(), "--json").json
+    assert told.keys() >= {"where", "since", "problem", "owner", "last_look", "told", "next", "advance", "commands"}
+    assert (told["where"], told["owner"], told["advance"]["skipped"]) == ("awaiting_token", "customer", "no_token")
+    for command in told["commands"]:
+        assert linker(*shlex.split(command)[1:2], "--help").code == 0
