@@ -23,9 +23,12 @@ them names a command, a variable or a path, so whoever shows an error adds what 
 from __future__ import annotations
 
 import copyreg
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from linker import wording
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 
 class LinkerError(Exception):
@@ -104,6 +107,14 @@ class Refused(LinkerError):
 
     code = "refused"
     exit_code = 4
+    #: A link with which the customer can mend it, where `Linker.client` knows one. Whoever has it acts for them, and
+    #: so it is in no text, `repr` or parameter: `reconnect_link.get_secret_value()`. It passes to no other process.
+    reconnect_link: SecretStr | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the link: what queues keep of an error is often in the clear."""
+        made, given, facts = super().__reduce__()
+        return made, given, {name: fact for name, fact in facts.items() if name != "reconnect_link"}
 
 
 class TryAgain(LinkerError):

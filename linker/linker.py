@@ -17,6 +17,7 @@ from typing import ClassVar, Self, TypeVar
 import httpx
 from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from pydantic import SecretStr
 
 from linker.accounts.access import checked_allowances
 from linker.accounts.client import AccountClient
@@ -344,14 +345,14 @@ class Linker(BulkVerbs):
         Raises:
             BadInput: something given is unusable, or a request's URL leads away from the account.
             NotFound: no such connection.
-            Refused: it is not linked, paused or closed; `params` name its state, its problem, who has to act, and a
-                link with which the customer can reconnect.
+            Refused: it is not linked, paused or closed; `params` name its state, its problem and who has to act.
+                `reconnect_link` of what entering raises is a link for the customer, and a secret.
             TryAgain: a request found no turn in time.
             StoreUnavailable: the database cannot be reached.
         """
         return AccountClient(self.use(connection_id, wait=wait, retries=retries, allow=allow), timeout)
 
-    async def _reconnect_url(self, connection: Connection) -> str | None:
+    async def _reconnect_link(self, connection: Connection) -> SecretStr | None:
         """The URL of a link with which a customer can mend a connection that is not linked; None if there is no dialog.
 
         The same for some hours: a host that tries again and again makes no link each time.
@@ -360,7 +361,7 @@ class Linker(BulkVerbs):
             return None
         known, now = self._reconnect_links.get(connection.id), self.clock.now()
         if known is not None and now < known.expires_at - RECONNECT_SPAN / 2:
-            return known.url
+            return SecretStr(known.url)
         purpose = Purpose.RECONNECT if connection.linked_at is not None else Purpose.SETUP
         try:
             issued = await self.create_link(connection.id, for_=purpose, expires=RECONNECT_SPAN)
@@ -369,7 +370,7 @@ class Linker(BulkVerbs):
         self._reconnect_links[connection.id] = issued
         while len(self._reconnect_links) > RECONNECT_LINKS_KEPT:
             del self._reconnect_links[next(iter(self._reconnect_links))]
-        return issued.url
+        return SecretStr(issued.url)
 
     def _listen(self) -> None:
         """Hear from now on when others commit: what a client knows of its connection may be over."""
@@ -394,7 +395,7 @@ class Linker(BulkVerbs):
             retries=retries,
             allowed=allowed,
             listen=self._listen,
-            reconnect_url=self._reconnect_url,
+            reconnect_link=self._reconnect_link,
         )
 
     # telling the host

@@ -100,17 +100,17 @@ class LinkUse:
         retries: int,
         allowed: frozenset[str],
         listen: Callable[[], object],
-        reconnect_url: Callable[[Connection], Awaitable[str | None]],
+        reconnect_link: Callable[[Connection], Awaitable[SecretStr | None]],
     ) -> None:
         """Take what is shared, who is told, and this client's own choices; nothing is read yet.
 
-        `listen` lets us hear, from the moment that the client is entered, of what others commit. `reconnect_url` gives
+        `listen` lets us hear, from the moment that the client is entered, of what others commit. `reconnect_link` gives
         the URL with which a customer can mend what is refused at entering; None if there is none.
         """
         self._accounts = accounts
         self._reports = reports
         self._listen = listen
-        self._reconnect_url = reconnect_url
+        self._reconnect_link = reconnect_link
         self._id = connection_id
         self._wait = wait
         self._retries = retries
@@ -125,9 +125,8 @@ class LinkUse:
             self._entered = await self._usable()
             return self._entered
         except Refused as error:
-            refused = error
-        link = await self._reconnect_url(await self._accounts.access.current(self._id))
-        raise Refused(refused.reason, **refused.params, **({"link": link} if link else {}))
+            error.reconnect_link = await self._reconnect_link(await self._accounts.access.current(self._id))
+            raise
 
     @property
     def connection(self) -> Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import pickle
 import socket
 import threading
 import time
@@ -23,7 +24,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from linker import BadInput, Metrics, Refused, TryAgain, new_key
+from linker import BadInput, Metrics, Refused, TryAgain, describe, new_key
 from linker.engine.observer import together
 from linker.sandbox import Fault, Limit, World, running
 from linker.telemetry.tracing import Tracing
@@ -427,8 +428,11 @@ async def _pieces(body: bytes) -> Any:
 
 
 @BOTH
-async def test_what_is_not_linked_is_refused_at_entering(world: World, url: str, blocks: bool) -> None:
+async def test_what_is_not_linked_is_refused_at_entering(
+    world: World, url: str, blocks: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """With its problem and who has to act; `allow` loosens it; what becomes unusable while it is open sends nothing."""
+    caplog.set_level(logging.DEBUG)
     async with opened(a_linker(url), blocks=blocks) as host:
         fresh = await host.do(host.linker.create, owner="customer-2")
         with pytest.raises(Refused) as refused:
@@ -448,12 +452,19 @@ async def test_what_is_not_linked_is_refused_at_entering(world: World, url: str,
                 pass
         assert refused.value.params["problem"] == "recruiter_absent"
         assert refused.value.params["owner"] == "customer"
-        link = refused.value.params["link"]
-        assert link.startswith("http")
+        link = refused.value.reconnect_link
+        assert link is not None
         with pytest.raises(Refused) as again:
             async with host.client(waiting):
                 pass
-        assert again.value.params["link"] == link, "a host that tries again makes no second one"
+        assert again.value.reconnect_link == link, "a host that tries again makes no second one"
+        told = traceback.TracebackException.from_exception(again.value, capture_locals=True)
+        path, _, secret = link.get_secret_value().partition("#")
+        assert "/c/lnk_" in path
+        assert len(secret) == 43
+        shown = [str(again.value), repr(again.value), repr(again.value.args), repr(vars(again.value)), *told.format()]
+        shown += [pickle.dumps(again.value).decode("latin-1"), str(describe(again.value)), caplog.text]
+        assert [one for one in shown if secret in one] == [], "whoever reads an error acts for nobody"
         async with host.client(waiting, allow="awaiting_recruiter") as client:
             assert (await client.get("jobs")).status_code == 200
         connection = await host.linked(world)
