@@ -57,8 +57,9 @@ async def test_naming_the_account_goes_on(linker: Linker) -> None:
     assert connection.state is ConnectionState.AWAITING_RECRUITER
     assert connection.subdomain == "globex"
     assert connection.held_token is None
+    fresh = await linker.create(owner="another customer")
     with pytest.raises(BadInput) as refused:
-        await linker.submit_token(connection_id, subdomain="globex", token=None)
+        await linker.submit_token(fresh.id, subdomain="globex", token=None)
     assert (refused.value.field, refused.value.reason) == ("token", "not_held")
 
 
