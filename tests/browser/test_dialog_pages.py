@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -112,4 +113,38 @@ def test_screenshots_for_the_docs(name: str, theme: str, width: int, show: Calla
     size = "phone" if width == PHONE else "desktop"
     path = folder / f"dialog-{name.replace('_', '-')}-{theme}-{size}.png"
     page.screenshot(path=path, full_page=True)
+    assert path.stat().st_size > 10_000
+
+
+#: One of each screen, in the order of the story.
+GALLERY = (
+    *("start", "subdomain", "subdomain-empty", "subdomain_mismatch-held", "account_taken", "token", "scope_missing"),
+    *("failed-token_revoked", "reconnect", "checking-workable_unavailable", "recruiter", "recruiter_absent-slip"),
+    *("recruiter_absent-member", "linked", "recruiter_overdue", "trouble", "paused", "stopped", "thanks", "not_yet"),
+    *("status", "colleague", "stop", "expired", "revoked", "used_up", "incomplete", "busy", "refused", "why"),
+)
+SHEET = """<body style="margin:24px;background:#8b909a;display:flex;flex-wrap:wrap;gap:24px;align-items:flex-start">
+{pictures}</body>"""
+PICTURE = """<figure style="margin:0;color:#fff;font:14px Arial"><img style="display:block;width:{shown}px"
+src="data:image/jpeg;base64,{data}"><figcaption style="padding-top:6px">{name}</figcaption></figure>"""
+
+
+@pytest.mark.parametrize(("theme", "width"), list(product(("light", "dark"), (WIDE, PHONE))))
+def test_a_sheet_of_every_screen(
+    theme: str, width: int, show: Callable[..., Page], browser: Browser, tmp_path: Path
+) -> None:
+    """All screens beside one another, to be looked at; made anew with SCREENSHOTS, and otherwise of three of them."""
+    folder = os.environ.get("SCREENSHOTS")
+    names: tuple[str, ...] = GALLERY if folder else GALLERY[:3]
+    pictures = []
+    for name in names:
+        taken = show(CASES[name], theme, width).screenshot(full_page=True, type="jpeg", quality=80)
+        data = base64.b64encode(taken).decode()
+        pictures.append(PICTURE.format(name=name, data=data, shown=540 if width == WIDE else 260))
+    size = "phone" if width == PHONE else "desktop"
+    path = Path(folder or tmp_path) / f"dialog-sheet-{theme}-{size}.jpg"
+    with browser.new_context(viewport={"width": 1730, "height": 900}) as context:
+        page = context.new_page()
+        page.set_content(SHEET.format(pictures="".join(pictures)))
+        page.screenshot(path=path, full_page=True, type="jpeg", quality=70)
     assert path.stat().st_size > 10_000
