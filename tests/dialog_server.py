@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import httpx
 from starlette.types import ASGIApp
 
 from linker import Connection, Linker, Settings, new_key
@@ -141,6 +143,45 @@ def serving(
             started["loop"].call_soon_threadsafe(stop.set)
             thread.join(20)
             listener.close()
+
+
+@dataclass
+class Visitor:
+    """Somebody with a link, as a browser with our script sends it."""
+
+    link: str
+    secret: str
+    client: httpx.Client
+
+    def post(self, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
+        """Send a form."""
+        sent = {"sec-fetch-site": "same-origin", "x-dialog": "1"} if headers is None else headers
+        data = {"secret": self.secret, **fields}
+        return self.client.post(self.link, data=data, headers=sent)
+
+    def screen(self, **fields: str) -> str:
+        """The name of the screen that is shown upon a form."""
+        return name_of(self.post(None, **fields))
+
+
+def name_of(response: httpx.Response) -> str:
+    """The name of the screen on a page."""
+    found = re.search(r'<body data-screen="(\w+)"', response.text)
+    assert found is not None, response.text[:300]
+    return found[1]
+
+
+def visitor(customer: Customer, client: httpx.Client, url: str | None = None) -> Visitor:
+    """Somebody who has the customer's link."""
+    link, _, secret = (url or customer.url).partition("#")
+    return Visitor(link, secret, client)
+
+
+def row_of(dialog: DialogServer, customer: Customer) -> tuple[Any, ...]:
+    """All that opening must not change."""
+    connection = dialog.connection(customer)
+    links = dialog(dialog.linker.links(customer.connection_id))
+    return connection, links, dialog(dialog.linker.history(customer.connection_id))
 
 
 HOUR = timedelta(hours=1)

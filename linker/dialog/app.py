@@ -28,17 +28,21 @@ from linker.dialog import guard
 from linker.dialog.look import Look
 from linker.dialog.open_pages import OpenPages, poll_seconds
 from linker.dialog.rendering import Place, Renderer, expires_on, is_held
-from linker.dialog.screens import Screen, ScreenName, screen_of
+from linker.dialog.screens import Screen, ScreenName, may_do, screen_of
 from linker.errors import BadInput, LinkerError, NotFound, Refused, TryAgain
 from linker.event_log import log
 from linker.linker import Linker
-from linker.links import Link, LinkStatus, Purpose, url_of
+from linker.links import Link, Purpose, url_of
 from linker.settings import dialog_url
-from states.connection import Connection
+from states import events as happened
+from states.connection import Connection, ConnectionState
 
 #: Said by our script, which wants the next screen in the answer instead of a redirect.
 SCRIPT = "x-dialog"
 SECRET = "x-link-secret"
+#: The states in which a token is in use, and the steps by which one came to be.
+HOLDING = (ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED)
+ACCEPTED = (happened.TokenAccepted.name, happened.ReplacementAccepted.name)
 FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -201,7 +205,7 @@ class Dialog:
         asked = form.get("at") or request.query_params.get("at")
         refused: Screen | None = None
         acted = form.get("do")
-        if acted and link.status(self._linker.clock.now()) is LinkStatus.OPEN and link.purpose is not Purpose.STATUS:
+        if acted and may_do(acted, connection, link, now=self._linker.clock.now()):
             try:
                 connection = await self._do(acted, form, connection, link)
                 link = await self._linker.find_link(link_id, secret)
@@ -213,7 +217,9 @@ class Dialog:
             if refused is None and request.headers.get(SCRIPT) is None and plain is not None:
                 return RedirectResponse(request.url.path.rpartition("/")[2], 303)
         now = self._linker.clock.now()
-        screen = refused or screen_of(connection, link, now=now, asked=asked)
+        screen = refused or screen_of(
+            connection, link, now=now, asked=asked, renewed=await self._is_renewed(connection, link)
+        )
         page = self._pages.screen(screen, connection, link, self._place(request, secret), now=now)
         return self._html(page, 422 if refused else 200, link.embed_origin)
 
@@ -245,6 +251,13 @@ class Dialog:
             return await linker.unlink(connection.id, actor=actor)
         return connection
 
+    async def _is_renewed(self, connection: Connection, link: Link) -> bool:
+        """True if a token was accepted since a link for another token was made."""
+        if link.purpose is not Purpose.RECONNECT or connection.state not in HOLDING:
+            return False
+        steps = await self._linker.history(connection.id)
+        return any(step.event in ACCEPTED and step.at >= link.created_at for step in steps)
+
     async def _state(self, request: Request) -> Response:
         """What is new since the page was made, for its script: makes no call, and says when to ask again."""
         guard.refuse_strangers(request, self._linker.settings.public_url)
@@ -252,7 +265,7 @@ class Dialog:
         connection = await self._linker.get(link.connection_id)
         now = self._linker.clock.now()
         await self._open_pages.seen(connection, now)
-        screen = screen_of(connection, link, now=now)
+        screen = screen_of(connection, link, now=now, renewed=await self._is_renewed(connection, link))
         words = self._pages.words(link.language)
         news = {"screen": screen.name.value, "live": str(self._pages.live(screen, connection, words, now))}
         tag = f'"{hashlib.sha256(json.dumps(news).encode()).hexdigest()[:20]}"'

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from linker.dialog.look import Look
-from linker.dialog.screens import GOES_ON, MAY_STOP, Screen, ScreenName
+from linker.dialog.screens import GOES_ON, Screen, ScreenName, may_stop
 from linker.links import Link, Purpose
 from linker.settings import Settings
 from linker.wording import Catalogue, describe
@@ -225,7 +225,7 @@ class Renderer:
             trouble=words.trouble(screen) if screen.is_error else None,
             live=self.live(screen, connection, words, now),
             goes_on=name in GOES_ON,
-            may_stop=name in MAY_STOP and link.purpose is not Purpose.STATUS,
+            may_stop=may_stop(screen, link),
             purpose=link.purpose.value,
             held=is_held(connection, now),
             workable=self._settings.workable_url.replace("{subdomain}", connection.subdomain or "www"),

@@ -59,14 +59,42 @@ STEPS = {
 }
 #: Screens that go on by themselves.
 GOES_ON = frozenset({ScreenName.CHECKING, ScreenName.RECRUITER, ScreenName.STATUS, ScreenName.THANKS})
-#: What a person may ask to see, while the screen that is due is one of these.
-_ASKED = {
-    "start": (ScreenName.START, {ScreenName.SUBDOMAIN}),
-    "subdomain": (ScreenName.SUBDOMAIN, {ScreenName.START, ScreenName.TOKEN, ScreenName.TAKEN}),
-    "token": (ScreenName.TOKEN, {ScreenName.CHECKING}),
+
+
+class Deed(StrEnum):
+    """What a person can do on a screen: the `do` of its forms."""
+
+    SUBDOMAIN = "subdomain"
+    TOKEN = "token"
+    #: Go on with the token that is kept, for the account that was named.
+    HELD = "held"
+    CONFIRM = "confirm"
+    CHECK = "check"
+    RESTART = "restart"
+    STOP = "stop"
+
+
+#: What may be done by a link, by what it is for. All else follows: which screens it shows, and what they offer.
+MAY: dict[Purpose, frozenset[Deed]] = {
+    Purpose.SETUP: frozenset(Deed),
+    Purpose.TOKEN: frozenset({Deed.SUBDOMAIN, Deed.TOKEN, Deed.HELD, Deed.CHECK}),
+    Purpose.RECRUITER: frozenset({Deed.CONFIRM, Deed.CHECK, Deed.RESTART}),
+    Purpose.RECONNECT: frozenset(Deed) - {Deed.STOP},
+    Purpose.STATUS: frozenset(),
+}
+#: What a person may ask to see, while the screen that is due is one of these; the link must allow what is done there.
+_ASKED: dict[str, tuple[ScreenName, set[ScreenName], frozenset[Deed]]] = {
+    "start": (ScreenName.START, {ScreenName.SUBDOMAIN}, frozenset({Deed.SUBDOMAIN})),
+    "subdomain": (
+        ScreenName.SUBDOMAIN,
+        {ScreenName.START, ScreenName.TOKEN, ScreenName.TAKEN},
+        frozenset({Deed.SUBDOMAIN}),
+    ),
+    "token": (ScreenName.TOKEN, {ScreenName.CHECKING}, frozenset({Deed.TOKEN})),
     "colleague": (
         ScreenName.COLLEAGUE,
         {ScreenName.START, ScreenName.SUBDOMAIN, ScreenName.TOKEN, ScreenName.RECRUITER, ScreenName.OVERDUE},
+        frozenset(Deed),
     ),
     "stop": (
         ScreenName.STOP,
@@ -74,10 +102,9 @@ _ASKED = {
             *(ScreenName.START, ScreenName.SUBDOMAIN, ScreenName.TOKEN, ScreenName.CHECKING, ScreenName.RECRUITER),
             *(ScreenName.LINKED, ScreenName.TAKEN, ScreenName.OVERDUE, ScreenName.TROUBLE, ScreenName.PAUSED),
         },
+        frozenset({Deed.STOP}),
     ),
 }
-#: From these screens a person may stop the connection.
-MAY_STOP = _ASKED["stop"][1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +140,33 @@ class Screen:
         return mends and (self.refusal is not None or self.field in ("subdomain", "token"))
 
 
-def screen_of(connection: Connection, link: Link, *, now: datetime, asked: str | None = None) -> Screen:
-    """The screen that is due, or the one that was asked for where that is possible."""
-    due = _due(connection, link, now)
-    if asked in _ASKED and link.purpose is not Purpose.STATUS:
-        wanted, where = _ASKED[asked]
+def screen_of(
+    connection: Connection, link: Link, *, now: datetime, asked: str | None = None, renewed: bool = False
+) -> Screen:
+    """The screen that is due, or the one that was asked for where that is possible.
+
+    `renewed`: a token was accepted since the link was made; a link for another token does not ask for one again.
+    """
+    due = _due(connection, link, now, renewed)
+    if asked in _ASKED:
+        wanted, where, deeds = _ASKED[asked]
         settled = wanted is ScreenName.SUBDOMAIN and connection.state is not ConnectionState.AWAITING_TOKEN
-        if due.name in where and not settled:
+        if due.name in where and deeds & MAY[link.purpose] and not settled:
             return Screen(name=wanted)
     return due
+
+
+def may_do(deed: str, connection: Connection, link: Link, *, now: datetime) -> bool:
+    """True if this may be done by the link now. A connection that our side put aside is nobody else's to restart."""
+    if deed not in MAY[link.purpose] or link.status(now) is not LinkStatus.OPEN:
+        return False
+    return deed != Deed.RESTART or _due(connection, link, now, renewed=True).name is ScreenName.OVERDUE
+
+
+def may_stop(screen: Screen, link: Link) -> bool:
+    """True if the connection may be stopped from this screen."""
+    _, where, deeds = _ASKED["stop"]
+    return screen.name in where and bool(deeds & MAY[link.purpose])
 
 
 def _closed(c: Connection, link: Link, now: datetime) -> ScreenName | None:
@@ -136,35 +181,33 @@ def _closed(c: Connection, link: Link, now: datetime) -> ScreenName | None:
     return ScreenName.PAUSED if c.paused_at is not None else None
 
 
-def _due(c: Connection, link: Link, now: datetime) -> Screen:
+def _due(c: Connection, link: Link, now: datetime, renewed: bool) -> Screen:
     closed = _closed(c, link, now)
     if closed is not None:
         return Screen(name=closed)
     if link.purpose is Purpose.STATUS:
         return Screen(name=ScreenName.STATUS, problem=c.problem)
-    if link.purpose is Purpose.RECONNECT and c.candidate is None and _wants_a_token(c, link):
-        return Screen(name=ScreenName.TOKEN, problem=c.replacement_problem or c.problem)
     match c.state:
         case ConnectionState.AWAITING_TOKEN:
             return _before_the_token(c, link)
         case ConnectionState.TOKEN_VALID:
             return Screen(name=ScreenName.CHECKING, problem=c.problem)
-        case ConnectionState.AWAITING_RECRUITER:
-            done = link.purpose is Purpose.TOKEN
-            return Screen(name=ScreenName.THANKS if done else ScreenName.RECRUITER, problem=c.problem)
-        case ConnectionState.LINKED:
-            return Screen(name=ScreenName.LINKED, problem=c.problem)
-    return _failed(c)
-
-
-def _wants_a_token(c: Connection, link: Link) -> bool:
-    """A link for another token asks for it once, and again while the one that was given is no good."""
-    holds = c.state in (ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED)
-    return holds and (link.attempts == 0 or c.replacement_problem is not None)
+        case ConnectionState.FAILED:
+            return _failed(c, link)
+    if link.purpose is Purpose.RECONNECT and c.candidate is not None:
+        return Screen(name=ScreenName.CHECKING, problem=c.problem)
+    lacks_recruiter = c.state is ConnectionState.AWAITING_RECRUITER and c.linked_at is not None
+    wants_token = c.replacement_problem is not None or not (renewed or lacks_recruiter)
+    if link.purpose is Purpose.RECONNECT and wants_token:
+        return Screen(name=ScreenName.TOKEN, problem=c.replacement_problem or c.problem)
+    if c.state is ConnectionState.LINKED:
+        return Screen(name=ScreenName.LINKED, problem=c.problem)
+    confirms = Deed.CONFIRM in MAY[link.purpose]
+    return Screen(name=ScreenName.RECRUITER if confirms else ScreenName.THANKS, problem=c.problem)
 
 
 def _before_the_token(c: Connection, link: Link) -> Screen:
-    if link.purpose is Purpose.RECRUITER:
+    if Deed.TOKEN not in MAY[link.purpose]:
         return Screen(name=ScreenName.NOT_YET)
     problem = c.problem
     if c.candidate is not None:
@@ -178,10 +221,15 @@ def _before_the_token(c: Connection, link: Link) -> Screen:
     return Screen(name=ScreenName.TOKEN if c.subdomain else ScreenName.START)
 
 
-def _failed(c: Connection) -> Screen:
-    problem = c.problem
-    if problem is not None and problem.field is not None:
-        return Screen(name=ScreenName.TOKEN, problem=problem)
-    if problem is not None and problem.code in (ProblemCode.RECRUITER_OVERDUE, ProblemCode.ABANDONED):
+def _failed(c: Connection, link: Link) -> Screen:
+    """A link for a part of the way shows what is due in that part alone."""
+    problem, may = c.problem, MAY[link.purpose]
+    if problem is not None and (problem.field is not None or problem.code is ProblemCode.ABANDONED):
+        if Deed.TOKEN not in may:
+            return Screen(name=ScreenName.NOT_YET)
+        if problem.field is not None or Deed.RESTART not in may:
+            return Screen(name=ScreenName.TOKEN, problem=problem)
         return Screen(name=ScreenName.OVERDUE, problem=problem)
+    if problem is not None and problem.code is ProblemCode.RECRUITER_OVERDUE:
+        return Screen(name=ScreenName.OVERDUE if Deed.RESTART in may else ScreenName.THANKS, problem=problem)
     return Screen(name=ScreenName.TROUBLE, problem=problem)

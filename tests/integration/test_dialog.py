@@ -7,10 +7,8 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +18,7 @@ from linker.dialog.guard import MOST_BODY_BYTES
 from linker.links import MOST_ENTRIES
 from linker.sandbox import Fault, Limit, World
 from states.connection import ConnectionState
-from tests.dialog_server import CANARY, Customer, DialogServer, serving
+from tests.dialog_server import CANARY, Customer, DialogServer, Visitor, name_of, row_of, serving, visitor
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -41,50 +39,11 @@ def dialog(database: Path) -> Iterator[DialogServer]:
         yield served
 
 
-@dataclass
-class Visitor:
-    """Somebody with a link, as a browser with our script sends it."""
-
-    link: str
-    secret: str
-    client: httpx.Client
-
-    def post(self, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
-        """Send a form."""
-        sent = {"sec-fetch-site": "same-origin", "x-dialog": "1"} if headers is None else headers
-        data = {"secret": self.secret, **fields}
-        return self.client.post(self.link, data=data, headers=sent)
-
-    def screen(self, **fields: str) -> str:
-        """The name of the screen that is shown upon a form."""
-        return name_of(self.post(None, **fields))
-
-
-def name_of(response: httpx.Response) -> str:
-    """The name of the screen on a page."""
-    found = re.search(r'<body data-screen="(\w+)"', response.text)
-    assert found is not None, response.text[:300]
-    return found[1]
-
-
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
     """A client that follows no redirect."""
     with httpx.Client(timeout=20) as opened:
         yield opened
-
-
-def visitor(customer: Customer, client: httpx.Client, url: str | None = None) -> Visitor:
-    """Somebody who has the customer's link."""
-    link, _, secret = (url or customer.url).partition("#")
-    return Visitor(link, secret, client)
-
-
-def row_of(dialog: DialogServer, customer: Customer) -> tuple[Any, ...]:
-    """All that opening must not change."""
-    connection = dialog.connection(customer)
-    links = dialog(dialog.linker.links(customer.connection_id))
-    return connection, links, dialog(dialog.linker.history(customer.connection_id))
 
 
 # ── links ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from linker.dialog.screens import STEPS, ScreenName, screen_of
 from linker.links import Purpose
 from linker.settings import contrast
 from linker.wording import catalogue
-from states.connection import ConnectionState
+from states.connection import ConnectionState, Problem
 from states.problems import PROBLEMS, ProblemCode
 from tests.builders import NOW, a_credential
 from tests.dialog_cases import SETTINGS, Case, a_link, acme, cases, renderer
@@ -72,6 +72,54 @@ def test_a_token_that_is_kept_is_asked_for_once(code: ProblemCode | None) -> Non
     connection = acme(AWAITING_TOKEN, code, subdomain="acme", candidate=a_credential("candidate"))
     assert screen_of(connection, a_link(), now=NOW).name is ScreenName.CHECKING
     assert screen_of(connection, a_link(), now=NOW, asked="token").name is ScreenName.TOKEN
+
+
+#: Of links for a part of the way, or for another token, the screens that are not as those for the whole way.
+TOKEN_OF_NO_USE = {
+    *("token_refused", "subdomain_mismatch", "scope_missing", "account_taken", "token_revoked"),
+    *("token_expired", "scope_lost", "account_gone", "abandoned"),
+}
+ELSEWHERE: dict[Purpose, dict[ConnectionState, dict[str, str]]] = {
+    Purpose.TOKEN: {
+        AWAITING_RECRUITER: {"": "thanks"},
+        FAILED: {"abandoned": "token", "recruiter_overdue": "thanks"},
+    },
+    Purpose.RECRUITER: {AWAITING_TOKEN: {"": "not_yet"}, FAILED: dict.fromkeys(TOKEN_OF_NO_USE, "not_yet")},
+    Purpose.RECONNECT: {AWAITING_RECRUITER: {"": "token"}, LINKED: {"": "token"}},
+    Purpose.STATUS: {state: {"": "status"} for state in ConnectionState},
+}
+
+
+@pytest.mark.parametrize("purpose", ELSEWHERE)
+@pytest.mark.parametrize(("state", "code"), list(product(ConnectionState, [None, *ProblemCode])))
+def test_a_link_for_a_part_shows_that_part(purpose: Purpose, state: ConnectionState, code: ProblemCode | None) -> None:
+    """In each state and with each problem: what it is not for is told, and no form is shown for it."""
+    connection = acme(state, code, subdomain="acme") if code else acme(state, subdomain="acme", problem=None)
+    others = ELSEWHERE[purpose].get(state, {})
+    usual, problems = GOLDEN[state]
+    expected = problems.get(code.value, usual) if code else usual
+    expected = others.get(code.value if code else "", others.get("", expected))
+    assert screen_of(connection, a_link(purpose), now=NOW).name == expected.rstrip("*")
+
+
+@pytest.mark.parametrize("state", [AWAITING_RECRUITER, LINKED])
+def test_a_link_for_another_token_waits_until_the_token_is_proven(state: ConnectionState) -> None:
+    """It asks once, waits while Workable cannot say, asks again after a refusal, and then goes on as all links do."""
+    link, usual = a_link(Purpose.RECONNECT), GOLDEN[state][0]
+    given = acme(state, candidate=a_credential("candidate"))
+    refused = acme(state, replacement_problem=Problem(code=ProblemCode.TOKEN_REFUSED, since=NOW))
+    assert screen_of(given, link, now=NOW).name is ScreenName.CHECKING
+    for renewed in (False, True):
+        screen = screen_of(refused, link, now=NOW, renewed=renewed)
+        assert (screen.name, screen.is_error) == (ScreenName.TOKEN, True)
+    assert screen_of(acme(state), link, now=NOW).name is ScreenName.TOKEN
+    assert screen_of(acme(state), link, now=NOW, renewed=True).name == usual
+
+
+def test_a_recruiter_that_was_removed_is_mended_by_a_link_for_another_token_too() -> None:
+    """The token is good: the recruiter is what is missing."""
+    removed = acme(AWAITING_RECRUITER, ProblemCode.RECRUITER_REMOVED, linked_at=NOW)
+    assert screen_of(removed, a_link(Purpose.RECONNECT), now=NOW).name is ScreenName.RECRUITER
 
 
 @pytest.mark.parametrize("purpose", Purpose)

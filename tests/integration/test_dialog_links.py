@@ -1,0 +1,96 @@
+"""What can be done by a link, over a real socket: its purpose, its limits, and links that open nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from linker.dialog.screens import MAY, Deed
+from linker.links import Purpose
+from linker.sandbox import Fault
+from states.connection import ConnectionState
+from tests.dialog_server import CANARY, Customer, DialogServer, row_of, serving, visitor
+
+
+@pytest.fixture(scope="module")
+def dialog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DialogServer]:
+    """A dialog over SQLite, on a socket."""
+    with serving(f"sqlite:///{tmp_path_factory.mktemp('dialog') / 'linker.db'}") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    """A client that follows no redirect."""
+    with httpx.Client(timeout=20) as opened:
+        yield opened
+
+
+def customer_in(dialog: DialogServer, state: ConnectionState) -> Customer:
+    """A customer whose connection is in a state, and whose recruiter is in Workable once it has a name."""
+    if state is ConnectionState.AWAITING_TOKEN:
+        return dialog.customer()
+    customer = dialog.linked() if state is ConnectionState.LINKED else dialog.submitted()
+    if state in (ConnectionState.TOKEN_VALID, ConnectionState.FAILED):
+        dialog(dialog.linker.force(customer.connection_id, to=state))
+    if state is not ConnectionState.LINKED:
+        dialog.add_recruiter(customer)
+    return customer
+
+
+# ── what a link is for ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("state", ConnectionState)
+def test_a_link_can_do_what_it_is_for_and_nothing_else(
+    state: ConnectionState, dialog: DialogServer, client: httpx.Client
+) -> None:
+    """Every deed that a link is not for leaves row, links and history as they were, whoever crafts the form."""
+    customer = customer_in(dialog, state)
+    fields = {"subdomain": customer.subdomain, "token": customer.token}
+    links = {purpose: visitor(customer, client, dialog.link(customer, for_=purpose)) for purpose in Purpose}
+    before = row_of(dialog, customer)
+    for purpose, somebody in links.items():
+        for deed in set(Deed) - MAY[purpose]:
+            assert somebody.post(None, do=deed, **fields).status_code == 200
+            assert row_of(dialog, customer) == before, (purpose, deed)
+    stopping = [purpose for purpose, somebody in links.items() if somebody.screen(at="stop") == "stop"]
+    assert set(stopping) <= {Purpose.SETUP}
+
+
+def test_nobody_restarts_what_our_side_has_to_mend(dialog: DialogServer, client: httpx.Client) -> None:
+    """A connection that an operator ended stays so, also by a link for the whole way."""
+    customer = customer_in(dialog, ConnectionState.FAILED)
+    assert visitor(customer, client).screen(do="restart") == "trouble"
+    assert dialog.connection(customer).state is ConnectionState.FAILED
+
+
+# ── another token ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_slip_is_no_token_given(dialog: DialogServer, client: httpx.Client) -> None:
+    """After an entry that cannot be a token, the page of a link for another token asks for it as before."""
+    customer = dialog.linked()
+    somebody = visitor(customer, client, dialog.link(customer, for_="reconnect"))
+    assert somebody.post(do="token", token="••••••••••••").status_code == 422
+    assert somebody.screen() == "token"
+
+
+def test_another_token_is_waited_for_until_workable_has_said_what_it_is(
+    dialog: DialogServer, client: httpx.Client
+) -> None:
+    """Workable is down at Continue: the page waits, and tells the refusal that comes later."""
+    customer = dialog.linked()
+    somebody = visitor(customer, client, dialog.link(customer, for_="reconnect"))
+    dialog.world.fail(customer.subdomain, Fault.UNAVAILABLE)
+    assert somebody.screen(do="token", token=f"{CANARY}of-nobody") == "checking"
+    assert somebody.screen() == "checking"
+    dialog.world.heal(customer.subdomain)
+    page = somebody.post(do="check")
+    assert 'data-screen="token"' in page.text
+    assert 'id="summary"' in page.text
+    dialog.world.add_token(customer.subdomain, f"{CANARY}renewed{customer.subdomain}", scopes={"r_jobs"})
+    assert somebody.screen(do="token", token=f"{CANARY}renewed{customer.subdomain}") == "linked"
+    assert somebody.screen() == "linked"
