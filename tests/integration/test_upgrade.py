@@ -18,6 +18,7 @@ import linker
 from linker import ConnectionState, Linker, Settings, describe
 from linker.database.database import Database
 from linker.encryption import TokenCipher
+from linker.engine.ports import Selection
 from linker.errors import Refused, SealBroken, TryAgain
 from linker.outbox.outbox_store import OutboxStore
 from linker.persistence import schema
@@ -83,7 +84,7 @@ async def test_problems_say_what_they_said(database: Database) -> None:
     """What was kept as a sentence is kept in parameters, and is told in the same words."""
     before = {row["id"]: row for row in before_0006.rows()["connection"]}
     schema.upgrade(database)
-    found = await ConnectionStore(database).find()
+    found = await ConnectionStore(database).find(Selection(closed=None))
     assert len(found) == len(before)
     near_misses = set()
     for connection in found:
@@ -126,7 +127,7 @@ async def test_histories_and_tokens_are_whole(database: Database) -> None:
     """Steps can be read, and each token opens with the key that it was sealed with, but for a damaged one."""
     schema.upgrade(database)
     store, cipher, broken = ConnectionStore(database), TokenCipher([before_0006.KEY]), 0
-    for connection in await store.find():
+    for connection in await store.find(Selection(closed=None)):
         steps = await store.history(connection.id)
         assert [step.seq for step in steps] == list(range(1, connection.last_seq + 1))
         assert steps[-1].target is connection.state
