@@ -6,6 +6,7 @@ answer is made anew, and what the network raises is made afresh.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from asyncio import sleep
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -202,24 +203,28 @@ class LinkUse:
         waited = await self._accounts.budget.take(connection, wait=self._wait)
         connection = await self._usable()  # it may have been given up while we waited
         response = await self._exchange(request, connection, attempt, waited)
-        if response.status_code not in (401, 403):
-            if response.is_success:
-                self._reports.went_well(connection, request.method, self._path(request))
-            return response
         try:
-            now = await self._accounts.access.current(self._id, since=began)
-        except LinkerError:  # nobody can say whether the token is in use: the answer stands
-            return response
-        if not _same_token(now, connection):
-            if response.status_code != 401 or now.token is None or not requests.can_be_sent_again(request):
+            if response.status_code not in (401, 403):
+                if response.is_success:
+                    self._reports.went_well(connection, request.method, self._path(request))
                 return response
+            try:
+                now = await self._accounts.access.current(self._id, since=began)
+            except LinkerError:  # nobody can say whether the token is in use: the answer stands
+                return response
+            if not _same_token(now, connection):
+                if response.status_code != 401 or now.token is None or not requests.can_be_sent_again(request):
+                    return response
+                await response.aclose()
+                connection = await self._usable()
+                waited = await self._accounts.budget.take(connection, wait=self._wait)
+                response = await self._exchange(request, connection, attempt, waited)
+            if requests.is_refusal(response):
+                self._reports.refused(connection, response.status_code, request.method, self._path(request))
+            return response
+        except BaseException:  # nobody else has the answer
             await response.aclose()
-            connection = await self._usable()
-            waited = await self._accounts.budget.take(connection, wait=self._wait)
-            response = await self._exchange(request, connection, attempt, waited)
-        if requests.is_refusal(response):
-            self._reports.refused(connection, response.status_code, request.method, self._path(request))
-        return response
+            raise
 
     async def _exchange(
         self, request: httpx.Request, connection: Connection, attempt: int, waited: float
@@ -285,8 +290,8 @@ class _Body(httpx.AsyncByteStream):
             raise failure
 
     async def aclose(self) -> None:
-        """Let the network have its connection back."""
-        await self._stream.aclose()
+        """Let the network have its connection back, also if nobody waits for it any more."""
+        await asyncio.shield(self._stream.aclose())
 
 
 def _subdomain(connection: Connection) -> str:

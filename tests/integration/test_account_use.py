@@ -7,6 +7,7 @@ import gc
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from linker import BadInput, Refused, TryAgain
+from linker import BadInput, Linker, Refused, Settings, TryAgain, new_key
 from linker.accounts.paging import PageTurner
 from linker.accounts.requests import path_template, pause_before_repeating
-from linker.testing import ScriptedAnswers, ScriptedWorkable, SettableClock, scripted_client
+from linker.testing import ScriptedAnswers, ScriptedWorkable, SettableClock, Unlimited, scripted_client
 from states.verdicts import CredentialRefused
 from tests.integration.account_hosts import TOKEN, Client, Host, a_scripted_linker, opened
 from tests.seams import parts
@@ -251,6 +252,77 @@ async def test_what_cannot_be_meant_is_refused(
         async with host.client(connection, **given):
             pass
     assert refused.value.field == field
+
+
+# ── 3: cancelling ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Open(httpx.AsyncByteStream):
+    """The body of an answer, which holds a connection of the network's until it is closed."""
+
+    def __init__(self, holders: set[_Open]) -> None:
+        self._holders = holders
+        holders.add(self)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        await asyncio.sleep(0)
+        yield b"{}"
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+        self._holders.discard(self)
+
+
+class _Network(httpx.AsyncBaseTransport):
+    """Answers with this status, and knows which connections are held."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.held: set[_Open] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)
+        return httpx.Response(self.status, stream=_Open(self.held))
+
+
+@pytest.mark.parametrize("swaps", [False, True], ids=["same token", "swapped"])
+@pytest.mark.parametrize("status", [200, 401, 403, 503])
+async def test_whoever_stops_waiting_at_any_turn_holds_no_connection(
+    status: int, swaps: bool, workable: ScriptedWorkable, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while a refusal is looked into, while it is sent again with another token, and between repetitions."""
+    network = _Network(status)
+    settings = Settings(database_url="sqlite://", secret_keys=(new_key(),))
+    ours: dict[str, Any] = {"workable": workable, "account_transport": network, "budget": Unlimited()}
+    async with Linker(settings, clock=clock, **ours) as linker:
+        linked = await Host(linker, blocks=False).linked(workable)
+        accounts, reads = parts(linker).accounts, 0
+
+        async def turn(_: float) -> None:
+            await asyncio.sleep(0)
+
+        async def read(_: str) -> Any:
+            nonlocal reads
+            for _turn in range(3):
+                await turn(0)
+            reads += 1
+            other = accounts.cipher.seal(SecretStr(f"{TOKEN}-{reads}"), bound_to=linked.id)
+            assert linked.token is not None
+            return replace(linked, token=replace(linked.token, sealed=other)) if swaps else linked
+
+        monkeypatch.setattr("linker.accounts.use.sleep", turn)
+        monkeypatch.setattr(accounts.access, "_read", read)
+        async with linker.client(linked.id, retries=1) as client:
+            for turns in range(60):
+                accounts.access.forget_all()
+                asking = asyncio.create_task(client.get("jobs"))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert not network.held, f"cancelled at turn {turns}"
 
 
 # ── 10: pages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
