@@ -220,6 +220,11 @@ def _some_recruiter() -> Recruiter:
 _JITTER = 0.5
 
 
+def is_due(c: Connection, now: datetime) -> bool:
+    """True if what is owed to a connection is owed now."""
+    return c.due_at is not None and c.due_at <= now
+
+
 def settle_certain(c: Connection, now: datetime, timing: Timing) -> Connection:
     """The connection after everything that is certain without asking anybody."""
     while (event := certain_event(c, now, timing, _some_recruiter)) is not None:
@@ -269,7 +274,7 @@ def foresee(verb: Verb, c: Connection, now: datetime, timing: Timing, to: Connec
     if verb is Verb.CHECK:
         c = advance(c, happened.CheckRequested(), now=now, jitter=_JITTER, timing=timing)
     settled = settle_certain(c, now, timing)
-    if not _asks(settled):
+    if not _asks(settled) or (settled is not c and not is_due(settled, now)):
         event_or_none = certain_event(c, now, timing, _some_recruiter)
         assert event_or_none is not None, "otherwise something hinders it"
         foreseen = Foreseen(answer=None, event=event_or_none.name, to=settled.state, problem=_code(settled))

@@ -19,7 +19,7 @@ from linker.operations.selectors import selection
 from linker.validation.text import metadata, one_line
 from states import events as happened
 from states.connection import Connection, ConnectionState
-from states.explanation import Hindrance, Verb, event_of, what_hinders
+from states.explanation import Hindrance, Verb, event_of, is_due, what_hinders
 from states.machine import IllegalTransition
 from states.problems import ProblemCode
 from states.verdicts import OverLimit
@@ -179,6 +179,8 @@ class OperatorVerbs(Service):
                     lost = True
                     break
                 held, asked = written, asked or not is_certain
+                if is_certain and not is_due(held, self._engine.clock.now()):
+                    break  # what comes next is not owed yet: a recruiter that was just issued is not there
         finally:
             await asyncio.shield(self._release(held.id, lease))
         return Attended(connection=held, lost=lost, put_off_until=put_off_until)

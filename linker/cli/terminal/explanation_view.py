@@ -53,7 +53,7 @@ def explanation_view(explained: Explanation, width: int) -> RenderableType:
         ("last look", _last_look(explained)),
         ("by itself", _by_itself(explained)),
         ("workers", _workers(explained)),
-        ("advance would", advance_in_words(explained.advance)),
+        ("advance would", advance_in_words(explained.advance, c.state)),
     ]
     grid = Table.grid(padding=(0, 3))
     grid.add_column(style="label", no_wrap=True)
@@ -139,24 +139,24 @@ def _workers(explained: Explanation) -> str:
     return f"{said}; {words('workers.holds', holder=workers.held_by, until=relative(workers.held_until, now))}"
 
 
-def advance_in_words(foresight: Foresight) -> str:
-    """What `advance` would do, with what each answer would make of it."""
+def advance_in_words(foresight: Foresight, now: ConnectionState) -> str:
+    """What `advance` would do to a connection in a state, with what each answer would make of it."""
     if foresight.hindrance is not None:
         return words(f"hindrance.{foresight.hindrance.value}")
     did = words(f"duty.{foresight.duty.value}")
     calls = words("calls", calls=foresight.calls) if foresight.calls else words("no_call")
     told: dict[str, list[str]] = {}
     for each in foresight.answers:
-        name = each.answer or "certain"
-        told.setdefault(becomes(each), []).append(_TOGETHER.get(name, name))
+        told.setdefault(becomes(each, now), []).append(each.answer or "certain")
     parts = []
     for result, names in told.items():
-        for name in dict.fromkeys(names):
-            parts.append(f"{words(f'answer.{name}')}: {result}.")
+        alike = [_TOGETHER.get(name, name) for name in names]
+        said = [one if alike.count(one) > 1 else name for name, one in zip(names, alike, strict=True)]
+        parts += [f"{words(f'answer.{name}')}: {result}." for name in dict.fromkeys(said)]
     return f"{did}, {calls}. {' '.join(dict.fromkeys(parts))}"
 
 
-def becomes(foreseen: Foreseen) -> str:
+def becomes(foreseen: Foreseen, now: ConnectionState) -> str:
     """What becomes of a connection, as in `linked`, or `stays, doubted`."""
     if foreseen.doubted:
         return words("becomes.doubted")
@@ -165,7 +165,7 @@ def becomes(foreseen: Foreseen) -> str:
     if foreseen.event in {"recruiter_absent", "health_confirmed", "still_failed", "account_renamed"}:
         return words("becomes.stays")
     problem = f", {foreseen.problem.value}" if foreseen.problem else ""
-    return f"{foreseen.to.value}{problem}"
+    return f"{words('becomes.stays') if foreseen.to is now else foreseen.to.value}{problem}"
 
 
 def does_in_words(verb: Verb, to: ConnectionState | None, explained: Explanation) -> str:

@@ -1,0 +1,152 @@
+"""What operators read: golden texts of explanations, and the pictures of the docs."""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from linker.cli.terminal.explanation_view import explanation_view
+from linker.cli.terminal.output import THEME
+from linker.cli.terminal.watch_view import watch_view
+from linker.operations.explain import Attendance, Explanation
+from linker.operations.overview import Moved, Overview
+from linker.operations.workers_alive import WorkerInfo
+from states.connection import Connection, ConnectionState
+from states.explanation import Verb, foresee, upcoming, verbs_for, waits_for, who_must_act
+from states.problems import ProblemCode
+from tests.builders import CANDIDATE, EARLIER, LATER, NOW, TIMING, a_connection, a_doubt, a_problem
+
+GOLDEN = Path(__file__).with_name("explanations.txt")
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+#: Set it to write the texts and the pictures anew.
+WRITES = bool(os.environ.get("WRITE_GOLDEN"))
+WIDTH = 100
+
+
+def explained(c: Connection, *, held: bool = False, alive: int = 2) -> Explanation:
+    """The explanation of a connection, with workers."""
+    return Explanation(
+        connection=c,
+        at=NOW,
+        waits_for=waits_for(c),
+        owner=who_must_act(c),
+        told=None,
+        next=upcoming(c),
+        workers=Attendance(
+            alive=alive,
+            last_beat_at=NOW - timedelta(seconds=3) if alive else None,
+            held_by="worker-3:7" if held else None,
+            held_until=NOW + timedelta(seconds=40) if held else None,
+        ),
+        advance=foresee(Verb.ADVANCE, c, NOW, TIMING),
+        verbs=tuple(verbs_for(c, NOW)),
+        link=None,
+    )
+
+
+def printed(what: RenderableType) -> str:
+    """What people read, without colour."""
+    console = Console(file=io.StringIO(), width=WIDTH, theme=THEME, highlight=False, emoji=False, markup=False)
+    console.print(what)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def cases() -> dict[str, Explanation]:
+    """Every state with what can be the matter in it, and pairs of what bends it."""
+    found: dict[str, Explanation] = {}
+    for state in ConnectionState:
+        facts: dict[str, dict[str, Any]] = {
+            "plain": {},
+            "paused": {"paused_at": EARLIER, "due_at": None},
+            "candidate": {"candidate": CANDIDATE, "due_at": NOW},
+            "doubted": {"doubt": a_doubt(count=2)},
+            "held back": {"not_before": LATER},
+            "closed": {"closed_at": EARLIER, "due_at": None},
+        }
+        for code in ProblemCode:
+            facts[code.value] = {"problem": a_problem(code)}
+        for name, given in facts.items():
+            found[f"{state.value}, {name}"] = explained(a_connection(state, **given))
+        found[f"{state.value}, held, nobody alive"] = explained(a_connection(state), held=True, alive=0)
+    return found
+
+
+SHOWN = (
+    *(f"{state.value}, {name}" for state in ConnectionState for name in ("plain", "paused", "candidate", "closed")),
+    "awaiting_recruiter, doubted",
+    "awaiting_recruiter, recruiter_absent",
+    "awaiting_recruiter, held back",
+    "awaiting_recruiter, workable_unavailable",
+    "awaiting_recruiter, held, nobody alive",
+    "awaiting_token, token_refused",
+    "linked, doubted",
+    "failed, token_revoked",
+    "failed, recruiter_overdue",
+    "linked, poisoned",
+)
+
+
+def test_the_texts_are_those_that_somebody_has_read() -> None:
+    """Thirty explanations, to the letter: whoever changes one reads it again."""
+    every = cases()
+    assert len(SHOWN) == 30
+    text = "\n\n".join(f"── {name}\n{printed(explanation_view(every[name], WIDTH))}" for name in SHOWN) + "\n"
+    if WRITES:
+        GOLDEN.write_text(text, encoding="utf-8")
+    assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_every_explanation_is_whole(width: int) -> None:
+    """Every state and problem has words: no key is shown in their place, no line is too long, ids are whole."""
+    for name, each in cases().items():
+        console = Console(file=io.StringIO(), width=width, theme=THEME, highlight=False, emoji=False, markup=False)
+        console.print(explanation_view(each, width))
+        assert isinstance(console.file, io.StringIO)
+        text = console.file.getvalue()
+        assert each.connection.id in text
+        assert max(map(len, text.splitlines())) <= width, name
+        for key in ("matter.", "owner.", "next.", "duty.", "answer.", "does.", "hindrance.", "{"):
+            assert key not in text.replace("customer.", ""), (name, key)
+
+
+def test_pictures_of_the_docs() -> None:
+    """They show what the program shows; WRITE_GOLDEN=1 writes them anew."""
+    recruiter = cases()["awaiting_recruiter, recruiter_absent"]
+    seen = Overview(
+        at=NOW,
+        counts={
+            ("linked", None): 4127,
+            ("awaiting_recruiter", "recruiter_absent"): 38,
+            ("awaiting_recruiter", None): 4,
+            ("awaiting_token", None): 12,
+            ("awaiting_token", "token_refused"): 3,
+            ("failed", "token_revoked"): 2,
+        },
+        moved=[
+            Moved(id=f"con_{number:020x}", owner=f"customer-{number}", state=state, at=NOW - timedelta(minutes=number))
+            for number, state in enumerate(("linked", "awaiting_recruiter", "linked", "token_valid"), start=1)
+        ],
+        due=3,
+        lag_seconds=4,
+        alive=[
+            WorkerInfo(
+                id="a", host="app-1", pid=1, kind="worker", version="0.1.0", started_at=EARLIER, last_beat_at=NOW
+            )
+        ],
+        ms=3.0,
+    )
+    for name, what in (("explain", explanation_view(recruiter, WIDTH)), ("watch", watch_view(seen, WIDTH))):
+        console = Console(record=True, width=WIDTH, theme=THEME, file=io.StringIO(), highlight=False)
+        console.print(what)
+        picture = console.export_svg(title=f"linker {name}", unique_id=name)
+        if WRITES:
+            (IMAGES / f"{name}.svg").write_text(picture, encoding="utf-8")
+        assert picture == (IMAGES / f"{name}.svg").read_text(encoding="utf-8")
