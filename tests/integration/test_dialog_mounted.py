@@ -175,3 +175,29 @@ def test_it_opens_its_linker_with_the_server(tmp_path: Path) -> None:
                 assert (await client.post("/c/lnk_1", data={"secret": "x"})).status_code == 404
 
     asyncio.run(work())
+
+
+async def test_what_goes_wrong_is_told_on_a_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The database is away, the program has a fault, an address is none of ours: a page with strict headers each."""
+    settings = Settings(database_url=f"sqlite:///{tmp_path / 'linker.db'}", secret_keys=(new_key(),))
+    linker = Linker(settings)  # which nobody opened
+    app = dialog_app(linker)
+    transport = httpx.ASGITransport(app=app)
+    form = {"secret": "CANARY-secret", "do": "token", "token": "CANARY-token"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        away = await client.post("/c/lnk_1", data=form)
+        framed = await client.get("/c/lnk_1")
+        nowhere = await client.get("/nothing/of/ours")
+        odd = await client.put("/c/lnk_1", content=b"x")
+
+        async def broken(link_id: str, secret: str) -> Any:
+            raise RuntimeError(f"{secret} must not be told")
+
+        linker.find_link = broken  # type: ignore[method-assign] # a fault of the program
+        fault = await client.post("/c/lnk_1", data=form)
+    answers = (away, framed, nowhere, odd, fault)
+    assert [answer.status_code for answer in answers] == [503, 503, 404, 405, 500]
+    assert all("frame-ancestors 'none'" in answer.headers["content-security-policy"] for answer in answers)
+    assert "That did not work just now" in away.text
+    assert "This link is incomplete" in nowhere.text
+    assert "CANARY" not in "".join(answer.text for answer in answers) + caplog.text
