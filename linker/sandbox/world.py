@@ -136,6 +136,8 @@ class World:
             self._accounts[new] = account
             self._recruiters[new] = self._recruiters.pop(subdomain)
             self._members[new] = self._members.pop(subdomain)
+            self._jobs[new] = self._jobs.pop(subdomain)
+            self._candidates[new] = self._candidates.pop(subdomain)
             for secret, token in self._tokens.items():
                 if token.subdomain == subdomain:
                     self._tokens[secret] = replace(token, subdomain=new)
@@ -144,8 +146,9 @@ class World:
     def close_account(self, subdomain: str) -> Account:
         """Ends an account for good: its tokens reach none any more (what Workable answers then is not established)."""
         with self._lock:
-            self._recruiters.pop(self._existing(subdomain))
-            self._members.pop(subdomain)
+            self._existing(subdomain)
+            for kept in (self._recruiters, self._members, self._jobs, self._candidates):
+                kept.pop(subdomain)
             return self._accounts.pop(subdomain)
 
     def _existing(self, subdomain: str) -> str:

@@ -424,6 +424,24 @@ async def _pieces(body: bytes) -> Any:
     yield body
 
 
+@BOTH
+async def test_an_account_that_is_renamed_is_found_under_its_new_name(world: World, url: str, blocks: bool) -> None:
+    """Once a look has followed it, an open client goes on, with URLs of before too."""
+    async with opened(a_linker(url), blocks=blocks) as host:
+        connection = await host.linked(world)
+        for number in range(3):
+            world.add_job("acme", title=f"Job {number}")
+        async with host.client(connection) as client:
+            first = await client.get("jobs", params={"limit": 1})
+            world.rename_account("acme", "acme-robotics")
+            assert (await client.get("jobs")).status_code == 422
+            await host.do(host.linker.check, connection.id)
+            assert (await client.get("jobs")).status_code == 200
+            assert (await client.get(first.json()["paging"]["next"])).status_code == 200
+            assert len(await client.listed(client.http.pages("jobs", params={"limit": 1}))) == 3
+            assert {entry.subdomain for entry in world.log[-4:]} == {"acme-robotics"}
+
+
 # ── 9: who may use it ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
