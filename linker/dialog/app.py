@@ -264,10 +264,10 @@ class Dialog:
         link = await self._linker.find_link(request.path_params["link"], request.headers.get(SECRET, ""))
         connection = await self._linker.get(link.connection_id)
         now = self._linker.clock.now()
-        await self._open_pages.seen(connection, now)
         screen = screen_of(connection, link, now=now, renewed=await self._is_renewed(connection, link))
-        words = self._pages.words(link.language)
-        news = {"screen": screen.name.value, "live": str(self._pages.live(screen, connection, words, now))}
+        if screen.name not in (ScreenName.EXPIRED, ScreenName.REVOKED):  # for whoever has such a link nothing is done
+            await self._open_pages.seen(connection, now)
+        news = {"screen": screen.name.value, "live": str(self._pages.live(screen, connection, link, now))}
         tag = f'"{hashlib.sha256(json.dumps(news).encode()).hexdigest()[:20]}"'
         told = {"etag": tag, "x-poll-seconds": f"{poll_seconds(connection, now):.0f}"}
         if request.headers.get("if-none-match") == tag:

@@ -205,7 +205,7 @@ class Renderer:
 
     def screen(self, screen: Screen, connection: Connection, link: Link, place: Place, *, now: datetime) -> str:
         """A screen of a connection, as a whole page."""
-        words = self.words(link.language, subdomain=connection.subdomain or "", **self._account(connection))
+        words = self._words_of(connection, link)
         name = screen.name
         again = link.purpose is Purpose.RECONNECT or connection.linked_at is not None
         title = f"{name}.title_again" if again and words.find(f"{name}.title_again") else f"{name}.title"
@@ -223,7 +223,7 @@ class Renderer:
             permissions=self._settings.permissions,
             lifetimes=tuple(LIFETIMES),
             trouble=words.trouble(screen) if screen.is_error else None,
-            live=self.live(screen, connection, words, now),
+            live=self.live(screen, connection, link, now),
             goes_on=name in GOES_ON,
             may_stop=may_stop(screen, link),
             purpose=link.purpose.value,
@@ -231,25 +231,36 @@ class Renderer:
             workable=self._settings.workable_url.replace("{subdomain}", connection.subdomain or "www"),
         )
 
-    @staticmethod
-    def _account(connection: Connection) -> dict[str, Any]:
-        account = connection.account
-        return {"account": account.name if account else connection.subdomain or ""}
+    def live(self, screen: Screen, connection: Connection, link: Link, now: datetime) -> Markup:
+        """The part of a screen that is told anew while the page is open: what is waited for, and what was seen.
 
-    def live(self, screen: Screen, connection: Connection, words: Words, now: datetime) -> Markup:
-        """The part of a screen that is told anew while the page is open: what is waited for, and what was seen."""
-        problem = connection.problem if screen.name in (ScreenName.RECRUITER, ScreenName.CHECKING) else None
+        Empty for screens that have no such part.
+        """
+        words = self._words_of(connection, link)
+        if screen.name is ScreenName.STATUS:
+            at_recruiter = connection.token is not None and (connection.problem is None or not connection.problem.field)
+            at_start = connection.subdomain is None
+            failed_at = 3 if at_recruiter else 1 if at_start else 2
+            return self._fill("live_status.html", connection=connection, failed_at=failed_at, say=words)
+        if screen.name not in (ScreenName.RECRUITER, ScreenName.CHECKING):
+            return Markup()
+        problem = connection.problem
         kind = "waiting"
         seen = problem.params.get("near_miss") if problem else None
         if problem is not None and problem.code in TRANSIENT:
             kind = "trouble"
         elif seen not in (None, "none", "others"):
             kind = "near_miss"
-        return Markup(  # noqa: S704 - made by a template, which escapes
-            self._templates.get_template("live.html").render(
-                kind=kind, seen=seen, screen=screen, problem=problem, connection=connection, say=words, now=now
-            )
+        return self._fill(
+            "live.html", kind=kind, seen=seen, screen=screen, problem=problem, connection=connection, say=words, now=now
         )
+
+    def _words_of(self, connection: Connection, link: Link) -> Words:
+        account = connection.account.name if connection.account else connection.subdomain or ""
+        return self.words(link.language, subdomain=connection.subdomain or "", account=account)
+
+    def _fill(self, template: str, **given: Any) -> Markup:
+        return Markup(self._templates.get_template(template).render(**given))  # noqa: S704 - a template escapes
 
     def _page(self, template: str, *, words: Words, place: Place, title: str, error: bool, **given: Any) -> str:
         heading = words(title)

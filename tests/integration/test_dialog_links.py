@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -11,7 +13,7 @@ from linker.dialog.screens import MAY, Deed
 from linker.links import Purpose
 from linker.sandbox import Fault
 from states.connection import ConnectionState
-from tests.dialog_server import CANARY, Customer, DialogServer, row_of, serving, visitor
+from tests.dialog_server import CANARY, Customer, DialogServer, Visitor, row_of, serving, visitor
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +96,57 @@ def test_another_token_is_waited_for_until_workable_has_said_what_it_is(
     dialog.world.add_token(customer.subdomain, f"{CANARY}renewed{customer.subdomain}", scopes={"r_jobs"})
     assert somebody.screen(do="token", token=f"{CANARY}renewed{customer.subdomain}") == "linked"
     assert somebody.screen() == "linked"
+
+
+# ── what an open page is told ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def told(somebody: Visitor) -> dict[str, str]:
+    """What a page that is open is told."""
+    headers = {"x-link-secret": somebody.secret, "sec-fetch-site": "same-origin"}
+    answer: dict[str, str] = somebody.client.get(f"{somebody.link}/state", headers=headers).json()
+    return answer
+
+
+def test_a_page_to_look_tells_all_the_way(dialog: DialogServer, client: httpx.Client) -> None:
+    """What the page shows is what it is told while it is open, from the first step to the last; also of a failure."""
+    customer = dialog.customer()
+    somebody = visitor(customer, client, dialog.link(customer, for_="status"))
+
+    def seen(words: str) -> int:
+        """How many steps are done, and that page and news agree."""
+        news = told(somebody)
+        assert news["screen"] == "status"
+        assert words in news["live"]
+        assert f'<div id="live">{news["live"]}</div>' in somebody.post().text
+        return news["live"].count('<li class="done">')
+
+    assert seen("Now: Your account") == 0
+    dialog(dialog.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
+    assert seen("Now: External recruiter") == 2
+    dialog(dialog.linker.force(customer.connection_id, to=ConnectionState.FAILED))
+    assert seen("It has stopped at this step: External recruiter.") == 2
+    dialog.add_recruiter(customer)
+    dialog(dialog.linker.restart(customer.connection_id))
+    assert seen("is linked") == 4
+
+
+def test_screens_that_wait_for_nothing_are_told_nothing(dialog: DialogServer, client: httpx.Client) -> None:
+    """Their pages have no part that could take the place of another."""
+    for customer in (dialog.customer(), dialog.linked()):
+        assert told(visitor(customer, client))["live"] == ""
+
+
+@pytest.mark.parametrize("change", ["expire", "revoke"])
+def test_nothing_is_done_for_a_page_whose_link_is_over(change: str, dialog: DialogServer, client: httpx.Client) -> None:
+    """A page that stays open with a link that was taken back, or that expired, learns that, and writes nothing."""
+    customer = dialog.submitted()
+    url = dialog.link(customer, expires=timedelta(seconds=1) if change == "expire" else None)
+    somebody = visitor(customer, client, url)
+    if change == "expire":
+        time.sleep(1.05)
+    else:
+        dialog(dialog.linker.revoke_link(somebody.link.rpartition("/")[2]))
+    before = row_of(dialog, customer)
+    assert told(somebody) == {"screen": f"{change}d", "live": ""}
+    assert row_of(dialog, customer) == before
