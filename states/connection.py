@@ -199,7 +199,7 @@ class Connection:
     linked_at: datetime | None = None
     #: When Workable last gave an answer that is as it should be.
     last_ok_at: datetime | None = None
-    #: When Workable last refused the token in use.
+    #: When Workable refused the token in use, for the first time since it last answered well.
     refused_at: datetime | None = None
     #: Since when there is no answer to go by, once that has lasted so long that the host was told; until a look works.
     troubled_since: datetime | None = None

@@ -256,13 +256,20 @@ def same_series(one: ProblemCode, other: ProblemCode) -> bool:
     return one is other or removed not in {one, other}
 
 
+def _refused_since(c: Connection, m: DecisionContext) -> datetime:
+    """When the token was refused first, of the refusals since it answered well."""
+    if c.refused_at is None or (c.last_ok_at is not None and c.last_ok_at >= c.refused_at):
+        return m.now
+    return c.refused_at
+
+
 def _refusal_doubted(c: Connection, event: happened.RefusalDoubted, m: DecisionContext) -> Connection:
     same = c.doubt if c.doubt is not None and same_series(c.doubt.code, event.code) else None
     doubt = Doubt(code=event.code, count=same.count + 1 if same else 1, since=same.since if same else m.now)
     due_at = next_doubt(m.now, m.jitter, m.timing)
     if c.state is ConnectionState.AWAITING_RECRUITER:  # whoever waits for a recruiter is looked after as before
         due_at = min(due_at, next_poll(m.now, m.now - c.state_since, m.jitter, m.timing))
-    refused_at = c.refused_at if event.code is ProblemCode.RECRUITER_REMOVED else m.now
+    refused_at = c.refused_at if event.code is ProblemCode.RECRUITER_REMOVED else _refused_since(c, m)
     return evolve(c, doubt=doubt, attempts=0, not_before=None, due_at=due_at, refused_at=refused_at)
 
 
@@ -280,7 +287,7 @@ def _ended(c: Connection, code: ProblemCode, m: DecisionContext, **params: Any) 
     """Refusals ended it. As they may be taken back, the token is kept and tried again, seldom."""
     named = _named(c, code, m, params)
     due_at = next_healing(m.now, c.state_since, m.jitter) if code in HEALING else None
-    return evolve(c, problem=named, candidate=None, not_before=None, refused_at=m.now, due_at=due_at)
+    return evolve(c, problem=named, candidate=None, not_before=None, refused_at=_refused_since(c, m), due_at=due_at)
 
 
 def _token_revoked(c: Connection, event: happened.TokenRevoked, m: DecisionContext) -> Connection:
@@ -323,7 +330,7 @@ def _recovered(c: Connection, event: happened.Recovered, m: DecisionContext) -> 
 def _still_failed(c: Connection, event: happened.StillFailed, m: DecisionContext) -> Connection:
     heals = c.problem is not None and c.problem.code in HEALING
     due_at = next_healing(m.now, c.state_since, m.jitter) if heals else None
-    refused_at = m.now if event.refused else c.refused_at
+    refused_at = _refused_since(c, m) if event.refused else c.refused_at
     return evolve(c, due_at=due_at, not_before=event.retry_at if due_at else None, refused_at=refused_at)
 
 
@@ -375,7 +382,7 @@ def _trouble(
 def _workable_unavailable(c: Connection, event: happened.WorkableUnavailable, m: DecisionContext) -> Connection:
     if not event.incident:
         return _trouble(_trusting(c), ProblemCode.WORKABLE_UNAVAILABLE, m, retry_at=event.retry_at)
-    refused = c if c.candidate else evolve(c, refused_at=m.now)
+    refused = c if c.candidate else evolve(c, refused_at=_refused_since(c, m))
     return _trouble(_trusting(refused), ProblemCode.WORKABLE_UNAVAILABLE, m, {"incident": 1}, event.retry_at)
 
 

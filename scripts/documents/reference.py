@@ -33,7 +33,7 @@ LOG_EVENTS = {
     "wakeups.deaf": "The database does not tell of what others commit; the next heartbeat finds it, a little later.",
     "lease.not_renewed": "The database was away when leases were to be renewed: nothing more is claimed or begun.",
     "incident.began": "Workable refuses many accounts at once that were good before: no refusal is believed until two "
-    "of them answer well again. Seen over the whole database, and told once.",
+    "of them answer well again, or more others do, for a day at most. Seen over the whole database, and told once.",
     "incident.ended": "Refusals count again.",
     "times.brought_back": "So many (`count`) were due later than is possible: a clock was wrong. They are due now.",
     "keys.missing": "Tokens are sealed with keys that are not set: they are not attended, and all others are.",

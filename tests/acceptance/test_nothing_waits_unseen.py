@@ -365,6 +365,42 @@ async def test_most_accounts_answer_well(stage: Stage) -> None:
         assert await codes(linker, made) == ["token_revoked"] * 5 + ["recruiter_absent"] * 7
 
 
+async def test_five_that_revoke_in_a_calm_fleet_hide_nobody_for_long(stage: Stage) -> None:
+    """Thirty linked accounts are asked once a day, so five refusals look like many: within a day they are believed."""
+    with capture_logs() as logs:
+        async with telling(stage) as (linker, _):
+            made = []
+            for number in range(30):
+                made.append(await linked(stage, linker, f"customer-{number % 10}", f"account-{number}"))
+                stage.clock.advance(minutes=48)
+            for each in made[:5]:
+                stage.world.fail(str(each.subdomain), Fault.UNAUTHORIZED)
+                await linker.report_refusal(each.id)
+            await live(stage, linker, timedelta(days=1))
+            assert await codes(linker, made) == ["token_revoked"] * 5 + [None] * 25
+            opened = await linker.create(owner="newcomer")
+            stage.token("newcomer")
+            wrong = await linker.submit_token(opened.id, subdomain="newcomer", token="wrong-" + 30 * "0")
+            assert wrong.problem is not None
+            assert wrong.problem.code is ProblemCode.TOKEN_REFUSED
+    told = [one["event"] for one in logs if one["event"].startswith("incident.")]
+    assert told == ["incident.began", "incident.ended"], "the same accounts begin no other one"
+
+
+async def test_an_outage_of_days_is_believed_after_one(stage: Stage) -> None:
+    """Nothing answers well: after a day each account is judged by its own refusals, and all heal."""
+    async with stage.linker() as linker:
+        made = await crowd(stage, linker, 6)
+        stage.world.fail(EVERYWHERE, Fault.UNAUTHORIZED)
+        await live(stage, linker, timedelta(hours=23))
+        assert await codes(linker, made) == ["workable_unavailable"] * 6
+        await live(stage, linker, timedelta(hours=5))
+        assert await codes(linker, made) == ["token_revoked"] * 6
+        stage.world.heal()
+        await live(stage, linker, timedelta(days=1))
+        assert [(await linker.get(each.id)).state for each in made] == ["awaiting_recruiter"] * 6
+
+
 async def test_an_incident_is_seen_by_all_processes(shared: Stage) -> None:
     """One asked the accounts; another one, that asked none of them, knows what a refusal is worth."""
     async with shared.linker() as one:

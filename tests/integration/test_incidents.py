@@ -123,12 +123,36 @@ async def test_two_that_answer_well_end_it(house: House) -> None:
     assert await house.store.review_incident(now=again)
 
 
-async def test_an_incident_that_nobody_meets_any_more_is_over(house: House) -> None:
-    """Nothing was refused for two hours: nobody waits for accounts that are gone to answer well."""
+async def test_an_incident_ends_when_more_others_answer_well(house: House) -> None:
+    """Since it began: what answered well before says nothing about it."""
+    await accounts(house, range(5), refused=MINUTE)
+    await accounts(house, range(10, 15), ok=2 * MINUTE)
+    assert await house.store.review_incident(now=NOW)
+    await accounts(house, range(20, 25), ok=-MINUTE)
+    assert await house.store.review_incident(now=NOW + 9 * HOUR)
+    await accounts(house, [25], ok=-8 * HOUR)
+    assert not await house.store.review_incident(now=NOW + 9 * HOUR)
+    assert not await house.store.review_incident(now=NOW + 9 * HOUR), "the same refusals begin no other one"
+
+
+async def test_an_incident_ends_after_a_day(house: House) -> None:
+    """Nobody waits for accounts that are gone to answer well; nor does a clock that was ahead keep it."""
     await accounts(house, range(5), refused=MINUTE)
     assert await house.store.review_incident(now=NOW)
-    assert await house.store.review_incident(now=NOW + HOUR)
-    assert not await house.store.review_incident(now=NOW + 2 * HOUR)
+    assert await house.store.review_incident(now=NOW + DAY)
+    assert not await house.store.review_incident(now=NOW + DAY + MINUTE)
+    await accounts(house, range(10, 15), ok=-DAY, refused=-2 * DAY)
+    assert await house.store.review_incident(now=NOW + 2 * DAY)
+    assert not await house.store.review_incident(now=NOW)
+
+
+async def test_times_ahead_of_now_do_not_count(house: House) -> None:
+    """A clock that was a year ahead refused nobody yet, and nobody answered it well yet."""
+    await accounts(house, range(5), ok=MINUTE, refused=-365 * DAY)
+    assert not await house.store.review_incident(now=NOW)
+    await accounts(house, range(10, 15), refused=MINUTE)
+    await accounts(house, range(20, 29), ok=-365 * DAY)
+    assert await house.store.review_incident(now=NOW)
 
 
 async def test_processes_agree_that_it_began(shared_house: House) -> None:
@@ -214,5 +238,5 @@ async def test_it_is_told_by_doctor_and_by_a_metric(shared_house: House, monkeyp
     await accounts(shared_house, range(5), refused=MINUTE)
     await shared_house.store.review_incident(now=NOW)
     assert await told() == ("lasts", {"began_at": NOW.isoformat(timespec="seconds")}, True)
-    await shared_house.store.review_incident(now=NOW + 3 * HOUR)
+    await shared_house.store.review_incident(now=NOW + 25 * HOUR)
     assert await told() == ("none", {}, False)
