@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
+from typing import Any
 
 import httpx
 
@@ -43,6 +44,8 @@ from linker.workable.urls import AccountUrls
 
 #: Connections to Workable beside those of the sweep, for what people do.
 SPARE_CONNECTIONS = 20
+#: Connections for the host's own calls: apart from the others, because a host may read an answer for minutes.
+HOSTS_CONNECTIONS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +102,16 @@ def build(
     is_partner = settings.workable_client_id is not None
     host_budget = HostBudget(HostCalls(database, rate_limits), clock, partner=is_partner)
     transport: httpx.AsyncBaseTransport
+    hosts_transport: httpx.AsyncBaseTransport
     if account_transport is not None and workable is not None:
-        transport = account_transport  # a test without a network
+        transport = hosts_transport = account_transport  # a test without a network
     elif http is None:
-        transport = build_transport(connections=settings.concurrency + SPARE_CONNECTIONS, proxy=settings.proxy_url)
-        own_transports.append(transport)
+        given: dict[str, Any] = {"proxy": settings.proxy_url, "verify": httpx.create_ssl_context()}
+        transport = build_transport(connections=settings.concurrency + SPARE_CONNECTIONS, **given)
+        hosts_transport = build_transport(connections=HOSTS_CONNECTIONS, **given)
+        own_transports += [transport, hosts_transport]
     else:
-        transport = ClientTransport(http)
+        transport = hosts_transport = ClientTransport(http)
     if workable is None:
         workable = WorkableClient(
             transport,
@@ -124,7 +130,7 @@ def build(
     store.tell_of_writes(access.forget)
     accounts = Accounts(
         access=access,
-        transport=account_transport or transport,
+        transport=account_transport or hosts_transport,
         urls=AccountUrls(settings.workable_url),
         cipher=cipher,
         clock=clock,

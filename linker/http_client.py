@@ -22,7 +22,7 @@ from httpx_aiohttp import AiohttpTransport
 from pydantic import SecretStr
 
 from linker.network.addresses import is_on_this_machine
-from linker.network.connector import BoundedConnector
+from linker.network.connector import WAITS_FOR_ONE, BoundedConnector
 
 Kind = Literal["aiohttp", "httpx", "httpx-no-keepalive"]
 Headers = Mapping[bytes, bytes]
@@ -164,21 +164,30 @@ class _SigningRequest(aiohttp.ClientRequest):
 
 
 async def send_with_secrets(
-    transport: httpx.AsyncBaseTransport, request: httpx.Request, secrets: Mapping[str, SecretStr], *, once: bool = False
+    transport: httpx.AsyncBaseTransport,
+    request: httpx.Request,
+    secrets: Mapping[str, SecretStr],
+    *,
+    once: bool = False,
+    wait: float | None = None,
 ) -> httpx.Response:
     """Send a request with secret headers, and let nobody see them in it.
 
     A transport that is not of ours is given a request that holds them: it has to send them. `once`: a request that only
-    reads is not sent again either when the server has just closed the idle connection that it was sent on.
+    reads is not sent again either when the server has just closed the idle connection that it was sent on. `wait`: for
+    how many seconds at most it waits for a free connection; None: as long as the request's own time-outs say.
     """
     if not (isinstance(transport, OwnTransport) and transport.signs):
         request.headers.update({name: value.get_secret_value() for name, value in secrets.items()})
+        if wait is not None:
+            request.extensions["timeout"] = {**request.extensions.get("timeout", {}), "pool": wait}
         return await transport.handle_async_request(request)
-    before = _LEAVING_WITH.set(_SecretHeaders(secrets, sendings=1 if once else 2))
+    before, waited_before = _LEAVING_WITH.set(_SecretHeaders(secrets, 1 if once else 2)), WAITS_FOR_ONE.set(wait)
     try:
         return await transport.handle_async_request(request)
     finally:
         _LEAVING_WITH.reset(before)
+        WAITS_FOR_ONE.reset(waited_before)
 
 
 class ProxiedTransport(httpx.AsyncBaseTransport):

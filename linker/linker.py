@@ -335,7 +335,8 @@ class Linker(BulkVerbs):
 
         Args:
             connection_id: the connection.
-            wait: how many seconds a request waits at most for its turn in the account's budget of calls; 0: never.
+            wait: how many seconds a request waits at most for its turn in the account's budget of calls, and for one
+                of the linker's connections to be free; 0: never.
             retries: how often a request that only reads is made again after a failed connection, 429 and 502 to 504;
                 others only with `extensions={"idempotent": True}`.
             allow: what may be used beside a connection that is linked: `token_valid`, `awaiting_recruiter`, `failed`,
@@ -348,6 +349,7 @@ class Linker(BulkVerbs):
             Refused: it is not linked, paused or closed; `params` name its state, its problem and who has to act.
                 `reconnect_link` of what entering raises is a link for the customer, and a secret.
             TryAgain: a request found no turn in time.
+            httpx.PoolTimeout: all connections for calls of yours were in use, for as long as it waits.
             StoreUnavailable: the database cannot be reached.
         """
         return AccountClient(self.use(connection_id, wait=wait, retries=retries, allow=allow), timeout)

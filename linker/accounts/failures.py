@@ -14,9 +14,11 @@ from pydantic import SecretStr
 
 from linker.errors import OurFault
 from linker.http_client import trouble_name
+from linker.network.connector import NoneFree
 
 #: What `httpx-aiohttp` 0.2 calls a `ConnectTimeout`, or lets through as it is, by what it was. The first that fits.
 _KINDS: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
+    (NoneFree, httpx.PoolTimeout),
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (aiohttp.SocketTimeoutError, httpx.ReadTimeout),

@@ -31,7 +31,7 @@ from linker.workable.urls import AccountUrls
 from states.connection import Connection, Recruiter
 
 #: What means that no connection was made, so that nothing was done.
-NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
+NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class Budget(Protocol):
@@ -234,7 +234,7 @@ class LinkUse:
         told = {"connection_id": self._id, "method": request.method, "path": self._path(request)}
         started = time.perf_counter()
         with accounts.observer.watch(Work.USE, method=request.method, path=told["path"]) as note:
-            answer = await self._sent(requests.copied(request, url), connection)
+            answer = await self._sent(requests.copied(request, url), connection, max(self._wait - waited, 0.0))
             took = {"ms": round((time.perf_counter() - started) * 1000), "waited": round(waited, 3), "attempt": attempt}
             if isinstance(answer, BaseException):
                 log.info("account.called", **told, status=None, error=type(answer).__name__, **took)
@@ -246,7 +246,9 @@ class LinkUse:
         body = _Body(cast(httpx.AsyncByteStream, answer.stream))
         return httpx.Response(answer.status_code, headers=answer.headers.raw, stream=body, extensions=shown)
 
-    async def _sent(self, request: httpx.Request, connection: Connection) -> httpx.Response | BaseException:
+    async def _sent(
+        self, request: httpx.Request, connection: Connection, wait: float
+    ) -> httpx.Response | BaseException:
         """Open the token, send the request with it, and let go of it: no frame that goes on has seen it.
 
         Gives what is to be raised, because a traceback would show the frames of here.
@@ -256,7 +258,7 @@ class LinkUse:
         token = accounts.cipher.open(connection.token.sealed, bound_to=connection.id)
         secrets = secret_headers(token, accounts.client_id)
         try:
-            return await send_with_secrets(accounts.transport, request, secrets, once=True)
+            return await send_with_secrets(accounts.transport, request, secrets, once=True, wait=wait)
         except Exception as error:  # noqa: BLE001 - whatever it is, its frames hold the request
             return seen_from_outside(error, [token, *secrets.values()])
         except BaseException as error:  # noqa: BLE001 - cancelled, or the process ends: it goes on without them

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
 
 from linker.network.resolver import OwnThreadsResolver
+
+#: How many seconds whoever asks here waits at most until one of the connections is free; None: as long as it takes.
+WAITS_FOR_ONE: ContextVar[float | None] = ContextVar("linker_waits_for_a_connection", default=None)
+
+
+class NoneFree(aiohttp.ClientConnectionError):
+    """All connections are in use, and none became free in time. Nothing was sent."""
 
 
 class BoundedConnector(aiohttp.TCPConnector):
@@ -21,6 +30,14 @@ class BoundedConnector(aiohttp.TCPConnector):
         """Take the most that are in use at one time, and the most that are kept for so long."""
         self._most_idle = idle
         super().__init__(limit=connections, ssl=context, keepalive_timeout=idle_seconds, resolver=OwnThreadsResolver())
+
+    async def _wait_for_available_connection(self, *args: Any) -> None:
+        """Wait for a free connection. Raises NoneFree; aiohttp has one time-out for this and for connecting."""
+        try:
+            async with asyncio.timeout(WAITS_FOR_ONE.get()):
+                await super()._wait_for_available_connection(*args)
+        except TimeoutError:
+            raise NoneFree("All connections are in use.") from None
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         """Take a connection back, and close what was not used for longest: aiohttp has no option for that."""

@@ -369,6 +369,38 @@ async def test_a_host_that_gives_up_waiting_leaves_the_next_request_working(worl
             assert (await client.get("jobs")).status_code == 200
 
 
+@BOTH
+async def test_a_host_that_reads_for_long_takes_nobodys_connections(
+    world: World, url: str, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine goes on asking beside it; a host's own next request waits as long as it was told to."""
+    monkeypatch.setattr("linker.composition.HOSTS_CONNECTIONS", 21, raising=False)
+    monkeypatch.setattr("linker.accounts.client.WHOLE_BYTES", 0)  # no answer crosses to the thread in one go
+    async with opened(a_linker(url, concurrency=1), blocks=blocks) as host:
+        connection = await host.linked(world)
+        async with host.client(connection, wait=0.2) as client:
+
+            async def streamed() -> httpx.Response:
+                request = client.http.build_request("GET", "jobs")
+                send = client.http.send
+                response: httpx.Response = await (
+                    asyncio.to_thread(send, request, stream=True) if blocks else send(request, stream=True)
+                )
+                return response
+
+            world.fail("acme", Fault.TRICKLE, times=21, seconds=20)
+            reading = await asyncio.gather(*(streamed() for _ in range(21)))
+            began = time.monotonic()
+            looked = await host.do(host.linker.check, connection.id)
+            assert (looked.state, looked.problem) == ("linked", None)
+            with pytest.raises(httpx.PoolTimeout):
+                await client.get("jobs")
+            assert time.monotonic() - began < 5
+            for response in reading:
+                await (asyncio.to_thread(response.close) if blocks else response.aclose())
+            assert (await client.get("jobs")).status_code == 200
+
+
 # ── 4: another token ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
