@@ -177,15 +177,15 @@ def has_problem_of(owners: set[ProblemOwner]) -> ColumnElement[bool]:
 
 #: How many bytes of a connection's texts are searched by the index: PostgreSQL's takes no longer ones.
 SEARCHED_BYTES = 2000
-#: Ends what was cut: such a row is looked into itself.
-CUT = "\n…"
 
 
-def searched_text(c: Connection) -> str:
-    """The texts of a connection as they are searched: without regard to capitals, each on a line of its own."""
+def searched_text(c: Connection) -> str | None:
+    """The texts of a connection as they are searched: without regard to capitals, each on a line of its own.
+
+    None if they are too long for an index: such a row is looked into itself.
+    """
     whole = _lines(c)
-    encoded = whole.encode(errors="replace")
-    return whole if len(encoded) <= SEARCHED_BYTES else encoded[:SEARCHED_BYTES].decode(errors="ignore") + CUT
+    return whole if len(whole.encode(errors="replace")) <= SEARCHED_BYTES else None
 
 
 def _lines(c: Connection) -> str:
@@ -210,4 +210,4 @@ def _may_hold(needle: str, is_sqlite: bool) -> ColumnElement[bool]:
     """That a connection's texts hold something, as far as the index knows."""
     searched = CONNECTION.c.searched
     position = func.instr if is_sqlite else func.strpos
-    return or_(position(searched, needle) > 0, searched.is_(None), position(searched, CUT) > 0)
+    return or_(position(searched, needle) > 0, searched.is_(None))
