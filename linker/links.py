@@ -28,6 +28,10 @@ LONGEST_SPAN = timedelta(days=90)
 #: lock the customer out.
 MOST_ENTRIES = 100
 
+#: What the history calls somebody who acts by a link, before the contact; both together are one actor.
+ACTOR = "customer:"
+LONGEST_CONTACT = text.LONGEST_CHARACTERS - len(ACTOR)
+
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*", re.ASCII | re.IGNORECASE)
 
 
@@ -88,7 +92,7 @@ class Link:
     @property
     def actor(self) -> str:
         """Who acts by it, for the history."""
-        return f"customer:{self.contact or self.id}"
+        return f"{ACTOR}{self.contact or self.id}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +133,20 @@ def issue(
         purpose=Purpose(purpose),
         embed_origin=None if embed_origin is None else parse_origin(embed_origin),
         language=language,
-        contact=None if contact is None else text.one_line("contact", contact),
+        contact=None if contact is None else _contact(contact),
         created_at=now,
         created_by=text.one_line("actor", actor),
         expires_at=now + span,
     )
     return link, secrets.token_urlsafe(SECRET_BYTES)
+
+
+def _contact(given: str) -> str:
+    """For whom a link is: short enough to be an actor of the history."""
+    contact = text.one_line("contact", given)
+    if len(contact) > LONGEST_CONTACT:
+        raise BadInput("contact", "too_long", most=LONGEST_CONTACT)
+    return contact
 
 
 def link_json(link: Link, now: datetime) -> dict[str, Any]:

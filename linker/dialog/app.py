@@ -29,7 +29,7 @@ from linker.dialog.look import Look
 from linker.dialog.open_pages import OpenPages, poll_seconds
 from linker.dialog.rendering import Place, Renderer, expires_on, is_held
 from linker.dialog.screens import Screen, ScreenName, may_do, screen_of
-from linker.errors import BadInput, LinkerError, NotFound, Refused, TryAgain
+from linker.errors import BadInput, NotFound, Refused, TryAgain
 from linker.event_log import log
 from linker.linker import Linker
 from linker.links import Link, Purpose, url_of
@@ -54,7 +54,8 @@ def dialog_app(linker: Linker, *, opens: bool = False) -> ASGIApp:
         opens: the linker is opened with the app: at the start of the server, or else by the first request.
 
     Raises:
-        BadSettings: the logo or the words of the host cannot be used.
+        BadSettings: it is not said where customers reach the dialog, or the logo or the words of the host cannot be
+            used.
     """
     return Dialog(linker, opens=opens)
 
@@ -64,6 +65,7 @@ class Dialog:
 
     def __init__(self, linker: Linker, *, opens: bool) -> None:
         """Take the linker; see `dialog_app`."""
+        dialog_url(linker.settings)  # a page that needs it is no place to find out
         self._linker = linker
         self._look = Look(linker.settings)
         self._pages = Renderer(linker.settings, self._look)
@@ -82,11 +84,11 @@ class Dialog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and self._opens and not self._is_open:
-            await self._open()
         await self._app(scope, receive, send)
 
     async def _open(self) -> None:
+        if not self._opens or self._is_open:
+            return
         async with self._opening:
             if not self._is_open:
                 await self._linker.__aenter__()
@@ -94,8 +96,7 @@ class Dialog:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> Any:
-        if self._opens:
-            await self._open()
+        await self._open()
         try:
             yield
         finally:
@@ -106,7 +107,7 @@ class Dialog:
 
     async def _nowhere(self, request: Request, error: Exception) -> Response:
         """An address that is none of ours, perhaps a link that was cut off."""
-        page = self._pages.message(ScreenName.INCOMPLETE, Place(root="./"), None)
+        page = self._pages.message(ScreenName.INCOMPLETE, self._place(request), None)
         return self._html(page, getattr(error, "status_code", 404))
 
     # ── around every request ──────────────────────────────────────────────────────────────────────────────────────────
@@ -118,6 +119,7 @@ class Dialog:
             began = time.perf_counter()
             name = ScreenName.BUSY
             try:
+                await self._open()
                 response = await work(request)
             except guard.NotOurs as error:
                 name, status = ScreenName.REFUSED, error.status
@@ -133,7 +135,8 @@ class Dialog:
                 status = 0
             if status:
                 page = self._pages.message(name, self._place(request), None)
-                response = self._html(page, status, await self._embed_origin(request))
+                # who may show it in a frame is told only to somebody who has proven to know the link
+                response = self._html(page, status, getattr(request.state, "embed_origin", None))
             if "content-security-policy" not in response.headers:
                 for header, value in guard.headers(None).items():
                     response.headers.setdefault(header, value)
@@ -144,21 +147,14 @@ class Dialog:
 
         return handle
 
-    async def _embed_origin(self, request: Request) -> str | None:
-        """Who may show a page about trouble in a frame: the same as show the others."""
-        link_id = request.path_params.get("link")
-        try:
-            return await self._linker.embed_origin_of(link_id) if link_id else None
-        except LinkerError:
-            return None
-
     def _html(self, page: str, status: int = 200, embed_origin: str | None = None) -> Response:
         return Response(page, status, guard.headers(embed_origin), media_type="text/html; charset=utf-8")
 
     def _place(self, request: Request, secret: str | None = None) -> Place:
         """Where a page stands. The link that is shared leads where this page was asked for."""
         plain = request.path_params.get("secret")
-        root = "../" * (2 if plain is not None else 1 if "link" in request.path_params else 0) or "./"
+        inside = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        root = "../" * (inside.count("/") - 1) or "./"
         if secret is None:
             return Place(root=root)
         base = self._linker.settings.public_url or self._own_address(request)
@@ -201,6 +197,7 @@ class Dialog:
         else:
             secret = plain or ""
         link = await self._linker.find_link(link_id, secret)
+        request.state.embed_origin = link.embed_origin
         connection = await self._linker.get(link.connection_id)
         asked = form.get("at") or request.query_params.get("at")
         refused: Screen | None = None
@@ -211,6 +208,7 @@ class Dialog:
                 link = await self._linker.find_link(link_id, secret)
                 asked = None
             except BadInput as error:
+                connection = await self._linker.get(connection.id)
                 refused = _refused(acted, error, form)
             except Refused:  # somebody else was faster: what is due now is shown
                 connection = await self._linker.get(connection.id)
@@ -240,7 +238,12 @@ class Dialog:
         if acted in ("held", "subdomain"):  # the token is kept: nobody pastes it twice
             await linker.count_entry(link)
             subdomain = form.get("subdomain", "")
-            return await linker.submit_token(connection.id, subdomain=subdomain, token=None, actor=actor)
+            try:
+                return await linker.submit_token(connection.id, subdomain=subdomain, token=None, actor=actor)
+            except BadInput as error:
+                if error.reason == "not_held":  # the token has to be pasted again, the account need not be named again
+                    await linker.give_subdomain(connection.id, subdomain, actor=actor)
+                raise
         if acted == "confirm":
             return await linker.confirm_recruiter(connection.id, actor=actor)
         if acted == "check":
@@ -280,5 +283,6 @@ def _refused(acted: str, error: BadInput, form: dict[str, str]) -> Screen:
     typed = form.get("subdomain")
     if error.field == "subdomain" and error.reason in ("looks_like_token", "same_as_token"):
         typed = None
-    name = ScreenName.SUBDOMAIN if acted in ("subdomain", "held") else ScreenName.TOKEN
+    of_subdomain = acted in ("subdomain", "held") and error.field != "token"
+    name = ScreenName.SUBDOMAIN if of_subdomain else ScreenName.TOKEN
     return Screen(name=name, refusal=error, typed=typed, lifetime=form.get("lifetime"))

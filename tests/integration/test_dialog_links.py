@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,7 +14,7 @@ from linker.dialog.screens import MAY, Deed
 from linker.links import Purpose
 from linker.sandbox import Fault
 from states.connection import ConnectionState
-from tests.dialog_server import CANARY, Customer, DialogServer, Visitor, row_of, serving, visitor
+from tests.dialog_server import CANARY, Customer, DialogServer, Visitor, name_of, row_of, serving, visitor
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +151,55 @@ def test_nothing_is_done_for_a_page_whose_link_is_over(change: str, dialog: Dial
     before = row_of(dialog, customer)
     assert told(somebody) == {"screen": f"{change}d", "live": ""}
     assert row_of(dialog, customer) == before
+
+
+# ── a token that is kept, and no more ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_token_that_is_kept_no_more_is_pasted_again_for_the_account_that_was_named(
+    dialog: DialogServer, client: httpx.Client
+) -> None:
+    """After the minutes for which it is kept, the page says so at the token's field, and knows the account already."""
+    customer, other = dialog.customer(), dialog.customer()
+    somebody = visitor(customer, client)
+    answer = somebody.post(do="held", subdomain=customer.subdomain)
+    assert (answer.status_code, name_of(answer)) == (422, "token")
+    assert answer.text.count("The token is not kept any more.") == 2
+    assert 'id="token"' in answer.text
+    assert 'id="subdomain"' not in answer.text
+    assert dialog.connection(customer).subdomain == customer.subdomain
+    assert somebody.screen(do="token", token=customer.token) == "recruiter"
+    assert other.subdomain not in answer.text
+
+
+# ── what tells strangers nothing ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_only_who_has_the_secret_learns_who_may_show_a_page(dialog: DialogServer, client: httpx.Client) -> None:
+    """Answers to guesses, and to requests that come from no page of ours, have the same headers for all links."""
+    embedded = dialog.customer(embed_origin="https://app.host.example")
+    plain = dialog.link(embedded, embed_origin="https://app.host.example", plain=True)
+    guessed = [
+        client.post(embedded.url.partition("#")[0], data={"secret": "x" * 43}),
+        client.post(embedded.url.partition("#")[0], data={"secret": ""}, headers={"sec-fetch-site": "cross-site"}),
+        client.get(f"{plain.rpartition('/')[0]}/{'x' * 43}"),
+        client.get(f"{plain.rpartition('/')[0]}/state", headers={"x-link-secret": "x"}),
+        client.post(f"{dialog.base}/c/lnk_0", data={"secret": "x" * 43}),
+    ]
+    for answer in guessed:
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-frame-options"] == "DENY"
+    assert "frame-ancestors https://app.host.example" in client.get(plain).headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/c/lnk_1/x/y/z", "/assets/nothing.css", "/c/lnk_1/state"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_pages_of_no_address_of_ours_are_styled(
+    path: str, method: str, dialog: DialogServer, client: httpx.Client
+) -> None:
+    """At every depth they find their files."""
+    answer = client.request(method, dialog.base + path)
+    assert answer.status_code in (404, 405)
+    for asset in re.findall(r'(?:href|src)="([./]+assets/[^"]+)"', answer.text):
+        assert client.get(str(answer.url.join(asset))).status_code == 200
+    assert "assets/" in answer.text

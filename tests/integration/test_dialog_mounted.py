@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from linker import Linker, Settings, new_key
+from linker import BadSettings, Linker, Settings, new_key
 from linker.dialog import dialog_app
 from linker.sandbox import Limit, World, running
 from tests.dialog_server import Customer, serving
@@ -152,7 +152,9 @@ def test_under_wsgi(wsgi: tuple[str, Linker, World]) -> None:
 
 def test_it_opens_its_linker_with_the_server(tmp_path: Path) -> None:
     """With `opens`, by the server's own lifespan, as under uvicorn; and closes it in the end."""
-    settings = Settings(database_url=f"sqlite:///{tmp_path / 'linker.db'}", secret_keys=(new_key(),))
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path / 'linker.db'}", secret_keys=(new_key(),), public_url="https://c.example"
+    )
 
     @asynccontextmanager
     async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
@@ -179,7 +181,9 @@ def test_it_opens_its_linker_with_the_server(tmp_path: Path) -> None:
 
 async def test_what_goes_wrong_is_told_on_a_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The database is away, the program has a fault, an address is none of ours: a page with strict headers each."""
-    settings = Settings(database_url=f"sqlite:///{tmp_path / 'linker.db'}", secret_keys=(new_key(),))
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path / 'linker.db'}", secret_keys=(new_key(),), public_url="https://c.example"
+    )
     linker = Linker(settings)  # which nobody opened
     app = dialog_app(linker)
     transport = httpx.ASGITransport(app=app)
@@ -201,3 +205,36 @@ async def test_what_goes_wrong_is_told_on_a_page(tmp_path: Path, caplog: pytest.
     assert "That did not work just now" in away.text
     assert "This link is incomplete" in nowhere.text
     assert "CANARY" not in "".join(answer.text for answer in answers) + caplog.text
+
+
+# ── trouble before there is a page ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_database_that_is_away_is_told_on_a_page(tmp_path: Path) -> None:
+    """Where the first request opens the linker, it gets a page, and a later request opens it."""
+    folder = tmp_path / "away"
+    settings = Settings(
+        database_url=f"sqlite:///{folder / 'linker.db'}", secret_keys=(new_key(),), public_url="https://c.example"
+    )
+
+    async def work() -> None:
+        linker = Linker(settings)
+        transport = httpx.ASGITransport(app=dialog_app(linker, opens=True))
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            for request in (client.get("/why"), client.post("/c/lnk_1", data={"secret": "x"})):
+                answer = await request
+                assert answer.status_code == 503
+                assert 'data-screen="busy"' in answer.text
+                assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+            folder.mkdir()
+            assert (await client.get("/why")).status_code == 200
+        await linker.__aexit__(None, None, None)
+
+    asyncio.run(work())
+
+
+def test_a_dialog_that_nobody_can_reach_is_refused_when_it_is_made() -> None:
+    """Not at the first page that needs its address, after what a customer did was done."""
+    with pytest.raises(BadSettings) as refused:
+        dialog_app(Linker(Settings(secret_keys=(new_key(),))))
+    assert (refused.value.field, refused.value.reason) == ("public_url", "not_set")

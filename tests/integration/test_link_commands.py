@@ -107,3 +107,11 @@ def test_a_port_that_is_taken_is_named(terminal: Terminal) -> None:
     with running(seed.seeded()) as url:
         ran = terminal("dialog", "--port", url.rpartition(":")[2].partition("/")[0], "--json")
     assert (ran.code, ran.error["field"]) == (2, "port")
+
+
+def test_a_link_is_taken_back_from_its_own_connection_alone(terminal: Terminal) -> None:
+    """The link of another connection is not found there, and stays open."""
+    mine, other = opened(terminal), opened(terminal)
+    made = terminal("link", other, "--json").json["id"]
+    assert terminal("links", mine, "--revoke", made, "--json").error["code"] == "not_found"
+    assert terminal("links", other, "--json").json[0]["status"] == "open"

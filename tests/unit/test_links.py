@@ -22,6 +22,7 @@ from linker.links import (
 )
 from linker.settings import is_at_example, is_here
 from linker.testing import SettableClock, linker_in_memory
+from linker.validation import text
 from tests.builders import NOW
 from tests.dialog_cases import a_link
 
@@ -205,3 +206,13 @@ async def test_a_page_that_is_open_makes_the_engine_look_sooner() -> None:
         later = await linker.get(connection.id)
         assert later.due_at is not None
         assert later.due_at > clock.now() + timedelta(minutes=30)
+
+
+def test_a_contact_and_its_prefix_are_an_actor() -> None:
+    """The longest contact that is taken is one under whose name a customer can act; a longer one is refused at once."""
+    longest = "x" * (500 - len("customer:"))
+    link, _ = issue("con_1", now=NOW, contact=longest, actor="host")
+    assert text.one_line("actor", link.actor) == link.actor
+    with pytest.raises(BadInput) as refused:
+        issue("con_1", now=NOW, contact=longest + "x", actor="host")
+    assert (refused.value.field, refused.value.reason) == ("contact", "too_long")

@@ -18,7 +18,7 @@ from linker.cli.exit_codes import DONE
 from linker.cli.linker_context import with_linker
 from linker.cli.options import Actor, Id, Json
 from linker.cli.terminal.output import Output
-from linker.errors import BadInput
+from linker.errors import BadInput, NotFound
 from linker.linker import Linker
 from linker.links import LONGEST_SPAN, Link, Purpose, link_json
 from linker.settings import DIALOG_PORT
@@ -101,6 +101,8 @@ def links(
     async def work(linker: Linker) -> tuple[list[Link], Any]:
         await linker.get(connection_id)
         if revoke is not None:
+            if revoke.strip() not in [each.id for each in await linker.links(connection_id)]:
+                raise NotFound(revoke.strip(), what="link")
             await linker.revoke_link(revoke.strip())
         return await linker.links(connection_id), linker.clock.now()
 
