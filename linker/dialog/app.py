@@ -34,6 +34,7 @@ from linker.event_log import log
 from linker.linker import Linker
 from linker.links import Link, Purpose, url_of
 from linker.settings import dialog_url
+from linker.validation.subdomain import has_secret
 from states import events as happened
 from states.connection import Connection, ConnectionState
 
@@ -81,6 +82,7 @@ class Dialog:
             lifespan=self._lifespan,
             exception_handlers={404: self._nowhere, 405: self._nowhere},
         )
+        self._app.router.redirect_slashes = False  # it would send the secret of a plain link to wherever `Host` says
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -280,7 +282,7 @@ class Dialog:
 
 def _refused(acted: str, error: BadInput, form: dict[str, str]) -> Screen:
     """The form that was sent, with what cannot be right in it. A token is not shown again."""
-    typed = form.get("subdomain")
+    typed = None if has_secret(form.get("subdomain", "")) else form.get("subdomain")
     if error.field == "subdomain" and error.reason in ("looks_like_token", "same_as_token"):
         typed = None
     of_subdomain = acted in ("subdomain", "held") and error.field != "token"

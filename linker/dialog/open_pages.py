@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -26,6 +25,8 @@ REST_SECONDS = 5.0
 STEP_SECONDS = 0.25
 #: A page asks no more often than this, in seconds.
 SHORTEST_POLL_SECONDS = 3.0
+#: So many connections are attended at the same time.
+MOST_AT_ONCE = 20
 
 
 def poll_seconds(connection: Connection, now: datetime) -> float:
@@ -50,6 +51,7 @@ class OpenPages:
         self._linker = linker
         self._pages: dict[str, _Page] = {}
         self._task: asyncio.Task[None] | None = None
+        self._in_flight: dict[str, asyncio.Task[None]] = {}
 
     async def seen(self, connection: Connection, now: datetime) -> None:
         """The page of a connection, which was just read, is open. Writes that down at most every ten seconds."""
@@ -65,35 +67,38 @@ class OpenPages:
             self._task = asyncio.create_task(self._attend_while_open())
 
     async def close(self) -> None:
-        """End the task, and wait for what it has in flight."""
+        """End the task, and what it has in flight."""
         task, self._task = self._task, None
         self._pages.clear()
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        ended = [*([task] if task else []), *self._in_flight.values()]
+        for each in ended:
+            each.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
 
     async def _attend_while_open(self) -> None:
-        """Attend what is due, as long as there is a page that is open."""
+        """Attend what is due, as long as there is a page that is open. An account that hangs keeps no other waiting."""
         while self._pages:
-            now = self._linker.clock.now()
-            due = [each for each, page in self._pages.items() if page.due_at is not None and page.due_at <= now]
-            await asyncio.gather(*(self._attend(each) for each in due))
-            gone = [each for each, page in self._pages.items() if page.until < time.monotonic()]
-            for each in gone:
-                del self._pages[each]
+            now, clock = self._linker.clock.now(), time.monotonic()
+            waiting = ((page.due_at, each) for each, page in self._pages.items() if page.due_at is not None)
+            due = [each for due_at, each in sorted(waiting) if due_at <= now and each not in self._in_flight]
+            for each in due[: MOST_AT_ONCE - len(self._in_flight)]:
+                self._in_flight[each] = asyncio.create_task(self._attend(each))
+                self._in_flight[each].add_done_callback(lambda _, done=each: self._in_flight.pop(done))
+            self._pages = {each: page for each, page in self._pages.items() if page.until >= clock}
             await asyncio.sleep(STEP_SECONDS)
 
     async def _attend(self, connection_id: str) -> None:
         """Attend one connection; whatever is raised for it stops no other."""
-        rest = self._linker.clock.now() + timedelta(seconds=REST_SECONDS)
+        due_at = None
         try:
             due_at = (await self._linker.attend(connection_id)).due_at
         except TryAgain:
-            due_at = rest
+            due_at = self._linker.clock.now() + timedelta(seconds=REST_SECONDS)
         except LinkerError as error:
             log.warning("dialog.not_attended", connection_id=connection_id, code=error.code, reason=error.reason)
-            due_at = None
+        except Exception as error:  # noqa: BLE001 - its frames may hold a token: only its name is told
+            name = type(error).__name__
+            log.warning("dialog.not_attended", connection_id=connection_id, code="our_fault", reason=name)
         page = self._pages.get(connection_id)
         if page is not None:
             page.due_at = due_at

@@ -7,6 +7,7 @@ error shows what was given: people paste tokens into the wrong field.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from linker.errors import BadInput
 
@@ -31,10 +32,25 @@ FORBIDDEN = {"@": "holds_at", "\\": "holds_backslash", "%": "holds_percent", ":"
 SCHEME = re.compile(r"([^/?#]*?)://(.*)", re.ASCII)
 #: Long, without a hyphen, letters mixed with digits: nobody names a company so, and tokens look so.
 TOKEN_LIKE = re.compile(
-    r"(?=(?:[a-z]*[0-9]){4})(?=[0-9]*[a-z])[a-z0-9]{32,}"
+    r"(?=(?:[a-z]*[0-9]){4})(?=[0-9]*[a-z])[a-z0-9]{20,}"
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",  # a UUID
     re.ASCII,
 )
+#: What stands around an address in a mail or in code.
+AROUND = "\"'`´“”„‟‘’‚‛«»‹›<> \t\r\n\xa0"
+#: An address of an account whose name is too short to be a token, and what may be one, among other words.
+PLAIN_ADDRESS = re.compile(r"\b[a-z0-9-]{1,19}\.workable\.com\b", re.ASCII | re.IGNORECASE)
+SECRET_LIKE = re.compile(r"[a-z0-9_.+=~-]{20,}", re.ASCII | re.IGNORECASE)
+
+
+def has_secret(text: str) -> bool:
+    """True if something in a text that was typed as a subdomain may be a token, so that it must not be shown again."""
+    return SECRET_LIKE.search(PLAIN_ADDRESS.sub("", _seen(text))) is not None
+
+
+def _seen(text: str) -> str:
+    """A text without the characters that nobody can see, as zero-width spaces."""
+    return "".join(each for each in text if unicodedata.category(each) != "Cf")
 
 
 def is_label(text: str) -> bool:
@@ -45,12 +61,13 @@ def is_label(text: str) -> bool:
 def parse_subdomain(text: object) -> str:
     """The account's subdomain, from what a person pasted: `acme`, ` ACME `, a host, or a URL of the account.
 
-    The address of the account's careers site counts as one: `apply.workable.com/acme`.
+    The address of the account's careers site counts as one: `apply.workable.com/acme`. Dropped are blanks and quotes
+    around it, and characters that nobody can see.
 
     Raises:
         BadInput: it is anything else, on the field `subdomain`. The text of the error never shows what was given.
     """
-    label, reason = _parse(text.strip()) if isinstance(text, str) else ("", "not_text")
+    label, reason = _parse(_seen(text).strip().strip(AROUND).strip()) if isinstance(text, str) else ("", "not_text")
     del text
     if reason:
         raise BadInput("subdomain", reason, **({"most": MAX_LABEL_CHARACTERS} if reason == "too_long" else {}))

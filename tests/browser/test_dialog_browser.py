@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from linker.sandbox import running
 from tests.dialog_server import CANARY, Customer, DialogServer, serving
@@ -143,24 +145,47 @@ def test_a_hostile_page_can_post_nothing(dialog: DialogServer, context: BrowserC
     assert dialog.connection(customer).closed_at is None
 
 
-def test_the_secret_is_sent_to_nobody_else(dialog: DialogServer, context: BrowserContext) -> None:
-    """A plain link's path goes in no Referer to another origin, and a fragment in none at all."""
-    page = context.new_page()
-    sent: list[str] = []
-    context.on("request", lambda request: sent.append(f"{request.url} {request.headers.get('referer', '')}"))
-    customer = dialog.customer()
-    plain = dialog.link(customer, plain=True)
-    secrets = [customer.url.partition("#")[2], plain.rpartition("/")[2]]
-    with host_page("about:blank") as (address, referers):
-        for url in (customer.url, plain):
+def test_the_secret_is_sent_to_nobody_else(tmp_path: Path, browser: Browser) -> None:
+    """A plain link's is in its pages' paths and in no Referer, to us or others; a fragment's is in no path either."""
+    ours: list[tuple[str, str]] = []
+
+    def recorded(app: ASGIApp) -> ASGIApp:
+        async def record(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                headers = dict(scope["headers"])
+                ours.append((scope["path"], headers.get(b"referer", b"").decode()))
+            await app(scope, receive, send)
+
+        return record
+
+    with (
+        serving(f"sqlite:///{tmp_path}/linker.db", wrap=recorded, log_level="error") as served,
+        host_page("about:blank") as (address, referers),
+    ):
+        customer = served.submitted()
+        for url in (customer.url, served.link(customer, plain=True)):
+            ours.clear()
+            referers.clear()
+            context = browser.new_context()  # with nothing in its cache
+            page = context.new_page()
+            secret = re.split("[/#]", url)[-1]
             page.goto(url)
-            page.get_by_role("button", name="Start").wait_for()
+            expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+            page.wait_for_timeout(2500)  # until it has asked for news
+            with context.expect_page() as opened:
+                page.get_by_role("link", name="What we ask and why").click()
+            opened.value.wait_for_load_state()
             page.evaluate(FOLLOW, address)
             page.wait_for_url(f"{address}/**")
-        assert referers == ["", ""] or all(secret not in "".join(referers) for secret in secrets)
-    ours = [each for each in sent if each.startswith(dialog.base)]
-    assert not any(secrets[0] in each for each in ours if "#" not in each)
-    assert not any(secret in each for each in sent if not each.startswith(dialog.base) for secret in secrets)
+            assert {path.rpartition("/")[2] for path, _ in ours} >= {"state", "why"}
+            assert any(path.endswith(".css") for path, _ in ours)
+            assert [each for each in ours if secret in each[1]] == []
+            assert [path for path, _ in ours if secret in path] == (
+                [] if "#" in url else [url.partition(served.base)[2]]
+            )
+            assert referers
+            assert not any(secret in each for each in referers)
+            context.close()
 
 
 def test_the_token_leaves_the_page_when_it_is_sent(dialog: DialogServer, context: BrowserContext) -> None:

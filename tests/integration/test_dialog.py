@@ -224,6 +224,15 @@ def test_what_is_no_form_of_ours_is_not_read(
     assert (answer.status_code, name_of(answer)) == (status, "refused")
 
 
+def test_the_secret_of_a_plain_link_is_sent_nowhere(dialog: DialogServer, client: httpx.Client) -> None:
+    """A path that is slightly wrong is no reason to send the browser, with the secret, to wherever `Host` says."""
+    plain = dialog.link(dialog.customer(), plain=True)
+    answer = client.get(f"{plain}/", headers={"host": "evil.example"})
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+    assert "content-security-policy" in answer.headers
+
+
 def test_no_parameter_of_a_url_chooses_where_data_goes(dialog: DialogServer, client: httpx.Client) -> None:
     """What stands in a query changes no address in the page."""
     customer = dialog.customer(plain=True)
@@ -244,6 +253,30 @@ def test_a_token_in_the_wrong_field_is_recognised_and_not_echoed(dialog: DialogS
     assert "This looks like the API token" in answer.text
     assert "a1b2c3d4" not in answer.text
     assert dialog.connection(customer).subdomain is None
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("Bearer {}", "token={}", "acme {}", "https://example.com/{}", "{}.eu", "eyJhbGciOi.{}.SflKxwRJ"),
+        *("{}", "{}.workable.com", "https://{}.workable.com"),
+    ],
+)
+@pytest.mark.parametrize("secret", ["s3cr3tT0kenOfAcme4you2see", "s3cr3tT0\u200bkenOfAcme\u200b4you2see"])
+def test_what_may_be_a_token_is_not_echoed(typed: str, secret: str, dialog: DialogServer, client: httpx.Client) -> None:
+    """However it stands in the subdomain's field, and by whatever name the slip is called."""
+    customer = dialog.customer()
+    answer = visitor(customer, client).post(do="subdomain", subdomain=typed.format(secret))
+    assert (answer.status_code, name_of(answer)) == (422, "subdomain")
+    assert "s3cr3tT0" not in answer.text
+    assert dialog.connection(customer).subdomain is None
+
+
+def test_what_is_plainly_no_token_is_kept_in_the_field(dialog: DialogServer, client: httpx.Client) -> None:
+    """So that a slip can be mended instead of being typed anew."""
+    somebody = visitor(dialog.customer(), client)
+    for typed in ("acme robotics", "https://acme-robotics-2.workable.com:443/", "acme_eu"):
+        assert f'value="{typed}"' in somebody.post(do="subdomain", subdomain=typed).text
 
 
 @pytest.mark.parametrize(
@@ -337,6 +370,22 @@ def test_an_open_page_goes_on_where_no_worker_runs(dialog: DialogServer, client:
     began = time.monotonic()
     assert news(dialog, somebody, "linked")
     assert time.monotonic() - began < 2 * 4
+
+
+def test_an_account_that_hangs_keeps_no_other_page_waiting(dialog: DialogServer, client: httpx.Client) -> None:
+    """A page of one customer whose account does not answer, and another's that goes on at its usual pace."""
+    hanging, going_on = dialog.submitted(), dialog.submitted()
+    dialog.world.fail(hanging.subdomain, Fault.SLOW, seconds=14)
+    one, other = visitor(hanging, client), visitor(going_on, client)
+    try:
+        assert news(dialog, one, "recruiter")
+        due_at = dialog.connection(hanging).due_at
+        assert due_at is not None
+        time.sleep((due_at - dialog.linker.clock.now()).total_seconds() + 1)  # it is asked, and does not answer
+        dialog.add_recruiter(going_on)
+        assert news(dialog, other, "linked", seconds=8)
+    finally:
+        dialog.world.heal(hanging.subdomain)
 
 
 def test_the_server_is_killed_at_every_screen(tmp_path: Path, client: httpx.Client) -> None:

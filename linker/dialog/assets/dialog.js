@@ -18,7 +18,7 @@ async function send(fields) {
   const body = new URLSearchParams(fields);
   body.set("secret", secret);
   const answer = await fetch(page, {
-    method: "POST", body, headers: { "x-dialog": "1" }, credentials: "omit", cache: "no-store", redirect: "error",
+    method: "POST", body, headers: { "x-dialog": "1" }, credentials: "omit", cache: "no-store", redirect: "error", referrerPolicy: "no-referrer",
   });
   const text = await answer.text();
   return new DOMParser().parseFromString(text, "text/html");
@@ -153,7 +153,7 @@ async function ask() {
   try {
     const headers = { "x-link-secret": secret };
     if (tag) headers["if-none-match"] = tag;
-    const answer = await fetch(state, { headers, credentials: "omit", cache: "no-store" });
+    const answer = await fetch(state, { headers, credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" });
     pause = Number(answer.headers.get("x-poll-seconds")) || pause;
     if (failed) { failed = 0; say(""); }
     if (answer.status === 200) {
