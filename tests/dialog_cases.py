@@ -160,5 +160,6 @@ def cases(settings: Settings = SETTINGS) -> list[Case]:
     ]
     for message in (ScreenName.INCOMPLETE, ScreenName.BUSY, ScreenName.REFUSED):
         found.append(Case(message.value, pages.message(message, place, None)))
+    found.append(Case("shell", pages.shell(place, None)))
     found.append(Case("why", pages.why(place, None)))
     return found

@@ -175,10 +175,13 @@ class Dialog:
         return self._html(self._pages.why(self._place(request), None))
 
     async def _asset(self, request: Request) -> Response:
-        asset = self._look.assets.get(request.path_params["name"])
+        name = request.path_params["name"]
+        asset = self._look.assets.get(name) or self._look.current(name)
         if asset is None:
-            raise NotFound(request.path_params["name"], what="link")
+            raise NotFound(name, what="link")
         told = {"cache-control": FOR_EVER, "vary": "accept-encoding", "cross-origin-resource-policy": "same-origin"}
+        if name != asset.name:  # a page from before or after an upgrade: what this process has goes with it well enough
+            told["cache-control"] = "no-store"
         if "gzip" in request.headers.get("accept-encoding", "") and not asset.media_type.startswith("image/p"):
             return Response(asset.packed, headers=told | {"content-encoding": "gzip"}, media_type=asset.media_type)
         return Response(asset.body, headers=told, media_type=asset.media_type)

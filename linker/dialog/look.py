@@ -31,6 +31,8 @@ _LOGOS = {
 #: The dark card, and the contrast that the accent has to have on it.
 _DARK_CARD = "#161a20"
 _DARK_CONTRAST = 7.0
+#: Of an asset's name what changes with its content.
+_HASH = re.compile(r"(?<=\.)[0-9a-f]{10}(?=\.)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Look:
         self.assets: Mapping[str, Asset] = {
             each.name: each for each in (self.css, self.script, self.logo) if each is not None
         }
+
+    def current(self, name: str) -> Asset | None:
+        """The script or the style, for a name that it has in another release; None if it is no name of those."""
+        return next((each for each in (self.css, self.script) if _HASH.sub("", each.name) == _HASH.sub("", name)), None)
 
     def catalogue(self, language: str | None) -> Catalogue:
         """The texts of a language, with the host's own before them."""

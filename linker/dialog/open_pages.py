@@ -74,6 +74,7 @@ class OpenPages:
         for each in ended:
             each.cancel()
         await asyncio.gather(*ended, return_exceptions=True)
+        self._in_flight.clear()
 
     async def _attend_while_open(self) -> None:
         """Attend what is due, as long as there is a page that is open. An account that hangs keeps no other waiting."""
@@ -83,7 +84,6 @@ class OpenPages:
             due = [each for due_at, each in sorted(waiting) if due_at <= now and each not in self._in_flight]
             for each in due[: MOST_AT_ONCE - len(self._in_flight)]:
                 self._in_flight[each] = asyncio.create_task(self._attend(each))
-                self._in_flight[each].add_done_callback(lambda _, done=each: self._in_flight.pop(done))
             self._pages = {each: page for each, page in self._pages.items() if page.until >= clock}
             await asyncio.sleep(STEP_SECONDS)
 
@@ -99,6 +99,8 @@ class OpenPages:
         except Exception as error:  # noqa: BLE001 - its frames may hold a token: only its name is told
             name = type(error).__name__
             log.warning("dialog.not_attended", connection_id=connection_id, code="our_fault", reason=name)
+        finally:
+            del self._in_flight[connection_id]
         page = self._pages.get(connection_id)
         if page is not None:
             page.due_at = due_at

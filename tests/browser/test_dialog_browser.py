@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Frame, Page, Route, expect
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
-from starlette.routing import Route
+from starlette.routing import Route as PathRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from linker.sandbox import running
@@ -83,7 +83,7 @@ def host_page(src: str) -> Iterator[tuple[str, list[str]]]:
             f'<title>Host</title><iframe title="Connect" width="1000" height="800" src="{src}"></iframe>'
         )
 
-    with running(Starlette(routes=[Route("/", page), Route("/{rest:path}", page)])) as address:
+    with running(Starlette(routes=[PathRoute("/", page), PathRoute("/{rest:path}", page)])) as address:
         yield address.removesuffix("/{subdomain}").replace("127.0.0.1", "localhost"), referers
 
 
@@ -224,15 +224,110 @@ def test_the_token_leaves_the_page_when_it_is_sent(dialog: DialogServer, context
     assert CANARY not in page.evaluate(dump)
 
 
+#: Write down what is put into the status that a screen reader listens to, and whether it is still the same one.
+LISTEN = """() => {
+  window.told = []; window.listened = document.querySelector("#heard");
+  new MutationObserver(() => { if (listened.textContent) told.push(listened.textContent); }).observe(
+    listened, { childList: true, characterData: true, subtree: true });
+}"""
+
+
 def test_the_page_goes_on_by_itself_and_says_so(dialog: DialogServer, context: BrowserContext) -> None:
-    """The recruiter is added while the page is open: the screen changes, a status announces it."""
+    """The recruiter is added while the page is open: the screen changes, and the status that was there announces it."""
     customer = dialog.submitted()
     page = context.new_page()
     page.goto(customer.url)
     expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+    page.evaluate(LISTEN)
     page.wait_for_timeout(2500)
     dialog.add_recruiter(customer)
     expect(title(page)).to_have_text(re.compile("is linked"), timeout=9000)
+    page.wait_for_function("() => told.length > 0")
+    assert page.evaluate("() => told.at(-1) === document.querySelector('h1').textContent")
+    assert page.evaluate("() => document.querySelector('#heard') === listened")
+
+
+def test_news_leave_the_focus_where_it_is(dialog: DialogServer, context: BrowserContext) -> None:
+    """On what was seen, also when that is drawn anew; and what is the same is not drawn again."""
+    customer = dialog.submitted()
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("requestfinished", lambda request: asked.append(request.url) if request.url.endswith("/state") else None)
+    page.goto(customer.url)
+    page.get_by_role("button", name="Set up integration").click()
+    expect(page.locator("#live .box")).to_be_focused()
+    box = page.evaluate_handle("() => document.querySelector('#live .box')")
+    page.wait_for_function("(box) => !box.isConnected", arg=box, timeout=20_000)  # somebody looked again
+    expect(page.locator("#live .box")).to_be_focused()
+    recruiter = dialog.connection(customer).recruiter
+    assert recruiter is not None
+    dialog.add_recruiter(customer, "x" + recruiter.email[1:])
+    expect(page.locator("#live .box-title")).to_have_text(re.compile("Almost"), timeout=20_000)
+    expect(page.locator("#live .box")).to_be_focused()
+    assert len(asked) >= 2
+
+
+def test_a_proxys_error_takes_no_form_away(dialog: DialogServer, context: BrowserContext) -> None:
+    """What was typed stays, also when a proxy answers in our place; the page says so, and the next try goes through."""
+    customer = dialog.customer()
+    page = context.new_page()
+    page.goto(customer.url)
+    page.get_by_role("button", name="Start").click()
+    page.get_by_label("Workable subdomain").fill(customer.subdomain)
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("textbox", name="API token").fill(customer.token)
+    answers: list[dict[str, Any]] = [
+        {"status": 502, "body": "<h1>Bad Gateway</h1>", "content_type": "text/html"},
+        {"status": 503, "body": '<body data-screen="busy"><h1>Busy</h1>', "content_type": "text/html"},
+        {"status": 200, "body": "<h1>Log in to the Wi-Fi</h1>", "content_type": "text/html"},
+    ]
+    page.route("**/c/*", lambda route: route.fulfill(**answers.pop()) if answers else route.fallback())
+    for left in (2, 1, 0):
+        page.get_by_role("button", name="Continue").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        expect(page.get_by_role("button", name="Continue")).not_to_have_attribute("aria-busy", "true")
+        expect(page.get_by_role("textbox", name="API token")).to_have_value(customer.token)
+        assert len(answers) == left
+    page.get_by_role("button", name="Continue").click()
+    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+
+
+def test_a_request_that_fails_does_not_end_the_news(dialog: DialogServer, context: BrowserContext) -> None:
+    """The page was told that there is another screen and did not get it: it asks again."""
+    customer = dialog.submitted()
+    page = context.new_page()
+    page.goto(customer.url)
+    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+    failed: list[str] = []
+
+    def fail_once(route: Route) -> None:
+        if failed:
+            route.fallback()
+        else:
+            failed.append(route.request.url)
+            route.abort()
+
+    page.route("**/c/*", fail_once)
+    dialog.add_recruiter(customer)
+    dialog(dialog.linker.confirm_recruiter(customer.connection_id))
+    expect(title(page)).to_have_text(re.compile("is linked"), timeout=15_000)
+    assert failed
+
+
+@pytest.mark.parametrize("does_load", [True, False], ids=["slow", "blocked"])
+def test_the_first_page_is_never_blank(does_load: bool, dialog: DialogServer, context: BrowserContext) -> None:
+    """While its script has not come it says what happens, and after some seconds what to do."""
+    page = context.new_page()
+    waiting: list[Route] = []
+    page.route("**/assets/*.js", lambda route: waiting.append(route) if does_load else route.abort())
+    page.goto(dialog.customer().url, wait_until="commit")
+    expect(page.get_by_text("Opening your link")).to_be_visible()
+    expect(page.get_by_text("load this page again")).to_be_visible()
+    if does_load:
+        waiting[0].fallback()
+        expect(page.get_by_role("button", name="Start")).to_be_visible()
+    else:
+        expect(title(page)).to_have_text("Connect Workable")
 
 
 def test_a_hidden_tab_asks_nothing_and_asks_at_once_on_return(dialog: DialogServer, context: BrowserContext) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import re
 import statistics
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from linker import LinkStatus, new_key
+from linker.dialog import dialog_app
 from linker.dialog.guard import MOST_BODY_BYTES
 from linker.links import MOST_ENTRIES
 from linker.sandbox import Fault, Limit, World
@@ -114,23 +118,41 @@ def test_a_link_that_opens_nothing_says_why(
 
 
 def test_guesses_learn_nothing_and_lock_nobody_out(dialog: DialogServer, client: httpx.Client) -> None:
-    """The same answer for a link that exists and for one that does not, in the same time; the customer goes on."""
+    """10,000 at one app: the same answer for a link that exists and for one that does not, in the same time."""
     customer = dialog.customer()
-    somebody = visitor(customer, client)
+    app = dialog_app(dialog.linker)
     took: dict[str, list[float]] = {customer.link_id: [], "lnk_00000000000000000000": []}
     told = set()
-    for number in range(1000):
-        link_id = list(took)[number % 2]
+
+    async def guess(link_id: str, secret: str) -> None:
+        body = f"secret={secret}&do=stop".encode()
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": f"/c/{link_id}", "query_string": b"", "scheme": "http"}
+        scope["headers"] = [(b"host", b"testserver"), (b"content-type", b"application/x-www-form-urlencoded")]
         began = time.perf_counter()
-        answer = client.post(f"{dialog.base}/c/{link_id}", data={"secret": f"{number:043d}", "do": "stop"})
+        await app(scope, receive, send)
         took[link_id].append(time.perf_counter() - began)
-        told.add((answer.status_code, answer.text, tuple(sorted(set(answer.headers) - {"date"}))))
-    assert len(told) == 1
+        told.add((sent[0]["status"], tuple(sent[0]["headers"]), sent[1]["body"]))
+
+    async def guesses(numbers: range) -> None:
+        for number in numbers:
+            await guess(list(took)[number % 2], f"{number:043d}")
+
+    for start in range(0, 10_000, 1000):
+        dialog(guesses(range(start, start + 1000)))
+    assert [answer[0] for answer in told] == [404]
     there, not_there = (statistics.median(times) for times in took.values())
-    assert 0.5 < there / not_there < 2
+    assert 0.8 < there / not_there < 1.25
     [link] = dialog(dialog.linker.links(customer.connection_id))
     assert link.attempts == 0
-    assert somebody.screen(do="subdomain", subdomain=customer.subdomain) == "token"
+    assert visitor(customer, client).screen(do="subdomain", subdomain=customer.subdomain) == "token"
 
 
 def test_entries_are_limited_for_each_link(dialog: DialogServer, client: httpx.Client) -> None:
@@ -231,6 +253,19 @@ def test_the_secret_of_a_plain_link_is_sent_nowhere(dialog: DialogServer, client
     assert answer.status_code == 404
     assert "location" not in answer.headers
     assert "content-security-policy" in answer.headers
+
+
+def test_a_page_of_another_release_finds_its_files(dialog: DialogServer, client: httpx.Client) -> None:
+    """By the name that they have there; that is not kept, and a name of nothing is not found."""
+    current = {
+        name.rpartition(".")[2]: client.get(f"{dialog.base}/{name}").content
+        for name in re.findall(r'(?:href|src)="(assets/[^"]+)"', client.get(f"{dialog.base}/why").text)
+    }
+    for kind, content in current.items():
+        old = client.get(f"{dialog.base}/assets/dialog.0123456789.{kind}")
+        assert (old.status_code, old.content, old.headers["cache-control"]) == (200, content, "no-store")
+    for name in ("other.0123456789.js", "dialog.js", "dialog.0123456789.map"):
+        assert client.get(f"{dialog.base}/assets/{name}").status_code == 404
 
 
 def test_no_parameter_of_a_url_chooses_where_data_goes(dialog: DialogServer, client: httpx.Client) -> None:
@@ -428,6 +463,33 @@ def test_two_people_on_one_connection(dialog: DialogServer, client: httpx.Client
     assert actors[1:3] == ["customer:Ann", "customer:Bob"]
 
 
+def test_two_people_at_the_same_time(dialog: DialogServer, client: httpx.Client) -> None:
+    """Both send what they know in the same moment, twice: each is answered with a page, and it goes on."""
+    customer = dialog.customer(contact="Ann")
+    people = [visitor(customer, client), visitor(customer, client, dialog.link(customer, contact="Bob"))]
+    for deed, screens in (
+        ({"do": "subdomain", "subdomain": customer.subdomain}, {"token"}),
+        ({"do": "token", "token": customer.token}, {"recruiter"}),
+        ({"do": "confirm"}, {"linked"}),
+    ):
+        if deed["do"] == "confirm":
+            dialog.add_recruiter(customer)
+        start = threading.Barrier(4)
+
+        def act(who: Visitor, deed: dict[str, str] = deed, start: threading.Barrier = start) -> int:
+            start.wait(10)
+            return who.post(None, **deed).status_code
+
+        with ThreadPoolExecutor(4) as pool:
+            statuses = list(pool.map(act, people * 2))
+        assert set(statuses) <= {200, 503}
+        assert 200 in statuses
+        assert {who.screen() for who in people} == screens
+    steps = dialog(dialog.linker.history(customer.connection_id))
+    arrived = [step for step in steps if step.target is ConnectionState.LINKED and step.source is not step.target]
+    assert len(arrived) == 1
+
+
 def test_stopping_wipes_the_token(dialog: DialogServer, client: httpx.Client) -> None:
     """Asked for quietly, confirmed once, and then the connection is over."""
     customer = dialog.linked()
@@ -504,10 +566,13 @@ def test_a_screen_is_light_and_quick(dialog: DialogServer, client: httpx.Client)
         *(int(each.headers["content-length"]) for each in packed),
     ]
     assert sum(sizes) <= 30_000
-    took = []
-    for _ in range(60):
-        began = time.perf_counter()
-        somebody.post()
-        took.append((time.perf_counter() - began) * 1000)
-    print("first screen, bytes:", sum(sizes), sizes, "a screen, ms:", round(statistics.median(took), 2))  # noqa: T201
-    assert statistics.median(took) <= 20  # a quarter of it on a quiet machine; this one is shared
+    medians = []
+    for _ in range(10):  # the quietest of ten moments: the machine is shared with other tests
+        took = []
+        for _ in range(15):
+            began = time.perf_counter()
+            somebody.post()
+            took.append((time.perf_counter() - began) * 1000)
+        medians.append(statistics.median(took))
+    print("first screen, bytes:", sum(sizes), sizes, "a screen, ms:", round(min(medians), 2))  # noqa: T201
+    assert min(medians) <= 10

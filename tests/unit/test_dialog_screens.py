@@ -146,6 +146,30 @@ def test_every_screen_is_among_the_cases_and_whole() -> None:
     assert set(STEPS.values()) == {1, 2, 3, 4}
 
 
+def test_what_only_a_script_does_is_said_only_where_it_does() -> None:
+    """That a page goes on by itself is hidden without the script; then a button is there."""
+    for case in cases():
+        without = re.sub(r'<span class="by-itself">[^<]*</span>', "", case.html)
+        assert "page goes on by itself" not in without, case.name
+        name = re.findall(r'data-screen="(\w+)"', case.html)[0]
+        assert ('<div class="actions unscripted">' in case.html) is (name in ("status", "thanks", "not_yet"))
+
+
+def test_nobody_is_promised_a_mail() -> None:
+    """We know no customer's address: it is the host that is told that a token ends."""
+    texts = "".join(case.html for case in cases())
+    assert "Northwind is told in time" in texts
+    assert not re.search(r"\bwe (write|remind|mail|send)\b", texts, re.IGNORECASE)
+
+
+def test_the_picture_says_what_the_guide_says() -> None:
+    """The button in the picture is the one that the steps name."""
+    html = next(case.html for case in cases() if case.name == "recruiter")
+    assert "<strong>Add an external recruiter</strong>" in html
+    assert ">Add an external recruiter</text>" in html
+    assert "Add a recruiter" not in html
+
+
 @pytest.mark.parametrize("case", [each for each in cases() if 'id="summary"' in each.html], ids=lambda case: case.name)
 def test_an_error_is_told_at_the_top_and_at_its_field(case: Case) -> None:
     """In the same words, with a link to the field, and in the title; the field says that it is wrong, and where why."""
@@ -201,7 +225,7 @@ def test_an_email_breaks_before_its_at_and_its_dots() -> None:
 # ── how the host wants it ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("accent", "found"), [("#ffcc00", "1.5"), ("#7f7fff", "3.3"), ("#777777", "4.5")])
+@pytest.mark.parametrize(("accent", "found"), [("#ffcc00", "1.51"), ("#7f7fff", "3.29"), ("#777777", "4.48")])
 def test_an_accent_that_cannot_be_read_is_refused_with_the_number(accent: str, found: str) -> None:
     """At start, before a customer sees it."""
     with pytest.raises(BadSettings) as refused:

@@ -20,25 +20,30 @@ async function send(fields) {
   const answer = await fetch(page, {
     method: "POST", body, headers: { "x-dialog": "1" }, credentials: "omit", cache: "no-store", redirect: "error", referrerPolicy: "no-referrer",
   });
-  const text = await answer.text();
-  return new DOMParser().parseFromString(text, "text/html");
+  const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // What a proxy says in our place, and that it is not possible just now, take no form away.
+  if (answer.status >= 500 || !next.body.dataset.screen) throw new Error(answer.status);
+  return next;
 }
 
-function show(next, { focus = true } = {}) {
+function show(next, { focus = true, isNews = false } = {}) {
   const before = document.body.dataset.screen;
   document.title = next.title;
   document.documentElement.lang = next.documentElement.lang;
   document.documentElement.dir = next.documentElement.dir;
   for (const { name } of [...document.body.attributes]) document.body.removeAttribute(name);
   for (const { name, value } of next.body.attributes) document.body.setAttribute(name, value);
-  const heard = $("#heard")?.textContent;
-  document.body.replaceChildren(...next.body.childNodes);
+  // The status stays: what is put into a new one at once is not read out.
+  const heard = $("#heard");
+  $("#heard", next)?.remove();
+  for (const node of [...document.body.childNodes]) if (node !== heard) node.remove();
+  heard.before(...next.body.childNodes);
   tag = undefined;
   prepare();
   const same = before === document.body.dataset.screen;
   if (!same) scrollTo(0, 0);
   if (focus) ($("#summary") ?? (same ? $("#live .box") : null) ?? $("h1"))?.focus({ preventScroll: same && !$("#summary") });
-  if (!focus && heard !== undefined) say($("h1")?.textContent ?? "");
+  say(isNews ? $("h1")?.textContent ?? "" : "");
 }
 
 function say(text) {
@@ -50,10 +55,17 @@ async function open(fields = {}, options) {
   try {
     show(await send(fields), options);
   } catch {
-    const trouble = $("[data-offline]");
-    if (trouble) trouble.hidden = false;
-    else say(document.body.dataset.failed ?? "");
+    if (!isOpening("data-offline")) say(document.body.dataset.failed ?? "");
   }
+}
+
+// True if no screen was shown yet; says then why not.
+function isOpening(why) {
+  const told = $(`[${why}]`);
+  if (!told) return false;
+  for (const each of all("[data-opening], .boot")) each.hidden = each !== told;
+  $("h1").textContent = told.dataset.title;
+  return true;
 }
 
 document.addEventListener("submit", async (event) => {
@@ -157,17 +169,14 @@ async function ask() {
     pause = Number(answer.headers.get("x-poll-seconds")) || pause;
     if (failed) { failed = 0; say(""); }
     if (answer.status === 200) {
-      tag = answer.headers.get("etag");
       const news = await answer.json();
-      if (news.screen !== document.body.dataset.screen) {
-        if (!asking) await open({}, { focus: !isTyping() });
-        return;
-      }
-      const live = $("#live");
-      if (live && news.live) {
-        live.innerHTML = news.live;
-        tick();
-        say($(".box-title", live)?.textContent ?? "");
+      if (news.screen !== document.body.dataset.screen && !asking) await open({}, { focus: !isTyping(), isNews: true });
+      if (news.screen === document.body.dataset.screen) {
+        tag = answer.headers.get("etag");
+        draw(news.live);
+      } else {
+        tag = undefined;
+        pause = 3;
       }
     } else if (answer.status !== 304) {
       throw new Error(answer.status);
@@ -177,7 +186,27 @@ async function ask() {
     pause = Math.min(30, 3 * 2 ** failed);
     if (failed === 2) say(document.body.dataset.failed ?? "");
   }
+  clearTimeout(timer);
   timer = setTimeout(ask, pause * 1000);
+}
+
+function draw(html) {
+  const live = $("#live"), fresh = document.createElement("div");
+  fresh.innerHTML = html;
+  if (!live || !html || shape(fresh) === shape(live)) return;
+  const had = live.contains(document.activeElement), before = $(".box-title", live)?.textContent;
+  live.replaceChildren(...fresh.childNodes);
+  tick();
+  if (had) $(".box", live)?.focus({ preventScroll: true });
+  const now = $(".box-title", live)?.textContent;
+  if (now !== before) say(now ?? "");
+}
+
+// What is drawn, without the times, which the script itself writes.
+function shape(root) {
+  const copy = root.cloneNode(true);
+  for (const time of all("time", copy)) time.textContent = "";
+  return copy.innerHTML.trim();
 }
 
 const isTyping = () => Boolean(document.activeElement?.matches("input[type=text]") && document.activeElement.value);
@@ -211,6 +240,7 @@ function prepare() {
   if (document.body.hasAttribute("data-goes-on")) timer = setTimeout(ask, 2000);
 }
 
+document.documentElement.classList.add("scripted");
 if (isPlain) { if (secret) prepare(); }
-else if (!secret) $("[data-incomplete]").hidden = false;
+else if (!secret) isOpening("data-incomplete");
 else open({ at: viewed() ?? "" });
