@@ -26,6 +26,8 @@ from states.connection import Connection
 
 #: For how long a block is taken: others wait for what of it is not used.
 BLOCK_SECONDS = 5.0
+#: How long a trip to the database is waited for at least, also by who waits for no turn.
+TRIP_SECONDS = 2.0
 #: How many accounts are remembered.
 ACCOUNTS_KEPT = 10_000
 
@@ -59,7 +61,7 @@ class _Account:
 
     def use(self, now: float) -> bool:
         """Use one call, if there is one."""
-        if self.left <= 0 or now >= self.until:
+        if self.left <= 0 or not self.free_at <= now < self.until:
             return False
         self.left -= 1
         self.made[self.block].append(now)
@@ -75,7 +77,8 @@ class HostBudget:
         self._clock = clock
         limit = api.PARTNER_LIMIT if partner else api.ACCOUNT_LIMIT
         self._limit = limit
-        self._most = api.HOSTS_OF_TEN * limit // 10
+        # a partner's calls are few in a second, over all accounts: a block would take them from the others
+        self._most = 1 if partner else api.HOSTS_OF_TEN
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._learnt: dict[str, datetime] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,26 +94,31 @@ class HostBudget:
         subdomain = account_of(connection)
         account = self._account(subdomain)
         while not account.use(now := self._clock.now().timestamp()):
-            pause, waited = account.free_at - now, time.monotonic() - began
+            pause, may_wait = account.free_at - now, wait - (time.monotonic() - began)
             if pause <= 0:
-                await self._refilled(subdomain, account)
-            elif pause > wait - waited:
-                refused = TryAgain("over_budget", after=round(pause, 1))
-                refused.retry_after = pause
-                raise refused
-            else:
+                if await self._refilled(subdomain, account, max(may_wait, TRIP_SECONDS)):
+                    continue
+                pause = TRIP_SECONDS
+            elif pause <= may_wait:
                 await sleep(pause)
+                continue
+            refused = TryAgain("over_budget", after=round(pause, 1))
+            refused.retry_after = pause
+            raise refused
         return time.monotonic() - began
 
-    async def _refilled(self, subdomain: str, account: _Account) -> None:
-        """Take a block for all who wait for one."""
+    async def _refilled(self, subdomain: str, account: _Account, seconds: float) -> bool:
+        """Take a block for all who wait for one. False if that takes longer than so many seconds."""
         if account.refilling is None:
             account.refilling = self._begin(self._refill(subdomain, account, self._most))
         refilling = account.refilling
-        await asyncio.wait([refilling])
-        refilling.result()
+        done, _ = await asyncio.wait([refilling], timeout=seconds)
+        for refilled in done:
+            refilled.result()
+        return bool(done)
 
     async def _refill(self, subdomain: str, account: _Account, wanted: int) -> None:
+        account.left = 0  # what is left of the former block is given back
         now = self._clock.now()
         wish = BlockOfCalls(secrets.token_hex(6), calls=wanted, until=now.timestamp() + BLOCK_SECONDS)
         given_back = {name: tuple(times) for name, times in account.made.items()}

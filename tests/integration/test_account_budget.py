@@ -175,31 +175,103 @@ async def test_strangers_who_name_an_account_cost_it_nothing(house: House, clock
     assert await took(budget, linked, 4) == [True] * 4
 
 
-async def test_a_partners_limit_is_everybodys(house: House, clock: SettableClock) -> None:
-    """With a client id a host takes five times as much of an account, and out of the one limit of all accounts."""
-    connection = await a_link(house)
-    limits = SharedRateLimits("client")
-    budget = HostBudget(HostCalls(house.database, limits), clock, partner=True)
-    assert await took(budget, connection, 21) == [True] * 20 + [False]
-    other = await a_link(
-        house, owner="other", subdomain="globex", account=Account(id="x", name="G", subdomain="globex")
-    )
-    assert await took(budget, other, 1) == [False], "the partner's calls are spread out"
-    rows = await house.sql("SELECT name, spread_until FROM linker_rate_limit")
-    assert sorted(name.split(":")[0] for name, _ in rows) == ["account", "account", "partner"]
+async def test_a_partners_limit_is_everybodys_and_one_call_costs_one(house: House, clock: SettableClock) -> None:
+    """With a client id all accounts share a rate, and no account's block makes the others wait."""
+    budget = HostBudget(HostCalls(house.database, SharedRateLimits("client")), clock, partner=True)
+    linked = [
+        await a_link(house, owner=name, **_of(name)) for name in ("acme", "globex", "initech", "umbrella", "hooli")
+    ]
+    assert [await took(budget, each, 1) for each in linked] == [[True]] * 5
+    assert await took(budget, linked[0], 1) == [False], "they are spread out"
+    rows = await house.sql("SELECT name FROM linker_rate_limit")
+    assert sorted(name.split(":")[0] for (name,) in rows) == ["account"] * 5 + ["partner"]
+    made = 0
+    for turn in range(160):
+        clock.advance(seconds=0.125)
+        made += sum(await took(budget, linked[turn % 5], 1))
+    assert 78 <= made <= 80, "four in a second"
+
+
+async def test_a_partners_account_has_five_times_as_much(house: House, clock: SettableClock) -> None:
+    """Twenty calls of hosts in ten seconds."""
+    budget = HostBudget(HostCalls(house.database, SharedRateLimits("client")), clock, partner=True)
+    linked, made = await a_link(house), 0
+    for _ in range(39):
+        clock.advance(seconds=0.25)
+        made += sum(await took(budget, linked, 1))
+    assert made == 20
 
 
 async def test_waiting_can_be_cancelled_anywhere(house: House, clock: SettableClock) -> None:
-    """Whoever stops waiting takes nothing along, and the next one is served."""
+    """Whoever stops waiting takes nothing along: not when the budget is fresh, in use, used up or given back."""
     budget, connection = HostBudget(HostCalls(house.database, SharedRateLimits()), clock), await a_link(house)
-    for turns in range(12):
-        taking = asyncio.create_task(budget.take(connection, wait=5))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        taking.cancel()
-        await asyncio.gather(taking, return_exceptions=True)
-        clock.advance(seconds=30)
-    assert await took(budget, connection, 4) == [True] * 4
+    for used in range(5):
+        for turns in (*range(6), 20, 60):
+            assert await took(budget, connection, used) == [True] * used
+            others = asyncio.create_task(took(budget, connection, 4 - used))
+            taking = asyncio.create_task(budget.take(connection, wait=5))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            taking.cancel()
+            [ended] = await asyncio.gather(taking, return_exceptions=True)
+            assert used + sum(await others) + isinstance(ended, float) == 4, (used, turns)
+            clock.advance(seconds=30)
+    assert await took(budget, connection, 5) == [True] * 4 + [False]
+
+
+async def test_what_workable_says_counts_also_while_a_block_is_taken(
+    house: House, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that comes back after a 429 is not used before the time that Workable named."""
+    calls, answered = HostCalls(house.database, SharedRateLimits()), asyncio.Event()
+    take = calls.take
+
+    async def late(*args: Any, **given: Any) -> Any:
+        block = await take(*args, **given)
+        await answered.wait()
+        return block
+
+    monkeypatch.setattr(calls, "take", late)
+    budget, connection = HostBudget(calls, clock), await a_link(house)
+    asking = [asyncio.create_task(took(budget, connection, 1)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    budget.learnt("acme", clock.now() + timedelta(seconds=60))
+    answered.set()
+    assert await asyncio.gather(*asking) == [[False]] * 3
+    assert await took(budget, connection, 1) == [False]
+    clock.advance(seconds=61)
+    assert await took(budget, connection, 5) == [True] * 4 + [False]
+
+
+async def test_a_clock_that_is_set_back_uses_no_block_that_was_given_back(
+    house: House, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is given back is gone, whatever the clock says afterwards."""
+    monkeypatch.setattr("linker.accounts.budget.BLOCK_SECONDS", 0.05)
+    budget, connection = HostBudget(HostCalls(house.database, SharedRateLimits()), clock), await a_link(house)
+    assert await took(budget, connection, 1) == [True]
+    clock.advance(seconds=-3)
+    await asyncio.sleep(0.3)
+    assert await took(budget, connection, 4) == [True] * 3 + [False]
+
+
+async def test_who_waits_for_no_turn_waits_for_no_database_that_is_stuck(
+    house: House, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trip takes milliseconds: after a while it is said when to try again, and the trip serves whoever comes then."""
+    calls, mended = HostCalls(house.database, SharedRateLimits()), asyncio.Event()
+    take = calls.take
+
+    async def stuck(*args: Any, **given: Any) -> Any:
+        await mended.wait()
+        return await take(*args, **given)
+
+    monkeypatch.setattr(calls, "take", stuck)
+    monkeypatch.setattr("linker.accounts.budget.TRIP_SECONDS", 0.1, raising=False)
+    budget, connection = HostBudget(calls, clock), await a_link(house)
+    assert await asyncio.wait_for(took(budget, connection, 1), 3) == [False]
+    mended.set()
+    assert await took(budget, connection, 1) == [True]
 
 
 # ── what Workable says ────────────────────────────────────────────────────────────────────────────────────────────────
