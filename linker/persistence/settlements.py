@@ -77,7 +77,7 @@ class SettlementBatch:
     updates: list[tuple[BatchStatement, Any, int]]
     #: Of steps and announcements.
     inserts: Inserts
-    #: True if there is something to do soon, or the host is to be told.
+    #: True if there is something to do soon, the host is to be told, or something may be used no more, or anew.
     is_urgent: bool
     #: Whose attempts with a token were refused, and when that is written.
     refused_owners: list[str]
@@ -106,7 +106,7 @@ class SettlementWriter:
             row["at_id"], row["at_version"] = one.before.id, one.before.version
             rows_by_columns[tuple(columns)].append(row)
             due_soon = one.after.due_at is not None and one.after.due_at <= now + SOON
-            is_urgent = is_urgent or one.announcement is not None or (due_soon and not one.quiet)
+            is_urgent = is_urgent or one.announcement is not None or (due_soon and not one.quiet) or _changes_use(one)
         updates = [(self._update(columns, release), rows) for columns, rows in rows_by_columns.items()]
         return SettlementBatch(
             ids=[one.after.id for one in settlements],
@@ -156,6 +156,12 @@ class SettlementWriter:
             types = {name: table.c[name].type for name in columns}
             self._inserts[table.name] = batch_statement(statement, types, *self._target)
         return self._inserts[table.name]
+
+
+def _changes_use(one: Settlement) -> bool:
+    """True if clients that know the row have to read it anew, because what they may use of it has changed."""
+    before, after = one.before, one.after
+    return (before.state, before.token, before.at_rest) != (after.state, after.token, after.at_rest)
 
 
 def _refuses_an_attempt(one: Settlement) -> bool:

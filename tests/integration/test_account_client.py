@@ -28,8 +28,10 @@ from linker import BadInput, Metrics, Refused, TryAgain, describe, new_key
 from linker.engine.observer import together
 from linker.sandbox import Fault, Limit, World, running
 from linker.telemetry.tracing import Tracing
-from states.events import Paused, Resumed
+from states.connection import ConnectionState
+from states.events import Forced, Paused, Resumed, Unlinked
 from tests.integration.account_hosts import OTHER_TOKEN, SCOPES, TOKEN, Host, a_linker, opened
+from tests.integration.storehouse import House
 from tests.seams import parts
 
 BOTH = pytest.mark.parametrize("blocks", [False, True], ids=["async", "blocking"])
@@ -535,16 +537,33 @@ async def test_what_is_not_linked_is_refused_at_entering(
             assert world.requests() == ()
 
 
-async def test_another_process_that_unlinks_is_heard_of(world: World, url: str, tmp_path: Any) -> None:
+TAKEN_AWAY = {"pause": Paused(), "force": Forced(to=ConnectionState.FAILED), "unlink": Unlinked()}
+
+
+@pytest.mark.parametrize("done", [*TAKEN_AWAY, "replace"])
+async def test_another_process_that_takes_a_token_away_is_heard_of(
+    world: World, url: str, done: str, shared_house: House
+) -> None:
     """No heartbeat is needed for it: whoever has a client open listens to what others commit."""
-    shared: dict[str, Any] = {"database_url": f"sqlite:///{tmp_path}/linker.db", "secret_keys": (new_key(),)}
+    shared: dict[str, Any] = {"database_url": shared_house.url, "secret_keys": (new_key(),)}
     async with a_linker(url, **shared) as mine, a_linker(url, **shared) as theirs:
         connection = await Host(mine, blocks=False).linked(world)
         async with mine.client(connection.id) as client:
             assert (await client.get("jobs")).status_code == 200
-            await theirs.unlink(connection.id)
-            world.forget_requests()
+            await asyncio.sleep(0.5)  # what was committed before is heard of
+            assert (await client.get("jobs")).status_code == 200
+            if done == "replace":
+                world.add_token("acme", OTHER_TOKEN, scopes=SCOPES)
+                await theirs.submit_token(connection.id, subdomain="acme", token=OTHER_TOKEN)
+                world.revoke_token(TOKEN)
+            else:
+                await theirs.record(connection.id, lambda _: TAKEN_AWAY[done], actor="ann")
             await asyncio.sleep(0.5)
+            world.forget_requests()
+            if done == "replace":
+                assert (await client.get("jobs")).status_code == 200
+                assert [one.status for one in world.log] == [200], "not first with the token of before"
+                return
             with pytest.raises(Refused):
                 await client.get("jobs")
             assert world.requests() == ()
