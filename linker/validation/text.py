@@ -66,9 +66,11 @@ def one_line(field: str, given: object) -> str:
 def metadata(given: object) -> dict[str, str]:
     """What the host wants to find again with a connection: texts by key, of any script and over several lines.
 
+    An entry is the host's own data and is kept as it is; whatever prints it writes control characters out.
+
     Raises:
-        BadInput: it is no mapping of texts, there are too many, a key is empty, or a text is too long or holds half a
-            character, control characters or turns of direction.
+        BadInput: it is no mapping of texts, there are too many, a key is empty or holds control characters or turns of
+            direction, or a text is too long or holds half a character or the character NUL.
     """
     if not isinstance(given, Mapping):
         raise BadInput("metadata", "not_texts")
@@ -81,8 +83,10 @@ def metadata(given: object) -> dict[str, str]:
             raise BadInput("metadata", "too_long", most=LONGEST_CHARACTERS)
         if any("\ud800" <= character <= "\udfff" for character in key + value):  # no UTF-8 can be made of it
             raise BadInput("metadata", "half_character")
-        if any(map(is_control, key)) or any(is_control(each) for each in value if each not in LINE_BREAKS):
+        if any(map(is_control, key)):
             raise BadInput("metadata", "control_characters")
+        if "\x00" in value:  # PostgreSQL keeps none
+            raise BadInput("metadata", "null_character")
         if is_unseen(key):
             raise BadInput("metadata", "key_empty")
     return dict(given)

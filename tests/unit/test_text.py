@@ -130,12 +130,18 @@ def test_metadata_that_is_no_mapping_of_texts_is_bad_input(given: object) -> Non
 
 
 @pytest.mark.parametrize("odd", ["\x1b[2J", "\x00", "\x9b31m", "\u202e", "\u2067", "\u200e", "\u2028"])
-def test_no_metadata_writes_to_a_terminal(odd: str) -> None:
-    """Control characters and turns of direction are refused in keys and in entries; line breaks are for entries."""
-    for given in ({odd: "v"}, {f"k{odd}": "v"}, {"k": f"a{odd}b"}, {"k\n": "v"}):
+def test_keys_of_metadata_hold_nothing_that_moves_a_terminal(odd: str) -> None:
+    """In entries it is the host's own data, which is kept as it is and written out where it is printed; but for NUL."""
+    for given in ({odd: "v"}, {f"k{odd}": "v"}, {"k\n": "v"}):
         with pytest.raises(BadInput) as caught:
             metadata(given)
         assert (caught.value.field, caught.value.reason) == ("metadata", "control_characters")
+    if odd != "\x00":
+        assert metadata({"k": f"a{odd}b"}) == {"k": f"a{odd}b"}
+        return
+    with pytest.raises(BadInput) as caught:
+        metadata({"k": f"a{odd}b"})
+    assert (caught.value.field, caught.value.reason) == ("metadata", "null_character")
 
 
 @pytest.mark.parametrize("given", ["", "con_\x00", "con_\ud800", "con_é", "con_\n", "x" * 101, "con_\u202e", " \u3000"])
