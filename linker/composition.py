@@ -100,7 +100,7 @@ def build(
     own_transports = [webhook.transport] if webhook else []
     rate_limits = SharedRateLimits(settings.workable_client_id)
     is_partner = settings.workable_client_id is not None
-    host_budget = HostBudget(HostCalls(database, rate_limits), clock, partner=is_partner)
+    host_budget = HostBudget(HostCalls(database, rate_limits, server_clock), clock, partner=is_partner)
     transport: httpx.AsyncBaseTransport
     hosts_transport: httpx.AsyncBaseTransport
     if account_transport is not None and workable is not None:

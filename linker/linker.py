@@ -199,6 +199,7 @@ class Linker(BulkVerbs):
         """Before something is written."""
         if time.monotonic() >= self._fits_until:
             await self.check_schema()
+            await self._agree_on_the_time()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -28,6 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from linker.database.database import Database
 from linker.engine.ports import BlockOfCalls
+from linker.persistence.server_clock import DatabaseClock
 from linker.persistence.tables import CONNECTION, RATE_LIMIT
 from linker.workable.api import LOOKS_OF_TEN, PARTNER_LIMIT, VERIFICATIONS_OF_TEN, WINDOW_SECONDS
 from linker.workable.call_log import LONGEST_AHEAD_SECONDS, Caller, CallLog
@@ -218,7 +219,9 @@ class SharedRateLimits:
             else:
                 blocked = row.blocked_until or 0.0
                 log = CallLog.stored(row.calls, now, partner=self._partner is not None)
-                found[row.name] = _Account(log, blocked if blocked <= now + LONGEST_BLOCK_SECONDS else 0.0)
+                if blocked > now + LONGEST_BLOCK_SECONDS:  # a wrong clock wrote it
+                    blocked = now + LONGEST_AHEAD_SECONDS
+                found[row.name] = _Account(log, blocked)
         return found
 
 
@@ -293,12 +296,17 @@ def _make(transaction: Transaction, names: Iterable[str]) -> None:
 
 
 class HostCalls:
-    """The calls of hosts, in the same rows: each method is one transaction."""
+    """The calls of hosts, in the same rows: each method is one transaction.
 
-    def __init__(self, database: Database, limits: SharedRateLimits) -> None:
-        """Take the database and what counts in it."""
+    Where the server's clock is everybody's it is read in that transaction: a process that was asleep, and does not know
+    it yet, would take what the others wrote for over.
+    """
+
+    def __init__(self, database: Database, limits: SharedRateLimits, server_clock: DatabaseClock | None = None) -> None:
+        """Take the database, what counts in it, and the server's clock if that is everybody's."""
         self._database = database
         self._limits = limits
+        self._server_clock = server_clock
 
     async def take(
         self, subdomain: str, *, now: datetime, block: BlockOfCalls, given_back: Mapping[str, Sequence[float]]
@@ -311,10 +319,22 @@ class HostCalls:
             block: its name, how many calls are wanted, and until when they are going to be made.
             given_back: former blocks of this process, by their names, with the times of the calls that were made.
         """
-        return await self._database.write_without_fsync(
-            lambda transaction: self._limits.take_block(transaction, subdomain, now, block=block, given_back=given_back)
-        )
+
+        def take(transaction: Transaction) -> BlockOfCalls:
+            at = self._now(transaction, now)
+            lasting = replace(block, until=block.until + (at - now).total_seconds())
+            return self._limits.take_block(transaction, subdomain, at, block=lasting, given_back=given_back)
+
+        return await self._database.write_without_fsync(take)
 
     async def learn(self, until: Mapping[str, datetime], *, now: datetime) -> None:
         """Workable wants no calls to these accounts, by their subdomains, before these times."""
-        await self._database.write_without_fsync(lambda transaction: self._limits.learn(transaction, until, now))
+
+        def learn(transaction: Transaction) -> None:
+            at = self._now(transaction, now)
+            self._limits.learn(transaction, {name: each + (at - now) for name, each in until.items()}, at)
+
+        await self._database.write_without_fsync(learn)
+
+    def _now(self, transaction: Transaction, told: datetime) -> datetime:
+        return told if self._server_clock is None else self._server_clock.read_in(transaction)

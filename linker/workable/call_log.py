@@ -12,7 +12,7 @@ With a partner's client id all numbers are five times as large. Pure: the time i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -57,9 +57,9 @@ class CallLog:
     """The calls that count now."""
 
     def __init__(self, calls: Iterable[Calls], now: float, *, partner: bool = False) -> None:
-        """Take what was stored, without what is over, and without what a wrong clock wrote far ahead."""
+        """Take what was stored, without what is over; what a wrong clock wrote far ahead counts for a minute."""
         latest = now + LONGEST_AHEAD_SECONDS
-        self.calls = [one for one in calls if now < one.over_at and one.until <= latest]
+        self.calls = [replace(one, until=min(one.until, latest)) for one in calls if now < one.over_at]
         self._now = now
         self._scale = (PARTNER_LIMIT if partner else ACCOUNT_LIMIT) // 10
 

@@ -21,6 +21,7 @@ from linker import Connection, Linker, Settings, TryAgain, new_key
 from linker.accounts.budget import BLOCK_SECONDS, HostBudget
 from linker.operations.retention import Pruning
 from linker.persistence.rate_limits import HostCalls, SharedRateLimits
+from linker.persistence.server_clock import DatabaseClock
 from linker.sandbox import World, running
 from linker.testing import ScriptedAnswers, ScriptedWorkable, SettableClock
 from states.connection import Account, ConnectionState
@@ -335,6 +336,32 @@ async def blocked(linker: Linker) -> bool:
     """Whether something was learnt by all."""
     query = text("SELECT max(blocked_until) FROM linker_rate_limit")
     return bool(await parts(linker).database.read(lambda transaction: transaction.execute(query).scalar()))
+
+
+@pytest.mark.postgres
+async def test_a_process_that_was_asleep_takes_nothing_of_the_others_for_over(
+    postgres_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's time counts, read as the budget is: its own monotonic clock stood still for three hours."""
+    clocks: list[DatabaseClock] = []
+    budgets = []
+    for _ in range(2):
+        database = postgres_house.another()._database
+        clocks.append(DatabaseClock(database))
+        await clocks[-1].read()
+        budgets.append(HostBudget(HostCalls(database, SharedRateLimits(), clocks[-1]), clocks[-1]))
+    (mine, theirs), (clock, asleep) = budgets, clocks
+    acme, globex = await a_link(postgres_house), await a_link(postgres_house, owner="other", **_of("globex"))
+    late = asleep.now() - timedelta(hours=3)
+    monkeypatch.setattr(asleep, "_known", (late.timestamp(), time.monotonic()))
+    assert await took(mine, acme, 4) == [True] * 4
+    mine.learnt("globex", clock.now() + timedelta(minutes=10))
+    await asyncio.sleep(0.5)
+    assert await took(theirs, acme, 1) == [False]
+    assert await took(theirs, globex, 1) == [False]
+    assert abs((asleep.now() - clock.now()).total_seconds()) < 2
+    [(blocked,)] = await postgres_house.sql("SELECT max(blocked_until) FROM linker_rate_limit")
+    assert blocked > clock.now().timestamp() + 500
 
 
 # ── full speed ────────────────────────────────────────────────────────────────────────────────────────────────────────

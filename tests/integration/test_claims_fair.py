@@ -9,6 +9,7 @@ from linker.engine.fairness import FairClaims
 from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.rate_limits import SharedRateLimits
 from linker.testing import SettableClock
+from linker.workable.api import WINDOW_SECONDS
 from linker.workable.call_log import LONGEST_AHEAD_SECONDS
 from states.connection import Account, Connection, ConnectionState
 from tests.integration.storehouse import (
@@ -189,7 +190,7 @@ async def test_what_people_ask_for_is_counted_and_not_put_off(house: House) -> N
 
 
 async def test_a_clock_that_went_wrong_stops_nobody_for_long(house: House) -> None:
-    """A ration that a wrong clock wrote far ahead is worth a minute at most."""
+    """A ration that a wrong clock wrote far ahead is worth a minute, from when it is first seen."""
     one = await due(house, "one", subdomain="shared")
     await due(house, "other", subdomain="shared")
     await house.store.claim(one.id, now=NOW, lease=a_lease("person", until=NOW))
@@ -199,7 +200,11 @@ async def test_a_clock_that_went_wrong_stops_nobody_for_long(house: House) -> No
     )
     log = f'[["look", 4, {far}, null]]'
     await house.sql(f"UPDATE linker_rate_limit SET calls = '{log}'")  # noqa: S608 - ours
-    assert len(await claimed(house.store, now=NOW + timedelta(seconds=LONGEST_AHEAD_SECONDS))) == 2
+    seen = NOW + timedelta(seconds=LONGEST_AHEAD_SECONDS)
+    assert len(await claimed(house.store, now=seen)) == 0
+    assert (
+        len(await claimed(house.store, now=seen + timedelta(seconds=LONGEST_AHEAD_SECONDS + 2 * WINDOW_SECONDS))) == 2
+    )
 
 
 async def test_a_lease_is_renewed_by_its_holder_only(house: House) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linker.workable.api import WINDOW_SECONDS
 from linker.workable.call_log import LONGEST_AHEAD_SECONDS, Caller, CallLog, Calls
 
 NOW = 1_000_000.0
@@ -49,8 +50,11 @@ def test_a_block_counts_until_it_is_given_back() -> None:
 
 
 def test_a_wrong_clock_keeps_nobody_waiting() -> None:
-    """What is further ahead than a minute is passed over."""
-    assert log(Calls(HOST, 4, NOW + LONGEST_AHEAD_SECONDS + 1)).room(HOST) == 4
+    """What is further ahead than a minute counts for a minute from when it is seen."""
+    seen = log(Calls(HOST, 4, NOW + 1e9))
+    assert seen.room(HOST) == 0
+    assert seen.free_at(HOST, 4) == NOW + LONGEST_AHEAD_SECONDS + WINDOW_SECONDS
+    assert log(*seen.calls, now=NOW + LONGEST_AHEAD_SECONDS + WINDOW_SECONDS).room(HOST) == 4
 
 
 @pytest.mark.parametrize("number", [5, 50])
