@@ -313,9 +313,12 @@ class Linker(BulkVerbs):
         stored = await self._parts.links.find(link_id)
         return stored.link.embed_origin if stored else None
 
-    async def count_entry(self, link: Link) -> None:
-        """Count an entry that was sent by a link. After a hundred it is used up."""
-        await self._parts.links.count_entry(link.id)
+    async def count_entry(self, link: Link) -> bool:
+        """Count an entry that is sent by a link, before anything is done with it.
+
+        False: nothing is to be done, for it or the links of its connection sent too many within some minutes.
+        """
+        return await self._parts.links.count_entry(link, self.clock.now())
 
     # using a link
 

@@ -24,9 +24,13 @@ SECRET_BYTES = 32
 #: How long a link lasts if nobody says otherwise, and at most.
 USUAL_SPAN = timedelta(days=7)
 LONGEST_SPAN = timedelta(days=90)
-#: How many entries, good or bad, may be sent by one link. Guesses at its secret are not counted: they would let anybody
-#: lock the customer out.
-MOST_ENTRIES = 100
+#: How many entries may be sent by one link at once; each makes room again after this time. Only what costs something
+#: is counted: what can be an entry, and what makes us ask Workable. Neither are guesses at a link's secret: they would
+#: let anybody lock the customer out.
+MOST_ENTRIES = 20
+ENTRY_EVERY = timedelta(seconds=30)
+#: How many by all links of a connection: a link that was shared in public leaves room for another one.
+MOST_ENTRIES_OF_A_CONNECTION = 2 * MOST_ENTRIES
 
 #: What the history calls somebody who acts by a link, before the contact; both together are one actor.
 ACTOR = "customer:"
@@ -56,7 +60,7 @@ class LinkStatus(StrEnum):
     OPEN = "open"
     EXPIRED = "expired"
     REVOKED = "revoked"
-    #: As many entries were sent by it as it allows.
+    #: As many entries were sent by it as it allows: for some minutes it only shows.
     USED_UP = "used_up"
 
 
@@ -80,6 +84,8 @@ class Link:
     revoked_at: datetime | None = None
     #: How many entries were sent by it.
     attempts: int = 0
+    #: When all of them have made room again.
+    entries_until: datetime | None = None
 
     def status(self, now: datetime) -> LinkStatus:
         """Whether it opens anything at a time."""
@@ -87,7 +93,7 @@ class Link:
             return LinkStatus.REVOKED
         if now >= self.expires_at:
             return LinkStatus.EXPIRED
-        return LinkStatus.USED_UP if self.attempts >= MOST_ENTRIES else LinkStatus.OPEN
+        return LinkStatus.OPEN if has_room(self.entries_until, now) else LinkStatus.USED_UP
 
     @property
     def actor(self) -> str:
@@ -147,6 +153,11 @@ def _contact(given: str) -> str:
     if len(contact) > LONGEST_CONTACT:
         raise BadInput("contact", "too_long", most=LONGEST_CONTACT)
     return contact
+
+
+def has_room(entries_until: datetime | None, now: datetime) -> bool:
+    """True if a link whose entries count until a time may send one more."""
+    return entries_until is None or entries_until - now <= ENTRY_EVERY * (MOST_ENTRIES - 1)
 
 
 def link_json(link: Link, now: datetime) -> dict[str, Any]:

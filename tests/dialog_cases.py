@@ -11,7 +11,7 @@ from linker.dialog.look import Look
 from linker.dialog.rendering import Place, Renderer
 from linker.dialog.screens import Screen, ScreenName, screen_of
 from linker.errors import BadInput
-from linker.links import MOST_ENTRIES, Link, Purpose
+from linker.links import ENTRY_EVERY, MOST_ENTRIES, Link, Purpose
 from linker.settings import Settings
 from states.connection import Account, Connection, ConnectionState, Problem, Recruiter
 from states.problems import NearMissKind, ProblemCode
@@ -138,7 +138,7 @@ def situations() -> Iterator[tuple[str, Connection, Link, str | None, BadInput |
     yield "stop", waiting, setup, "stop", None
     yield "expired", fresh, a_link(expires_at=SEEN_AT), None, None
     yield "revoked", fresh, a_link(revoked_at=SEEN_AT), None, None
-    yield "used_up", fresh, a_link(attempts=MOST_ENTRIES), None, None
+    yield "used_up", fresh, a_link(entries_until=NOW + ENTRY_EVERY * MOST_ENTRIES), None, None
 
 
 def screen_for(connection: Connection, link: Link, asked: str | None, refusal: BadInput | None) -> Screen:

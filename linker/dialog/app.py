@@ -28,19 +28,22 @@ from linker.dialog import guard
 from linker.dialog.look import Look
 from linker.dialog.open_pages import OpenPages, poll_seconds
 from linker.dialog.rendering import Place, Renderer, expires_on, is_held
-from linker.dialog.screens import Screen, ScreenName, may_do, screen_of
+from linker.dialog.screens import Deed, Screen, ScreenName, may_do, screen_of
 from linker.errors import BadInput, NotFound, Refused, TryAgain
 from linker.event_log import log
 from linker.linker import Linker
 from linker.links import Link, Purpose, url_of
 from linker.settings import dialog_url
-from linker.validation.subdomain import has_secret
+from linker.validation.subdomain import has_secret, parse_subdomain
+from linker.validation.token import parse_token
 from states import events as happened
 from states.connection import Connection, ConnectionState
 
 #: Said by our script, which wants the next screen in the answer instead of a redirect.
 SCRIPT = "x-dialog"
 SECRET = "x-link-secret"
+#: What carries an entry; for the rest Workable is asked, or nobody.
+ENTRIES = frozenset({Deed.SUBDOMAIN, Deed.TOKEN, Deed.HELD})
 #: The states in which a token is in use, and the steps by which one came to be.
 HOLDING = (ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED)
 ACCEPTED = (happened.TokenAccepted.name, happened.ReplacementAccepted.name)
@@ -229,35 +232,40 @@ class Dialog:
     async def _do(self, acted: str, form: dict[str, str], connection: Connection, link: Link) -> Connection:
         """What a person did: one of the forms was sent. Raises BadInput, Refused."""
         linker, actor = self._linker, link.actor
-        if acted == "subdomain" and not is_held(connection, linker.clock.now()):
-            await linker.count_entry(link)
-            return await linker.give_subdomain(connection.id, form.get("subdomain", ""), actor=actor)
-        if acted == "token":
-            await linker.count_entry(link)
+        if acted in ENTRIES:
+            return await self._enter(acted, form, connection, link)
+        if acted == Deed.STOP:
+            return await linker.unlink(connection.id, actor=actor)
+        if not await linker.count_entry(link):  # the page shows that, or goes on by itself
+            return connection
+        if acted == Deed.CONFIRM:
+            return await linker.confirm_recruiter(connection.id, actor=actor)
+        if acted == Deed.RESTART:
+            return await linker.restart(connection.id, actor=actor)
+        return await linker.check(connection.id, actor=actor)
+
+    async def _enter(self, acted: str, form: dict[str, str], connection: Connection, link: Link) -> Connection:
+        """What a person entered. What cannot be an entry is told, and counts for nothing. Raises BadInput, Refused."""
+        linker, actor, token = self._linker, link.actor, form.pop("token", "")
+        subdomain = form.get("subdomain") or (connection.subdomain if acted == Deed.TOKEN else None) or ""
+        parse_subdomain(subdomain)
+        if acted == Deed.TOKEN:
+            parse_token(token)
+        if not await linker.count_entry(link):
+            return connection
+        if acted == Deed.TOKEN:
             lifetime = expires_on(form.get("lifetime", ""), linker.clock.now().date())
-            subdomain = form.get("subdomain") or connection.subdomain or ""
-            token = form.pop("token", "")
             return await linker.submit_token(
                 connection.id, subdomain=subdomain, token=token, expires_on=lifetime, actor=actor
             )
-        if acted in ("held", "subdomain"):  # the token is kept: nobody pastes it twice
-            await linker.count_entry(link)
-            subdomain = form.get("subdomain", "")
-            try:
-                return await linker.submit_token(connection.id, subdomain=subdomain, token=None, actor=actor)
-            except BadInput as error:
-                if error.reason == "not_held":  # the token has to be pasted again, the account need not be named again
-                    await linker.give_subdomain(connection.id, subdomain, actor=actor)
-                raise
-        if acted == "confirm":
-            return await linker.confirm_recruiter(connection.id, actor=actor)
-        if acted == "check":
-            return await linker.check(connection.id, actor=actor)
-        if acted == "restart":
-            return await linker.restart(connection.id, actor=actor)
-        if acted == "stop":
-            return await linker.unlink(connection.id, actor=actor)
-        return connection
+        if acted == Deed.SUBDOMAIN and not is_held(connection, linker.clock.now()):
+            return await linker.give_subdomain(connection.id, subdomain, actor=actor)
+        try:  # the token is kept: nobody pastes it twice
+            return await linker.submit_token(connection.id, subdomain=subdomain, token=None, actor=actor)
+        except BadInput as error:
+            if error.reason == "not_held":  # the token has to be pasted again, the account need not be named again
+                await linker.give_subdomain(connection.id, subdomain, actor=actor)
+            raise
 
     async def _is_renewed(self, connection: Connection, link: Link) -> bool:
         """True if a token was accepted since a link for another token was made."""
@@ -288,6 +296,6 @@ def _refused(acted: str, error: BadInput, form: dict[str, str]) -> Screen:
     typed = None if has_secret(form.get("subdomain", "")) else form.get("subdomain")
     if error.field == "subdomain" and error.reason in ("looks_like_token", "same_as_token"):
         typed = None
-    of_subdomain = acted in ("subdomain", "held") and error.field != "token"
+    of_subdomain = acted in (Deed.SUBDOMAIN, Deed.HELD) and error.field != "token"
     name = ScreenName.SUBDOMAIN if of_subdomain else ScreenName.TOKEN
     return Screen(name=name, refusal=error, typed=typed, lifetime=form.get("lifetime"))

@@ -58,7 +58,13 @@ STEPS = {
     ScreenName.LINKED: 4,
 }
 #: Screens that go on by themselves.
-GOES_ON = frozenset({ScreenName.CHECKING, ScreenName.RECRUITER, ScreenName.STATUS, ScreenName.THANKS})
+GOES_ON = frozenset(
+    {ScreenName.CHECKING, ScreenName.RECRUITER, ScreenName.STATUS, ScreenName.THANKS, ScreenName.USED_UP}
+)
+#: Screens that are there for an entry: a link that has no room for one shows them when it has.
+_FOR_ENTRIES = frozenset(
+    {ScreenName.START, ScreenName.SUBDOMAIN, ScreenName.TOKEN, ScreenName.TAKEN, ScreenName.OVERDUE}
+)
 
 
 class Deed(StrEnum):
@@ -147,8 +153,10 @@ def screen_of(
 
     `renewed`: a token was accepted since the link was made; a link for another token does not ask for one again.
     """
-    due = _due(connection, link, now, renewed)
-    if asked in _ASKED:
+    due, used_up = _due(connection, link, now, renewed), link.status(now) is LinkStatus.USED_UP
+    if used_up and due.name in _FOR_ENTRIES:
+        return Screen(name=ScreenName.USED_UP)
+    if asked in _ASKED and (asked == Deed.STOP or not used_up):
         wanted, where, deeds = _ASKED[asked]
         settled = wanted is ScreenName.SUBDOMAIN and connection.state is not ConnectionState.AWAITING_TOKEN
         if due.name in where and deeds & MAY[link.purpose] and not settled:
@@ -158,7 +166,8 @@ def screen_of(
 
 def may_do(deed: str, connection: Connection, link: Link, *, now: datetime) -> bool:
     """True if this may be done by the link now. A connection that our side put aside is nobody else's to restart."""
-    if deed not in MAY[link.purpose] or link.status(now) is not LinkStatus.OPEN:
+    opens = {LinkStatus.OPEN, LinkStatus.USED_UP} if deed == Deed.STOP else {LinkStatus.OPEN}
+    if deed not in MAY[link.purpose] or link.status(now) not in opens:
         return False
     return deed != Deed.RESTART or _due(connection, link, now, renewed=True).name is ScreenName.OVERDUE
 
@@ -172,8 +181,6 @@ def may_stop(screen: Screen, link: Link) -> bool:
 def _closed(c: Connection, link: Link, now: datetime) -> ScreenName | None:
     """The screen of a link that opens nothing, or of a connection that is at rest."""
     status = link.status(now)
-    if status is LinkStatus.USED_UP and c.state is not ConnectionState.LINKED:
-        return ScreenName.USED_UP
     if status in (LinkStatus.EXPIRED, LinkStatus.REVOKED):
         return ScreenName(status.value)
     if c.closed_at is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection as Transaction
@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, update
 
 from linker.database.database import Database
 from linker.errors import NotFound
-from linker.links import Link, Purpose
+from linker.links import ENTRY_EVERY, MOST_ENTRIES, MOST_ENTRIES_OF_A_CONNECTION, Link, Purpose, has_room
 from linker.persistence.tables import CONNECTION, LINK
 
 
@@ -75,10 +75,24 @@ class LinkStore:
             raise NotFound(link_id, what="link")
         return found.link
 
-    async def count_entry(self, link_id: str) -> None:
-        """Count an entry that was sent by a link."""
-        more = update(LINK).where(LINK.c.public_id == link_id).values(attempts=LINK.c.attempts + 1)
-        await self._database.write(lambda transaction: transaction.execute(more).rowcount)
+    async def count_entry(self, link: Link, now: datetime) -> bool:
+        """Count an entry that is sent by a link. False: it, or all links of its connection, sent too many of late.
+
+        A link that is turned down for the others' sake has no room for some seconds either.
+        """
+        of_all = select(LINK.c.public_id, LINK.c.entries_until).where(LINK.c.connection_id == link.connection_id)
+
+        def work(transaction: Transaction) -> bool:
+            rows = transaction.execute(of_all.with_for_update()).all()
+            counting = {each: max((until or now) - now, timedelta(0)) for each, until in rows}
+            mine, together = counting[link.id], sum(counting.values(), timedelta(0))
+            counts = has_room(now + mine, now) and together <= ENTRY_EVERY * (MOST_ENTRIES_OF_A_CONNECTION - 1)
+            more = {"attempts": LINK.c.attempts + 1, "entries_until": now + mine + ENTRY_EVERY}
+            full = {"entries_until": now + ENTRY_EVERY * MOST_ENTRIES}
+            transaction.execute(update(LINK).where(LINK.c.public_id == link.id).values(more if counts else full))
+            return counts
+
+        return await self._database.write(work)
 
 
 def _link(row: Mapping[Any, Any]) -> Link:
@@ -94,4 +108,5 @@ def _link(row: Mapping[Any, Any]) -> Link:
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
         attempts=row["attempts"],
+        entries_until=row["entries_until"],
     )

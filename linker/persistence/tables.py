@@ -266,6 +266,7 @@ class LinkRow(Table, table=True):
     expires_at: datetime = _time(null=False)
     revoked_at: datetime | None = _time()
     attempts: int = 0
+    entries_until: datetime | None = _time()
 
 
 class RateLimitRow(Table, table=True):

@@ -16,10 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from linker import LinkStatus, new_key
+from linker import new_key
 from linker.dialog import dialog_app
 from linker.dialog.guard import MOST_BODY_BYTES
-from linker.links import MOST_ENTRIES
 from linker.sandbox import Fault, Limit, World
 from states.connection import ConnectionState
 from tests.dialog_server import CANARY, Customer, DialogServer, Visitor, name_of, row_of, serving, visitor
@@ -153,19 +152,6 @@ def test_guesses_learn_nothing_and_lock_nobody_out(dialog: DialogServer, client:
     [link] = dialog(dialog.linker.links(customer.connection_id))
     assert link.attempts == 0
     assert visitor(customer, client).screen(do="subdomain", subdomain=customer.subdomain) == "token"
-
-
-def test_entries_are_limited_for_each_link(dialog: DialogServer, client: httpx.Client) -> None:
-    """A link that was shared in public is used up after a hundred entries; the connection and other links go on."""
-    customer = dialog.customer()
-    somebody = visitor(customer, client)
-    for _ in range(MOST_ENTRIES):
-        assert somebody.screen(do="subdomain", subdomain="not a subdomain") == "subdomain"
-    assert somebody.screen(do="subdomain", subdomain="acme") == "used_up"
-    [link] = dialog(dialog.linker.links(customer.connection_id))
-    assert link.status(dialog.linker.clock.now()) is LinkStatus.USED_UP
-    other = visitor(customer, client, dialog.link(customer))
-    assert other.screen(do="subdomain", subdomain=customer.subdomain) == "token"
 
 
 # ── hostile pages ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,8 +10,9 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from linker import LinkStatus
 from linker.dialog.screens import MAY, Deed
-from linker.links import Purpose
+from linker.links import ENTRY_EVERY, MOST_ENTRIES, Purpose
 from linker.sandbox import Fault
 from states.connection import ConnectionState
 from tests.dialog_server import CANARY, Customer, DialogServer, Visitor, name_of, row_of, serving, visitor
@@ -203,3 +204,57 @@ def test_pages_of_no_address_of_ours_are_styled(
     for asset in re.findall(r'(?:href|src)="([./]+assets/[^"]+)"', answer.text):
         assert client.get(str(answer.url.join(asset))).status_code == 200
     assert "assets/" in answer.text
+
+
+# ── limits ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_cannot_be_an_entry_counts_for_nothing(dialog: DialogServer, client: httpx.Client) -> None:
+    """Empty fields, masks and slips write nothing, however many, and the customer goes on."""
+    customer = dialog.customer()
+    somebody = visitor(customer, client)
+    before = row_of(dialog, customer)
+    for _ in range(MOST_ENTRIES + 1):
+        assert somebody.post(do="subdomain").status_code == 422
+        assert somebody.post(do="token", subdomain="acme", token="••••••••").status_code == 422
+    assert row_of(dialog, customer) == before
+    assert somebody.screen(do="subdomain", subdomain=customer.subdomain) == "token"
+
+
+def test_entries_are_limited_and_nobody_is_locked_out(dialog: DialogServer, client: httpx.Client) -> None:
+    """A link has room for some entries at once, its connection for twice as many; each makes room again in time."""
+    customer = dialog.customer()
+    first, second, third = (visitor(customer, client, dialog.link(customer)) for _ in range(3))
+    for somebody in (first, second):
+        for _ in range(MOST_ENTRIES - 1):
+            assert somebody.screen(do="subdomain", subdomain="acme") == "token"
+        assert somebody.screen(do="subdomain", subdomain=customer.subdomain) == "used_up"
+        assert somebody.screen(do="subdomain", subdomain="globex") == "used_up"
+    assert third.screen(do="subdomain", subdomain="globex") == "used_up"
+    assert dialog.connection(customer).subdomain == customer.subdomain
+    now = dialog.linker.clock.now()
+    links = {each.id: each for each in dialog(dialog.linker.links(customer.connection_id))}
+    for somebody in (first, second, third):
+        link = links[somebody.link.rpartition("/")[2]]
+        assert link.status(now) is LinkStatus.USED_UP
+        assert link.status(now + ENTRY_EVERY) is LinkStatus.OPEN
+    other = visitor(dialog.customer(), client)
+    assert other.screen(do="subdomain", subdomain="globex") == "token"
+
+
+def test_a_link_without_room_shows_what_is_waited_for(dialog: DialogServer, client: httpx.Client) -> None:
+    """Pressing once more makes no call, and the page goes on by itself all the same."""
+    customer = dialog.submitted()
+    somebody = visitor(customer, client)
+    [link] = dialog(dialog.linker.links(customer.connection_id))
+    for _ in range(MOST_ENTRIES):
+        assert dialog(dialog.linker.count_entry(link))
+    assert not dialog(dialog.linker.count_entry(link))
+    calls = len(dialog.world.requests(subdomain=customer.subdomain))
+    assert somebody.screen(do="confirm") == "recruiter"
+    assert told(somebody)["screen"] == "recruiter"
+    assert len(dialog.world.requests(subdomain=customer.subdomain)) == calls
+    dialog.add_recruiter(customer)
+    dialog(dialog.linker.confirm_recruiter(customer.connection_id))
+    assert somebody.screen() == "linked"
+    assert [somebody.screen(at="stop"), somebody.screen(do="stop")] == ["stop", "stopped"]

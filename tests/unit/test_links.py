@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from linker import BadInput, BadSettings, LinkStatus, NotFound, Refused
 from linker.links import (
+    ENTRY_EVERY,
     LONGEST_SPAN,
     MOST_ENTRIES,
     IssuedLink,
@@ -45,8 +46,9 @@ def test_purposes_are_forever() -> None:
         ({}, "open"),
         ({"expires_at": NOW}, "expired"),
         ({"revoked_at": NOW, "expires_at": NOW}, "revoked"),
-        ({"attempts": MOST_ENTRIES}, "used_up"),
-        ({"attempts": MOST_ENTRIES - 1}, "open"),
+        ({"attempts": 1000}, "open"),
+        ({"entries_until": NOW + ENTRY_EVERY * MOST_ENTRIES}, "used_up"),
+        ({"entries_until": NOW + ENTRY_EVERY * (MOST_ENTRIES - 1)}, "open"),
     ],
 )
 def test_a_link_opens_something_or_says_why_not(facts: dict[str, Any], status: str) -> None:

@@ -175,6 +175,7 @@ def make_tables(op: Operations) -> None:
         sa.Column("expires_at", TIME, nullable=False),
         sa.Column("revoked_at", TIME),
         sa.Column("attempts", INTEGER, nullable=False),
+        sa.Column("entries_until", TIME),
         sa.ForeignKeyConstraint(["connection_id"], ["linker_connection.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("public_id"),
