@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from linker import LinkStatus
+from linker import Linker, LinkStatus, Settings, new_key
+from linker.database.database import Database
 from linker.dialog.screens import MAY, Deed
 from linker.links import ENTRY_EVERY, MOST_ENTRIES, Purpose
+from linker.persistence import schema
 from linker.sandbox import Fault
 from states.connection import ConnectionState
 from tests.dialog_server import CANARY, Customer, DialogServer, Visitor, name_of, row_of, serving, visitor
@@ -258,3 +261,25 @@ def test_a_link_without_room_shows_what_is_waited_for(dialog: DialogServer, clie
     dialog(dialog.linker.confirm_recruiter(customer.connection_id))
     assert somebody.screen() == "linked"
     assert [somebody.screen(at="stop"), somebody.screen(do="stop")] == ["stop", "stopped"]
+
+
+async def test_entries_that_are_sent_at_once_are_counted_once_each(database_url: str) -> None:
+    """By two processes at the same time, over either database: no more than there is room for, and never fewer."""
+    database = Database(database_url)
+    schema.upgrade(database)
+    database.close()
+    settings = Settings(
+        database_url=database_url,
+        secret_keys=(new_key(),),
+        workable_url="http://127.0.0.1:9/{subdomain}",
+        public_url="http://d.test",
+    )
+    async with Linker(settings) as one, Linker(settings) as other:
+        connection = await one.create(owner="customer")
+        made = await one.create_link(connection.id)
+        [link] = await one.links(connection.id)
+        counted = await asyncio.gather(*(each.count_entry(link) for each in (one, other) * MOST_ENTRIES))
+        assert sum(counted) == MOST_ENTRIES
+        [link] = await other.links(connection.id)
+        assert (link.id, link.attempts) == (made.id, MOST_ENTRIES)
+        assert link.status(one.clock.now()) is LinkStatus.USED_UP
