@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Frame, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Frame, Page, Response, Route, expect
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route as PathRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from linker.sandbox import running
+from linker.sandbox import Fault, running
+from states.connection import ConnectionState
+from tests.browser.conftest import QUIET
 from tests.dialog_server import CANARY, Customer, DialogServer, serving
 
-#: A browser that keeps nothing for a page in a frame of another site.
-NO_STORAGE = """
-  const blocked = { get() { throw new Error("blocked"); }, set() { throw new Error("blocked"); } };
-  Object.defineProperty(document, "cookie", blocked);
-  for (const name of ["localStorage", "sessionStorage", "indexedDB"]) Object.defineProperty(window, name, blocked);
-"""
+#: A profile of Chromium's in which every site's cookies and storage are blocked, everywhere.
+NO_COOKIES = {"profile": {"default_content_setting_values": {"cookies": 2}, "cookie_controls_mode": 1}}
+#: Whether a page may keep anything.
+KEEPS = """() => {
+  document.cookie = "kept=1; SameSite=None; Secure";
+  try { localStorage.setItem("kept", "1"); return true; } catch { return document.cookie !== ""; }
+}"""
 #: Whether one sees where the focus is: a ring around it, or around what it stands in.
 HAS_RING = """() => {
   const it = document.activeElement;
@@ -87,24 +90,36 @@ def host_page(src: str) -> Iterator[tuple[str, list[str]]]:
         yield address.removesuffix("/{subdomain}").replace("127.0.0.1", "localhost"), referers
 
 
-def test_in_a_cross_site_frame_without_cookies(dialog: DialogServer, context: BrowserContext) -> None:
-    """With every cookie blocked the whole flow ends in linked; nothing is stored, nothing is reported, none is set."""
-    context.add_init_script(NO_STORAGE)
-    page = context.new_page()
+def test_in_a_cross_site_frame_without_cookies(
+    dialog: DialogServer, browser: Browser, chromium: str, tmp_path: Path
+) -> None:
+    """With every cookie blocked by the browser the whole flow ends in linked; none is set, and nothing is reported."""
+    (tmp_path / "Default").mkdir()
+    (tmp_path / "Default" / "Preferences").write_text(json.dumps(NO_COOKIES))
     faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-    page.on("response", lambda answer: faults.append("cookie") if "set-cookie" in answer.headers else None)
-    with host_page("about:blank") as (address, _):
+    answers: list[Response] = []
+    with (
+        browser.browser_type.launch_persistent_context(tmp_path, executable_path=chromium, args=QUIET) as context,
+        host_page("about:blank") as (address, _),
+    ):
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on("response", lambda answer: answers.append(answer))
         customer = dialog.customer(embed_origin=address)
         page.goto(address)
         page.evaluate("url => { document.querySelector('iframe').src = url; }", customer.url)
         inside = next(each for each in _waited(page) if "/c/" in each.url)
+        assert [each.evaluate(KEEPS) for each in (page, inside)] == [False, False]
         to_the_recruiter(inside, customer)
         dialog.add_recruiter(customer)
         inside.get_by_role("button", name="Set up integration").click()
         expect(title(inside)).to_have_text(re.compile("is linked"))
-    assert context.cookies() == []
+        ours = [each for each in answers if each.url.startswith(dialog.base)]
+        assert len(ours) > 5
+        assert [each.url for each in ours if "set-cookie" in each.all_headers()] == []
+        assert context.cookies() == []
     assert faults == []
 
 
@@ -114,15 +129,21 @@ def _waited(page: Page) -> list[Frame]:
 
 
 def test_another_site_may_not_show_it(dialog: DialogServer, context: BrowserContext) -> None:
-    """A page whose origin is not the link's gets an empty frame, though it has the whole link."""
+    """A browser shows it to a page of the link's origin, and to no other that has the whole link."""
     page = context.new_page()
-    customer = dialog.customer(embed_origin="https://app.host.example")
-    other = dialog.customer()
-    for url in (customer.url, other.url):
-        with host_page(url) as (address, _):
+    with host_page("about:blank") as (address, _):
+        embedded = dialog.customer(embed_origin=address)
+        elsewhere, unembedded = dialog.customer(embed_origin="https://app.host.example"), dialog.customer()
+        plain = dialog.link(elsewhere, plain=True, embed_origin="https://app.host.example")
+        show = "url => { document.querySelector('iframe').src = url; }"
+        for url in (elsewhere.url, unembedded.url, plain):
             page.goto(address)
-            page.wait_for_timeout(300)
+            with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
+                page.evaluate(show, url)
             assert page.frame_locator("iframe").get_by_role("button", name="Start").count() == 0
+        page.goto(address)
+        page.evaluate(show, embedded.url)
+        assert _waited(page)
 
 
 def test_a_hostile_page_can_post_nothing(dialog: DialogServer, context: BrowserContext) -> None:
@@ -373,16 +394,32 @@ def test_copying_tells_the_truth(way: str, dialog: DialogServer, context: Browse
         assert page.evaluate("() => navigator.clipboard.readText()") == recruiter.email
 
 
-def test_copying_in_a_frame_that_may_not(dialog: DialogServer, context: BrowserContext) -> None:
-    """A frame without `allow="clipboard-write"` copies by the older way, or says that it did not."""
+@pytest.mark.parametrize("can_command", [True, False])
+def test_copying_in_a_frame_that_may_not(can_command: bool, dialog: DialogServer, context: BrowserContext) -> None:
+    """A frame without `allow="clipboard-write"` copies by the older way, or selects the text and says how."""
+    if not can_command:
+        context.add_init_script("document.execCommand = () => false;")
     page = context.new_page()
     with host_page("about:blank") as (address, _):
         customer = dialog.submitted(embed_origin=address)
         page.goto(address)
         page.evaluate("url => { document.querySelector('iframe').src = url; }", customer.url)
-        button = page.frame_locator("iframe").locator("button[data-copy=name]")
+        inside = page.frame_locator("iframe")
+        button = inside.locator("button[data-copy=email]")
         button.click()
-        expect(button).to_have_text(re.compile("Copied ✓|Press Ctrl"))
+        recruiter = dialog.connection(customer).recruiter
+        assert recruiter is not None
+        [frame] = [each for each in page.frames if "/c/" in each.url]
+        refused = "() => navigator.clipboard.writeText('x').then(() => 'copied', (error) => error.name)"
+        assert frame.evaluate(refused) == "NotAllowedError"
+        if can_command:
+            expect(button).to_have_text("Copied ✓")
+            page.evaluate("() => { document.body.append(document.createElement('textarea')); }")
+            page.locator("textarea").press("Control+v")
+            expect(page.locator("textarea")).to_have_value(recruiter.email)
+        else:
+            expect(button).to_have_text("Press Ctrl+C")
+            assert frame.evaluate("() => getSelection().toString()") == recruiter.email
 
 
 def test_the_whole_flow_by_keyboard(dialog: DialogServer, context: BrowserContext) -> None:
@@ -424,42 +461,55 @@ def test_the_whole_flow_by_keyboard(dialog: DialogServer, context: BrowserContex
 
 
 def test_nothing_typed_is_lost_to_news(dialog: DialogServer, context: BrowserContext) -> None:
-    """Somebody else goes on meanwhile: a form that is sent late shows what is due, and harms nothing."""
+    """A page with a field does not change by itself; a form that is sent late shows what is due, and harms nothing."""
     customer = dialog.customer()
+    dialog.world.fail(customer.subdomain, Fault.UNAVAILABLE)
+    dialog(dialog.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
     page = context.new_page()
     page.goto(customer.url)
-    page.get_by_role("button", name="Start").click()
-    page.get_by_label("Workable subdomain").fill("typed-by-hand")
-    done = threading.Event()
-    dialog(dialog.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
-    done.set()
-    expect(page.get_by_label("Workable subdomain")).to_have_value("typed-by-hand")
-    page.get_by_role("button", name="Continue").click()
-    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
-
-
-def test_the_first_screen_on_a_throttled_phone(dialog: DialogServer, context: BrowserContext) -> None:
-    """Largest paint within a second and a half, on slow 4G and a slow processor; nothing comes from elsewhere."""
-    customer = dialog.customer()
-    page = context.new_page()
-    page.set_viewport_size({"width": 390, "height": 844})
+    expect(title(page)).to_have_text("We are checking your token")
+    with page.expect_response("**/state"):
+        pass  # it goes on by itself
+    page.get_by_role("link", name="Use another token").click()
+    field = page.get_by_role("textbox", name="API token")
+    field.fill("typed-by-hand-0001")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    session = context.new_cdp_session(page)
-    session.send("Network.enable")
+    dialog.world.heal(customer.subdomain)
+    dialog(dialog.linker.check(customer.connection_id))
+    assert dialog.connection(customer).state is ConnectionState.AWAITING_RECRUITER
+    page.wait_for_timeout(4000)
+    expect(field).to_have_value("typed-by-hand-0001")
+    assert asked == []
+    page.get_by_role("button", name="Continue").click()
+    expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+    assert dialog.connection(customer).state is ConnectionState.AWAITING_RECRUITER
+
+
+def test_the_first_screen_on_a_throttled_phone(dialog: DialogServer, browser: Browser) -> None:
+    """Largest paint within a second and a half, on slow 4G and a slow processor; nothing comes from elsewhere."""
+    customer = dialog.customer()
+    asked: list[str] = []
+    painted: list[float] = []
     slow = {"offline": False, "latency": 150, "downloadThroughput": 1.6e6 / 8, "uploadThroughput": 750e3 / 8}
-    session.send("Network.emulateNetworkConditions", slow)
-    session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
-    page.add_init_script(
-        "window.painted = 0; new PerformanceObserver((list) => { for (const one of list.getEntries()) window.painted ="
-        " one.startTime; }).observe({ type: 'largest-contentful-paint', buffered: true });"
-    )
-    page.goto(customer.url)
-    page.get_by_role("button", name="Start").wait_for()
-    page.wait_for_timeout(400)
-    painted = page.evaluate("() => window.painted")
-    print("largest paint, ms:", round(painted))  # noqa: T201
-    assert 0 < painted <= 3000  # 1500 on a quiet machine; this one is shared by many tests
+    while len(painted) < 4 and not 0 < min(painted, default=0) <= 1500:  # the machine is shared with other tests
+        with browser.new_context(viewport={"width": 390, "height": 844}) as context:
+            page = context.new_page()
+            page.on("request", lambda request: asked.append(request.url))
+            session = context.new_cdp_session(page)
+            session.send("Network.enable")
+            session.send("Network.emulateNetworkConditions", slow)
+            session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+            page.add_init_script(
+                "window.painted = 0; new PerformanceObserver((list) => { for (const one of list.getEntries())"
+                " window.painted = one.startTime; }).observe({ type: 'largest-contentful-paint', buffered: true });"
+            )
+            page.goto(customer.url)
+            page.get_by_role("button", name="Start").wait_for()
+            page.wait_for_timeout(400)
+            painted.append(page.evaluate("() => window.painted"))
+    print("largest paint, ms:", [round(each) for each in painted])  # noqa: T201
+    assert 0 < min(painted) <= 1500
     assert all(url.startswith((dialog.base, "data:")) for url in asked)
 
 

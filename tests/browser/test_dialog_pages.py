@@ -13,6 +13,7 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Page, Route
 
+from linker.dialog.guard import headers
 from linker.dialog.look import Look
 from tests.dialog_cases import SETTINGS, Case, cases
 
@@ -62,9 +63,12 @@ def show(browser: Browser) -> Iterator[Callable[..., Page]]:
         if name in look.assets:
             route.fulfill(body=look.assets[name].body, content_type=look.assets[name].media_type)
         else:
-            route.fulfill(body=shown["html"], content_type="text/html; charset=utf-8")
+            policy = {"content-type": "text/html; charset=utf-8", **headers(None)}
+            route.fulfill(body=shown["html"], headers=policy)
 
     page.route("http://dialog.test/**", answer)
+    reports: list[str] = []
+    page.on("console", lambda message: reports.append(message.text) if "Content Security" in message.text else None)
 
     def show(case: Case, theme: Any = "light", width: int = WIDE) -> Page:
         page.emulate_media(color_scheme=theme)
@@ -76,6 +80,7 @@ def show(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     yield show
     context.close()
+    assert reports == [], "the pages do nothing that their own policy forbids"
 
 
 OVERFLOW = """() => {
