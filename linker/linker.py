@@ -46,6 +46,7 @@ from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.outbox.handlers import Handler, Handlers
 from linker.persistence.operation_store import OperationStore
 from linker.settings import Settings, dialog_url, is_at_example, is_here, load_settings
+from linker.validation import text
 from linker.version import version
 from states.connection import Connection
 
@@ -290,12 +291,12 @@ class Linker(BulkVerbs):
         return IssuedLink(id=link.id, url=url_of(base, link.id, secret, plain=plain), expires_at=link.expires_at)
 
     async def revoke_link(self, link_id: str) -> Link:
-        """Let a link open nothing any more. A second time does nothing. Raises NotFound."""
-        return await self._parts.links.revoke(link_id, self.clock.now())
+        """Let a link open nothing any more. A second time does nothing. Raises BadInput, NotFound."""
+        return await self._parts.links.revoke(text.known_id(link_id, what="link"), self.clock.now())
 
     async def links(self, connection_id: str) -> list[Link]:
-        """Read the links of a connection, newest first, without their secrets."""
-        return await self._parts.links.of_connection(connection_id)
+        """Read the links of a connection, newest first, without their secrets. Raises BadInput, NotFound."""
+        return await self._parts.links.of_connection(text.known_id(connection_id))
 
     async def find_link(self, link_id: str, secret: str) -> Link:
         """Read the link that this is the secret of, whatever became of it: see its `status`.
@@ -388,15 +389,16 @@ class Linker(BulkVerbs):
 
     def use(self, connection_id: str, *, wait: float, retries: int, allow: str | Collection[str]) -> LinkUse:
         """What a client of either kind does for its requests. Raises BadInput."""
-        for field, value, most in (("wait", wait, LONGEST_WAIT_SECONDS), ("retries", retries, MOST_RETRIES)):
-            if not 0 <= value <= most:
+        numbers = (("wait", wait, LONGEST_WAIT_SECONDS, (int, float)), ("retries", retries, MOST_RETRIES, (int,)))
+        for field, value, most, kinds in numbers:
+            if type(value) not in kinds or not 0 <= value <= most:
                 raise BadInput(field, "out_of_range", most=most)
         allowed = checked_allowances(allow)
         accounts = self._parts.accounts
         return LinkUse(
             accounts,
             self._reports,
-            connection_id,
+            text.known_id(connection_id),
             wait=wait,
             retries=retries,
             allowed=allowed,

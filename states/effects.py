@@ -91,7 +91,9 @@ def _token_submitted(c: Connection, event: happened.TokenSubmitted, m: DecisionC
     held = c.not_before if c.subdomain == event.candidate.subdomain else None
     waits = held is not None and held > m.now and c.problem is not None and c.problem.code in TRANSIENT
     given = evolve(c, candidate=event.candidate, subdomain=event.candidate.subdomain, attempts=0, not_before=held)
-    return _await_token(evolve(given, problem=c.problem if waits else None, replacement_problem=None), m)
+    if not waits:
+        given = evolve(given, problem=None, troubled_since=None)
+    return _await_token(evolve(given, replacement_problem=None), m)
 
 
 def _subdomain_given(c: Connection, event: happened.SubdomainGiven, m: DecisionContext) -> Connection:
@@ -473,7 +475,8 @@ def _forced(c: Connection, event: happened.Forced, m: DecisionContext) -> Connec
     """Whatever was forced is looked at once, as far as there is something to look at."""
     looks = c.state in {ConnectionState.TOKEN_VALID, ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED}
     due_at = m.now if looks else c.deadline
-    return evolve(c, candidate=None, problem=None, replacement_problem=None, due_at=due_at)
+    calm = evolve(c, candidate=None, problem=None, replacement_problem=None, troubled_since=None)
+    return evolve(calm, due_at=due_at)
 
 
 def _unlinked(c: Connection, event: happened.Unlinked, m: DecisionContext) -> Connection:

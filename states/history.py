@@ -83,7 +83,7 @@ def was_told(before: Connection, after: Connection, verdict: str, now: datetime)
     last = before.last_look
     if last is None or last.told_at is None or last.verdict != verdict:
         return False
-    return before.problem == after.problem and now - last.told_at < TOLD_AGAIN_AFTER
+    return before.problem == after.problem and abs(now - last.told_at) < TOLD_AGAIN_AFTER
 
 
 def _trouble_is_over(before: Connection, after: Connection) -> bool:
@@ -110,7 +110,8 @@ def announcement(before: Connection, after: Connection, event: happened.Event) -
         case happened.Recovered() if after.state is ConnectionState.AWAITING_RECRUITER:
             return "connection.recovered"
     if after.state is before.state:
-        return "connection.recovered" if _trouble_is_over(before, after) else None
+        answered_well = after.last_ok_at != before.last_ok_at
+        return "connection.recovered" if answered_well and _trouble_is_over(before, after) else None
     return _by_state(before, after)
 
 

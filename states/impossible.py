@@ -22,8 +22,12 @@ def furthest(state: ConnectionState, timing: Timing) -> timedelta:
     )
 
 
+#: Times of what has been, and the end of a page's being open, which is always less than a minute ahead.
+_SEEN_AT = ("watched_since", "watched_until", "refused_at", "last_ok_at", "reported_at", "used_at", "troubled_since")
+
+
 def without_impossible_times(c: Connection, now: datetime, timing: Timing) -> Connection:
-    """The connection as it is believed: a due time, a time that Workable named, a deadline, and when a doubt began.
+    """The connection as it is believed: when it is due, what it waits for, and when something began or was seen.
 
     A deadline may be longer than the settings are by now. So it is impossible only beyond all settings, or if the state
     that it belongs to began in the future.
@@ -40,6 +44,20 @@ def without_impossible_times(c: Connection, now: datetime, timing: Timing) -> Co
             mended["deadline"] = now
     if c.held_until is not None and c.held_until > now + timing.held_for + CLOCK_SLACK:
         mended["held_until"] = now
-    if c.doubt is not None and c.doubt.since > now + CLOCK_SLACK:
-        mended["doubt"] = replace(c.doubt, since=now)
+    mended |= _seen_ahead(c, now)
     return evolve(c, **mended) if mended else c
+
+
+def _seen_ahead(c: Connection, now: datetime) -> dict[str, object]:
+    """What is said to have begun, or to have been seen, later than now: it was now."""
+    latest, mended = now + CLOCK_SLACK, dict[str, object]()
+    for name in _SEEN_AT:
+        at: datetime | None = getattr(c, name)
+        if at is not None and at > latest:
+            mended[name] = now
+    for name, since in (("doubt", c.doubt), ("problem", c.problem), ("replacement_problem", c.replacement_problem)):
+        if since is not None and since.since > latest:
+            mended[name] = replace(since, since=now)
+    if c.last_look is not None and c.last_look.told_at is not None and c.last_look.told_at > latest:
+        mended["last_look"] = replace(c.last_look, told_at=now)
+    return mended

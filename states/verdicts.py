@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -141,13 +141,12 @@ def judge(
     verdict = found
     if connection.state is ConnectionState.FAILED:
         return _look_again(connection, verdict)
+    overdue = _long_overdue(connection, now, timing)
     if incident and isinstance(verdict, REFUSING):
-        overdue = _is_long_overdue(connection, now, timing)
-        return happened.RecruiterOverdue(looked=False) if overdue else happened.WorkableUnavailable(incident=True)
-    unasked = isinstance(verdict, OverLimit) and verdict.unasked
+        return overdue or happened.WorkableUnavailable(incident=True)
     match verdict:
-        case Unavailable() | NotUnderstood() | OverLimit() if not unasked and _is_long_overdue(connection, now, timing):
-            return happened.RecruiterOverdue(looked=False)
+        case Unavailable() | NotUnderstood() | OverLimit() if overdue is not None:
+            return overdue
         case Unavailable(retry_at):
             return _unavailable(connection, retry_at, timing)
         case OverLimit(retry_at):
@@ -182,10 +181,13 @@ def _unavailable(connection: Connection, retry_at: datetime | None, timing: Timi
     return happened.WorkableUnavailable(retry_at)
 
 
-def _is_long_overdue(connection: Connection, now: datetime, timing: Timing) -> bool:
-    """True if the recruiter's deadline passed so long ago that no outage is an excuse."""
-    waiting = connection.state is ConnectionState.AWAITING_RECRUITER and connection.candidate is None
-    return waiting and connection.deadline is not None and now >= connection.deadline + timing.overdue_grace
+def _long_overdue(connection: Connection, now: datetime, timing: Timing) -> happened.Event | None:
+    """What it is if the deadline of what is waited for passed so long ago that no outage is an excuse."""
+    if connection.deadline is None or now < connection.deadline + timing.overdue_grace:
+        return None
+    if connection.state is ConnectionState.AWAITING_TOKEN:
+        return happened.Abandoned()
+    return None if connection.candidate else happened.RecruiterOverdue(looked=False)
 
 
 def _not_understood(connection: Connection, params: Mapping[str, Any], timing: Timing) -> happened.Event:
@@ -321,11 +323,20 @@ def _believed(
 ) -> happened.Event:
     """The event, if the refusal came often enough over long enough; otherwise only the doubt.
 
-    Workable's 401 and 403 also come during its outages, so a single one proves nothing.
+    Workable's 401 and 403 also come during its outages, so a single one proves nothing. Refusals that alternate with
+    another answer are no series; but once none was good for as long as trouble may last, they are believed too.
     """
     doubt = connection.doubt
+    if doubt is not None and _refused_for(connection, now) >= max(timing.trouble_within, timing.refusals_spread):
+        return event
     if doubt is None or not same_series(doubt.code, code):
         return happened.RefusalDoubted(code)
     often = doubt.count + 1 >= timing.refusals
     long = now - doubt.since >= timing.refusals_spread
     return event if often and long else happened.RefusalDoubted(code)
+
+
+def _refused_for(connection: Connection, now: datetime) -> timedelta:
+    """How long the token has been refused, now and then at least, without a good answer in between."""
+    refused, well = connection.refused_at, connection.last_ok_at
+    return timedelta(0) if refused is None or (well is not None and well >= refused) else now - refused

@@ -82,11 +82,10 @@ def checked_allowances(allow: str | Collection[str]) -> frozenset[str]:
     Raises:
         BadInput: there is no such state, or none with a token.
     """
-    allowed = frozenset([allow] if isinstance(allow, str) else allow)
-    unknown = sorted(allowed - {*ALLOWABLE, ConnectionState.LINKED.value})
-    if unknown:
+    given: Collection[object] = [allow] if isinstance(allow, str) or not isinstance(allow, Collection) else allow
+    if not all(isinstance(one, str) and one in (*ALLOWABLE, ConnectionState.LINKED) for one in given):
         raise BadInput("allow", "unknown", known=list(ALLOWABLE))
-    return allowed
+    return frozenset(map(str, given))
 
 
 def unusable(connection: Connection, allowed: frozenset[str]) -> str | None:

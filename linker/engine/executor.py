@@ -19,7 +19,15 @@ from linker.errors import KeyMissing, LinkerError, OurFault
 from linker.event_log import log
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, LastLook, Recruiter, evolve
-from states.duties import Duty, hint_calls, next_duty, owes_expiry_notice, owes_trouble_notice, permission_to_try
+from states.duties import (
+    Duty,
+    calls_needed,
+    hint_calls,
+    next_duty,
+    owes_expiry_notice,
+    owes_trouble_notice,
+    permission_to_try,
+)
 from states.history import Step, announcement, is_news, was_told
 from states.impossible import without_impossible_times
 from states.machine import advance
@@ -204,6 +212,17 @@ class DutyExecutor:
     def _meaning(self, finding: Finding, incident: bool) -> happened.Event:
         assert finding.verdict is not None, "what is no event yet is an answer"
         return judge(finding.held, finding.verdict, now=self.clock.now(), timing=self.timing, incident=incident)
+
+    async def count_unforeseen(self, found: Finding, connection: Connection) -> None:
+        """Count the calls that the claim could not foresee: for hints, further pages, and an account known only now.
+
+        `connection`: as it is by now. Raises StoreUnavailable.
+        """
+        now = self.clock.now()
+        made = sum(call.get("note") != "not_made" for call in found.evidence.get("calls", ()))
+        foreseen = calls_needed(found.held, now) if found.held.account is not None else 0
+        if found.asked and made > foreseen and connection.account is not None:
+            await self.store.count_calls(connection, made - foreseen, now=now)
 
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""

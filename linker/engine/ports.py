@@ -250,7 +250,7 @@ class Store(Protocol):
         ...
 
     async def count_calls(self, connection: Connection, calls: int, *, now: datetime) -> None:
-        """Count calls to a connection's account that were made for a person beyond those that its claim counted."""
+        """Count calls to a connection's account that were made beyond those that its claim counted."""
         ...
 
     async def release(self, ids: Sequence[str], lease: Lease) -> None:

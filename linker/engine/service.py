@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from linker.encryption import fingerprint
 from linker.engine.concurrency import InFlight
-from linker.engine.executor import HEARTBEAT, Deed, DutyExecutor, Finding, log_written
+from linker.engine.executor import HEARTBEAT, Deed, DutyExecutor, log_written
 from linker.engine.leases import LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer, Work
 from linker.engine.ports import Clock, Lease, Settlement, Store
@@ -27,7 +27,7 @@ from linker.validation import parse_subdomain, parse_token, text
 from linker.validation.token import hidden
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, Permissions
-from states.duties import Duty, calls_needed, next_duty
+from states.duties import Duty, next_duty
 from states.explanation import Verb
 from states.history import Step
 from states.impossible import without_impossible_times
@@ -253,6 +253,7 @@ class Service:
 
         Call it every few seconds, as long as the page is open; most of these calls write nothing.
         """
+        connection_id = text.known_id(connection_id)
         now, timing = self._engine.clock.now(), self._engine.executor.timing
         await self._engine.store.watch(
             connection_id,
@@ -360,7 +361,7 @@ class Service:
             Refused: it holds no token that works.
             KeyMissing: this process was not given the key of its token.
         """
-        text.one_line("reason", reason)
+        connection_id, reason = text.known_id(connection_id), text.one_line("reason", reason)
         with self._in_flight:
             held = await self._engine.store.get(connection_id)
             if held.token is None:
@@ -457,7 +458,8 @@ class Service:
                 written = await self._write(settlement, release=True)
                 if written is None and not is_race(settlement):
                     self._engine.observer.leases_lost(1)
-                await self._count_calls(held, found, written or held)
+                with suppress(LinkerError):  # whoever waits has the answer already
+                    await executor.count_unforeseen(found, written or held)
             finally:
                 if written is None:
                     await asyncio.shield(self._release(connection_id, lease))
@@ -465,14 +467,6 @@ class Service:
             if written is not None and not self._is_owed_now(written, look):
                 return written
         return await self._engine.store.get(connection_id)
-
-    async def _count_calls(self, held: Connection, found: Finding, now: Connection) -> None:
-        """Count the calls that the claim could not foresee: for hints, and to an account that is known only now."""
-        made = sum(call.get("note") != "not_made" for call in found.evidence.get("calls", ()))
-        foreseen = calls_needed(held, self._engine.clock.now()) if held.account is not None else 0
-        if found.asked and made > foreseen and now.account is not None:
-            with suppress(LinkerError):  # whoever waits has the answer already
-                await self._engine.store.count_calls(now, made - foreseen, now=self._engine.clock.now())
 
     def _is_owed_now(self, held: Connection, look: bool) -> bool:
         """True for what a person does not wait for; what was not tried yet is due, though a sweep was put off."""

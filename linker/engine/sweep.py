@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -178,7 +179,11 @@ class _Pass:
     async def _decide(self) -> None:
         """Decide on whatever was found in the meantime, until everything is done."""
         while batch := await self._found.take(DECIDED_ROWS):
-            self._decided.put(await self._by.executor.decide_batch(batch))
+            settlements = await self._by.executor.decide_batch(batch)
+            self._decided.put(settlements)
+            for found, settlement in zip(batch, settlements, strict=True):
+                with suppress(LinkerError):  # what was found is worth more than the count
+                    await self._by.executor.count_unforeseen(found, settlement.after)
         self._decided.end()
 
     async def _settle(self) -> None:

@@ -317,7 +317,7 @@ class ConnectionStore:
         return await self._database.write_without_fsync(work)
 
     async def count_calls(self, connection: Connection, calls: int, *, now: datetime) -> None:
-        """Count calls to a connection's account that were made for a person beyond those that its claim counted."""
+        """Count calls to a connection's account that were made beyond those that its claim counted."""
         await self._database.write_without_fsync(
             lambda transaction: self._rate_limits.add(transaction, connection, calls, now)
         )

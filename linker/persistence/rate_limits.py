@@ -100,7 +100,7 @@ class SharedRateLimits:
         self.add(transaction, claimed, calls_needed(claimed, now), now)
 
     def add(self, transaction: Transaction, connection: Connection, calls: int, now: datetime) -> None:
-        """Count so many calls that a person asked for."""
+        """Count so many calls that somebody waits for, or that were made already."""
         names = {each for each in (account_row(connection), self._partner) if each is not None}
         if not calls or not names:
             return

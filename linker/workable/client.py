@@ -26,7 +26,7 @@ from linker.errors import OurFault
 from linker.http_client import TRANSPORT_TROUBLE, number, send_with_secrets, trouble_name
 from linker.network.resolver import out_of_files
 from linker.workable import api, near_misses, responses
-from linker.workable.rate_budget import LOOK, PERSON, VERIFICATION, Allowance, RateBudget, named_by_workable
+from linker.workable.rate_budget import LOOK, PAGES, PERSON, VERIFICATION, Allowance, RateBudget, named_by_workable
 from linker.workable.responses import Entry, Judged, ObjectMissing, Page
 from linker.workable.urls import AccountUrls
 from states.connection import Permissions, Recruiter
@@ -289,6 +289,7 @@ class WorkableClient:
             if following is None or following in asked or len(asked) == api.MOST_FURTHER_PAGES:
                 return NotUnderstood("list_without_end", call=RECRUITERS)
             asked.add(following)
+            question.allowance = PAGES
             found = await self._ask(question, RECRUITERS, following)
         return NotUnderstood("list_without_end", call=RECRUITERS) if isinstance(found, ObjectMissing) else found
 
@@ -358,7 +359,7 @@ class WorkableClient:
         until = until or question.budget.spend(question.counted_as, question.allowance)
         if until is not None:
             question.calls.append({"call": call, "note": "not_made"})
-            return OverLimit(until, unasked=True)
+            return OverLimit(until, unasked=len(question.calls) == 1)
         made: dict[str, Any] = {"call": call}
         question.calls.append(made)
         started = perf_counter()
@@ -392,7 +393,9 @@ class WorkableClient:
             now = self._clock.now()
             question.budget.learn(question.counted_as, given, now)
             until = named_by_workable(status, given, now, limit=self._budget.limit, allowance=LOOK)
-            if until is not None and self._tell is not None and question.allowance is LOOK:  # of a verified account
+            if (
+                until is not None and self._tell is not None and question.allowance in (LOOK, PAGES)
+            ):  # of a verified account
                 self._tell(question.subdomain, until)
             judged = responses.judge_head(status, given, now)
             if judged is None:

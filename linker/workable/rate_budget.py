@@ -5,6 +5,8 @@ Two rules hold together, for each account and in any ten seconds:
 * our own count. Background looks make at most 4 calls of Workable's 10. A verification may make 8: a person waits for
   it, it needs 2 to 4 calls, and someone who mends a slip tries again within seconds. Verifications are rare, so they do
   not spend what looks may use, nor the other way round.
+* the further pages of a list that a look has begun: half a list proves nothing, and the next look would begin anew.
+  They are counted, so that the next look waits; only what Workable says itself stops them.
 * a person at Continue goes beyond that: whoever waits is not put off for what we take ourselves, and Workable's word
   is enough of a limit.
 * Workable's own count, where it told us (`X-Rate-Limit-Remaining`): it knows what the customer's tools and our other
@@ -42,6 +44,8 @@ class Allowance:
 
 
 LOOK = Allowance("look", own=api.LOOKS_OF_TEN, left=4)
+#: The further pages of a list that a look has begun, counted among the looks.
+PAGES = Allowance("look", own=api.LOOKS_OF_TEN + api.MOST_FURTHER_PAGES, left=1)
 VERIFICATION = Allowance("verification", own=api.VERIFICATIONS_OF_TEN, left=2)
 #: A verification that a person waits for. Ten times Workable's limit: only a program presses as often.
 PERSON = Allowance("person", own=100, left=0)
@@ -97,7 +101,7 @@ class _Account:
     def free_at(self, allowance: Allowance, most: int, now: float) -> float:
         """When the next call may be made, of which there are `most` in a window; 0: that is not counted here."""
         made = self._made.get(allowance.name)
-        own = made[0] + api.WINDOW_SECONDS if made and most and len(made) == most else 0.0
+        own = made[-most] + api.WINDOW_SECONDS if made and most and len(made) >= most else 0.0
         remaining = self.remaining(now)
         short = remaining is not None and remaining * 10 < allowance.left * self.limit
         return max(self._blocked, own, self._resets if short else 0.0)

@@ -1,10 +1,12 @@
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from linker import Announcement, Connection, ConnectionState, Linker, NotFound, Settings, blocking, new_key
+from linker import Announcement, BadInput, Connection, ConnectionState, Linker, NotFound, Settings, blocking, new_key
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 
 TOKEN = SecretStr("a-token-of-acme")
@@ -85,3 +87,47 @@ def test_errors_come_through_the_portal() -> None:
     linker = Linker(Settings(database_url="sqlite://", secret_keys=(new_key(),)), workable=ScriptedWorkable())
     with blocking(linker) as call, pytest.raises(NotFound, match="no connection"):
         call(linker.get, "con_unknown")
+
+
+async def entered(linker: Linker, connection_id: Any) -> None:
+    """Enter a client."""
+    async with linker.client(connection_id):
+        raise AssertionError("there is no such connection")
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        entered,
+        lambda linker, given: linker.reveal_token(given, reason="why"),
+        lambda linker, given: linker.links(given),
+        lambda linker, given: linker.revoke_link(given),
+        lambda linker, given: linker.watch(given),
+    ],
+)
+async def test_an_id_that_can_be_none_is_told(door: Callable[[Linker, Any], Awaitable[object]]) -> None:
+    """No text is bad input, and what no id looks like is not found; the database is asked for neither."""
+    async with linker_in_memory() as linker:
+        for no_text in (123, None, b"con_1"):
+            with pytest.raises(BadInput) as bad:
+                await door(linker, no_text)
+            assert (bad.value.field, bad.value.reason) == ("id", "not_text")
+        for given in ("con_\ud800", "con_" + "x" * 100_000, ""):
+            with pytest.raises(NotFound):
+                await door(linker, given)
+
+
+ODD: dict[str, list[Any]] = {
+    "wait": ["5", None, True, -1, float("nan")],
+    "retries": [1.5, "1", None, True],
+    "allow": [None, 5, [{}], [None], ["linked", b"failed"], "closed"],
+}
+
+
+@pytest.mark.parametrize(("field", "given"), [(field, one) for field, odd in ODD.items() for one in odd])
+async def test_a_client_is_asked_for_in_words_that_it_knows(field: str, given: Any) -> None:
+    """What is of another type is bad input of its field."""
+    async with linker_in_memory() as linker:
+        with pytest.raises(BadInput) as bad:
+            linker.client("con_1", **{field: given})
+        assert bad.value.field == field

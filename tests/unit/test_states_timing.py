@@ -1,11 +1,15 @@
 """When we look again: bounds that hold for every age, every number of tries and every dice."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from states.connection import ConnectionState, LastLook
+from states.impossible import without_impossible_times
+from states.problems import ProblemCode
 from states.timing import (
     SHORTEST_PAUSE,
     Backoff,
@@ -17,7 +21,7 @@ from states.timing import (
     next_try,
     poll_pause,
 )
-from tests.builders import NOW, TIMING
+from tests.builders import NOW, TIMING, a_connection, a_doubt, a_problem
 
 DICE = st.floats(0, 1, exclude_max=True)
 AGES = st.timedeltas(timedelta(0), timedelta(days=400))
@@ -138,3 +142,24 @@ def test_the_last_look_that_is_needed_completes_the_spread(jitter: float, refusa
     pause = next_doubt(NOW, jitter, timing) - NOW
     covered = pause * max(refusals - 1, 1)
     assert timing.refusals_spread - GRAIN * refusals <= covered <= timing.refusals_spread * 1.1 + GRAIN * refusals
+
+
+def test_what_a_wrong_clock_wrote_is_not_believed() -> None:
+    """A year ahead: what began or was seen then begins now, and nothing waits for that year."""
+    ahead = NOW + timedelta(days=365)
+    names = ("watched_since", "watched_until", "refused_at", "last_ok_at", "reported_at", "used_at", "troubled_since")
+    look = LastLook(at=ahead, call="", status=None, ms=0, by="x", verdict="unavailable", told_at=ahead)
+    wrong = a_connection(
+        ConnectionState.LINKED,
+        problem=a_problem(ProblemCode.WORKABLE_UNAVAILABLE, since=ahead),
+        replacement_problem=a_problem(ProblemCode.TOKEN_REFUSED, since=ahead),
+        doubt=a_doubt(since=ahead),
+        last_look=look,
+        **dict.fromkeys(names, ahead),
+    )
+    mended = without_impossible_times(wrong, NOW, TIMING)
+    assert [getattr(mended, name) for name in names] == [NOW] * len(names)
+    problems = (mended.problem, mended.replacement_problem, mended.doubt)
+    assert [one.since for one in problems if one is not None] == [NOW] * 3
+    assert mended.last_look == replace(look, told_at=NOW)
+    assert without_impossible_times(mended, NOW, TIMING) == mended

@@ -227,19 +227,34 @@ def test_an_incident_is_an_outage_to_everything_else() -> None:
     assert meanwhile(long_overdue, CredentialRefused()) == happened.RecruiterOverdue(looked=False)
 
 
-@pytest.mark.parametrize(
-    ("verdict", "ends"),
-    [
-        (Unavailable(), True),
-        (OverLimit(LATER), True),
-        (OverLimit(LATER, unasked=True), False),
-        (NotUnderstood("x"), True),
-    ],
-)
-def test_throttling_counts_towards_the_deadline(verdict: Verdict, ends: bool) -> None:
-    """As an outage does; but not a budget of ours that was used up before Workable was asked."""
+NO_ANSWERS = [Unavailable(), OverLimit(LATER), OverLimit(LATER, unasked=True), NotUnderstood("x")]
+
+
+@pytest.mark.parametrize("verdict", NO_ANSWERS)
+def test_no_answer_keeps_nobody_waiting_beyond_the_deadline(verdict: Verdict) -> None:
+    """Neither for the recruiter nor for a token that cannot be verified; our own limit is no excuse either."""
     long_overdue = replace(WAITING, deadline=NOW - TIMING.overdue_grace)
-    assert (judged(long_overdue, verdict) == happened.RecruiterOverdue(looked=False)) == ends
+    assert judged(long_overdue, verdict) == happened.RecruiterOverdue(looked=False)
+    unverified = replace(VERIFYING, deadline=NOW - TIMING.overdue_grace)
+    assert judged(unverified, verdict) == happened.Abandoned()
+    assert judge(unverified, CredentialRefused(), now=NOW, timing=TIMING, incident=True) == happened.Abandoned()
+    assert judged(replace(VERIFYING, deadline=NOW), verdict) != happened.Abandoned()
+
+
+def test_refusals_that_alternate_are_believed_once_they_last() -> None:
+    """The token is refused and accepted in turn, and no answer is good: that is not waited for unseen."""
+    connection, now, looks = replace(HEALTHY, last_ok_at=EARLIER), NOW, 0
+    while connection.state is LINKED:
+        verdict = RecruiterNotSeen() if looks % 2 else CredentialRefused()
+        event = judge(connection, verdict, now=now, timing=TIMING)
+        connection, looks = move(connection, event, now=now), looks + 1
+        now += timedelta(minutes=35)
+        assert now - NOW < TIMING.trouble_within + timedelta(hours=2)
+    assert now - NOW >= TIMING.trouble_within
+    good = replace(HEALTHY, last_ok_at=now, refused_at=NOW, doubt=a_doubt(ProblemCode.RECRUITER_REMOVED))
+    assert judge(good, CredentialRefused(), now=now, timing=TIMING) == happened.RefusalDoubted(
+        ProblemCode.TOKEN_REVOKED
+    ), "it answered well since"
 
 
 def test_a_fault_of_ours_changes_nothing_in_what_has_failed() -> None:

@@ -160,6 +160,8 @@ class Life:
         assert duty is not Duty.NOTHING, "what is due is owed something"
         if duty is Duty.PUT_ASIDE:
             assert c.deadline is not None
+            if c.held_until is not None and c.held_until <= self.now < c.deadline:
+                return happened.HeldTokenWiped()
             assert c.deadline <= self.now, "who waits for a token is due at the deadline"
             return happened.Abandoned()
         if owes_trouble_notice(c, self.now, TIMING):

@@ -43,7 +43,7 @@ async def look(*pages: Any) -> Verdict:
     return (await FakeWorkable(recruiters=list(pages)).client().look("acme", TOKEN, OURS)).verdict
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.parametrize("at", range(1, MOST_FURTHER_PAGES + 2))
 async def test_ours_is_found_on_any_page(at: int) -> None:
     """Whatever the documentation says of paging: `paging.next` is followed."""
     pages = [page(n, following=f"{HERE}?since_id={n}") for n in range(1, at)]
@@ -94,11 +94,24 @@ async def test_a_list_that_leads_back_is_not_followed_for_ever() -> None:
 
 
 async def test_a_list_without_end_is_not_followed_for_ever() -> None:
-    """The budget of calls ends it, or else the most pages that are followed."""
+    """The most pages that are followed end it; all are counted, so that the next look waits."""
     workable = FakeWorkable(recruiters=[page(n, following=f"{HERE}?since_id={n}") for n in range(1, 50)])
-    verdict = (await workable.client().look("acme", TOKEN, OURS)).verdict
-    assert isinstance(verdict, OverLimit) or verdict == WITHOUT_END
-    assert len(workable.asked) <= MOST_FURTHER_PAGES + 1
+    client = workable.client()
+    assert (await client.look("acme", TOKEN, OURS)).verdict == WITHOUT_END
+    assert len(workable.asked) == MOST_FURTHER_PAGES + 1
+    assert (await client.look("acme", TOKEN, OURS)).verdict == OverLimit(NOON + timedelta(seconds=10), unasked=True)
+    workable.clock.go_on(10)
+    assert (await client.look("acme", TOKEN, OURS)).verdict == WITHOUT_END
+
+
+async def test_workables_own_word_stops_a_list() -> None:
+    """That is an answer of Workable's, and no limit of ours that was known before."""
+    told = {"x-rate-limit-limit": "10", "x-rate-limit-remaining": "0", "x-rate-limit-reset": "9"}
+    first = page(1, following=f"{HERE}?since_id=1")
+    first.headers.update(told)
+    verdict = await look(first, page(2))
+    assert isinstance(verdict, OverLimit)
+    assert not verdict.unasked
 
 
 @pytest.mark.parametrize(
