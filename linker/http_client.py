@@ -75,7 +75,7 @@ def build_transport(
 
     def session() -> aiohttp.ClientSession:
         """Made in the event loop that asks first."""
-        return aiohttp.ClientSession(
+        made = aiohttp.ClientSession(
             request_class=_SigningRequest,
             connector=BoundedConnector(
                 connections=connections,
@@ -89,6 +89,8 @@ def build_transport(
             max_field_size=LONGEST_HEADER_BYTES,
             trust_env=False,
         )
+        made.trace_configs.clear()  # tracers that patch ClientSession are told of headers as they leave, with the token
+        return made
 
     direct = AiohttpTransport(verify=context, client=session)
     if proxy is None:

@@ -92,10 +92,21 @@ def refuse_ways_out(given: httpx.URL | str) -> None:
         return
     url = httpx.URL(given)
     path = url.path if isinstance(given, httpx.URL) else re.split(r"[?#]", given, maxsplit=1)[0]
-    for _ in range(3):  # whoever is asked may unquote more than once
-        path = unquote(path)
-    if "\\" in path or ".." in path.split("/") or (url.host and not url.scheme):
+    if _leads_out(path) or (url.host and not url.scheme):
         raise BadInput("url", "leads_away")
+
+
+def _leads_out(path: str) -> bool:
+    """True if a path has a part like `..` or `..;`, also for whoever unquotes it more than once."""
+    while (unquoted := unquote(path)) != path:
+        path = unquoted
+    return "\\" in path or any(part.startswith("..") for part in path.split("/"))
+
+
+def refuse_echoes(method: str) -> None:
+    """Refuse methods whose answer shows what was sent, or that open a tunnel. Raises BadInput."""
+    if method in ("TRACE", "CONNECT"):
+        raise BadInput("method", "never_sent")
 
 
 def address(url: httpx.URL, urls: AccountUrls, *, entered: str, now: str) -> httpx.URL:
@@ -110,7 +121,7 @@ def address(url: httpx.URL, urls: AccountUrls, *, entered: str, now: str) -> htt
     Raises:
         BadInput: it leads elsewhere. Nothing was sent.
     """
-    if "\\" not in url.path:
+    if not _leads_out(url.path):
         if urls.belongs(url, now):
             return url
         if urls.belongs(url, entered):

@@ -175,6 +175,7 @@ class LinkUse:
             TryAgain: no call was to be had in time. Nothing was sent.
             httpx.TransportError: as with any client, with the host's own request.
         """
+        requests.refuse_echoes(request.method)
         attempts = 1 + (self._retries if requests.may_be_repeated(request) else 0)
         for attempt in range(1, attempts):
             try:

@@ -176,6 +176,32 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 
 @BOTH
+async def test_the_token_is_in_nothing_that_a_tracer_sees(
+    world: World, url: str, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tracers hand every new `ClientSession` a `TraceConfig`: one that sees the headers as they are written."""
+    seen: list[Any] = []
+
+    async def see(*given: Any) -> None:
+        seen.append([str(one) for one in given])  # as it is at this moment
+
+    tracer = aiohttp.TraceConfig()
+    for signal in ("request_start", "request_end", "request_headers_sent", "request_chunk_sent", "request_exception"):
+        getattr(tracer, f"on_{signal}").append(see)
+    original = aiohttp.ClientSession.__init__
+
+    def traced(self: aiohttp.ClientSession, **given: Any) -> None:
+        original(self, **given, trace_configs=[tracer])
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", traced)
+    async with opened(a_linker(url), blocks=blocks) as host:
+        connection = await host.linked(world)
+        async with host.client(connection) as client:
+            await client.get("jobs")
+    assert [one[:200] for one in everything(seen) if "CANARY" in one] == []
+
+
+@BOTH
 async def test_the_token_is_in_nothing_that_a_host_sees(
     world: World, url: str, blocks: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -272,6 +298,9 @@ ELSEWHERE = [
     "jobs/../candidates",
     "jobs/%2e%2e/%2e%2e/x",
     "jobs/%252e%252e/x",
+    "jobs/%25252525252e%25252525252e/x",
+    "jobs/%252e%252e;/x",
+    "jobs/..;/x",
     "..\\..\\x",
     "\\\\127.0.0.1:{port}\\x",
 ]
@@ -312,6 +341,15 @@ async def test_nothing_is_sent_elsewhere(world: World, url: str, blocks: bool) -
                 sending = asyncio.to_thread(client.http.send, whole) if blocks else client.http.send(whole)
                 with pytest.raises(BadInput):
                     await sending
+                for path in ("%252e%252e/%252e%252e/x", "%252e%252e;/x", "jobs/..;/x", "%25255c..%25255cx"):
+                    # as a redirect on the same host would be followed, past `build_request`
+                    whole = httpx.Request("GET", f"{url.replace('{subdomain}', 'acme')}/spi/v3/{path}")
+                    with pytest.raises(BadInput):
+                        await (asyncio.to_thread(client.http.send, whole) if blocks else client.http.send(whole))
+                for method in ("TRACE", "connect"):
+                    with pytest.raises(BadInput) as never:
+                        await client.request(method, "jobs")
+                    assert (never.value.field, never.value.reason) == ("method", "never_sent")
                 assert world.requests() == ()
                 mine = await client.get("jobs", headers={"Host": "elsewhere.example"})
                 assert mine.status_code == 200
