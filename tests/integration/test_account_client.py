@@ -441,6 +441,25 @@ async def test_a_host_that_reads_for_long_takes_nobodys_connections(
             assert (await client.get("jobs")).status_code == 200
 
 
+# ── 6: the budget ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@BOTH
+async def test_a_host_that_waits_for_no_turn_is_told_when_there_is_one(world: World, url: str, blocks: bool) -> None:
+    """What linking asked counts too; nothing is sent beyond what hosts may."""
+    async with opened(a_linker(url, budgeted=True), blocks=blocks) as host:
+        connection = await host.linked(world)
+        world.forget_requests()
+        async with host.client(connection, wait=0) as client:
+            asking = (client.get("jobs") for _ in range(10))
+            ended = await asyncio.gather(*asking, return_exceptions=True)
+            refused = [one for one in ended if isinstance(one, TryAgain)]
+            answered = [one for one in ended if isinstance(one, httpx.Response)]
+            assert len(refused) + len(answered) == 10
+            assert len(answered) == len(world.requests()) <= 4
+            assert all(one.retry_after and 0 < one.retry_after <= 15 for one in refused)
+
+
 # ── 4: another token ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
