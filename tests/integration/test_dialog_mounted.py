@@ -109,7 +109,8 @@ def wsgi(tmp_path: Path) -> Iterator[tuple[str, Linker, World]]:
             public_url=base,
             dialog_name="Northwind",
         )
-        dialog: Any = ASGIMiddleware(dialog_app(Linker(settings), opens=True))  # type: ignore[arg-type] # its own types
+        served = Linker(settings)
+        dialog: Any = ASGIMiddleware(dialog_app(served, opens=True))  # type: ignore[arg-type] # its own types
 
         def host(environ: dict[str, Any], start: Any) -> Any:
             """What a host on Flask does with DispatcherMiddleware."""
@@ -122,6 +123,7 @@ def wsgi(tmp_path: Path) -> Iterator[tuple[str, Linker, World]]:
         yield base, Linker(settings), world
         server.shutdown()
         thread.join(10)
+        asyncio.run_coroutine_threadsafe(served.__aexit__(None, None, None), dialog.loop).result(10)
 
 
 def test_under_wsgi(wsgi: tuple[str, Linker, World]) -> None:
