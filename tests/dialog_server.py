@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing.connection import Connection as PipeEnd
 from typing import Any, TypeVar
 
 import httpx
+from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from linker import Connection, Linker, Settings, new_key
@@ -182,6 +184,20 @@ def row_of(dialog: DialogServer, customer: Customer) -> tuple[Any, ...]:
     connection = dialog.connection(customer)
     links = dialog(dialog.linker.links(customer.connection_id))
     return connection, links, dialog(dialog.linker.history(customer.connection_id))
+
+
+def serve_until_killed(database_url: str, workable_url: str, key: SecretStr, told: PipeEnd) -> None:
+    """Serve a dialog in a process of its own, which has no chance to tidy up; tells its address once it answers."""
+    listener = listen("127.0.0.1", 0)
+    base = address_of(listener)
+    given = {"secret_keys": (key,), **SETTINGS, "public_url": base}
+    linker = Linker(Settings(database_url=database_url, workable_url=workable_url, **given))
+
+    async def serve() -> None:
+        async with linker:
+            await serve_app(dialog_app(linker), listener, asyncio.Event(), on_ready=lambda _: told.send(base))
+
+    asyncio.run(serve())
 
 
 HOUR = timedelta(hours=1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import re
+import signal
 import statistics
 import threading
 import time
@@ -21,7 +23,16 @@ from linker.dialog import dialog_app
 from linker.dialog.guard import MOST_BODY_BYTES
 from linker.sandbox import Fault, Limit, World
 from states.connection import ConnectionState
-from tests.dialog_server import CANARY, Customer, DialogServer, Visitor, name_of, row_of, serving, visitor
+from tests.dialog_server import (
+    CANARY,
+    DialogServer,
+    Visitor,
+    name_of,
+    row_of,
+    serve_until_killed,
+    serving,
+    visitor,
+)
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -413,6 +424,8 @@ def test_the_server_is_killed_at_every_screen(tmp_path: Path, client: httpx.Clie
     """Whoever comes back, on another device, sees the same screen, and nothing is asked twice."""
     key, world = new_key(), World(limit=Limit.off())
     url = f"sqlite:///{tmp_path / 'linker.db'}"
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.dialog_server"])
     deeds: list[dict[str, str]] = [
         {},
         {"do": "subdomain"},
@@ -420,19 +433,27 @@ def test_the_server_is_killed_at_every_screen(tmp_path: Path, client: httpx.Clie
         {"do": "token"},
         {"do": "confirm"},
     ]
-    customer: Customer | None = None
-    seen: list[str] = []
-    for deed in deeds:
-        with serving(url, world=world, secret_keys=(key,)) as served:
-            customer = customer or served.customer()
-            _, _, secret = customer.url.partition("#")
-            somebody = Visitor(f"{served.base}/c/{customer.link_id}", secret, client)
-            before = name_of(somebody.post())
-            assert not seen or before == seen[-1]
-            fields = {"subdomain": customer.subdomain, "token": customer.token, **deed}
+    seen = ["start"]
+    with serving(url, world=world, secret_keys=(key,)) as ours:
+        customer = ours.customer()
+        secret = customer.url.partition("#")[2]
+        for deed in deeds:
+            here, there = processes.Pipe()
+            given = (url, ours.linker.settings.workable_url, key, there)
+            process = processes.Process(target=serve_until_killed, args=given, daemon=True)
+            process.start()
+            assert here.poll(60)
+            somebody = Visitor(f"{here.recv()}/c/{customer.link_id}", secret, client)
+            assert name_of(somebody.post()) == seen[-1]
+            news(ours, somebody, seen[-1])  # an open page, for which this process begins to look
             if deed.get("do") == "confirm":
-                served.add_recruiter(customer)
-            seen.append(somebody.screen(**fields) if deed else before)
+                ours.add_recruiter(customer)
+            if deed:
+                seen.append(somebody.screen(**{"subdomain": customer.subdomain, "token": customer.token, **deed}))
+            process.kill()
+            process.join(10)
+            assert process.exitcode == -signal.SIGKILL
+        assert name_of(visitor(customer, client).post()) == "linked"
     assert seen == ["start", "token", "token", "recruiter", "linked"]
 
 
