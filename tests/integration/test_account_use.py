@@ -70,7 +70,7 @@ async def test_refusals_in_parallel_cost_one_look_and_end_nothing(
     host: Host, workable: ScriptedWorkable, answers: ScriptedAnswers, clock: SettableClock
 ) -> None:
     """A 401 goes to the caller unchanged; the engine looks itself, once, and its own answer decides."""
-    requests = 10_000 if host.call is None else 1_000  # each is a thread there
+    requests = 10_000
     connection = await host.linked(workable)
     answers.will_answer("GET", "jobs", UNAUTHORIZED)
     asked = len(workable.asked)
