@@ -184,8 +184,13 @@ def searched_text(c: Connection) -> str | None:
 
     None if they are too long for an index: such a row is looked into itself.
     """
-    whole = _lines(c)
-    return whole if len(whole.encode(errors="replace")) <= SEARCHED_BYTES else None
+    whole = _indexed(_lines(c))
+    return whole if len(whole) <= SEARCHED_BYTES else None
+
+
+def _indexed(text: str) -> str:
+    """A text as the index keeps it: in ASCII, which every database can hold, whatever its encoding."""
+    return text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _lines(c: Connection) -> str:
@@ -210,4 +215,4 @@ def _may_hold(needle: str, is_sqlite: bool) -> ColumnElement[bool]:
     """That a connection's texts hold something, as far as the index knows."""
     searched = CONNECTION.c.searched
     position = func.instr if is_sqlite else func.strpos
-    return or_(position(searched, needle) > 0, searched.is_(None))
+    return or_(position(searched, _indexed(needle)) > 0, searched.is_(None))

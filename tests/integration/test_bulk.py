@@ -307,3 +307,16 @@ async def test_a_dry_run_leaves_the_file_as_it_is(tmp_path: Path) -> None:
             await desk.plan(linker, verb, to=to)
         await linker.explain((await linker.find())[0].id)
     assert files(tmp_path) == kept
+
+
+async def test_texts_of_any_alphabet_are_found(database_url: str) -> None:
+    """Without regard to capitals, in part, and a backslash is only itself."""
+    database = Database(database_url)
+    schema.upgrade(database)
+    database.close()
+    settings = Settings(database_url=database_url, secret_keys=(new_key(),))
+    async with Linker(settings, workable=ScriptedWorkable()) as linker:
+        tokyo = await linker.create(owner="東京 Škoda", metadata={"plan": "a\\xe9b"})
+        other = await linker.create(owner="customer-2", metadata={"plan": "aéb"})
+        for text, found in (("東", tokyo), ("ŠKO", tokyo), ("\\xe9", tokyo), ("AÉ", other)):
+            assert [each.id for each in await linker.find(text=text)] == [found.id], text

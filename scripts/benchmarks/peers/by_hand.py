@@ -23,6 +23,8 @@ from scripts.benchmarks.peers import contract, ours
 from states.table import LAW
 
 Row = dict[str, Any]
+#: What was asked last, as a row tells it.
+CALL = "GET /accounts/{subdomain}"
 
 CLAIM = """
     UPDATE linker_connection SET lease_holder = 'by-hand', lease_until = %(until)s, version = version + 1
@@ -34,17 +36,19 @@ CLAIM = """
 KEPT = """state = %(state)s, state_since = %(now)s, due_at = %(next)s, last_ok_at = %(last_ok_at)s,
     version = version + 1, last_seq = %(seq)s, updated_at = %(now)s, law = %(law)s, lease_holder = NULL,
     lease_until = NULL WHERE id = %(id)s AND version = %(version)s"""
+LOOKED = """last_look_at = %(now)s, last_look_call = %(call)s, last_look_status = 200, last_look_ms = 40,
+    last_look_by = 'by-hand', last_look_verdict = %(event)s"""
 ACCEPT: LiteralString = f"""
     UPDATE linker_connection SET account_id = %(account_id)s, account_name = %(account_name)s,
     account_subdomain = %(account_subdomain)s, token_subdomain = candidate_subdomain, token_sealed = candidate_sealed,
     token_key_id = candidate_key_id, token_fingerprint = candidate_fingerprint, candidate_subdomain = NULL,
-    candidate_sealed = NULL, candidate_key_id = NULL, candidate_fingerprint = NULL, deadline = NULL, {KEPT}"""
+    candidate_sealed = NULL, candidate_key_id = NULL, candidate_fingerprint = NULL, deadline = NULL, {LOOKED}, {KEPT}"""
 PREPARE: LiteralString = f"""
     UPDATE linker_connection SET recruiter_name = %(recruiter_name)s, recruiter_email = %(recruiter_email)s,
     deadline = %(deadline)s, {KEPT}"""
 FIND: LiteralString = f"""
     UPDATE linker_connection SET recruiter_id = %(recruiter_id)s, checks = checks + 1,
-    linked_at = %(now)s, deadline = NULL, {KEPT}"""
+    linked_at = %(now)s, deadline = NULL, {LOOKED}, {KEPT}"""
 STEP = """
     INSERT INTO linker_step (connection_id, seq, event, source, target, at, actor, evidence)
     VALUES (%(id)s, %(seq)s, %(event)s, %(source)s, %(target)s, %(now)s, 'heartbeat', %(evidence)s)"""
@@ -115,7 +119,7 @@ def steps(url: str, connections: int, batch: int) -> float:
 
 def _values(step: Transition, row: Row, now: datetime) -> Row:
     """The values of all three statements for one connection."""
-    after = row | step.changes(row, now) | {"now": now, "next": now + timedelta(hours=1), "law": LAW}
+    after = row | step.changes(row, now) | {"now": now, "next": now + timedelta(hours=1), "law": LAW, "call": CALL}
     said = {"type": step.announcement, "timestamp": _iso(now), "data": _data(after)}
     return after | {
         "seq": row["last_seq"] + 1,
@@ -160,6 +164,9 @@ def _data(row: Row) -> Row:
         "version": row["version"] + 1,
         "created_at": _iso(row["created_at"]),
         "updated_at": _iso(row["now"]),
+        "last_look": {"at": _iso(row["now"]), "call": row["call"], "status": 200, "ms": 40, "by": "by-hand"},
+        "permissions": None,
+        "troubled_since": None,
     }
 
 
