@@ -162,7 +162,8 @@ def who_must_act(c: Connection) -> ProblemOwner | None:
         return problem.owner
     if c.state is ConnectionState.FAILED:  # by hand: whoever did it has to undo it
         return ProblemOwner.OPERATOR
-    waits = c.candidate is None and c.state in {ConnectionState.AWAITING_TOKEN, ConnectionState.AWAITING_RECRUITER}
+    lacks_token = c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None
+    waits = lacks_token or c.state is ConnectionState.AWAITING_RECRUITER  # a new token makes no recruiter
     return ProblemOwner.CUSTOMER if waits else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,29 @@ from linker.cli.terminal.watch_view import watch_view
 from linker.operations.explain import Attendance, Explanation
 from linker.operations.overview import Moved, Overview
 from linker.operations.workers_alive import WorkerInfo
-from states.connection import Connection, ConnectionState
+from states import events as happened
+from states.connection import Connection, ConnectionState, LastLook
 from states.explanation import Verb, foresee, upcoming, verbs_for, waits_for, who_must_act
 from states.problems import ProblemCode
-from tests.builders import CANDIDATE, EARLIER, LATER, NOW, TIMING, a_connection, a_doubt, a_problem
+from states.verdicts import CredentialRefused, RecruiterNotSeen, judge
+from tests.builders import CANDIDATE, EARLIER, LATER, NOW, TIMING, a_connection, a_doubt, a_problem, move
 
 GOLDEN = Path(__file__).with_name("explanations.txt")
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 #: Set it to write the texts and the pictures anew.
 WRITES = bool(os.environ.get("WRITE_GOLDEN"))
 WIDTH = 100
+#: A time that Workable named.
+SOON = NOW + timedelta(minutes=40)
+#: What Workable said at the last look, where it was not that it is well.
+STATUS = {ProblemCode.TOKEN_REFUSED: 401, ProblemCode.TOKEN_REVOKED: 401, ProblemCode.WORKABLE_UNAVAILABLE: 503}
+
+
+def looked(status: int = 200, call: str = "GET /recruiters") -> LastLook:
+    """A look of five minutes ago."""
+    return LastLook(
+        at=NOW - timedelta(minutes=5), call=call, status=status, ms=212, by="heartbeat", verdict="recruiter_seen"
+    )
 
 
 def explained(c: Connection, *, held: bool = False, alive: int = 2) -> Explanation:
@@ -66,20 +80,34 @@ def cases() -> dict[str, Explanation]:
             "plain": {},
             "paused": {"paused_at": EARLIER, "due_at": None},
             "candidate": {"candidate": CANDIDATE, "due_at": NOW},
-            "doubted": {"doubt": a_doubt(count=2)},
-            "held back": {"not_before": LATER},
-            "closed": {"closed_at": EARLIER, "due_at": None},
+            "doubted": {"doubt": a_doubt(count=2), "last_look": looked(401)},
+            "held back": {"not_before": SOON, "due_at": SOON},
+            "suspected": {"doubt": a_doubt(since=NOW)},
+            "missing": {"doubt": a_doubt(ProblemCode.RECRUITER_REMOVED, count=2)},
+            "replacement refused": {"replacement_problem": a_problem(ProblemCode.TOKEN_REFUSED)},
         }
         for code in ProblemCode:
-            facts[code.value] = {"problem": a_problem(code)}
+            facts[code.value] = {"problem": a_problem(code), "last_look": looked(STATUS.get(code, 200))}
         for name, given in facts.items():
             found[f"{state.value}, {name}"] = explained(a_connection(state, **given))
+        closed = move(a_connection(state), happened.Unlinked(), now=EARLIER)  # it is closed in another state
+        found[f"{state.value}, closed"] = explained(closed)
         found[f"{state.value}, held, nobody alive"] = explained(a_connection(state), held=True, alive=0)
+    healthy = a_connection(ConnectionState.LINKED, last_look=looked(), due_at=NOW + timedelta(hours=20))
+    found["linked, plain"] = explained(healthy)
+    found["failed, by hand"] = explained(a_connection(ConnectionState.FAILED, problem=None))
+    found["failed, plain"] = explained(a_connection(ConnectionState.FAILED, due_at=LATER))
+    found["failed, abandoned"] = explained(
+        a_connection(ConnectionState.FAILED, problem=a_problem(ProblemCode.ABANDONED), token=None)
+    )
     return found
 
 
 SHOWN = (
-    *(f"{state.value}, {name}" for state in ConnectionState for name in ("plain", "paused", "candidate", "closed")),
+    *(f"{state.value}, {name}" for state in ConnectionState for name in ("plain", "paused")),
+    *(f"{state.value}, candidate" for state in ConnectionState if state is not ConnectionState.FAILED),
+    "linked, closed",
+    "awaiting_recruiter, suspected",
     "awaiting_recruiter, doubted",
     "awaiting_recruiter, recruiter_absent",
     "awaiting_recruiter, held back",
@@ -87,8 +115,12 @@ SHOWN = (
     "awaiting_recruiter, held, nobody alive",
     "awaiting_token, token_refused",
     "linked, doubted",
-    "failed, token_revoked",
+    "linked, missing",
+    "linked, replacement refused",
+    "linked, held, nobody alive",
+    "failed, by hand",
     "failed, recruiter_overdue",
+    "failed, abandoned",
     "linked, poisoned",
 )
 
@@ -113,8 +145,39 @@ def test_every_explanation_is_whole(width: int) -> None:
         text = console.file.getvalue()
         assert each.connection.id in text
         assert max(map(len, text.splitlines())) <= width, name
-        for key in ("matter.", "owner.", "next.", "duty.", "answer.", "does.", "hindrance.", "{"):
+        for key in ("matter.", "owner.", "next.", "duty.", "answer.", "does.", "hindrance.", "status.", "due.", "{"):
             assert key not in text.replace("customer.", ""), (name, key)
+
+
+def test_what_one_more_refusal_does_is_what_the_law_makes_of_it() -> None:
+    """Where it says that one more ends it, one more does; where it does not, one more is only doubted."""
+    for name in ("suspected", "doubted", "missing"):
+        for state in (ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED):
+            if name == "missing" and state is ConnectionState.AWAITING_RECRUITER:
+                continue  # a recruiter that is waited for is no doubt
+            each = cases()[f"{state.value}, {name}"]
+            answer = RecruiterNotSeen() if name == "missing" else CredentialRefused()
+            event = judge(each.connection, answer, now=NOW, timing=TIMING)
+            after = move(each.connection, event)
+            text = " ".join(printed(explanation_view(each, WIDTH)).split())
+            assert (f"Once more, and the connection goes to {after.state.value}." in text) == (after.state is not state)
+
+
+def test_what_waits_comes_before_where_it_is() -> None:
+    """A pause, then that nobody is there, then a time that Workable named: the first line says the first of them."""
+    c = a_connection(ConnectionState.AWAITING_RECRUITER, not_before=SOON, due_at=SOON, candidate=CANDIDATE)
+    told = [
+        explained(replace(c, paused_at=EARLIER, due_at=None), alive=0),
+        explained(c, alive=0),
+        explained(c),
+        explained(replace(c, not_before=None, due_at=NOW)),
+    ]
+    assert [printed(explanation_view(each, WIDTH)).splitlines()[1].partition(": ")[2] for each in told] == [
+        "paused by an operator",
+        "no worker is running",
+        "Workable asked us to wait until 2 March, 10:40 UTC",
+        "waits for the customer; a new token is being checked",
+    ]
 
 
 def test_pictures_of_the_docs() -> None:

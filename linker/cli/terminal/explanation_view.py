@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -12,7 +15,9 @@ from linker.operations.explain import Explanation
 from linker.operations.json_values import command_line, link_command
 from linker.wording import catalogue, describe
 from states.connection import Connection, ConnectionState
-from states.explanation import Foreseen, Foresight, Verb
+from states.duties import Duty
+from states.explanation import Foreseen, Foresight, Hindrance, Verb, who_must_act
+from states.problems import REFUSALS, TRANSIENT, ProblemCode, ProblemOwner
 
 #: Answers that say the same to an operator are told together, by the first of them.
 _TOGETHER = {
@@ -26,6 +31,9 @@ _TOGETHER = {
 }
 
 
+#: What is told of it stands in the history.
+_EVIDENCE = {ProblemCode.POISONED, ProblemCode.ANSWER_NOT_UNDERSTOOD}
+
 #: From this width on, what a command does stands beside it.
 WIDE_COLUMNS = 120
 
@@ -36,24 +44,31 @@ def words(key: str, **params: object) -> str:
 
 
 def explanation_view(explained: Explanation, width: int) -> RenderableType:
-    """An explanation for people. Where it is narrow, what a command does stands below it."""
+    """An explanation for people. Where it is narrow, what a command does stands below it.
+
+    What lies over the state comes first: that it is closed or paused, that no worker runs, a wait that Workable asked
+    for, a doubt, a token that is being checked.
+    """
     c, now = explained.connection, explained.at
     account = (
         f"   {c.account.name} ({c.account.subdomain})" if c.account else f"   {c.subdomain}" if c.subdomain else ""
     )
     headline = Text.assemble((c.id, "copy"), account, f"   {c.owner}")
-    state = Text.assemble((c.state.value, f"state.{c.state.value}"), f" for {age(now - c.state_since)}: ")
-    status = "closed" if c.closed_at else "paused" if c.paused_at else None
-    state.append(words(f"status.{status}") if status else words(f"waits_for.{explained.waits_for.value}"))
-    rows: list[tuple[str, str]] = [("what is the matter", _matter(c))]
+    state = Text()
+    if c.closed_at is None:
+        state = Text.assemble((c.state.value, f"state.{c.state.value}"), f" for {age(now - c.state_since)}: ")
+    state.append(_status(explained))
+    rows: list[tuple[str, str]] = [("what is the matter", _matter(explained))]
     if c.replacement_problem is not None:
         rows.append(("the new token", str(describe(c.replacement_problem).message)))
+    elif c.candidate is not None and (c.problem or c.doubt) and not c.closed_at:
+        rows.append(("the new token", _given(c)))
     rows += [
         ("who must act", _who_must_act(explained)),
         ("last look", _last_look(explained)),
         ("by itself", _by_itself(explained)),
         ("workers", _workers(explained)),
-        ("advance would", advance_in_words(explained.advance, c.state)),
+        ("advance would", _advance(explained)),
     ]
     grid = Table.grid(padding=(0, 3))
     grid.add_column(style="label", no_wrap=True)
@@ -63,6 +78,8 @@ def explanation_view(explained: Explanation, width: int) -> RenderableType:
     told = [(command_line(verb, c.id, to), does_in_words(verb, to, explained)) for verb, to in explained.verbs]
     if explained.link is not None:
         told.insert(1, (link_command(c.id, explained.link), words("does.link")))
+    if c.problem is not None and c.problem.code in _EVIDENCE:
+        told.insert(0, (f"linker history {c.id}", words("does.history")))
     commands = Table.grid(padding=(0, 3))
     commands.add_column(no_wrap=True)
     if width >= WIDE_COLUMNS:
@@ -75,31 +92,127 @@ def explanation_view(explained: Explanation, width: int) -> RenderableType:
     return Group(headline, state, Text(), Padding(grid, (0, 0, 0, 2)), Text(), Padding(commands, (0, 0, 0, 2)))
 
 
-def _matter(c: Connection) -> str:
+def _moment(at: datetime) -> str:
+    return f"{at:%-d %B, %H:%M} UTC"
+
+
+def _when(at: datetime, now: datetime) -> str:
+    """How far a time is from now, in the words of a sentence."""
+    told = relative(at, now)
+    return told if told == "now" else f"in {age(at - now)}" if at > now else f"{age(now - at)} ago"
+
+
+def _waits_until(explained: Explanation) -> datetime | None:
+    """The time that Workable named, if what is owed has to wait for it."""
+    c = explained.connection
+    waits = c.not_before is not None and c.not_before > explained.at and explained.next.at is not None
+    return c.not_before if waits and explained.next.duty is not Duty.PUT_ASIDE else None
+
+
+def _no_worker(explained: Explanation) -> bool:
+    """True if something comes by itself, and nobody is there to do it."""
+    return explained.workers.alive == 0 and explained.next.at is not None
+
+
+def _leads_to(explained: Explanation) -> ConnectionState | None:
+    """The state that one more refusal leads to; None: it would still be doubted, or that is not known now."""
+    doubt = explained.connection.doubt
+    if doubt is None or explained.advance.duty is Duty.VERIFY_TOKEN:
+        return None
+    asked = "recruiter_not_seen" if doubt.code is ProblemCode.RECRUITER_REMOVED else "credential_refused"
+    return next((each.to for each in explained.advance.answers if each.answer == asked and not each.doubted), None)
+
+
+def _status(explained: Explanation) -> str:
+    c, now = explained.connection, explained.at
+    if c.closed_at is not None:
+        return words("status.closed", since=_when(c.closed_at, now))
+    if c.paused_at is not None:
+        return words("status.paused")
+    if _no_worker(explained):
+        return words("status.no_worker")
+    until, due = _waits_until(explained), explained.next.at
+    if until is not None:
+        return words("status.held_back", until=_moment(until))
+    if c.doubt is not None and c.problem is None:
+        missing = c.doubt.code is ProblemCode.RECRUITER_REMOVED
+        key = "missing" if missing else "doubted"
+        status = words(f"status.{key}", **{key: c.doubt.count})
+    elif c.state is ConnectionState.LINKED and c.candidate is not None and c.problem is None:
+        return words("status.linked_candidate")
+    elif c.state is ConnectionState.LINKED and c.replacement_problem is not None and c.problem is None:
+        status = words("status.replacement_refused")
+    else:
+        later = due is not None and due > now
+        when = words("due.later", when=_when(due, now)) if due is not None and later else words("due.now")
+        status = words(f"waits_for.{explained.waits_for.value}", due=when)
+    replacing = c.candidate is not None and c.token is not None
+    return words("status.and_candidate", status=status) if replacing else status
+
+
+def _given(c: Connection) -> str:
+    """That a token was given, and what becomes of it."""
+    return words(f"matter.{'replacement' if c.token else 'candidate'}{'_paused' if c.paused_at else ''}")
+
+
+def _matter(explained: Explanation) -> str:
+    c = explained.connection
     if c.closed_at is not None:
         return words("matter.closed")
     if c.problem is not None:
-        return describe(c.problem).message
+        return words("matter.poisoned") if c.problem.code is ProblemCode.POISONED else describe(c.problem).message
     if c.doubt is not None:
-        return words("matter.doubted", code=c.doubt.code.value, count=c.doubt.count)
+        key = "missing" if c.doubt.code is ProblemCode.RECRUITER_REMOVED else "doubted"
+        said = words(f"matter.{key}", **{key: c.doubt.count}, code=c.doubt.code.value)
+        sure, at_last = _leads_to(explained), ConnectionState.FAILED
+        if key == "missing":
+            at_last = ConnectionState.AWAITING_RECRUITER
+        return f"{said} {words('matter.ends_it' if sure else 'matter.proves_nothing', to=at_last.value)}"
     if c.candidate is not None:
-        return words("matter.candidate")
-    return words(f"matter.{c.state.value}")
+        return _given(c)
+    if c.paused_at is not None and c.state in {ConnectionState.TOKEN_VALID, ConnectionState.LINKED}:
+        return words(f"matter.{c.state.value}_paused")
+    unattended = c.state is ConnectionState.LINKED and _no_worker(explained)
+    return words("matter.linked_unattended" if unattended else f"matter.{c.state.value}")
 
 
 def _who_must_act(explained: Explanation) -> str:
     c, now = explained.connection, explained.at
-    said = words("owner.nobody") if explained.owner is None else words(f"owner.{explained.owner.value}")
+    if c.closed_at is not None:
+        return words("owner.nobody")
+    said = _owner(explained)
     if c.paused_at is not None:
-        said = words("owner.paused", since=relative(c.paused_at, now))
-    elif c.problem is not None and explained.owner is not None:
-        said += f": {describe(c.problem).action}"
-    elif explained.owner is not None and not c.at_rest:
-        said += f": {words(f'to_do.{c.state.value}')}"
+        rests = words("owner.paused", since=_when(c.paused_at, now))
+        then = who_must_act(replace(c, paused_at=None))
+        goes_on = then in {None, ProblemOwner.WORKABLE}
+        said = rests if goes_on else f"{rests} {words('owner.after_pause', owner=said)}"
+    elif _no_worker(explained):
+        start = words("owner.start_worker")
+        goes_on = explained.owner in {None, ProblemOwner.WORKABLE}
+        said = start if goes_on else f"{start} {said[:1].upper()}{said[1:]}"
     told = explained.told
     if told is not None:
         tried = words("told.presses", presses=told.presses) if told.presses else ""
-        said += f" {words('told.at', at=relative(told.at, now), actor=told.actor, tried=tried)}"
+        said += f" {words('told.at', at=_when(told.at, now), actor=told.actor, tried=tried)}"
+    return said
+
+
+def _owner(explained: Explanation) -> str:
+    """Who has to act for a connection that nobody keeps at rest, and what helps."""
+    c = explained.connection
+    owner = who_must_act(replace(c, paused_at=None))
+    problem = c.problem or c.replacement_problem
+    sure = _leads_to(explained) is not None
+    if owner is None and c.doubt is not None:
+        return words("owner.once_more" if sure else "owner.goes_on")
+    if owner is None:
+        return words("owner.token_turned_down" if c.candidate is not None else "owner.nobody")
+    to_do = words(f"action.{problem.code.value}") if problem is not None else words(f"to_do.{c.state.value}")
+    said = f"{words(f'owner.{owner.value}')}: {to_do}"
+    if owner is ProblemOwner.CUSTOMER and c.doubt is not None and c.doubt.code is not ProblemCode.RECRUITER_REMOVED:
+        said += f" {words('owner.token_too_once_more' if sure else 'owner.token_too')}"
+    if c.candidate is not None and not c.at_rest:
+        said += f" {words('owner.candidate_by_itself')}"
     return said
 
 
@@ -108,35 +221,53 @@ def _last_look(explained: Explanation) -> str:
     if look is None:
         return words("last_look.none")
     status = f" {look.status}" if look.status else ""
-    return f"{relative(look.at, explained.at)} by {look.by}: {look.call or '?'}{status}, {look.ms} ms"
+    return f"{_when(look.at, explained.at)} by {look.by}: {look.call or '?'}{status}, {look.ms} ms"
 
 
 def _by_itself(explained: Explanation) -> str:
-    comes, now = explained.next, explained.at
+    c, comes, now = explained.connection, explained.next, explained.at
+    if c.closed_at is not None:
+        return words("next.closed")
+    if c.paused_at is not None:
+        return words("next.paused_deadline" if c.deadline is not None else "next.paused")
     if comes.at is None:
         return words("next.nothing")
-    when = words("next.now") if comes.at <= now else relative(comes.at, now)
-    duty = comes.duty.value
-    said = words(f"next.{duty}", when=when, date=f"{comes.at:%-d %B}")
-    if comes.gives_up_at is not None and comes.gives_up_as is not None and duty != "put_aside":
-        left = age(comes.gives_up_at - now)
-        late = comes.gives_up_at <= now
-        key = "next.gives_up_late" if late else "next.gives_up"
-        said += "; " + words(key, left=left, date=f"{comes.gives_up_at:%-d %B}", code=comes.gives_up_as.value)
-    if explained.workers.alive == 0:
-        said += f". {words('next.no_worker')}"
-    return said
+    until = _waits_until(explained)
+    at = comes.at if until is None else max(until, comes.at)
+    when = words("next.now") if at <= now else words("next.at", moment=_moment(at), when=_when(at, now))
+    ends_at = comes.gives_up_at or comes.at
+    ends: dict[str, object] = {"date": _moment(ends_at), "code": comes.gives_up_as.value if comes.gives_up_as else ""}
+    late = "_late" if ends_at <= now else ""
+    if comes.duty is Duty.PUT_ASIDE:
+        said = words(f"next.put_aside{late}", **ends)
+    else:
+        said = words(f"next.{comes.duty.value}", when=when)
+    if until is not None:
+        said = words("next.asked_to_wait", said=said)
+    if comes.gives_up_at is not None and c.state is ConnectionState.AWAITING_RECRUITER:
+        trouble = "_trouble" if c.problem is not None and c.problem.code in TRANSIENT else late
+        said = words(f"next.gives_up{trouble}", said=said, **ends)
+    return f"{said}. {words('next.no_worker')}" if _no_worker(explained) else said
 
 
 def _workers(explained: Explanation) -> str:
     workers, now = explained.workers, explained.at
-    if workers.last_beat_at is None:
-        said = words("workers.never")
-    else:
-        said = words("workers.alive", alive=workers.alive, beat=relative(workers.last_beat_at, now))
+    said = words("workers.alive", alive=workers.alive) if workers.alive else words("workers.none")
+    if workers.last_beat_at is not None:
+        said = words("workers.last_beat", said=said, beat=_when(workers.last_beat_at, now))
     if workers.held_by is None or workers.held_until is None:
         return f"{said}; {words('workers.nobody_holds')}"
-    return f"{said}; {words('workers.holds', holder=workers.held_by, until=relative(workers.held_until, now))}"
+    return f"{said}; {words('workers.holds', holder=workers.held_by, left=age(workers.held_until - now))}"
+
+
+def _advance(explained: Explanation) -> str:
+    """What `advance` would do, or what hinders it as far as this connection tells."""
+    c, hindrance = explained.connection, explained.advance.hindrance
+    if hindrance is Hindrance.NOT_BEFORE and c.not_before is not None:
+        return words("hindrance.not_before_until", until=_moment(c.not_before))
+    if hindrance is Hindrance.NO_TOKEN and c.problem is not None and c.problem.code in REFUSALS:
+        return words("hindrance.token_turned_down")
+    return advance_in_words(explained.advance, c.state)
 
 
 def advance_in_words(foresight: Foresight, now: ConnectionState) -> str:
@@ -157,12 +288,17 @@ def advance_in_words(foresight: Foresight, now: ConnectionState) -> str:
 
 
 def becomes(foreseen: Foreseen, now: ConnectionState) -> str:
-    """What becomes of a connection, as in `linked`, or `stays, doubted`."""
+    """What becomes of a connection, as in `linked`, or `no change`."""
     if foreseen.doubted:
         return words("becomes.doubted")
     if foreseen.event in {"workable_unavailable", "throttled", "answer_not_understood"}:
         return words("becomes.trouble")
-    if foreseen.event in {"recruiter_absent", "health_confirmed", "still_failed", "account_renamed"}:
+    if foreseen.event == "account_renamed":
+        return words("becomes.renamed")
+    if foreseen.event == "replacement_refused":
+        kept = words("becomes.old_token_kept")
+        return kept if foreseen.to is now else f"{kept}, {foreseen.to.value}"
+    if foreseen.event in {"recruiter_absent", "health_confirmed", "still_failed"}:
         return words("becomes.stays")
     problem = f", {foreseen.problem.value}" if foreseen.problem else ""
     return f"{words('becomes.stays') if foreseen.to is now else foreseen.to.value}{problem}"
@@ -171,5 +307,8 @@ def becomes(foreseen: Foreseen, now: ConnectionState) -> str:
 def does_in_words(verb: Verb, to: ConnectionState | None, explained: Explanation) -> str:
     """What a command does, in a few words."""
     if verb is Verb.ADVANCE:
-        return words(f"does.{explained.advance.duty.value}")
-    return words(f"does.{verb.value}_{to.value}" if to is not None else f"does.{verb.value}")
+        does, leads_to = words(f"does.{explained.advance.duty.value}"), _leads_to(explained)
+        return words("does.ends_it", does=does, to=leads_to.value) if leads_to else does
+    does = words(f"does.{verb.value}_{to.value}" if to is not None else f"does.{verb.value}")
+    drops = verb is Verb.FORCE and explained.connection.candidate is not None
+    return words("does.drops_candidate", does=does) if drops else does
