@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from linker.telemetry.metrics import Metrics as Metrics
     from linker.wording import Words, describe
     from states.connection import Account, Connection, ConnectionState, Problem, Recruiter
-    from states.explanation import Foresight, Verb
+    from states.explanation import Change, Foresight, Verb
     from states.history import Step
     from states.problems import ProblemCode, ProblemOwner
 
@@ -66,6 +66,7 @@ __all__ = [
     "BlockingAccountClient",
     "BlockingLinker",
     "Busy",
+    "Change",
     "Connection",
     "ConnectionState",
     "Explanation",
@@ -133,6 +134,7 @@ _HOMES = {
     "Connection": "states.connection",
     "ConnectionState": "states.connection",
     "Explanation": "linker.operations.explain",
+    "Change": "states.explanation",
     "Foresight": "states.explanation",
     "IssuedLink": "linker.links",
     "Link": "linker.links",

@@ -101,6 +101,8 @@ class Foresight:
     calls: int = 0
     #: What each answer would make of it; of what is certain there is one only.
     answers: tuple[Foreseen, ...] = ()
+    #: What it keeps and wipes, who is told and what leads back; None if an answer decides that, or nothing is done.
+    change: Change | None = None
 
     @property
     def to(self) -> ConnectionState | None:
@@ -271,7 +273,12 @@ def foresee(verb: Verb, c: Connection, now: datetime, timing: Timing, to: Connec
         after = advance(c, event, now=now, jitter=_JITTER, timing=timing)
         goes_on = verb is Verb.RESTART and after.token is not None
         foreseen = Foreseen(answer=None, event=event.name, to=after.state, problem=_code(after))
-        return Foresight(verb=verb, duty=next_duty(after) if goes_on else Duty.NOTHING, answers=(foreseen,))
+        return Foresight(
+            verb=verb,
+            duty=next_duty(after) if goes_on else Duty.NOTHING,
+            answers=(foreseen,),
+            change=foresee_change(c, event, now, timing),
+        )
     if verb is Verb.CHECK:
         c = advance(c, happened.CheckRequested(), now=now, jitter=_JITTER, timing=timing)
     settled = settle_certain(c, now, timing)

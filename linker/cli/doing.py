@@ -21,11 +21,13 @@ from linker.cli.options import ACTOR, JSON, REASON, needed_reason
 from linker.cli.selector_options import Chosen, Option
 from linker.cli.terminal.connection_views import card
 from linker.cli.terminal.output import Output, write_line
-from linker.cli.terminal.plan_view import outcome_line, plan_view
-from linker.errors import BadInput
+from linker.cli.terminal.plan_view import change_view, outcome_line, plan_view
+from linker.engine.ports import Selection
+from linker.errors import BadInput, Busy
 from linker.linker import Linker
 from linker.operations.bulk import RATE, Outcome, Plan, outcome_json, outcome_of, plan_json
 from linker.serialization import connection_json
+from linker.wording import catalogue
 from states.connection import Connection, ConnectionState
 from states.explanation import Verb
 
@@ -112,7 +114,7 @@ def act(
     if verb in GRAVE or (only is None and not planning):
         needed_reason(doing.reason)
     if only is not None and not planning:
-        return _one(verb, only, doing, single, output)
+        return _one(verb, chosen, doing, single, output, to)
 
     async def work(linker: Linker) -> int:
         now = linker.clock.now()
@@ -145,15 +147,22 @@ def _write(path: Path, plan: Plan) -> None:
 
 
 def _one(
-    verb: Verb, given: str, doing: Doing, single: Callable[[Linker, str], Awaitable[Connection]], output: Output
+    verb: Verb,
+    chosen: Chosen,
+    doing: Doing,
+    single: Callable[[Linker, str], Awaitable[Connection]],
+    output: Output,
+    to: ConnectionState | None,
 ) -> int:
     before: list[Connection] = []
 
     async def work(linker: Linker) -> Connection:
-        connection_id = await linker.whole_id(given)
+        connection_id = await linker.whole_id(chosen.only_id or "")
         before.append(await linker.get(connection_id))
-        if verb is Verb.UNLINK:
-            agree(f"Unlink {connection_id} for good, and wipe its token?", 1, verb, doing, by_number=False)
+        if verb in GRAVE:
+            await say_before(linker, await chosen.selection(linker, linker.clock.now()), verb, to, doing, output)
+            if before[0].version != (await linker.get(connection_id)).version:  # somebody thought it over for long
+                raise Busy("changed_by_others", connection=connection_id)
         with output.busy("Doing what is asked for …"):
             return await single(linker, connection_id)
 
@@ -162,6 +171,26 @@ def _one(
     outcome = outcome_of(before[0], now) if asks else "done"
     output.result({**connection_json(now), "outcome": outcome}, card(now, now.updated_at or now.state_since))
     return after_asking(now) if asks else DONE
+
+
+async def say_before(
+    linker: Linker, wanted: Selection, verb: Verb, to: ConnectionState | None, doing: Doing, output: Output
+) -> None:
+    """Say what a grave deed keeps and wipes, who is told and what leads back, and ask.
+
+    One `force` asks only where somebody can be asked: it has named its id, its state and its reason. One `unlink`
+    always asks. Raises as `agree` does.
+    """
+    plan = await linker.plan(verb, wanted, to=to, actor=doing.actor, reason=doing.reason)
+    [item] = plan.items
+    if item.change is None:  # it will be refused, with the reason
+        return
+    if not doing.as_json:
+        output.err.print(change_view(item.change, [item.id]))
+    is_terminal = sys.stdin is not None and sys.stdin.isatty() and not doing.as_json
+    if verb is Verb.UNLINK or is_terminal:
+        question = catalogue().text(f"change.{verb.value}", {"id": item.id, "to": item.change.target.value})
+        agree(question or verb.value, 1, verb, doing, by_number=False)
 
 
 def agree(question: str, count: int, verb: Verb, doing: Doing, *, by_number: bool) -> None:

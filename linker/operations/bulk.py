@@ -27,7 +27,8 @@ from linker.serialization import moment
 from linker.validation.text import metadata
 from states import events as happened
 from states.connection import Connection, ConnectionState
-from states.explanation import Foreseen, Hindrance, Verb, event_of, foresee
+from states.duties import Duty
+from states.explanation import Change, Foreseen, Hindrance, Verb, event_of, foresee
 from states.problems import REFUSALS, TRANSIENT, ProblemCode
 from states.table import LAW
 from states.timing import Timing
@@ -72,6 +73,8 @@ class PlannedChange:
     skipped: str | None = None
     #: What each answer of Workable's would make of it.
     answers: tuple[Foreseen, ...] = ()
+    #: The row of the law, what is kept and wiped, who is told, what leads back; None if an answer decides that.
+    change: Change | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +168,7 @@ def _change_json(plan: Plan, item: PlannedChange) -> dict[str, Any]:
         "skipped": item.skipped,
         "duty": item.duty,
         "account": item.account,
+        "change": change_json(item.change) if item.change else None,
         "answers": [
             {
                 "answer": each.answer,
@@ -176,6 +180,37 @@ def _change_json(plan: Plan, item: PlannedChange) -> dict[str, Any]:
             for each in item.answers
         ],
     }
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    """What a deed changes, as `--dry-run --json` prints it."""
+    return {
+        "event": change.event,
+        "from": change.source.value,
+        "to": change.target.value,
+        "if": change.guard,
+        "kept": list(change.kept),
+        "wiped": list(change.wiped),
+        "announced": change.announced,
+        "then": change.then.value,
+        "back": change.back.value if change.back else None,
+        "back_to": change.back_to.value if change.back_to else None,
+    }
+
+
+def _deed_from_json(told: Mapping[str, Any]) -> Change:
+    return Change(
+        event=str(told["event"]),
+        source=ConnectionState(told["from"]),
+        target=ConnectionState(told["to"]),
+        guard=told["if"],
+        kept=tuple(map(str, told["kept"])),
+        wiped=tuple(map(str, told["wiped"])),
+        announced=told["announced"],
+        then=Duty(told["then"]),
+        back=Verb(told["back"]) if told["back"] else None,
+        back_to=ConnectionState(told["back_to"]) if told["back_to"] else None,
+    )
 
 
 def plan_from_json(told: Any) -> Plan:
@@ -219,6 +254,7 @@ def _change_from_json(item: Mapping[str, Any]) -> PlannedChange:
         account=item.get("account"),
         skipped=item["skipped"],
         answers=answers,
+        change=_deed_from_json(item["change"]) if item.get("change") else None,
     )
 
 
@@ -554,6 +590,7 @@ class BulkVerbs(OperatorVerbs):
                 account=c.subdomain if found.calls else None,
                 skipped=found.hindrance.value if found.hindrance else None,
                 answers=found.answers,
+                change=found.change,
             )
 
         items = await _read_all(self._engine.store, wanted, foreseen)

@@ -182,6 +182,46 @@ def test_what_has_to_be_agreed_to(linker: Desk) -> None:
     assert [each["outcome"] for each in again.json] == ["done", "done"]
 
 
+def test_force_says_before_it_acts(linker: Desk) -> None:
+    """Which row of the law it is, what is kept and wiped, who is told, and what leads back; nothing is written."""
+    one = linker.opened()
+    linker("submit", one, "--subdomain", "acme", stdin="a-token-of-acme-0123456789")
+    forcing = ("force", one, "--to", "failed", "--reason", "they left")
+    before = (linker.folder / "linker.db").read_bytes(), linker("show", one, "--json").out
+    change = linker(*forcing, "--dry-run", "--json").json["items"][0]["change"]
+    assert change == {
+        "event": "forced",
+        "from": "awaiting_token",
+        "to": "failed",
+        "if": "to_failed",
+        "kept": [],
+        "wiped": ["candidate", "problem"],
+        "announced": "connection.failed",
+        "then": "nothing",
+        "back": "restart",
+        "back_to": None,
+    }
+    shown = linker(*forcing, "--dry-run").out
+    assert ((linker.folder / "linker.db").read_bytes(), linker("show", one, "--json").out) == before
+    said = linker(*forcing)
+    for told in (shown, said.err):
+        for line in (
+            "row of the law   forced: awaiting_token → failed",
+            "kept             nothing",
+            "wiped            the token that is not verified yet, the problem",
+            "told             the host: connection.failed",
+            "then             nothing at once",
+            f"leads back       linker restart {one}",
+        ):
+            assert line in told
+    assert said.code == 0
+    back = linker("force", one, "--to", "awaiting_token", "--reason", "they are back", "--dry-run").out
+    assert f"leads back       linker force {one} --to failed --reason" in back
+    gone = linker("unlink", one, "--reason", "they left", "--yes").err
+    assert "leads back       nothing leads back" in gone
+    assert linker("force", one, "--to", "failed", "--reason", "late", "--json").error["reason"] == "closed"
+
+
 def test_ids_by_their_beginnings_and_lists(linker: Desk) -> None:
     """A prefix that is unique is enough; one that is not is refused, and named."""
     ids = sorted(linker.opened() for _ in range(3))

@@ -10,6 +10,7 @@ from states import events as happened
 from states.connection import Connection, ConnectionState, Problem, Recruiter
 from states.duties import owes_expiry_notice
 from states.events import Event
+from states.explanation import Verb, foresee
 from states.problems import PROBLEMS, TRANSIENT, NearMiss, NearMissKind, ProblemCode, ProblemOwner
 from states.timing import SHORTEST_PAUSE, Timing
 from states.verdicts import CredentialRefused, Forbidden, judge
@@ -786,3 +787,23 @@ def test_a_new_token_waits_for_workable_s_time_only_at_the_same_account(subdomai
     given = move(throttled, happened.TokenSubmitted(a_credential("new", subdomain=subdomain)))
     assert (given.due_at, given.not_before) == ((SOON, SOON) if kept else (NOW, None))
     assert given.problem == (throttled.problem if kept else None)
+
+
+@pytest.mark.parametrize("to", ConnectionState)
+@pytest.mark.parametrize("state", ConnectionState)
+def test_what_a_force_changes_is_foreseen(state: ConnectionState, to: ConnectionState) -> None:
+    """What is said to be kept and wiped is, and the way back leads back."""
+    c = a_connection(state)
+    foreseen = foresee(Verb.FORCE, c, NOW, TIMING, to)
+    if foreseen.hindrance is not None:
+        assert foreseen.change is None
+        return
+    after, change = move(c, happened.Forced(to)), foreseen.change
+    assert change is not None
+    assert (change.event, change.source, change.target) == ("forced", state, to)
+    assert all(getattr(after, name) == getattr(c, name) for name in change.kept if name not in {"problem", "doubt"})
+    assert all(getattr(c, name) is not None and getattr(after, name) is None for name in change.wiped)
+    assert change.back is not None
+    assert foresee(change.back, after, NOW, TIMING, change.back_to).hindrance is None
+    if change.back is Verb.FORCE:
+        assert change.back_to is state

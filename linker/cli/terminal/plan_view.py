@@ -7,17 +7,23 @@ from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from linker.cli.terminal.explanation_view import words
 from linker.humanize import span
 from linker.operations.bulk import Outcome, Plan, PlannedChange
+from linker.operations.json_values import command_line
+from linker.wording import catalogue
 from states.connection import ConnectionState
-from states.explanation import Verb
+from states.duties import Duty
+from states.explanation import Change, Verb
 
 #: How many ids of what is passed over are named.
 NAMED_IDS = 3
+#: Verbs of which a plan says what they keep and wipe, who is told, and what leads back.
+TOLD_WHOLE = frozenset({Verb.FORCE, Verb.UNLINK})
 STYLES = {"done": "good", "waiting": "care", "refused": "bad", "error": "bad", "try_again": "care", "changed": "care"}
 
 
@@ -50,9 +56,43 @@ def plan_view(plan: Plan, rate: float, width: int, out: Path | None) -> Renderab
         told = Text(_ids(items), style="quiet") if skipped else Text(_costs(items, rate, note))
         table.add_row(f"  {len(items)}", state, Text(does), told)
     parts: list[RenderableType] = [head, table]
+    if plan.verb in TOLD_WHOLE:
+        alike: dict[Change, list[str]] = {}
+        for item in plan.acting:
+            if item.change is not None:
+                alike.setdefault(item.change, []).append(item.id)
+        parts += [Padding(change_view(change, ids), (1, 0, 0, 2)) for change, ids in alike.items()]
     if out is not None:
         parts.append(Text(f"Do it: linker apply {out}        (by version: what moves meanwhile is left alone)"))
     return Group(*parts)
+
+
+def change_view(change: Change, ids: list[str]) -> RenderableType:
+    """What a deed changes: the row of the law, what is kept and wiped, who is told, the command that leads back."""
+
+    def words(key: str, **params: object) -> str:
+        return catalogue().text(f"change.{key}", params) or key
+
+    def facts(names: tuple[str, ...]) -> str:
+        return ", ".join(words(f"fact.{name}") for name in names) or words("nothing")
+
+    condition = (change.guard or "").partition("_and_")[2]
+    this = ids[0] if len(ids) == 1 else "ID"
+    row = words("row", event=change.event, source=change.source.value, target=change.target.value)
+    told = [
+        ("law", f"{row}, {words(f'if.{condition}')}" if condition else row),
+        ("kept", facts(change.kept)),
+        ("wiped", facts(change.wiped)),
+        ("told", words("host", name=change.announced) if change.announced else words("nobody")),
+        ("then", words("no_more") if change.then is Duty.NOTHING else words("at_once", duty=change.then.value)),
+        ("back", command_line(change.back, this, change.back_to) if change.back else words("no_way_back")),
+    ]
+    grid = Table.grid(padding=(0, 3))
+    grid.add_column(style="label", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in told:
+        grid.add_row(words(f"label.{name}"), value)
+    return grid
 
 
 def _does(plan: Plan, item: PlannedChange) -> tuple[str, str]:
