@@ -32,12 +32,15 @@ class Verb(StrEnum):
     CHECK = "check"
     #: Put it into another state, as far as the row holds what that state needs.
     FORCE = "force"
+    #: Stop attending it until it is resumed.
     PAUSE = "pause"
+    #: Let a paused one go on.
     RESUME = "resume"
     #: Let a failed connection go on.
     RESTART = "restart"
     #: Give it up for good.
     UNLINK = "unlink"
+    #: Set or take away texts of its metadata.
     SET_METADATA = "set_metadata"
 
 

@@ -50,7 +50,7 @@ VERBS: dict[str, Verb] = {
     "show": Verb("looking", "Show a connection: where it stands, who must act, what to do.", LOOKING),
     "list": Verb("looking", "List open connections, oldest first; with selectors, as CSV.", LOOKING),
     "explain": Verb(
-        "looking",
+        "operations",
         "Say why a connection is where it is, and what may be done.",
         LOOKING,
     ),

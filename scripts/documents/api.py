@@ -66,6 +66,7 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.AuditEntry,
         linker.QueuedDelivery,
         linker.Foresight,
+        linker.Change,
         Foreseen,
         Hindrance,
         WaitsFor,

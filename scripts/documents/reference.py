@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from linker.outbox.administration import DeliveryState
 from linker.serialization import law_json, payload
 from linker.settings import PREFIX, Settings
 from linker.telemetry.metrics import METRICS
+from linker.wording import catalogue
 from states.connection import Account, Connection, ConnectionState, Credential, Recruiter
 from states.description import rules
+from states.explanation import Hindrance, Verb, foresee
 from states.history import ANNOUNCEMENTS, Step
 from states.table import LAW
+from states.timing import Timing
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +70,8 @@ LOG_EVENTS = {
     "worker.killed": "`linker worker` was asked a second time and ended at once; the next one takes over.",
 }
 
+EXAMPLE_TIME = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+
 #: When the host is told what.
 ANNOUNCED = {
     "connection.opened": "A connection was opened.",
@@ -94,6 +100,7 @@ def reference() -> str:
             "Made from the program by `./scripts/document`; a test keeps it in step.",
             "",
             *_section("The law", _law()),
+            *_section("What may happen next", _foresight()),
             *_section("Problems", _problems()),
             *_section("Commands", _commands()),
             *_section("Settings", _settings()),
@@ -139,6 +146,72 @@ def _law() -> Iterator[str]:
             for rule in rules()
         ),
     )
+
+
+def _foresight() -> Iterator[str]:
+    yield "What each answer of Workable's would make of a connection for which a look is owed, by the same law: an"
+    yield "example in each state, first looked at without any doubt. `linker explain` says it of yours, and a plan of"
+    yield "each that it means. *Doubted*: one refusal of what was good before is not believed yet."
+    yield ""
+    yield from table(
+        ("state", "owed", "answer", "event", "then", "problem"),
+        (
+            (
+                c.state.value,
+                f"`{foreseen.duty.value}`",
+                each.answer.replace("_", " ") if each.answer else "certain, no call",
+                f"`{each.event}`",
+                f"{each.to.value if each.to is not c.state else 'stays'}{', doubted' if each.doubted else ''}",
+                f"`{each.problem.value}`" if each.problem else "",
+            )
+            for c in _examples()
+            for foreseen in (foresee(Verb.ADVANCE, c, EXAMPLE_TIME, Timing()),)
+            for each in foreseen.answers
+        ),
+    )
+    yield ""
+    yield "What an operator may do, and why a verb would do nothing:"
+    yield ""
+    yield from table(("verb", "does"), ((f"`{name.lower()}`", said) for name, said in comments(Verb).items()))
+    yield ""
+    yield from table(
+        ("does nothing", "because"),
+        ((f"`{each.value}`", catalogue().text(f"explain.hindrance.{each.value}", {}) or "") for each in Hindrance),
+    )
+    yield ""
+    yield "Where `force` may put a connection that holds all it can hold, and what leads back:"
+    yield ""
+    changes = [foresee(Verb.FORCE, c, EXAMPLE_TIME, Timing(), to).change for c in _examples() for to in ConnectionState]
+    yield from table(
+        ("from", "to", "kept", "wiped", "the host is told", "leads back"),
+        (
+            (
+                change.source.value,
+                change.target.value,
+                ", ".join(change.kept),
+                ", ".join(change.wiped),
+                f"`{change.announced}`" if change.announced else "nothing",
+                f"`{change.back.value}`{f' to {change.back_to.value}' if change.back_to else ''}"
+                if change.back
+                else "nothing",
+            )
+            for change in changes
+            if change is not None
+        ),
+    )
+
+
+def _examples() -> Iterator[Connection]:
+    """A connection in each state, with a look owed now."""
+    linked = replace(example_connection(), due_at=EXAMPLE_TIME)
+    assert linked.token is not None
+    begun = replace(linked, recruiter=None, linked_at=None, last_ok_at=None)
+    unverified = replace(begun, state=ConnectionState.AWAITING_TOKEN, account=None, token=None)
+    yield replace(unverified, candidate=linked.token)
+    yield replace(begun, state=ConnectionState.TOKEN_VALID)
+    yield replace(linked, state=ConnectionState.AWAITING_RECRUITER, linked_at=None)
+    yield linked
+    yield replace(linked, state=ConnectionState.FAILED, due_at=None)
 
 
 def _problems() -> Iterator[str]:
@@ -227,8 +300,15 @@ def _announcements() -> Iterator[str]:
 
 def example() -> dict[str, Any]:
     """The payload of an announcement that is made up."""
-    at = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
-    linked = Connection(
+    linked = example_connection()
+    step = Step(event="recruiter_found", source=linked.state, target=linked.state, at=EXAMPLE_TIME, actor="heartbeat")
+    return payload(Settlement(before=linked, after=linked, step=step, announcement="connection.linked"))
+
+
+def example_connection() -> Connection:
+    """A connection that is made up: linked, all told."""
+    at = EXAMPLE_TIME
+    return Connection(
         id="con_7c1f0a2b9d3e4f5a6b7c",
         owner="customer-42",
         created_at=at - timedelta(minutes=9),
@@ -245,8 +325,6 @@ def example() -> dict[str, Any]:
         last_ok_at=at,
         version=9,
     )
-    step = Step(event="recruiter_found", source=linked.state, target=linked.state, at=at, actor="heartbeat")
-    return payload(Settlement(before=linked, after=linked, step=step, announcement="connection.linked"))
 
 
 def _errors() -> Iterator[str]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import runpy
 import shlex
 import signal
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +71,11 @@ class Desk:
         """Let the output be so many columns wide."""
         self._monkeypatch.setenv("COLUMNS", width)
 
+    def execute(self, statement: str) -> None:
+        """Change the database behind the program's back, as time and other processes do."""
+        with closing(sqlite3.connect(self.folder / "linker.db")) as database, database:
+            database.execute(statement)
+
     def opened(self) -> str:
         """A new connection's id."""
         return str(self("open", "--owner", "customer-1", "--json").json["id"])
@@ -109,8 +119,49 @@ def test_each_script_twice(linker: Desk, name: str) -> None:
     again = linker.script(name, *acting)
     assert again.code in {0, 4, 5}, again.err
     after = {each["id"]: each["version"] for each in linker("list", "--json").json}
-    assert name == "retry_after_outage" or after == before
+    assert after == before
     assert "Traceback" not in again.err
+
+
+def test_what_an_outage_left_behind_is_looked_at_once(linker: Desk) -> None:
+    """What nobody looked at for a while is looked at; doing it again at once asks and changes nothing."""
+    one = linker.opened()
+    linker("submit", one, "--subdomain", "acme", stdin="a-token-of-acme-0123456789")
+    lately = linker.script("retry_after_outage", "--do")
+    assert (lately.code, lately.out, lately.err) == (0, "", "")
+    linker.execute("UPDATE linker_connection SET last_look_at = datetime(last_look_at, '-1 hour') || '.000000'")
+    shown = linker.script("retry_after_outage")
+    assert shown.out.split() == [one, "workable_unavailable"]
+    done = linker.script("retry_after_outage", "--do")
+    assert (done.code, done.out.split()) == (5, [one, "try_again"])
+    before = linker("show", one, "--json").out
+    again = linker.script("retry_after_outage", "--do")
+    assert (again.code, again.out, again.err) == (0, "", "")
+    assert linker("show", one, "--json").out == before
+
+
+def test_doctor_sees_what_is_due_while_no_worker_is_alive(linker: Desk) -> None:
+    """Due for longer than a minute: nobody attends it, unless a worker beats."""
+    one = linker.opened()
+    linker("submit", one, "--subdomain", "acme", stdin="a-token-of-acme-0123456789")
+    linker.execute("UPDATE linker_connection SET due_at = datetime('now', '-2 minutes') || '.000000'")
+
+    def checks() -> dict[str, tuple[str, str]]:
+        found = linker("doctor", "--offline", "--json").json["checks"]
+        return {each["name"]: (each["status"], each.get("found", each.get("said", ""))) for each in found}
+
+    assert checks()["due"][0] == "failed"
+    assert checks()["workers"][0] == "ok"
+    linker.execute(
+        "INSERT INTO linker_worker (id, host, pid, kind, version, started_at, last_beat_at) VALUES "
+        "('w:1', 'w', 1, 'worker', '1.0', datetime('now', '-1 hour') || '.000000',"
+        " datetime('now', '-1 hour') || '.000000')"
+    )
+    silent = checks()
+    assert (silent["workers"][0], silent["due"][0]) == ("care", "failed")
+    linker.execute("UPDATE linker_worker SET last_beat_at = datetime('now') || '.000000'")
+    alive = checks()
+    assert (alive["workers"][0], alive["due"][0]) == ("ok", "ok")
 
 
 def runbook() -> list[str]:
@@ -220,6 +271,33 @@ def test_force_says_before_it_acts(linker: Desk) -> None:
     gone = linker("unlink", one, "--reason", "they left", "--yes").err
     assert "leads back       nothing leads back" in gone
     assert linker("force", one, "--to", "failed", "--reason", "late", "--json").error["reason"] == "closed"
+
+
+def test_what_people_look_at_is_80_wide_and_can_do_without_colour(linker: Desk) -> None:
+    """At 80 columns ids stay whole and no line is longer; NO_COLOR is heeded at a terminal, and a closed pipe stood."""
+    one = linker.opened()
+    linker.narrow("80")
+    for shown in (linker("list").out, linker("explain", one).out):
+        assert one in shown
+        assert [line for line in shown.splitlines() if len(line) > 80 and "linker " not in line] == []
+    terminal = Terminal(linker.folder, linker.settings)
+    for arguments in (("list",), ("explain", one)):
+        for variables, coloured in (({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):
+            ran = subprocess.run(
+                [sys.executable, "-m", "linker.cli", *arguments],
+                env={**terminal.environment(), **variables},
+                cwd=linker.folder,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=True,
+            )
+            assert (re.search(r"\x1b\[[\d;]*3\d", ran.stdout) is not None) == coloured
+        reading, writing = os.pipe()
+        os.close(reading)
+        with terminal.started(*arguments, stdout=writing) as process:
+            os.close(writing)
+            assert process.wait(timeout=120) == 141
 
 
 def test_ids_by_their_beginnings_and_lists(linker: Desk) -> None:

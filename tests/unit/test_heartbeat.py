@@ -6,12 +6,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 
+import httpx
 import pytest
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from pydantic import SecretStr
 
+from linker.cli.metrics_server import served
 from linker.engine.heartbeat import Heartbeat
 from linker.errors import Busy, StoreUnavailable
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
@@ -380,3 +382,31 @@ async def test_what_a_machine_that_slept_missed_is_not_made_up_for(machine: Mach
     await asyncio.sleep(0.25)
     await heartbeat.stop(within=PATIENCE)
     assert 2 <= beat.count <= 4
+
+
+async def test_a_worker_says_that_it_is_alive_and_leaves_nothing_behind() -> None:
+    """While a heartbeat is open there is a row for it, which `explain` reads; one that ends as it should has none."""
+    async with linker_in_memory(clock=SettableClock(NOW), workable=ScriptedWorkable()) as linker:
+        connection = await linker.create(owner="customer-1")
+        before = (await linker.explain(connection.id)).workers
+        assert (before.alive, before.last_beat_at, linker.is_alive) == (0, None, False)
+        async with linker.heartbeat(), asyncio.timeout(PATIENCE):
+            while not linker.is_alive:  # noqa: ASYNC110 - nothing tells of it: a probe asks now and then
+                await asyncio.sleep(0.01)
+            during = (await linker.explain(connection.id)).workers
+            assert (during.alive, during.last_beat_at) == (1, NOW)
+        after = (await linker.explain(connection.id)).workers
+        assert (after.alive, after.last_beat_at, linker.is_alive) == (0, None, False)
+
+
+def test_probes_hear_whether_it_is_live_and_ready() -> None:
+    """Beside the numbers: 200 while it is ready, 503 while it is not, live in both."""
+    ready = [False]
+    with served("127.0.0.1", 0, lambda: ready[0]) as numbers:
+        url = numbers.url.replace("/metrics", "/healthz")
+        told = httpx.get(url)
+        assert (told.status_code, told.json()) == (503, {"live": True, "ready": False})
+        ready[0] = True
+        told = httpx.get(url)
+        assert (told.status_code, told.json()) == (200, {"live": True, "ready": True})
+        assert httpx.get(numbers.url).status_code == 200

@@ -1,4 +1,4 @@
-"""Looking at connections: `show`, `list`, `history`, `explain`. Needs no network."""
+"""Looking at connections: `show`, `list`, `history`, `watch`, `audit`. Needs no network and no keys."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ from rich.text import Text
 
 from linker.cli.context import database_location, with_database, with_store, with_store_and_time
 from linker.cli.exit_codes import DONE, REFUSED, TRY_AGAIN
-from linker.cli.linker_context import with_linker
 from linker.cli.options import Id, Json, state_named, whole
 from linker.cli.selector_options import Chosen, selecting
 from linker.cli.terminal.connection_views import history_table, plain_table, print_connection
-from linker.cli.terminal.explanation_view import explanation_view
 from linker.cli.terminal.list_view import connections_table
 from linker.cli.terminal.output import Output, write_line
 from linker.cli.terminal.watch_view import watch_line, watch_view
@@ -33,7 +31,6 @@ from linker.database.database import Database
 from linker.engine.ports import DamagedRow, Page
 from linker.errors import BadInput
 from linker.operations.audit import AuditEntry, audit_json, read_audit
-from linker.operations.json_values import explanation_json
 from linker.operations.overview import OverviewReader
 from linker.operations.selectors import span
 from linker.persistence.connection_store import ConnectionStore
@@ -144,15 +141,6 @@ def _listed_json(each: Connection | DamagedRow) -> dict[str, Any]:
 def _cell(value: Any) -> Any:
     """A value in a spreadsheet: what would be taken for a formula is a text."""
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@"} else value
-
-
-@app.command()
-def explain(connection_id: Id, as_json: Json = False) -> int:
-    """Say why a connection is where it is, and what may be done."""
-    explained = with_linker(lambda linker: whole(linker, linker.explain, connection_id))
-    output = Output(as_json)
-    output.result(explanation_json(explained), explanation_view(explained, output.width))
-    return DONE
 
 
 @app.command()

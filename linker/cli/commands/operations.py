@@ -1,4 +1,7 @@
-"""What operators do by hand, written into the history with who and why: `advance`, `force`, `pause` and the like."""
+"""What operators do by hand, written into the history with who and why: `advance`, `force`, `pause` and the like.
+
+`explain` is here too: like them, and unlike what only looks, it needs an open linker, which takes its time to import.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,15 @@ from rich.text import Text
 from linker.cli.doing import DOING, FAILED_IDS, RATE_OPTION, YES, ActingCommand, Doing, act, carry_out, summed_up, tell
 from linker.cli.exit_codes import DONE
 from linker.cli.linker_context import with_linker
-from linker.cli.options import Json, needed_reason, pairs, state_named
+from linker.cli.options import Id, Json, needed_reason, pairs, state_named, whole
 from linker.cli.selector_options import SELECTING, Chosen, OptionGroup, chosen, composed
 from linker.cli.terminal.connection_views import plain_table
+from linker.cli.terminal.explanation_view import explanation_view
 from linker.cli.terminal.output import Output
 from linker.cli.terminal.plan_view import outcome_line
 from linker.errors import BadInput
 from linker.operations.bulk import RATE, Outcome, operation_json, plan_from_json
+from linker.operations.json_values import explanation_json
 from linker.persistence.operation_store import Operation
 from linker.serialization import moment
 from states.connection import ConnectionState
@@ -33,6 +38,15 @@ app = typer.Typer()
 #: What every verb takes: which connections, and how.
 VERB_OPTIONS = composed(OptionGroup("chosen", chosen, SELECTING), OptionGroup("doing", Doing, DOING))
 To = Annotated[str, typer.Option("--to", metavar="STATE", help=f"The state: {', '.join(ConnectionState)}.")]
+
+
+@app.command()
+def explain(connection_id: Id, as_json: Json = False) -> int:
+    """Say why a connection is where it is, and what may be done."""
+    explained = with_linker(lambda linker: whole(linker, linker.explain, connection_id))
+    output = Output(as_json)
+    output.result(explanation_json(explained), explanation_view(explained, output.width))
+    return DONE
 
 
 @app.command(cls=ActingCommand)
