@@ -164,7 +164,8 @@ def who_must_act(c: Connection) -> ProblemOwner | None:
         return ProblemOwner.OPERATOR
     problem: Problem | None = c.problem or c.replacement_problem
     if problem is not None:
-        return problem.owner
+        cure_is_tried = c.candidate is not None and problem.field == "token"
+        return None if cure_is_tried else problem.owner
     if c.state is ConnectionState.FAILED:  # by hand: whoever did it has to undo it
         return ProblemOwner.OPERATOR
     lacks_token = c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None

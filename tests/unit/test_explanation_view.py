@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from linker.cli.terminal.explanation_view import explanation_view
 from linker.cli.terminal.output import THEME
 from linker.cli.terminal.watch_view import watch_view
-from linker.operations.explain import Attendance, Explanation
+from linker.operations.explain import Attendance, Explanation, Told
 from linker.operations.overview import Moved, Overview
 from linker.operations.workers_alive import WorkerInfo
 from states import events as happened
@@ -83,6 +83,12 @@ def cases() -> dict[str, Explanation]:
             "doubted": {"doubt": a_doubt(count=2), "last_look": looked(401)},
             "held back": {"not_before": SOON, "due_at": SOON},
             "suspected": {"doubt": a_doubt(since=NOW)},
+            "absent and doubted": {
+                "problem": a_problem(ProblemCode.RECRUITER_ABSENT),
+                "doubt": a_doubt(count=2),
+                "last_look": looked(401),
+            },
+            "lost and candidate": {"problem": a_problem(ProblemCode.SCOPE_LOST), "candidate": CANDIDATE},
             "missing": {"doubt": a_doubt(ProblemCode.RECRUITER_REMOVED, count=2)},
             "replacement refused": {"replacement_problem": a_problem(ProblemCode.TOKEN_REFUSED)},
         }
@@ -95,6 +101,15 @@ def cases() -> dict[str, Explanation]:
         found[f"{state.value}, held, nobody alive"] = explained(a_connection(state), held=True, alive=0)
     healthy = a_connection(ConnectionState.LINKED, last_look=looked(), due_at=NOW + timedelta(hours=20))
     found["linked, plain"] = explained(healthy)
+    tried = Told(
+        at=NOW - timedelta(minutes=9),
+        actor="customer-1",
+        event="recruiter_absent",
+        problem="recruiter_absent",
+        presses=3,
+    )
+    absent = found["awaiting_recruiter, recruiter_absent"]
+    found["awaiting_recruiter, recruiter_absent"] = replace(absent, told=tried)
     found["failed, by hand"] = explained(a_connection(ConnectionState.FAILED, problem=None))
     found["failed, plain"] = explained(a_connection(ConnectionState.FAILED, due_at=LATER))
     found["failed, abandoned"] = explained(
@@ -107,17 +122,17 @@ SHOWN = (
     *(f"{state.value}, {name}" for state in ConnectionState for name in ("plain", "paused")),
     *(f"{state.value}, candidate" for state in ConnectionState if state is not ConnectionState.FAILED),
     "linked, closed",
-    "awaiting_recruiter, suspected",
-    "awaiting_recruiter, doubted",
+    "linked, suspected",
     "awaiting_recruiter, recruiter_absent",
     "awaiting_recruiter, held back",
     "awaiting_recruiter, workable_unavailable",
     "awaiting_recruiter, held, nobody alive",
     "awaiting_token, token_refused",
+    "awaiting_recruiter, absent and doubted",
+    "linked, lost and candidate",
     "linked, doubted",
     "linked, missing",
     "linked, replacement refused",
-    "linked, held, nobody alive",
     "failed, by hand",
     "failed, recruiter_overdue",
     "failed, abandoned",

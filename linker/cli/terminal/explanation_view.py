@@ -81,14 +81,14 @@ def explanation_view(explained: Explanation, width: int) -> RenderableType:
     if c.problem is not None and c.problem.code in _EVIDENCE:
         told.insert(0, (f"linker history {c.id}", words("does.history")))
     commands = Table.grid(padding=(0, 3))
-    commands.add_column(no_wrap=True)
+    commands.add_column(no_wrap=width >= WIDE_COLUMNS)
     if width >= WIDE_COLUMNS:
         commands.add_column(overflow="fold")
     for command, does in told:
         if width >= WIDE_COLUMNS:
             commands.add_row(Text(command, style="copy"), does)
         else:
-            commands.add_row(Text.assemble((command, "copy"), f"\n    {does}"))
+            commands.add_row(Group(Text(command, style="copy", no_wrap=True), Padding(Text(does), (0, 0, 0, 4))))
     return Group(headline, state, Text(), Padding(grid, (0, 0, 0, 2)), Text(), Padding(commands, (0, 0, 0, 2)))
 
 
@@ -134,11 +134,11 @@ def _status(explained: Explanation) -> str:
     until, due = _waits_until(explained), explained.next.at
     if until is not None:
         return words("status.held_back", until=_moment(until))
-    if c.doubt is not None and c.problem is None:
+    if c.doubt is not None and (c.problem is None or c.problem.code not in TRANSIENT):
         missing = c.doubt.code is ProblemCode.RECRUITER_REMOVED
         key = "missing" if missing else "doubted"
         status = words(f"status.{key}", **{key: c.doubt.count})
-    elif c.state is ConnectionState.LINKED and c.candidate is not None and c.problem is None:
+    elif c.state is ConnectionState.LINKED and c.candidate is not None and explained.owner is None:
         return words("status.linked_candidate")
     elif c.state is ConnectionState.LINKED and c.replacement_problem is not None and c.problem is None:
         status = words("status.replacement_refused")
@@ -159,15 +159,18 @@ def _matter(explained: Explanation) -> str:
     c = explained.connection
     if c.closed_at is not None:
         return words("matter.closed")
+    said: list[str] = []
     if c.problem is not None:
-        return words("matter.poisoned") if c.problem.code is ProblemCode.POISONED else describe(c.problem).message
+        ours = c.problem.code is ProblemCode.POISONED
+        said.append(words("matter.poisoned") if ours else describe(c.problem).message)
     if c.doubt is not None:
-        key = "missing" if c.doubt.code is ProblemCode.RECRUITER_REMOVED else "doubted"
-        said = words(f"matter.{key}", **{key: c.doubt.count}, code=c.doubt.code.value)
-        sure, at_last = _leads_to(explained), ConnectionState.FAILED
-        if key == "missing":
-            at_last = ConnectionState.AWAITING_RECRUITER
-        return f"{said} {words('matter.ends_it' if sure else 'matter.proves_nothing', to=at_last.value)}"
+        missing, sure = c.doubt.code is ProblemCode.RECRUITER_REMOVED, _leads_to(explained) is not None
+        key = "missing" if missing else "doubted"
+        to = ConnectionState.AWAITING_RECRUITER if missing else ConnectionState.FAILED
+        said.append(words(f"matter.{key}", **{key: c.doubt.count}, code=c.doubt.code.value))
+        said.append(words("matter.ends_it" if sure else "matter.proves_nothing", to=to.value))
+    if said:
+        return " ".join(said)
     if c.candidate is not None:
         return _given(c)
     if c.paused_at is not None and c.state in {ConnectionState.TOKEN_VALID, ConnectionState.LINKED}:
@@ -308,7 +311,8 @@ def does_in_words(verb: Verb, to: ConnectionState | None, explained: Explanation
     """What a command does, in a few words."""
     if verb is Verb.ADVANCE:
         does, leads_to = words(f"does.{explained.advance.duty.value}"), _leads_to(explained)
-        return words("does.ends_it", does=does, to=leads_to.value) if leads_to else does
+        again = "missing" if leads_to is ConnectionState.AWAITING_RECRUITER else "refused"
+        return words(f"does.{again}_again", does=does, to=leads_to.value) if leads_to else does
     does = words(f"does.{verb.value}_{to.value}" if to is not None else f"does.{verb.value}")
     drops = verb is Verb.FORCE and explained.connection.candidate is not None
     return words("does.drops_candidate", does=does) if drops else does
