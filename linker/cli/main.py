@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from textwrap import fill, shorten
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from linker.cli.exit_codes import DONE, INTERRUPTED, PIPE_CLOSED, TERMINATED, USAGE, Terminated, with_error
 from linker.cli.terminal.output import (
@@ -110,10 +111,13 @@ VERBS: dict[str, Verb] = {
 }
 
 
+#: How wide a screen of help is, without its margin, and the names in it.
+LINE_COLUMNS = 78
+NAME_COLUMNS = 12
+
+
 class _Verbs(TyperGroup):
     """Verbs that are imported when they are used; for a list of them their lines of help are enough."""
-
-    listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
@@ -122,8 +126,6 @@ class _Verbs(TyperGroup):
         verb = VERBS.get(cmd_name)
         if verb is None:
             return None
-        if self.listing:
-            return TyperCommand(cmd_name, help=verb.help, rich_help_panel=verb.panel)
         return verb_named(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -133,11 +135,16 @@ class _Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        self.listing = True
-        try:
-            super().format_help(ctx, formatter)
-        finally:
-            self.listing = False
+        """Write one screen of 50 lines: each command with its line, under its heading."""
+        typer.echo(f"Usage: {ctx.command_path} {' '.join(self.collect_usage_pieces(ctx))}\n")
+        typer.echo("\n\n".join(fill(part, LINE_COLUMNS) for part in (self.help or "").split("\n\n")))
+        typer.echo("--version shows the version; `linker COMMAND --help` says what a command takes.")
+        panel = None
+        for name, verb in VERBS.items():
+            if verb.panel != panel:
+                panel = verb.panel
+                typer.echo(typer.style(panel, bold=True))
+            typer.echo(f"  {name:<{NAME_COLUMNS}}{shorten(verb.help, LINE_COLUMNS - NAME_COLUMNS, placeholder=' …')}")
 
 
 def verb_named(name: str) -> Any:

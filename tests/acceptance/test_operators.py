@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import structlog
 
-from linker.cli.main import main
+from linker.cli.main import VERBS, main
 from linker.encryption import new_key
 from tests.acceptance.commands import ROOT, Ran, Terminal
 
@@ -298,6 +298,15 @@ def test_what_people_look_at_is_80_wide_and_can_do_without_colour(linker: Desk) 
         with terminal.started(*arguments, stdout=writing) as process:
             os.close(writing)
             assert process.wait(timeout=120) == 141
+
+
+def test_the_help_fits_a_screen(linker: Desk) -> None:
+    """Every command in 50 lines of 80 columns."""
+    ran = linker("--help")
+    assert ran.code == 0
+    assert len(ran.out.splitlines()) <= 50
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert [name for name in VERBS if f"\n  {name} " not in ran.out] == []
 
 
 def test_ids_by_their_beginnings_and_lists(linker: Desk) -> None:

@@ -27,7 +27,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine.default import DefaultDialect
 
-from linker import Announcement, Linker, Settings
+from linker import Announcement, Linker, Settings, selection
 from linker.cli.commands import worker
 from linker.database.database import Database
 from linker.database.statements import ExecutemanyStatement
@@ -168,11 +168,21 @@ async def confirm(linker: Linker, clock: OffsetClock, points: Points, job: Job) 
     await linker.confirm_recruiter(job["connection"])
 
 
+async def operate(linker: Linker, clock: OffsetClock, points: Points, job: Job) -> None:
+    """An operator's run over several: what was begun goes on, otherwise it begins."""
+    for known in await linker.operations():
+        await linker.resume_operation(known.id)
+        return
+    wanted = selection(linker.clock.now(), ids=job["ids"])
+    await linker.apply(await linker.plan(job["verb"], wanted, actor="operator:ann", reason="INC-7"), rate=100.0)
+
+
 JOBS: dict[str, Callable[[Linker, OffsetClock, Points, Job], Awaitable[None]]] = {
     "work": work,
     "sweep": sweep,
     "submit": submit,
     "confirm": confirm,
+    "operate": operate,
 }
 
 DUE = "SELECT count(*) FROM linker_connection WHERE due_at <= :now"
