@@ -21,7 +21,7 @@ from linker.operations.workers_alive import WorkerInfo
 from states import events as happened
 from states.connection import Connection, ConnectionState, LastLook
 from states.explanation import Verb, foresee, upcoming, verbs_for, waits_for, who_must_act
-from states.problems import ProblemCode
+from states.problems import ProblemCode, ProblemOwner
 from states.verdicts import CredentialRefused, RecruiterNotSeen, judge
 from tests.builders import CANDIDATE, EARLIER, LATER, NOW, TIMING, a_connection, a_doubt, a_problem, move
 
@@ -159,6 +159,7 @@ def test_every_explanation_is_whole(width: int) -> None:
         assert isinstance(console.file, io.StringIO)
         text = console.file.getvalue()
         assert each.connection.id in text
+        assert "…" not in text.replace("'…'", ""), name  # nothing is cut off
         assert max(map(len, text.splitlines())) <= width, name
         for key in ("matter.", "owner.", "next.", "duty.", "answer.", "does.", "hindrance.", "status.", "due.", "{"):
             assert key not in text.replace("customer.", ""), (name, key)
@@ -193,6 +194,15 @@ def test_what_waits_comes_before_where_it_is() -> None:
         "Workable asked us to wait until 2 March, 10:40 UTC",
         "waits for the customer; a new token is being checked",
     ]
+
+
+def test_whom_a_new_token_leaves_with_something_to_do() -> None:
+    """It is the cure of a lost token or permission; it adds no recruiter."""
+    lost = a_connection(ConnectionState.LINKED, problem=a_problem(ProblemCode.SCOPE_LOST))
+    waiting = a_connection(ConnectionState.AWAITING_RECRUITER)
+    assert who_must_act(lost) is ProblemOwner.CUSTOMER
+    assert who_must_act(replace(lost, candidate=CANDIDATE)) is None
+    assert who_must_act(waiting) is who_must_act(replace(waiting, candidate=CANDIDATE)) is ProblemOwner.CUSTOMER
 
 
 def test_pictures_of_the_docs() -> None:
