@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, or_, select, text, update
 from sqlalchemy import Connection as Transaction
 
 from linker.database.database import Database
@@ -111,7 +111,11 @@ class Pruning:
         """What would go now. Changes nothing."""
 
         def count(transaction: Transaction) -> dict[str, int]:
-            counts = {rule.name: rule.count(before, transaction) for rule, before in self._before.items()}
+            # as it will be once what nobody took has expired
+            after = {CLOSED_CONNECTIONS: replace(CLOSED_CONNECTIONS, unless=_untold(self._now))}
+            counts = {
+                rule.name: after.get(rule, rule).count(before, transaction) for rule, before in self._before.items()
+            }
             if ANNOUNCEMENTS in self._before:  # with those that a run would let expire, and then take away
                 too_old = OUTBOX.c.created_at < self._before[ANNOUNCEMENTS]
                 over = {channel: channel.column(OUTBOX, "due_at").is_(None) for channel in CHANNELS}
@@ -194,15 +198,22 @@ STEPS = _RetentionRule(name="steps", age=STEP.c.at, condition=CONTINUES, batch=B
 ANNOUNCEMENTS = _RetentionRule(
     name="announcements", age=OUTBOX.c.created_at, condition=OVER, batch=BATCH_ROWS, remove=_remove
 )
-#: Something of a connection is still to be told on one of the channels: that ends by itself, told or given up.
-_UNTOLD = (
-    select(OUTBOX.c.id)
-    .where(
-        OUTBOX.c.connection_id == CONNECTION.c.id,
-        or_(*(channel.column(OUTBOX, "due_at").is_not(None) for channel in CHANNELS)),
-    )
-    .exists()
-)
+
+
+def _untold(expiring_at: datetime | None = None) -> ColumnElement[bool]:
+    """That something of a connection is still to be told on a channel: that ends by itself, told or given up.
+
+    `expiring_at`: what a run at this time would let expire counts as told.
+    """
+    owed: list[ColumnElement[bool]] = []
+    for channel in CHANNELS:
+        is_due: ColumnElement[bool] = channel.column(OUTBOX, "due_at").is_not(None)
+        if expiring_at is not None:
+            is_due = and_(is_due, ~is_unclaimed(channel, expiring_at - EXPIRE_AFTER, expiring_at))
+        owed.append(is_due)
+    return select(OUTBOX.c.id).where(OUTBOX.c.connection_id == CONNECTION.c.id, or_(*owed)).exists()
+
+
 #: Last, when little belongs to them any more.
 CLOSED_CONNECTIONS = _RetentionRule(
     name="connections",
@@ -210,5 +221,5 @@ CLOSED_CONNECTIONS = _RetentionRule(
     condition=CLOSED,
     batch=CONNECTION_BATCH_ROWS,
     remove=_remove,
-    unless=_UNTOLD,
+    unless=_untold(),
 )

@@ -59,6 +59,7 @@ def test_good_answer_comes_over_the_wire(world: World, client: httpx.Client) -> 
         (Fault.FORBIDDEN, 403, "application/json", '{"error":"Forbidden"}'),
         (Fault.MISMATCH, 422, "application/json", "does not match account subdomain"),
         (Fault.NOT_FOUND, 404, "application/json", '{"error":"Not found"}'),
+        (Fault.NOT_FOUND_PAGE, 404, "text/html", "<html>"),
         (Fault.SPURIOUS_404, 404, "application/json", '{"error":"Not found"}'),
         (Fault.THROTTLED, 429, "application/json", "error"),
         (Fault.THROTTLED_RETRY_AFTER, 429, "application/json", "error"),
