@@ -41,7 +41,7 @@ def fill(world: World) -> None:
     world.add_token(ACME, ACME_TOKEN_WITHOUT_SCOPE, scopes={"r_candidates"})
     world.add_token(ACME, ACME_TOKEN_REVOKED, scopes={"r_jobs"})
     world.revoke_token(ACME_TOKEN_REVOKED)
-    world.add_recruiter(ACME, name="Northwind Talent", email="desk@northwind.example")
+    world.add_recruiter(ACME, name="Hunters & Co", email="desk@hunters.example")
     world.add_member(ACME, name="Account Admin", email="admin@acme.example", role="admin")
     world.add_job(ACME, title="Robot Wrangler", shortcode="ROBOT01")
     world.add_job(ACME, title="Night Watch", shortcode="NIGHT02")

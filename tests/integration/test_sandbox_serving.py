@@ -195,7 +195,7 @@ def test_foreign_next_leads_to_another_host(world: World, client: httpx.Client) 
     body = client.get("/spi/v3/members?status=all").json()
     assert [member["name"] for member in body["members"]] == ["Account Admin"]
     assert httpx.URL(body["paging"]["next"]).host == "localhost"
-    assert client.get(RECRUITERS).json()["recruiters"][0]["name"] == "Northwind Talent"
+    assert client.get(RECRUITERS).json()["recruiters"][0]["name"] == "Hunters & Co"
 
 
 def test_spoiling_faults_leave_refusals_refusals(world: World, client: httpx.Client) -> None:

@@ -42,7 +42,7 @@ async def test_world_shows_everything_but_the_tokens(client: httpx.AsyncClient, 
     acme = answer.json()["accounts"][0]
     assert "private-token" not in answer.text
     assert acme["id"] == "c71fa"
-    assert [each["name"] for each in acme["recruiters"]] == ["Northwind Talent"]
+    assert [each["name"] for each in acme["recruiters"]] == ["Hunters & Co"]
     assert {token.get("demo_token") for token in acme["tokens"]} == {
         seed.ACME_TOKEN,
         seed.ACME_TOKEN_WITHOUT_SCOPE,

@@ -20,7 +20,7 @@ from linker.cli.options import Actor, Id, Json
 from linker.cli.terminal.output import Output
 from linker.errors import BadInput, NotFound
 from linker.linker import Linker
-from linker.links import LONGEST_SPAN, Link, Purpose, link_json
+from linker.links import LONGEST_SPAN, IssuedLink, Link, Purpose, link_json
 from linker.settings import DIALOG_PORT
 from linker.version import from_extra
 
@@ -67,9 +67,11 @@ def link(
     Whoever has it can act for the customer. It is shown now and never again: only a hash of its secret is kept.
     """
     lasting = span("expires", expires)
-    made = with_linker(
-        lambda linker: linker.create_link(
-            connection_id,
+
+    async def make(linker: Linker) -> tuple[str, IssuedLink]:
+        whole_id = await linker.whole_id(connection_id)
+        issued = await linker.create_link(
+            whole_id,
             for_=purpose,
             expires=lasting,
             embed_origin=embed_origin,
@@ -78,12 +80,14 @@ def link(
             plain=plain,
             actor=actor,
         )
-    )
+        return whole_id, issued
+
+    whole_id, made = with_linker(make)
     until = f"{made.expires_at:%Y-%m-%d %H:%M} UTC"
     Output(as_json).result(
         {"id": made.id, "url": made.url, "expires_at": made.expires_at.isoformat()},
         Text(made.url, style="copy", no_wrap=True, overflow="ignore"),
-        Text(f"until {until}; `linker links {connection_id} --revoke {made.id}` takes it back", style="quiet"),
+        Text(f"until {until}; `linker links {whole_id} --revoke {made.id}` takes it back", style="quiet"),
     )
     return DONE
 
@@ -99,12 +103,12 @@ def links(
     """List the links of a connection, and take one back."""
 
     async def work(linker: Linker) -> tuple[list[Link], Any]:
-        await linker.get(connection_id)
+        whole_id = await linker.whole_id(connection_id)
         if revoke is not None:
-            if revoke.strip() not in [each.id for each in await linker.links(connection_id)]:
+            if revoke.strip() not in [each.id for each in await linker.links(whole_id)]:
                 raise NotFound(revoke.strip(), what="link")
             await linker.revoke_link(revoke.strip())
-        return await linker.links(connection_id), linker.clock.now()
+        return await linker.links(whole_id), linker.clock.now()
 
     found, now = with_linker(work)
     table = Table.grid(padding=(0, 2))

@@ -62,7 +62,7 @@ def plan_view(plan: Plan, rate: float, width: int, out: Path | None) -> Renderab
             if item.change is not None:
                 alike.setdefault(item.change, []).append(item.id)
         parts += [Padding(change_view(change, ids), (1, 0, 0, 2)) for change, ids in alike.items()]
-    if out is not None:
+    if out is not None and plan.items:
         parts.append(Text(f"Do it: linker apply {out}        (by version: what moves meanwhile is left alone)"))
     return Group(*parts)
 
