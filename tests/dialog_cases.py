@@ -83,6 +83,7 @@ def situations() -> Iterator[tuple[str, Connection, Link, str | None, BadInput |
     yield "subdomain_mismatch", mismatched, setup, None, None
     held = replace(mismatched, held_token=TOKEN, held_until=NOW + timedelta(minutes=9))
     yield "subdomain_mismatch-held", held, setup, None, None
+    yield "subdomain_mismatch-another", held, setup, "token", None
     taken = acme(AWAITING_TOKEN, ProblemCode.ACCOUNT_TAKEN, subdomain="acme", params={"connection": "con_2"})
     yield "account_taken", taken, setup, None, None
     yield "token", given, setup, None, None

@@ -248,7 +248,7 @@ class Dialog:
         """What a person entered. What cannot be an entry is told, and counts for nothing. Raises BadInput, Refused."""
         linker, actor, token = self._linker, link.actor, form.pop("token", "")
         subdomain = form.get("subdomain") or (connection.subdomain if acted == Deed.TOKEN else None) or ""
-        parse_subdomain(subdomain)
+        named = parse_subdomain(subdomain)
         if acted == Deed.TOKEN:
             parse_token(token)
         if not await linker.count_entry(link):
@@ -258,7 +258,8 @@ class Dialog:
             return await linker.submit_token(
                 connection.id, subdomain=subdomain, token=token, expires_on=lifetime, actor=actor
             )
-        if acted == Deed.SUBDOMAIN and not is_held(connection, linker.clock.now()):
+        insists = named == connection.subdomain  # it is known that the token that is kept is not of this account
+        if acted == Deed.SUBDOMAIN and (insists or not is_held(connection, linker.clock.now())):
             return await linker.give_subdomain(connection.id, subdomain, actor=actor)
         try:  # the token is kept: nobody pastes it twice
             return await linker.submit_token(connection.id, subdomain=subdomain, token=None, actor=actor)

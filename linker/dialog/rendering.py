@@ -19,7 +19,7 @@ from linker.links import Link, Purpose
 from linker.settings import Settings
 from linker.wording import Catalogue, describe
 from states.connection import Connection
-from states.problems import TRANSIENT
+from states.problems import TRANSIENT, ProblemCode
 
 #: What Workable offers as a token's lifetime (documented), with the months or the days that each is.
 LIFETIMES: dict[str, tuple[int, int]] = {
@@ -209,6 +209,8 @@ class Renderer:
         name = screen.name
         again = link.purpose is Purpose.RECONNECT or connection.linked_at is not None
         title = f"{name}.title_again" if again and words.find(f"{name}.title_again") else f"{name}.title"
+        if name is ScreenName.SUBDOMAIN and screen.problem and screen.problem.code is ProblemCode.SUBDOMAIN_MISMATCH:
+            title = "subdomain.title_mismatch"
         return self._page(
             "message.html" if name in _MESSAGES else f"{name}.html",
             words=words,

@@ -96,7 +96,7 @@ _ASKED: dict[str, tuple[ScreenName, set[ScreenName], frozenset[Deed]]] = {
         {ScreenName.START, ScreenName.TOKEN, ScreenName.TAKEN},
         frozenset({Deed.SUBDOMAIN}),
     ),
-    "token": (ScreenName.TOKEN, {ScreenName.CHECKING}, frozenset({Deed.TOKEN})),
+    "token": (ScreenName.TOKEN, {ScreenName.CHECKING, ScreenName.SUBDOMAIN}, frozenset({Deed.TOKEN})),
     "colleague": (
         ScreenName.COLLEAGUE,
         {ScreenName.START, ScreenName.SUBDOMAIN, ScreenName.TOKEN, ScreenName.RECRUITER, ScreenName.OVERDUE},

@@ -344,6 +344,24 @@ def test_one_press_on_the_named_account_goes_on(dialog: DialogServer, client: ht
     assert somebody.screen(do="held", subdomain=customer.subdomain) == "recruiter"
 
 
+def test_another_token_can_be_pasted_for_the_account_that_was_meant(dialog: DialogServer, client: httpx.Client) -> None:
+    """The subdomain was right and the token was not: a link and the same subdomain again lead to the token's field."""
+    customer, other = dialog.customer(), dialog.customer()
+    somebody = visitor(customer, client)
+    somebody.post(do="subdomain", subdomain=customer.subdomain)
+    answer = somebody.post(do="token", token=other.token)
+    assert "This token is of another account</h1>" in answer.text
+    assert f'href="?at=token" data-go>Paste a token of {customer.subdomain} instead</a>' in answer.text
+    asked = somebody.post(at="token")
+    assert (name_of(asked), 'id="subdomain"' in asked.text) == ("token", False)
+    assert somebody.screen(do="subdomain", subdomain=customer.subdomain.upper()) == "token"
+    assert name_of(somebody.post()) == "token"
+    assert somebody.screen(do="token", token=other.token) == "subdomain"
+    assert somebody.screen(at="token") == "token"
+    assert somebody.screen(do="token", token=customer.token) == "recruiter"
+    assert dialog.connection(customer).subdomain == customer.subdomain
+
+
 def test_missing_permissions_are_named_at_the_field(dialog: DialogServer, client: httpx.Client) -> None:
     """What a token lacks is told by name."""
     customer = dialog.customer()
