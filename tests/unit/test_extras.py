@@ -115,3 +115,17 @@ def test_the_version_is_the_one_that_is_installed() -> None:
     assert linker.__version__ == version()
     said = subprocess.run([sys.executable, "-m", "linker", "--version"], capture_output=True, text=True, check=True)
     assert said.stdout == f"linker {version()}\n"
+
+
+def test_looking_imports_no_linker(tmp_path: Path) -> None:
+    """`linker list` is short, and used often: what calls Workable is not imported for it."""
+    program = f"""
+import os, sys
+os.environ["LINKER_DATABASE_URL"] = "sqlite:///{tmp_path / "linker.db"}"
+from linker.cli.main import main
+for arguments in (["list"], ["audit"], ["watch", "--times", "1"]):
+    assert main(arguments) == 0
+print(sorted({{"linker.linker", "aiohttp", "httpx"}} & set(sys.modules)))
+"""
+    ran = run(program, tmp_path)
+    assert ran.stdout.splitlines()[-1] == "[]", ran.stderr
