@@ -92,7 +92,7 @@ class Watch:
         self.places.add("stderr", printed.err)
 
     async def _collect(self, linker: Linker) -> None:
-        for connection in await linker.find():
+        for connection in await linker.find(closed=None):
             self.places.add("json of a connection", json.dumps(connection_json(connection)))
             steps = await linker.history(connection.id)
             self.places.add("json of a history", json.dumps([step_json(step) for step in steps]))
@@ -355,7 +355,7 @@ async def test_webhook_secrets(stage: Stage, watch: Watch, answer: Answer) -> No
 
 
 WEBHOOK_EXPLOSIONS: dict[str, str] = {
-    "the transport": "httpx.AsyncHTTPTransport.handle_async_request",
+    "the transport": "linker.http_client.OwnTransport.handle_async_request",
     "the signature": "standardwebhooks.Webhook.sign",
     "judging the answer": "linker.outbox.webhooks.Webhook._judge",
     "writing it down": "linker.outbox.outbox_store.OutboxStore.settle_deliveries",
