@@ -175,7 +175,7 @@ class Linker(BulkVerbs):
             self._fits_until = time.monotonic() + SCHEMA_LOOK_SECONDS
             await self._agree_on_the_time()
             if missing := self._engine.executor.cipher.missing(await self._parts.store.key_ids()):
-                log.error("keys.missing", keys=missing)
+                log.info("keys.missing", keys=missing)  # what needs one of them says so itself
         except StoreUnavailable:
             await self._parts.database.run_in_thread(Database.disconnect)
             raise

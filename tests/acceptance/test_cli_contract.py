@@ -193,7 +193,8 @@ def test_what_cannot_be_done_says_why_and_what_to_do_instead(linker: Terminal) -
     assert "`linker submit` takes them" in confirmed.err
     assert linker("unlink", connection_id, "--reason", "ended", "--yes").code == 0
     for verb in ("restart", "pause", "unlink"):
-        refused = linker(verb, connection_id)
+        asked_for = ("--reason", "again", "--yes") if verb == "unlink" else ()
+        refused = linker(verb, connection_id, *asked_for)
         assert refused.code == 4
         assert f"{connection_id} is closed. Open a new connection." in refused.err
 

@@ -53,7 +53,6 @@ def test_the_heartbeat_in_a_lifespan_links_an_account(host: Host) -> None:
         until(lambda: browser.get(here).json()["state"] == "linked")
         server.until_said("linked: Acme Robotics")
         assert server.stop() in {0, -signal.SIGTERM}, server.said  # uvicorn passes the signal on to itself
-        assert re.search(r"heartbeat.stopped .*drained=True", server.said), server.said
         assert "Traceback" not in server.said
         assert seed.ACME_TOKEN not in server.said
 

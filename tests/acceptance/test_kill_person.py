@@ -102,9 +102,19 @@ def test_killed_at_any_point(people: Scene, tmp_path: Path, deed: Deed) -> None:
         ended = scene.play(deed.do, die_at=die_at, **deed.given(scene))
         recorded = "after a commit" in ended.points
         found = scene.afterwards().summary(deed.owner)
-        assert found == (done if recorded else untouched), (die_at, ended.points)
+        assert found in ([done, without_answers(done)] if recorded else [untouched]), (die_at, ended.points)
         died, die_at = ended.killed, die_at + 1
     assert die_at > 6
+
+
+#: Answers that change nothing are written for the person who asked. One who died saw none, and a sweep writes none.
+ANSWERS = {"recruiter_absent", "health_confirmed"}
+
+
+def without_answers(summary: dict[str, Any]) -> dict[str, Any]:
+    """What a connection came to, without the steps that only tell a person what was found."""
+    told = [step for step in summary["history"] if step[0] not in ANSWERS or step[1] != step[2]]
+    return {**summary, "history": told}
 
 
 def outcome(people: Scene, folder: Path, deed: Deed, *, die_at: int | None) -> dict[str, Any]:
