@@ -44,7 +44,7 @@ def test_the_demo_can_be_looked_at_afterwards(tmp_path: Path) -> None:
     ran = linker("demo", "--keep")
     assert ran.code == 0
     assert "is linked" in ran.out
-    found = re.search(r"LINKER_DATABASE_URL=(\S+) linker show (\S+)", ran.err)
+    found = re.search(r"LINKER_DATABASE_URL=(\S+) \S+ show (\S+)", ran.err)
     assert found is not None
     shown = linker("show", found[2], "--json", database_url=found[1]).json
     assert shown["state"] == "linked"
