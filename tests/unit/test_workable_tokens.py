@@ -4,7 +4,7 @@ import traceback
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -75,6 +75,7 @@ def test_it_is_dropped_in_any_order(layers: list[str], before: str) -> None:
     pasted = before.format(CANARY)
     for layer in layers:
         pasted = layer.format(pasted)
+    assume("..." not in pasted)  # three full stops say that something was left out
     assert parse_token(pasted) == SecretStr(CANARY)
 
 
