@@ -125,6 +125,8 @@ class SqliteConnections:
         if found != self._file:
             self._close_idle()
             self._file, self._journal = found, None
+        if not (self._idle or self._in_use):
+            self._journal = None  # whoever has nothing open holds on to none: the last one who closes deletes it
         if not self._has_its_journal():
             self._close_all_without_their_journal()
         return found

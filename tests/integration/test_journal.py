@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from linker import Linker, Settings, new_key
-from linker.errors import LinkerError, StoreUnavailable
+from linker.database.database import Database
+from linker.errors import LinkerError, OurFault, StoreUnavailable
 from linker.operations.health_checks import run_checks
+from linker.persistence import schema
 from linker.testing import ScriptedWorkable
 from tests.seams import parts
 
@@ -187,3 +189,24 @@ def test_errors_of_the_journal_have_words() -> None:
         error: LinkerError = StoreUnavailable(reason)
         assert "journal" in str(error)
         assert "-wal" in str(error)
+
+
+@pytest.mark.parametrize("end", ["an error closes the connection", "whoever closes the idle ones"])
+def test_whoever_has_nothing_open_takes_the_journal_that_there_is(tmp_path: Path, end: str) -> None:
+    """SQLite deletes a journal with the last connection, and the next one makes another: nothing was taken away."""
+    here, elsewhere = (Database(f"sqlite:///{tmp_path / 'linker.db'}") for _ in range(2))
+    schema.upgrade(here)
+    if end.startswith("an error"):
+        with pytest.raises(OurFault):
+            here.read_here(lambda connection: connection.exec_driver_sql("SELECT nonsense"))
+    else:
+        here.disconnect()
+    for number in range(8):  # what was deleted gave its number free: nobody shall get it again
+        (tmp_path / f"other-{number}").touch()
+    elsewhere.write_here(lambda connection: connection.exec_driver_sql("CREATE TABLE theirs (id INTEGER)"))
+    assert (tmp_path / "linker.db-wal").stat().st_size > 0
+    for database in (here, elsewhere, here):
+        database.write_here(lambda connection: connection.exec_driver_sql("INSERT INTO theirs VALUES (1)"))
+    assert here.read_here(lambda connection: connection.exec_driver_sql("SELECT count(*) FROM theirs").scalar()) == 3
+    for database in (here, elsewhere):
+        database.close()
