@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from linker.linker import Linker
     from linker.links import IssuedLink, Link, LinkStatus, Purpose
     from linker.operations.audit import AuditEntry, audit_json
-    from linker.operations.bulk import Outcome, Plan, PlannedChange, outcome_json, plan_from_json, plan_json
     from linker.operations.explain import Explanation
     from linker.operations.json_values import explanation_json
+    from linker.operations.operation_run import Outcome, outcome_json
+    from linker.operations.plan import Plan, PlannedChange, plan_from_json, plan_json
     from linker.operations.retention import Pruned
-    from linker.operations.selectors import selection
+    from linker.operations.selectors import Selectors, selection
     from linker.outbox.administration import QueuedDelivery
     from linker.outbox.announcements import Announcement
     from linker.outbox.webhooks import new_webhook_secret
@@ -98,6 +99,7 @@ __all__ = [
     "SchemaMismatch",
     "SealBroken",
     "Selection",
+    "Selectors",
     "Settings",
     "Status",
     "Step",
@@ -142,9 +144,9 @@ _HOMES = {
     "Linker": "linker.linker",
     "Observer": "linker.engine.observer",
     "Operation": "linker.persistence.operation_store",
-    "Outcome": "linker.operations.bulk",
-    "Plan": "linker.operations.bulk",
-    "PlannedChange": "linker.operations.bulk",
+    "Outcome": "linker.operations.operation_run",
+    "Plan": "linker.operations.plan",
+    "PlannedChange": "linker.operations.plan",
     "Problem": "states.connection",
     "ProblemCode": "states.problems",
     "ProblemOwner": "states.problems",
@@ -154,6 +156,7 @@ _HOMES = {
     "Randomness": "linker.engine.ports",
     "Recruiter": "states.connection",
     "Selection": "linker.engine.ports",
+    "Selectors": "linker.operations.selectors",
     "Settings": "linker.settings",
     "Status": "linker.serialization",
     "Step": "states.history",
@@ -170,9 +173,9 @@ _HOMES = {
     "load_settings": "linker.settings",
     "new_key": "linker.encryption",
     "new_webhook_secret": "linker.outbox.webhooks",
-    "outcome_json": "linker.operations.bulk",
-    "plan_from_json": "linker.operations.bulk",
-    "plan_json": "linker.operations.bulk",
+    "outcome_json": "linker.operations.operation_run",
+    "plan_from_json": "linker.operations.plan",
+    "plan_json": "linker.operations.plan",
     "selection": "linker.operations.selectors",
     "step_json": "linker.serialization",
 }

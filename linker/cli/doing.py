@@ -25,7 +25,10 @@ from linker.cli.terminal.plan_view import change_view, outcome_line, plan_view
 from linker.engine.ports import Selection
 from linker.errors import BadInput, Busy
 from linker.linker import Linker
-from linker.operations.bulk import RATE, Outcome, Plan, outcome_json, outcome_of, plan_json
+from linker.operations.bulk import RATE
+from linker.operations.operation_run import Outcome, outcome_json, outcome_of
+from linker.operations.plan import Plan, plan_json
+from linker.operations.verbs import ASKING, GRAVE
 from linker.serialization import connection_json
 from linker.wording import catalogue
 from states.connection import Connection, ConnectionState
@@ -33,8 +36,6 @@ from states.explanation import Verb
 
 #: More than so many are agreed to by their number.
 MANY = 20
-#: Verbs that are agreed to by the number, however few there are, and that want to know why.
-GRAVE = frozenset({Verb.FORCE, Verb.UNLINK})
 #: What a bulk run ends with, the worst first.
 WORST = (OUR_FAULT, REFUSED, TRY_AGAIN, NOT_FOUND, DONE)
 CODES = {
@@ -101,12 +102,11 @@ def act(
     verb: Verb,
     chosen: Chosen,
     doing: Doing,
-    single: Callable[[Linker, str], Awaitable[Connection]],
     *,
     to: ConnectionState | None = None,
     texts: Mapping[str, str | None] | None = None,
 ) -> int:
-    """Carry out a verb on what was chosen; `single` does it to one connection. Raises BadInput, NotFound."""
+    """Carry out a verb on what was chosen; `force` has a state, `set_metadata` texts. Raises BadInput, NotFound."""
     if not chosen.is_given:
         raise BadInput("id", "nothing_selected")
     only, output = chosen.only_id, Output(doing.as_json)
@@ -114,7 +114,7 @@ def act(
     if verb in GRAVE or (only is None and not planning):
         needed_reason(doing.reason)
     if only is not None and not planning:
-        return _one(verb, chosen, doing, single, output, to)
+        return _one(verb, chosen, doing, output, to, texts)
 
     async def work(linker: Linker) -> int:
         now = linker.clock.now()
@@ -150,11 +150,12 @@ def _one(
     verb: Verb,
     chosen: Chosen,
     doing: Doing,
-    single: Callable[[Linker, str], Awaitable[Connection]],
     output: Output,
     to: ConnectionState | None,
+    texts: Mapping[str, str | None] | None,
 ) -> int:
     before: list[Connection] = []
+    more = {name: value for name, value in (("to", to), ("texts", texts)) if value is not None}
 
     async def work(linker: Linker) -> Connection:
         connection_id = await linker.whole_id(chosen.only_id or "")
@@ -164,13 +165,13 @@ def _one(
             if before[0].version != (await linker.get(connection_id)).version:  # somebody thought it over for long
                 raise Busy("changed_by_others", connection=connection_id)
         with output.busy("Doing what is asked for …"):
-            return await single(linker, connection_id)
+            method: Callable[..., Awaitable[Connection]] = getattr(linker, verb.value)
+            return await method(connection_id, **more, actor=doing.actor, reason=doing.reason)
 
     now = with_linker(work)
-    asks = verb in {Verb.ADVANCE, Verb.CHECK, Verb.RESTART}
-    outcome = outcome_of(before[0], now) if asks else "done"
+    outcome = outcome_of(before[0], now) if verb in ASKING else "done"
     output.result({**connection_json(now), "outcome": outcome}, card(now, now.updated_at or now.state_since))
-    return after_asking(now) if asks else DONE
+    return after_asking(now) if verb in ASKING else DONE
 
 
 async def say_before(
@@ -221,7 +222,7 @@ async def carry_out(linker: Linker, plan: Plan, doing: Doing, output: Output) ->
     except asyncio.CancelledError:
         output.note(Text(f"Interrupted. `linker operations resume {plan.id}` goes on.", style="care"))
         raise
-    return summed_up(outcomes, plan.id, doing, output)
+    return summed_up(outcomes, plan.id, output, failed_ids=doing.failed_ids)
 
 
 def tell(outcome: Outcome, output: Output, *, people: bool) -> None:
@@ -230,16 +231,16 @@ def tell(outcome: Outcome, output: Output, *, people: bool) -> None:
         output.show(outcome_line(outcome))
 
 
-def summed_up(outcomes: Sequence[Outcome], operation: str, doing: Doing, output: Output) -> int:
+def summed_up(outcomes: Sequence[Outcome], operation: str, output: Output, *, failed_ids: bool = False) -> int:
     """Tell what came of all, and give the exit code: the worst."""
     counts = Counter(outcome.outcome for outcome in outcomes)
     codes = {CODES[name] for name in counts} or {DONE}
     code = next(each for each in WORST if each in codes)
-    if doing.failed_ids:
+    if failed_ids:
         for outcome in outcomes:
             if CODES[outcome.outcome] != DONE:
                 write_line(outcome.id)
-    elif doing.as_json:
+    elif output.as_json:
         output.result([outcome_json(each) for each in outcomes])
     said = ", ".join(f"{counts[name]} {name}" for name in CODES if counts[name]) or "nothing was selected"
     output.note(Text(f"{said} · {operation}" if outcomes else said, style="bad" if code == OUR_FAULT else "quiet"))

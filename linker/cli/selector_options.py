@@ -41,7 +41,7 @@ class Chosen:
 
     ids: tuple[str, ...] | None
     everything: bool
-    #: The words that were given, as `linker.operations.selectors.selection` takes them.
+    #: The words that were given, as `linker.operations.selectors.Selectors` has them.
     words: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -52,7 +52,7 @@ class Chosen:
     @property
     def is_given(self) -> bool:
         """True if anything is selected."""
-        return self.ids is not None or self.everything or bool(self.words.keys() - {"limit", "after"})
+        return self.ids is not None or self.everything or bool(self.words.keys() - {"limit"})
 
     async def selection(self, known: Ids, now: datetime) -> Selection:
         """What is meant, with whole ids; one that there is not stays as it was given. Raises BadInput."""

@@ -1,23 +1,22 @@
-"""Explanations, plans and outcomes as JSON: codes and facts, and the commands that an operator may copy."""
+"""Explanations as JSON: codes and facts, and the commands that an operator may copy."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from linker.operations.explain import Explanation
+from linker.operations.plan import foreseen_json
+from linker.operations.verbs import GRAVE
 from linker.serialization import connection_json, moment
 from states.connection import ConnectionState
 from states.explanation import Foresight, Verb
-
-#: Verbs that want to know why, on a command line.
-WANT_A_REASON = frozenset({Verb.FORCE, Verb.UNLINK})
 
 
 def command_line(verb: Verb, connection_id: str, to: ConnectionState | None = None) -> str:
     """A verb as a command to copy."""
     words = ["linker", verb.value.replace("_", "-"), connection_id]
     words += ["--to", to.value] if to is not None else []
-    words += ["--reason", "'…'"] if verb in WANT_A_REASON else []
+    words += ["--reason", "'…'"] if verb in GRAVE else []
     return " ".join(words)
 
 
@@ -72,14 +71,5 @@ def foresight_json(foresight: Foresight) -> dict[str, Any]:
         "duty": foresight.duty.value,
         "calls": foresight.calls,
         "to": foresight.to.value if foresight.to else None,
-        "answers": [
-            {
-                "answer": each.answer,
-                "event": each.event,
-                "to": each.to.value,
-                "problem": each.problem.value if each.problem else None,
-                "doubted": each.doubted,
-            }
-            for each in foresight.answers
-        ],
+        "answers": [foreseen_json(each) for each in foresight.answers],
     }

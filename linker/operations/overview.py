@@ -15,7 +15,7 @@ from sqlalchemy import func, select, text
 
 from linker.database.database import Database
 from linker.engine.ports import Clock
-from linker.operations.workers_alive import WorkerInfo, workers
+from linker.operations.workers_alive import WorkerInfo, alive_workers, workers
 from linker.persistence.connection_store import backlog
 from linker.persistence.tables import CONNECTION, STANDING
 from states.connection import ConnectionState
@@ -110,7 +110,7 @@ async def health(database: Database, now: datetime) -> dict[str, Any]:
 
     def work(transaction: Transaction) -> dict[str, Any]:
         waiting = backlog(transaction, now)
-        alive = sum(each.is_alive(now) for each in workers(transaction))
+        alive = alive_workers(transaction, now)
         why = "no_worker" if waiting.lag_seconds > LATE_SECONDS and not alive else None
         told = {"live": True, "ready": why is None, "why": why, "workers": alive, "due": waiting.due}
         return {**told, "lag_seconds": waiting.lag_seconds}

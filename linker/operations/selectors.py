@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from linker.engine.ports import Selection
 from linker.errors import BadInput
@@ -48,77 +48,89 @@ def moment(field: str, given: str | datetime | timedelta, now: datetime) -> date
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def selection(
-    now: datetime,
-    *,
-    ids: Iterable[str] | None = None,
-    state: ConnectionState | str | None = None,
-    problem: ProblemCode | str | None = None,
-    owner: str | None = None,
-    account: str | None = None,
-    subdomain: str | None = None,
-    metadata: Mapping[str, str] | None = None,
-    text: str | None = None,
-    older_than: timedelta | str | None = None,
-    newer_than: timedelta | str | None = None,
-    due_before: datetime | timedelta | str | None = None,
-    expires_within: timedelta | str | None = None,
-    stuck: bool = False,
-    paused: bool = False,
-    closed: bool | None = False,
-    after: str | None = None,
-    limit: int | None = None,
-) -> Selection:
-    """The selection that these words mean now; all of them hold together. Raises BadInput.
+class Selectors(TypedDict, total=False):
+    """The words by which connections are meant: those for which all that is given holds, by default all open ones.
+
+    A span is a `timedelta`, or a text as in `3d`.
+    """
+
+    #: Whole ids.
+    ids: Iterable[str] | None
+    #: Only in this state.
+    state: ConnectionState | str | None
+    #: Only with this problem, by its code.
+    problem: ProblemCode | str | None
+    #: Only of this customer.
+    owner: str | None
+    #: Only of this Workable account, by its id or its subdomain.
+    account: str | None
+    #: Only with this subdomain, as it was accepted or entered last.
+    subdomain: str | None
+    #: Only with these texts.
+    metadata: Mapping[str, str] | None
+    #: Only what holds this text, in any of its names, without regard to capitals.
+    text: str | None
+    #: Only what is in its state for this span or longer.
+    older_than: timedelta | str | None
+    #: Only what is in its state for a shorter time.
+    newer_than: timedelta | str | None
+    #: Only what is attended before this time, or within this span.
+    due_before: datetime | timedelta | str | None
+    #: Only what has a token whose last day comes within this span; what is over does not count.
+    expires_within: timedelta | str | None
+    #: Only what waits for a person.
+    stuck: bool
+    #: Only what an operator keeps at rest.
+    paused: bool
+    #: Only closed ones; False, as by default: only open ones; None: both.
+    closed: bool | None
+    #: The cursor that a page before ended with, or the id of its last one.
+    after: str | None
+    #: At most so many.
+    limit: int | None
+
+
+def selection(now: datetime, **selectors: Unpack[Selectors]) -> Selection:
+    """The selection that selectors mean now. Raises BadInput.
 
     Args:
         now: what relative times count from.
-        ids: whole ids.
-        state: only in this state.
-        problem: only with this problem, by its code.
-        owner: only of this customer.
-        account: only of this Workable account, by its id or its subdomain.
-        subdomain: only with this subdomain, as it was accepted or entered last.
-        metadata: only with these texts.
-        text: only what holds this text, in any of its names, without regard to capitals.
-        older_than: only what is in its state for this long or longer, as in `3d`.
-        newer_than: only what is in its state for a shorter time.
-        due_before: only what is attended before this time, or within this span.
-        expires_within: only what has a token whose last day comes within this span; what is over does not count.
-        stuck: only what waits for a person.
-        paused: only what an operator keeps at rest.
-        closed: only closed ones; False: only open ones; None: both.
-        after: the cursor that a page before ended with.
-        limit: at most so many.
+        selectors: any of `Selectors`.
     """
+    if unknown := selectors.keys() - Selectors.__annotations__.keys():
+        raise TypeError(f"These are no selectors: {', '.join(sorted(unknown))}")
+    stuck, paused = selectors.get("stuck", False), selectors.get("paused", False)
+    closed = selectors.get("closed", False)
     for field, flag in (("stuck", stuck), ("paused", paused), ("closed", closed)):
         texts.check_type(field, flag, bool, "not_a_flag")
+    limit, ids = selectors.get("limit"), selectors.get("ids")
     texts.check_type("limit", limit, int, "not_a_number", least=1)
     if limit is not None and limit < 1:
         raise BadInput("limit", "not_a_number", least=1)
-    today = now.astimezone(UTC).date()
-    until = None if expires_within is None else (now + span("expires_within", expires_within)).astimezone(UTC).date()
-    given = None if ids is None else tuple(dict.fromkeys(ids))
-    if given is not None and len(given) > MOST_IDS:
+    whole = None if ids is None else tuple(dict.fromkeys(ids))
+    if whole is not None and len(whole) > MOST_IDS:
         raise BadInput("id", "too_many", most=MOST_IDS)
+    state, problem, due_before = selectors.get("state"), selectors.get("problem"), selectors.get("due_before")
+    older, newer, expires = selectors.get("older_than"), selectors.get("newer_than"), selectors.get("expires_within")
+    until = None if expires is None else (now + span("expires_within", expires)).astimezone(UTC).date()
     return Selection(
-        ids=given,
+        ids=whole,
         state=None if state is None else _one_of("state", state, ConnectionState),
         problem=None if problem is None else _one_of("problem", problem, ProblemCode).value,
-        owner=_line("owner", owner),
-        account=_line("account", account),
-        subdomain=_line("subdomain", subdomain),
-        metadata=dict(metadata or {}),
-        text=_line("text", text),
-        since_before=None if older_than is None else now - span("older_than", older_than),
-        since_after=None if newer_than is None else now - span("newer_than", newer_than),
+        owner=_line("owner", selectors.get("owner")),
+        account=_line("account", selectors.get("account")),
+        subdomain=_line("subdomain", selectors.get("subdomain")),
+        metadata=dict(selectors.get("metadata") or {}),
+        text=_line("text", selectors.get("text")),
+        since_before=None if older is None else now - span("older_than", older),
+        since_after=None if newer is None else now - span("newer_than", newer),
         due_before=None if due_before is None else moment("due_before", due_before, now),
-        expires_from=None if until is None else today,
+        expires_from=None if until is None else now.astimezone(UTC).date(),
         expires_until=until,
         stuck=stuck,
         paused=paused,
         closed=closed,
-        after=after,
+        after=selectors.get("after"),
         limit=limit,
     )
 

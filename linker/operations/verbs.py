@@ -7,23 +7,27 @@ law decides. The same deeds on many connections, with a plan, are in `linker.ope
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Unpack
 
 from linker.engine.executor import Deed
 from linker.engine.ports import Lease, Page, Selection
 from linker.engine.service import HOST, Service, refusal_of
 from linker.errors import Busy, Refused, TryAgain
-from linker.operations.selectors import selection
+from linker.operations.selectors import Selectors, selection
 from linker.validation.text import metadata, one_line
 from states import events as happened
 from states.connection import Connection, ConnectionState
 from states.explanation import Hindrance, Verb, event_of, is_due, what_hinders
 from states.machine import IllegalTransition
-from states.problems import ProblemCode
 from states.verdicts import OverLimit
 
+#: Verbs that put a question to Workable.
+ASKING = frozenset({Verb.ADVANCE, Verb.CHECK, Verb.RESTART})
+#: Verbs that want to know why, and of which people are told beforehand what they keep and wipe.
+GRAVE = frozenset({Verb.FORCE, Verb.UNLINK})
 #: When an account's budget is whole again that was used up.
 BUDGET_PAUSE = timedelta(seconds=10)
 
@@ -42,56 +46,19 @@ class Attended:
 class OperatorVerbs(Service):
     """The deeds of operators, beside what a host does."""
 
-    async def find(
-        self,
-        *,
-        ids: Iterable[str] | None = None,
-        state: ConnectionState | str | None = None,
-        problem: ProblemCode | str | None = None,
-        owner: str | None = None,
-        account: str | None = None,
-        subdomain: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        text: str | None = None,
-        older_than: timedelta | str | None = None,
-        newer_than: timedelta | str | None = None,
-        due_before: datetime | timedelta | str | None = None,
-        expires_within: timedelta | str | None = None,
-        stuck: bool = False,
-        paused: bool = False,
-        closed: bool | None = False,
-        after: str | None = None,
-        limit: int | None = None,
-    ) -> list[Connection]:
+    async def find(self, **selectors: Unpack[Selectors]) -> list[Connection]:
         """Read connections for which all of it holds, by default all open ones, oldest first.
 
         What speaks of states, problems or times is ordered by how long it has been so. A row that cannot be read is
         left out, and told to the log; a `page` has it.
 
         Args:
-            ids: whole ids.
-            state: only in this state.
-            problem: only with this problem, by its code.
-            owner: only of this customer.
-            account: only of this Workable account, by its id or its subdomain.
-            subdomain: only with this subdomain, as it was accepted or entered last.
-            metadata: only with these texts.
-            text: only what holds this text, in any of its names, without regard to capitals.
-            older_than: only what is in its state for this long or longer: a span, or as in `3d`.
-            newer_than: only what is in its state for a shorter time.
-            due_before: only what is attended before this time, or within this span.
-            expires_within: only what has a token whose last day comes within this span.
-            stuck: only what waits for a person.
-            paused: only what an operator keeps at rest.
-            closed: only closed ones; False: only open ones; None: both.
-            after: the id of the last one of the page before.
-            limit: at most so many.
+            selectors: any of `Selectors`, as in `find(state="failed", older_than="3d")`.
 
         Raises:
             BadInput: one of them cannot be right.
         """
-        words = {name: value for name, value in locals().items() if name != "self"}
-        return await self._engine.store.find(selection(self._engine.clock.now(), **words))
+        return await self._engine.store.find(selection(self._engine.clock.now(), **selectors))
 
     async def whole_id(self, prefix: str) -> str:
         """The id that begins like this. Raises NotFound, and BadInput if several do."""

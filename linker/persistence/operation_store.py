@@ -84,13 +84,6 @@ class Operation:
         return "running" if self.lease_holder is not None else "interrupted"
 
 
-@dataclass(frozen=True)
-class Missed:
-    """Why a connection was not claimed for an item: `not_found`, `changed`, or `done` by us already."""
-
-    why: str
-
-
 class HeldByOthers(Exception):
     """Somebody else holds the connection, at the version that was planned."""
 
@@ -157,11 +150,10 @@ class OperationStore:
         await self._database.write(work)
 
     async def stop(self, operation_id: str, now: datetime) -> None:
-        """Let whoever carries it out begin nothing more. Raises NotFound."""
+        """Let whoever carries it out begin nothing more."""
         open_ones = and_(OPERATION.c.id == operation_id, OPERATION.c.finished_at.is_(None))
         stopped = update(OPERATION).where(open_ones).values(stopped_at=now)
         await self._database.write(lambda transaction: transaction.execute(stopped))
-        await self.get(operation_id)
 
     # items
 
@@ -183,12 +175,14 @@ class OperationStore:
 
     async def claim(
         self, operation_id: str, item: OperationItem, *, now: datetime, lease: Lease
-    ) -> Connection | Missed | datetime:
+    ) -> Connection | datetime | None:
         """Lease an item's connection at its version, and let the item follow it, in one commit.
 
-        Gives the time when there is room for it, if the calls that it shares with others are used up.
+        Gives None if it is at another version, and the time when there is room for it if the calls that it shares with
+        others are used up.
 
         Raises:
+            NotFound: there is no such connection any more.
             HeldByOthers: somebody else is at it.
             RowUnreadable: its row is damaged.
         """
@@ -196,12 +190,12 @@ class OperationStore:
         of_item = and_(_ITEM.operation_id == operation_id, _ITEM.position == item.position)
         standing = select(CONNECTION.c.version, CONNECTION.c.lease_holder, CONNECTION.c.lease_until)
 
-        def work(transaction: Transaction) -> Connection | Missed | datetime:
+        def work(transaction: Transaction) -> Connection | None:
             row = transaction.execute(standing.where(this).with_for_update()).first()
             if row is None:
-                return Missed("not_found")
+                raise NotFound(item.connection_id)
             if row.version != item.version:
-                return Missed("done" if _did(transaction, operation_id, item.connection_id) else "changed")
+                return None
             if row.lease_until is not None and row.lease_until > now:
                 if not item.told or item.told.get("holder") != row.lease_holder:
                     raise HeldByOthers
@@ -220,18 +214,10 @@ class OperationStore:
         except _NoRoom as full:  # and what was claimed is undone
             return full.until
 
-    async def standing(self, operation_id: str, item: OperationItem) -> str | None:
-        """Whether an item is to be done still: None; otherwise `not_found`, `changed`, or `done` by us already."""
-
-        def work(transaction: Transaction) -> str | None:
-            row = transaction.execute(select(CONNECTION.c.version).where(CONNECTION.c.id == item.connection_id)).first()
-            if row is None:
-                return "not_found"
-            if row.version == item.version:
-                return None
-            return "done" if _did(transaction, operation_id, item.connection_id) else "changed"
-
-        return await self._database.read(work)
+    async def has_done(self, operation_id: str, connection_id: str) -> bool:
+        """True if an operation wrote a step of a connection."""
+        ours = select(STEP.c.seq).where(STEP.c.connection_id == connection_id, STEP.c.operation == operation_id)
+        return await self._database.read(lambda transaction: transaction.execute(ours.limit(1)).first() is not None)
 
     async def finish(
         self, operation_id: str, position: int, outcome: str, told: Mapping[str, Any], now: datetime
@@ -272,9 +258,3 @@ class OperationStore:
             return [Operation(**row, counts=counts.get(row["id"], {})) for row in rows]
 
         return await self._database.read(work)
-
-
-def _did(transaction: Transaction, operation_id: str, connection_id: str) -> bool:
-    """True if a step of a connection was written by an operation."""
-    ours = select(STEP.c.seq).where(STEP.c.connection_id == connection_id, STEP.c.operation == operation_id)
-    return transaction.execute(ours.limit(1)).first() is not None

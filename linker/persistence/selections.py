@@ -17,6 +17,7 @@ from linker.database.statements import materialized
 from linker.engine.ports import DamagedRow, Selection
 from linker.errors import BadInput
 from linker.persistence.tables import CONNECTION, TROUBLED
+from linker.serialization import moment
 from states.connection import Connection, ConnectionState
 from states.problems import PROBLEMS, ProblemOwner
 
@@ -76,11 +77,7 @@ def cursor_of(wanted: Selection, last: Connection | DamagedRow) -> str:
     if order is CONNECTION.c.token_expires_on:
         return f"{last.id}{PLACE}{last.token.expires_on}" if last.token else last.id
     at = last.due_at if order is CONNECTION.c.due_at else last.state_since
-    return f"{last.id}{PLACE}{_place(at)}" if at else last.id
-
-
-def _place(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return f"{last.id}{PLACE}{moment(at)}" if at else last.id
 
 
 def _time(place: str) -> datetime:

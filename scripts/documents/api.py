@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import EnumType
-from typing import Any
+from typing import Any, is_typeddict
 
 import linker
 from linker import testing
@@ -86,6 +86,7 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.outcome_json,
         linker.audit_json,
         linker.selection,
+        linker.Selectors,
         linker.Selection,
     ),
     "For your tests": (*(getattr(testing, name) for name in testing.__all__), linker.Randomness),
@@ -141,8 +142,10 @@ def _class(thing: type) -> Iterator[str]:
     if isinstance(thing, EnumType):
         yield from table(("value", "meaning"), ((f"`{name}`", said) for name, said in comments(thing).items()))
         yield ""
+    elif is_typeddict(thing):
+        yield from _facts(thing, {name: kind.__forward_arg__ for name, kind in thing.__annotations__.items()})
     elif is_dataclass(thing):
-        yield from _facts(thing)
+        yield from _facts(thing, {fact.name: fact.type for fact in fields(thing)})
         yield from _members(thing, isproperty=True)
     else:
         if "__init__" in vars(thing) and not getattr(thing, "_is_protocol", False):
@@ -150,9 +153,9 @@ def _class(thing: type) -> Iterator[str]:
         yield from _members(thing)
 
 
-def _facts(thing: Any) -> Iterator[str]:
+def _facts(thing: type, types: Mapping[str, Any]) -> Iterator[str]:
     meanings = comments(thing)
-    rows = [(f"`{fact.name}`", f"`{fact.type}`", meanings[fact.name]) for fact in fields(thing)]
+    rows = [(f"`{name}`", f"`{kind}`", meanings[name]) for name, kind in types.items()]
     if any(meaning for _, _, meaning in rows):
         yield from table(("field", "type", "meaning"), rows)
     else:

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from linker import BadInput, Connection, ConnectionState, Linker, Refused, Verb, new_key
 from linker.database.database import Database
-from linker.operations.bulk import Plan, plan_from_json, plan_json
+from linker.operations.plan import Plan, plan_from_json, plan_json
 from linker.operations.selectors import selection
 from linker.persistence import schema
 from linker.persistence.tables import CONNECTION
@@ -194,6 +195,19 @@ async def test_one_that_is_damaged_or_gone_stops_no_other(desk: Desk) -> None:
         assert outcomes["con_none"] == "not_found"
 
 
+async def test_one_that_went_after_the_plan_was_made_is_not_found(desk: Desk) -> None:
+    """Whatever would have been done to it, and the others are done."""
+    async with desk.linker() as linker:
+        waiting = await desk.waiting(linker, 3)
+        for verb, gone in ((Verb.ADVANCE, waiting[0]), (Verb.PAUSE, waiting[1])):
+            plan = await desk.plan(linker, verb, ids=[gone.id, waiting[2].id])
+            delete = CONNECTION.delete().where(CONNECTION.c.id == gone.id)
+            await parts(linker).database.write(methodcaller("execute", delete))
+            outcomes = {outcome.id: outcome for outcome in await linker.apply(plan, rate=FAST)}
+            assert (outcomes[gone.id].outcome, outcomes[gone.id].why) == ("not_found", None)
+            assert outcomes[waiting[2].id].outcome in {"done", "waiting"}
+
+
 async def test_trouble_at_workable_is_told_and_nothing_ends(quick_desk: Desk) -> None:
     """Where Workable gives no answer the outcome is to try again, and each is tried again by itself."""
     async with quick_desk.linker() as linker:
@@ -245,6 +259,13 @@ def test_a_selector_never_means_more_than_it_says(words: dict[str, Any]) -> None
     """What cannot be understood selects nothing: it is refused."""
     with pytest.raises(BadInput):
         selection(SettableClock().now(), **words)
+
+
+def test_a_word_that_is_no_selector_is_refused() -> None:
+    """A word that is misspelt does not mean all of them."""
+    misspelt: dict[str, Any] = {"sate": "linked"}
+    with pytest.raises(TypeError, match="sate"):
+        selection(SettableClock().now(), **misspelt)
 
 
 async def test_every_selector_narrows(desk: Desk) -> None:

@@ -16,8 +16,10 @@ import structlog
 from linker.cli import logging_setup
 from linker.cli.exit_codes import after_asking, with_error
 from linker.cli.main import VERBS, main, verb_named
+from linker.cli.selector_options import SELECTING
 from linker.encryption import new_key
 from linker.errors import Busy
+from linker.operations.selectors import Selectors
 from linker.persistence.connection_store import ConnectionStore
 from states import events as happened
 from states.connection import ConnectionState, Problem
@@ -296,3 +298,8 @@ def test_a_token_in_the_place_of_something_else_is_not_repeated(
     """Whatever it was taken for: a command, a choice or a number."""
     assert main([*words, "canary-in-the-wrong-place"]) == 2
     assert "canary" not in "".join(capsys.readouterr())
+
+
+def test_every_selector_is_an_option() -> None:
+    """The command line takes the words that the library takes, and `--all`; `list` alone has a cursor."""
+    assert set(SELECTING) - {"everything"} == set(Selectors.__annotations__) - {"after"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,8 +25,11 @@ from linker.cli.terminal.explanation_view import explanation_view
 from linker.cli.terminal.output import Output
 from linker.cli.terminal.plan_view import outcome_line
 from linker.errors import BadInput
-from linker.operations.bulk import RATE, Outcome, operation_json, plan_from_json
+from linker.operations.bulk import RATE
 from linker.operations.json_values import explanation_json
+from linker.operations.operation_run import Outcome, operation_json
+from linker.operations.plan import plan_from_json
+from linker.operations.verbs import GRAVE
 from linker.persistence.operation_store import Operation
 from linker.serialization import moment
 from states.connection import ConnectionState
@@ -57,12 +59,7 @@ def advance(chosen: Chosen, doing: Doing) -> int:
     Ends with 0 when it was done or still waits as told, with 4 when nothing may be done or Workable refused, and with
     5 if Workable cannot say now.
     """
-    return act(
-        Verb.ADVANCE,
-        chosen,
-        doing,
-        lambda linker, this: linker.advance(this, actor=doing.actor, reason=doing.reason),
-    )
+    return act(Verb.ADVANCE, chosen, doing)
 
 
 @app.command(cls=ActingCommand)
@@ -73,62 +70,42 @@ def check(chosen: Chosen, doing: Doing) -> int:
     Ends with 0 when nothing is wrong or it waits as before, with 4 when it has failed or there is nothing to ask with,
     and with 5 if Workable cannot say now.
     """
-    return act(
-        Verb.CHECK, chosen, doing, lambda linker, this: linker.check(this, actor=doing.actor, reason=doing.reason)
-    )
+    return act(Verb.CHECK, chosen, doing)
 
 
 @app.command(cls=ActingCommand)
 @VERB_OPTIONS
 def force(chosen: Chosen, doing: Doing, to: To) -> int:
     """Put a connection into another state by hand."""
-    target, why = state_named("to", to), needed_reason(doing.reason)
-    return act(
-        Verb.FORCE,
-        chosen,
-        doing,
-        lambda linker, this: linker.force(this, to=target, actor=doing.actor, reason=why),
-        to=target,
-    )
+    return act(Verb.FORCE, chosen, doing, to=state_named("to", to))
 
 
 @app.command(cls=ActingCommand)
 @VERB_OPTIONS
 def pause(chosen: Chosen, doing: Doing) -> int:
     """Stop attending a connection until it is resumed."""
-    return act(
-        Verb.PAUSE, chosen, doing, lambda linker, this: linker.pause(this, actor=doing.actor, reason=doing.reason)
-    )
+    return act(Verb.PAUSE, chosen, doing)
 
 
 @app.command(cls=ActingCommand)
 @VERB_OPTIONS
 def resume(chosen: Chosen, doing: Doing) -> int:
     """Let a paused connection go on."""
-    return act(
-        Verb.RESUME, chosen, doing, lambda linker, this: linker.resume(this, actor=doing.actor, reason=doing.reason)
-    )
+    return act(Verb.RESUME, chosen, doing)
 
 
 @app.command(cls=ActingCommand)
 @VERB_OPTIONS
 def restart(chosen: Chosen, doing: Doing) -> int:
     """Let a failed connection go on."""
-    return act(
-        Verb.RESTART,
-        chosen,
-        doing,
-        lambda linker, this: linker.restart(this, actor=doing.actor, reason=doing.reason),
-    )
+    return act(Verb.RESTART, chosen, doing)
 
 
 @app.command(cls=ActingCommand)
 @VERB_OPTIONS
 def unlink(chosen: Chosen, doing: Doing) -> int:
     """Give a connection up for good, and wipe its secrets."""
-    return act(
-        Verb.UNLINK, chosen, doing, lambda linker, this: linker.unlink(this, actor=doing.actor, reason=doing.reason)
-    )
+    return act(Verb.UNLINK, chosen, doing)
 
 
 @app.command("metadata", cls=ActingCommand)
@@ -143,13 +120,7 @@ def set_metadata(
     texts: dict[str, str | None] = {**pairs("set", put or []), **dict.fromkeys(remove or [])}
     if not texts:
         raise BadInput("set", "empty")
-    return act(
-        Verb.SET_METADATA,
-        chosen,
-        doing,
-        lambda linker, this: linker.set_metadata(this, texts, actor=doing.actor, reason=doing.reason),
-        texts=texts,
-    )
+    return act(Verb.SET_METADATA, chosen, doing, texts=texts)
 
 
 @app.command(cls=ActingCommand)
@@ -172,13 +143,9 @@ def apply(
         failed_ids=failed_ids,
         as_json=as_json,
     )
-    if planned.verb in {Verb.FORCE, Verb.UNLINK} or len(planned.items) > 1:
+    if planned.verb in GRAVE or len(planned.items) > 1:
         needed_reason(planned.reason)
-    return with_linker(partial(_carry_out, planned=planned, doing=doing))
-
-
-async def _carry_out(linker: Any, *, planned: Any, doing: Doing) -> int:
-    return await carry_out(linker, planned, doing, Output(doing.as_json))
+    return with_linker(lambda linker: carry_out(linker, planned, doing, Output(as_json)))
 
 
 def _read(plan: str) -> Any:
@@ -233,15 +200,11 @@ def operations_show(operation_id: OperationId, as_json: Json = False) -> int:
     ]
     lines = []
     for item in items:
-        state = (item.told or {}).get("state")
-        why = (item.told or {}).get("why")
-        outcome = Outcome(
-            id=item.connection_id,
-            outcome=item.outcome or "left",
-            state=ConnectionState(state) if state else None,
-            why=why,
+        state, why = (item.told or {}).get("state"), (item.told or {}).get("why")
+        became = ConnectionState(state) if state else None
+        lines.append(
+            outcome_line(Outcome(id=item.connection_id, outcome=item.outcome or "left", state=became, why=why))
         )
-        lines.append(outcome_line(outcome))
     Output(as_json).result({**operation_json(operation), "items": told}, _table([operation]), Text(), Group(*lines))
     return DONE
 
@@ -261,10 +224,7 @@ def operations_resume(operation_id: OperationId, as_json: Json = False) -> int:
     outcomes = with_linker(
         lambda linker: linker.resume_operation(operation_id, tell=lambda each: tell(each, output, people=not as_json))
     )
-    doing = Doing(
-        reason=None, actor="", dry_run=False, out=None, yes=None, rate=RATE, failed_ids=False, as_json=as_json
-    )
-    return summed_up(outcomes, operation_id, doing, output)
+    return summed_up(outcomes, operation_id, output)
 
 
 def _table(found: Sequence[Operation]) -> Group:

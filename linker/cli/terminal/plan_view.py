@@ -13,8 +13,10 @@ from rich.text import Text
 
 from linker.cli.terminal.explanation_view import words
 from linker.humanize import span
-from linker.operations.bulk import Outcome, Plan, PlannedChange
 from linker.operations.json_values import command_line
+from linker.operations.operation_run import Outcome
+from linker.operations.plan import Plan, PlannedChange
+from linker.operations.verbs import GRAVE
 from linker.wording import catalogue
 from states.connection import ConnectionState
 from states.duties import Duty
@@ -22,8 +24,6 @@ from states.explanation import Change, Verb
 
 #: How many ids of what is passed over are named.
 NAMED_IDS = 3
-#: Verbs of which a plan says what they keep and wipe, who is told, and what leads back.
-TOLD_WHOLE = frozenset({Verb.FORCE, Verb.UNLINK})
 STYLES = {"done": "good", "waiting": "care", "refused": "bad", "error": "bad", "try_again": "care", "changed": "care"}
 
 
@@ -56,7 +56,7 @@ def plan_view(plan: Plan, rate: float, width: int, out: Path | None) -> Renderab
         told = Text(_ids(items), style="quiet") if skipped else Text(_costs(items, rate, note))
         table.add_row(f"  {len(items)}", state, Text(does), told)
     parts: list[RenderableType] = [head, table]
-    if plan.verb in TOLD_WHOLE:
+    if plan.verb in GRAVE:
         alike: dict[Change, list[str]] = {}
         for item in plan.acting:
             if item.change is not None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linker.humanize import clock, relative, span
-from linker.operations.overview import Overview
+from linker.operations.overview import LATE_SECONDS, Overview
 from states.connection import ConnectionState
 
 
@@ -42,7 +42,7 @@ def watch_view(seen: Overview, width: int) -> RenderableType:
         Text(),
         table,
         Text(),
-        Text.assemble(("due      ", "label"), (f"{seen.due}{late}", "bad" if seen.lag_seconds > 60 else "")),
+        Text.assemble(("due      ", "label"), (f"{seen.due}{late}", "bad" if seen.lag_seconds > LATE_SECONDS else "")),
         Text.assemble(("workers  ", "label"), (alive, "" if seen.alive else "care")),
         Text(),
         Text("moved last", style="label"),
