@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Dialect,
+    FromClause,
     Select,
     Text,
     bindparam,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.types import TypeEngine
@@ -163,6 +165,12 @@ def _compiled(statement: UpdateBase | Select[Any], dialect: Dialect, schema: str
 def _bind_processor(kept_as: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     """What turns a value of this type into what the driver takes; None if it takes it as it is."""
     return kept_as.dialect_impl(dialect).bind_processor(dialect)
+
+
+def insert_into(transaction: Connection, table: FromClause) -> Any:
+    """An INSERT as the database has it, with what is done `on_conflict`."""
+    own: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    return own[transaction.dialect.name](table)
 
 
 def materialized(rows: Select[Any]) -> Select[Any]:

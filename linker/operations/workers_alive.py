@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from linker.database.statements import insert_into
 from linker.persistence.tables import WORKER
 
 #: How often a worker says that it is alive, and after how long without that it is taken for dead.
@@ -40,8 +39,7 @@ class WorkerInfo:
 def write_beat(transaction: Transaction, worker: WorkerInfo) -> None:
     """Write down that a worker is alive, and forget those that died long ago."""
     columns = dict(vars(worker))
-    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[transaction.dialect.name]
-    put = insert(WORKER).values(columns)
+    put = insert_into(transaction, WORKER).values(columns)
     transaction.execute(put.on_conflict_do_update(index_elements=["id"], set_=columns))
     transaction.execute(delete(WORKER).where(WORKER.c.last_beat_at < worker.last_beat_at - KEPT))
 

@@ -15,11 +15,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, text, type_coerce, update
 from sqlalchemy import Connection as Transaction
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import NullType
 
 from linker.database.database import Database
-from linker.database.statements import CompiledStatement
+from linker.database.statements import CompiledStatement, insert_into
 from linker.engine.concurrency import in_parts
 from linker.engine.observer import UNOBSERVED, Observer, Work
 from linker.engine.ports import DamagedRow, Lease, Page, Selection, Settlement
@@ -374,8 +373,7 @@ class ConnectionStore:
         columns = mapping.changed_columns(None, opened.after) | kept
 
         def work(transaction: Transaction) -> str:
-            dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-            put = dialects[transaction.dialect.name](CONNECTION).values(columns)
+            put = insert_into(transaction, CONNECTION).values(columns)
             once = put.on_conflict_do_nothing(index_elements=["owner", "key"], index_where=text(OPEN_WITH_KEY))
             if transaction.execute(once.returning(CONNECTION.c.id)).first() is None:
                 same = select(CONNECTION.c.id).where(

@@ -11,13 +11,13 @@ it ends as soon as more accounts have answered well since it began than are refu
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, or_, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from linker.database.statements import insert_into
 from linker.persistence.tables import CONNECTION, INCIDENT, REFUSED, WELL
 from states.timing import CLOCK_SLACK
 
@@ -115,8 +115,7 @@ def change(transaction: Transaction, latest: Incident | None, now: datetime) -> 
         if transaction.execute(over.values(ended_at=now)).rowcount:
             log.info("incident.ended", began_at=latest.began_at.isoformat())
     else:
-        insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[transaction.dialect.name]
-        put = insert(INCIDENT).values(name=REFUSALS, began_at=now, ended_at=None)
+        put = insert_into(transaction, INCIDENT).values(name=REFUSALS, began_at=now, ended_at=None)
         begun = put.on_conflict_do_update(
             index_elements=["name"],
             set_={"began_at": now, "ended_at": None},

@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import and_, func, insert, null, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from linker.database.database import Database
+from linker.database.statements import insert_into
 from linker.engine.ports import Lease
 from linker.errors import NotFound
 from linker.persistence.claims import Claims, lease_is_free
@@ -110,8 +110,7 @@ class OperationStore:
         rows = [{"operation_id": operation.id, **vars(item)} for item in items]
 
         def work(transaction: Transaction) -> bool:
-            put: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[transaction.dialect.name]
-            new = put(OPERATION).values(columns).on_conflict_do_nothing().returning(OPERATION.c.id)
+            new = insert_into(transaction, OPERATION).values(columns).on_conflict_do_nothing().returning(OPERATION.c.id)
             if transaction.execute(new).first() is None:
                 return False
             for start in range(0, len(rows), BATCH_ITEMS):

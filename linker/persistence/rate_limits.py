@@ -24,9 +24,9 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from linker.database.database import Database
+from linker.database.statements import insert_into
 from linker.engine.ports import BlockOfCalls
 from linker.persistence.server_clock import DatabaseClock
 from linker.persistence.tables import CONNECTION, RATE_LIMIT
@@ -290,9 +290,8 @@ def count_refused_attempts(transaction: Transaction, owners: Iterable[str], now:
 
 def _make(transaction: Transaction, names: Iterable[str]) -> None:
     """Make the rows that are new, in the order of their names."""
-    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[transaction.dialect.name]
     new: list[Mapping[str, Any]] = [{"name": name, "spread_until": 0.0} for name in sorted(names)]
-    transaction.execute(insert(RATE_LIMIT).on_conflict_do_nothing(), new)
+    transaction.execute(insert_into(transaction, RATE_LIMIT).on_conflict_do_nothing(), new)
 
 
 class HostCalls:
