@@ -13,7 +13,7 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from linker.cli.options import pairs, pasted_id
-from linker.engine.ports import Selection
+from linker.engine.ports import ID_CHARACTERS, Selection
 from linker.errors import BadInput, NotFound
 from linker.operations.selectors import selection
 from states.connection import ConnectionState
@@ -177,6 +177,8 @@ def chosen(*, ids: list[str] | None, everything: bool, metadata: list[str] | Non
 
 
 async def _known(known: Ids, given: str) -> str:
+    if len(given) == ID_CHARACTERS:  # whole already: thousands of them may come from stdin
+        return given
     try:
         return await known.whole_id(given)
     except NotFound:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import (
+    ARRAY,
     JSON,
     ColumnElement,
     Connection,
@@ -165,6 +166,14 @@ def _compiled(statement: UpdateBase | Select[Any], dialect: Dialect, schema: str
 def _bind_processor(kept_as: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     """What turns a value of this type into what the driver takes; None if it takes it as it is."""
     return kept_as.dialect_impl(dialect).bind_processor(dialect)
+
+
+def is_among(column: ColumnElement[str], ids: Sequence[str] | None, *, is_sqlite: bool) -> ColumnElement[bool]:
+    """That a column is one of these ids, however many: they are one parameter, `ids`. None: it is given later."""
+    if is_sqlite:
+        given = bindparam("ids", None if ids is None else as_json(list(ids)), type_=Text)
+        return column.in_(select(func.json_each(given).table_valued("value").c.value))
+    return column == func.any(bindparam("ids", None if ids is None else list(ids), type_=ARRAY(Text)))
 
 
 def insert_into(transaction: Connection, table: FromClause) -> Any:

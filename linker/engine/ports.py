@@ -15,6 +15,9 @@ from states.connection import Connection, ConnectionState, Recruiter, evolve
 from states.history import Step
 from states.verdicts import Verdict
 
+#: What a connection's id begins with, and how many characters it has in all.
+ID_PREFIX = "con_"
+ID_CHARACTERS = 24
 #: Letters and digits of a recruiter's key: none that people mistake for another. Ten of them are about 49 bits.
 KEY_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 KEY_CHARACTERS = 10

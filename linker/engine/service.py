@@ -20,7 +20,7 @@ from linker.engine.concurrency import InFlight
 from linker.engine.executor import HEARTBEAT, Deed, DutyExecutor, log_written
 from linker.engine.leases import LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer, Work
-from linker.engine.ports import Clock, Lease, Settlement, Store
+from linker.engine.ports import ID_PREFIX, Clock, Lease, Settlement, Store
 from linker.engine.sweep import Sweep, Sweeper, is_race
 from linker.errors import BadInput, Busy, LinkerError, Refused
 from linker.validation import parse_subdomain, parse_token, text
@@ -96,7 +96,7 @@ class Service:
         now = self._engine.clock.now()
         deadline = now + self._engine.executor.timing.token_within
         connection = Connection(
-            id=f"con_{secrets.token_hex(10)}",
+            id=f"{ID_PREFIX}{secrets.token_hex(10)}",
             owner=text.one_line("owner", owner),
             key=None if key is None else text.one_line("key", key),
             created_at=now,

@@ -13,12 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     ColumnElement,
     Dialect,
     Float,
     Select,
-    Text,
     bindparam,
     func,
     literal_column,
@@ -29,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import Connection as Transaction
 
-from linker.database.statements import CompiledStatement, materialized
+from linker.database.statements import CompiledStatement, is_among, materialized
 from linker.engine.ports import Lease
 from linker.errors import RowUnreadable
 from linker.persistence import mapping
@@ -89,12 +87,7 @@ class Claims:
         self._rate_limits = rate_limits
         self._reader = mapping.Reader(dialect)
         self._is_sqlite = dialect.name == "sqlite"
-        every_id = func.json_each(bindparam("ids", type_=Text)).table_valued("value").c.value
-        listed = (
-            CONNECTION.c.id.in_(select(every_id))
-            if self._is_sqlite
-            else CONNECTION.c.id == func.any(bindparam("ids", type_=ARRAY(Text)))
-        )
+        listed = is_among(CONNECTION.c.id, None, is_sqlite=self._is_sqlite)
         ids = select(CONNECTION.c.id)
         longest_due = ids.where(*_DUE).order_by(CONNECTION.c.due_at).limit(bindparam("most"))
         self._lease_one = _lease(

@@ -21,7 +21,7 @@ from linker.database.database import Database
 from linker.database.statements import CompiledStatement, insert_into
 from linker.engine.concurrency import in_parts
 from linker.engine.observer import UNOBSERVED, Observer, Work
-from linker.engine.ports import DamagedRow, Lease, Page, Selection, Settlement
+from linker.engine.ports import ID_PREFIX, DamagedRow, Lease, Page, Selection, Settlement
 from linker.errors import BadInput, LinkerError, NotFound, RowUnreadable
 from linker.event_log import log
 from linker.persistence import mapping, schema
@@ -45,8 +45,7 @@ from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.table import LAW
 
-#: What every id begins with, and how many are named that begin alike.
-ID_PREFIX = "con_"
+#: How many ids are named that begin alike.
 NAMED_IDS = 5
 #: How many rows are read at a time: a host's event loop is held for that long.
 READ_ROWS = 100

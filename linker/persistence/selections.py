@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, literal, literal_column, or_, select, tuple_
 from sqlalchemy import Connection as Transaction
 
-from linker.database.statements import materialized
+from linker.database.statements import is_among, materialized
 from linker.engine.ports import DamagedRow, Selection
 from linker.errors import BadInput
 from linker.persistence.tables import CONNECTION, TROUBLED
@@ -96,7 +96,7 @@ def _conditions(wanted: Selection, is_sqlite: bool) -> list[ColumnElement[bool]]
 
     found: list[ColumnElement[bool]] = []
     if wanted.ids is not None:
-        found.append(c.id.in_(wanted.ids))
+        found.append(is_among(c.id, wanted.ids, is_sqlite=is_sqlite))
     if wanted.owner is not None:
         found.append(same("owner", c.owner, wanted.owner))
     if wanted.subdomain is not None:

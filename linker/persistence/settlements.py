@@ -13,26 +13,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import Connection as Transaction
 from sqlalchemy import (
-    ARRAY,
     Dialect,
     Insert,
     Table,
-    Text,
     Update,
-    bindparam,
-    func,
     insert,
     literal_column,
     null,
     select,
     update,
 )
-from sqlalchemy import Connection as Transaction
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from linker.database.notifier import NOTIFY_CHANNEL
-from linker.database.statements import BatchStatement, Row, Value, batch_statement
+from linker.database.statements import BatchStatement, Row, Value, batch_statement, is_among
 from linker.engine.ports import Settlement
 from linker.event_log import log
 from linker.persistence import mapping
@@ -44,7 +40,7 @@ from states.table import LAW
 #: Takes the ids as one value, so that the statement is the same for any number of them. PostgreSQL only.
 _LOCKED_IN_ORDER = (
     select(CONNECTION.c.id)
-    .where(CONNECTION.c.id == func.any(bindparam("ids", type_=ARRAY(Text))))
+    .where(is_among(CONNECTION.c.id, None, is_sqlite=False))
     .order_by(CONNECTION.c.id)
     .with_for_update()
 )

@@ -16,7 +16,7 @@ import pytest
 from linker import BadInput, Connection, ConnectionState, Linker, Refused, Verb, new_key
 from linker.database.database import Database
 from linker.operations.plan import Plan, plan_from_json, plan_json
-from linker.operations.selectors import selection
+from linker.operations.selectors import MOST_IDS, selection
 from linker.persistence import schema
 from linker.persistence.tables import CONNECTION
 from linker.settings import Settings
@@ -310,6 +310,16 @@ async def test_every_selector_narrows(desk: Desk) -> None:
             assert pages == whole
         with pytest.raises(BadInput):
             await linker.find(after="con_none")
+
+
+async def test_as_many_ids_as_a_selection_takes(desk: Desk) -> None:
+    """A hundred thousand ids are one question, which each database takes."""
+    async with desk.linker() as linker:
+        known = (await desk.waiting(linker, 1))[0].id
+        ids = [*(f"con_{number:020x}" for number in range(MOST_IDS - 1)), known]
+        assert [each.id for each in await linker.find(ids=ids)] == [known]
+        with pytest.raises(BadInput):
+            await linker.find(ids=[*ids, "con_more"])
 
 
 def files(folder: Path) -> dict[str, bytes]:

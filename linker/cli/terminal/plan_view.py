@@ -18,6 +18,7 @@ from linker.operations.operation_run import Outcome
 from linker.operations.plan import Plan, PlannedChange
 from linker.operations.verbs import GRAVE
 from linker.wording import catalogue
+from linker.workable.api import LOOKS_OF_TEN, WINDOW_SECONDS
 from states.connection import ConnectionState
 from states.duties import Duty
 from states.explanation import Change, Verb
@@ -114,7 +115,7 @@ def _costs(items: list[PlannedChange], rate: float, note: str) -> str:
     accounts = Counter(item.account for item in items if item.account)
     shared = sum(1 for count in accounts.values() if count > 1)
     busiest = max(accounts.values(), default=0)
-    about = max(len(items) / rate, busiest * 2.5 if busiest > 4 else 0.0)
+    about = max(len(items) / rate, busiest * WINDOW_SECONDS / LOOKS_OF_TEN if busiest > LOOKS_OF_TEN else 0.0)
     told = ["no call" if not calls else "1 call" if calls == 1 else f"{calls} calls"]
     if shared:
         told.append("1 account is shared" if shared == 1 else f"{shared} accounts share a budget")
