@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -31,17 +31,22 @@ MOST_MIB = 64
 REAL = socket.getaddrinfo
 
 
-def serve(ready: Pipe) -> None:
-    """Answer for every host that nobody was added, until the other end hangs up."""
-    body = json.dumps({"recruiters": []}).encode()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+BODY = json.dumps({"recruiters": []}).encode()
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(answer)
-                await writer.drain()
-        writer.close()
+
+async def nobody_was_added(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer that no recruiter was added."""
+    with suppress(asyncio.IncompleteReadError, ConnectionError):
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(ANSWER)
+            await writer.drain()
+    writer.close()
+
+
+def serve(ready: Pipe, handle: Handler) -> None:
+    """Answer for every host, until the other end hangs up."""
 
     async def serve_all() -> None:
         server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=1024)
@@ -52,15 +57,15 @@ def serve(ready: Pipe) -> None:
 
 
 @contextmanager
-def hosts() -> Iterator[str]:
-    """The template of the URLs, for as many hosts as are asked for."""
+def hosts(handle: Handler = nobody_was_added) -> Iterator[str]:
+    """The template of the URLs, for as many hosts as are asked for; `handle` is a function of a module."""
 
     def look_up(host: Any, *given: Any, **more: Any) -> Any:
         return REAL("127.0.0.1" if str(host).endswith(DOMAIN) else host, *given, **more)
 
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there,), daemon=True)
+    process = context.Process(target=serve, args=(there, handle), daemon=True)
     process.start()
     try:
         with patch.object(socket, "getaddrinfo", look_up):
@@ -70,11 +75,16 @@ def hosts() -> Iterator[str]:
         process.join(10)
 
 
-async def most_files(during: asyncio.Task[float]) -> int:
+def open_files() -> int:
+    """How many files are open in this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def most_files(during: asyncio.Task[Any]) -> int:
     """The most files that are open in this process, as long as a task goes on."""
     most = 0
     while not during.done():
-        most = max(most, len(os.listdir("/proc/self/fd")))
+        most = max(most, open_files())
         await asyncio.sleep(0.005)
     return most
 

@@ -107,8 +107,7 @@ def _room(room: str, place: Path, at: str = "linker/") -> Iterator[str]:
     yield ""
     yield f"{first_line(place / '__init__.py')}."
     yield ""
-    files = [
-        path for path in sorted(place.rglob("*.py")) if path.name != "__init__.py" and "versions" not in path.parts
-    ]
-    yield from table(("file", "what it is for"), ((f"`{path.relative_to(place)}`", first_line(path)) for path in files))
-    yield ""
+    if files := [path for path in sorted(place.rglob("*.py")) if path.name != "__init__.py"]:
+        rows = ((f"`{path.relative_to(place)}`", first_line(path)) for path in files)
+        yield from table(("file", "what it is for"), rows)
+        yield ""

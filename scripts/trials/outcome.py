@@ -12,3 +12,5 @@ class Outcome:
     tried: int = 0
     lost: int = 0
     wrong: list[str] = field(default_factory=list)
+    #: The highest figure that was seen, with its unit, where the trial measures one.
+    most: str = ""

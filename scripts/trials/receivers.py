@@ -59,14 +59,19 @@ class Receiver:
                 writer.write(OK)
                 await writer.drain()
             else:
-                said, then = self.way
-                writer.write(said)
-                await writer.drain()
-                if then == "hang":
-                    await asyncio.sleep(3)
-                elif then == "reset":
-                    writer.transport.abort()
+                await say(writer, self.way)
         writer.close()
+
+
+async def say(writer: asyncio.StreamWriter, way: tuple[bytes, str]) -> None:
+    """Answer in a way, all but the closing."""
+    said, then = way
+    writer.write(said)
+    await writer.drain()
+    if then == "hang":
+        await asyncio.sleep(3)
+    elif then == "reset":
+        writer.transport.abort()
 
 
 @asynccontextmanager

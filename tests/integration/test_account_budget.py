@@ -224,18 +224,19 @@ async def test_what_workable_says_counts_also_while_a_block_is_taken(
     house: House, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A block that comes back after a 429 is not used before the time that Workable named."""
-    calls, answered = HostCalls(house.database, SharedRateLimits()), asyncio.Event()
-    take = calls.take
+    calls = HostCalls(house.database, SharedRateLimits())
+    take, taken, answered = calls.take, asyncio.Event(), asyncio.Event()
 
     async def late(*args: Any, **given: Any) -> Any:
         block = await take(*args, **given)
+        taken.set()
         await answered.wait()
         return block
 
     monkeypatch.setattr(calls, "take", late)
     budget, connection = HostBudget(calls, clock), await a_link(house)
     asking = [asyncio.create_task(took(budget, connection, 1)) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    await taken.wait()
     budget.learnt("acme", clock.now() + timedelta(seconds=60))
     answered.set()
     assert await asyncio.gather(*asking) == [[False]] * 3
@@ -356,12 +357,15 @@ async def test_a_process_that_was_asleep_takes_nothing_of_the_others_for_over(
     monkeypatch.setattr(asleep, "_known", (late.timestamp(), time.monotonic()))
     assert await took(mine, acme, 4) == [True] * 4
     mine.learnt("globex", clock.now() + timedelta(minutes=10))
-    await asyncio.sleep(0.5)
+    learnt = "SELECT blocked_until FROM linker_rate_limit WHERE blocked_until > 0"
+    async with asyncio.timeout(10):
+        while not (rows := await postgres_house.sql(learnt)):  # noqa: ASYNC110 - the database sets no event
+            await asyncio.sleep(0.01)
     assert await took(theirs, acme, 1) == [False]
     assert await took(theirs, globex, 1) == [False]
     assert abs((asleep.now() - clock.now()).total_seconds()) < 2
-    [(blocked,)] = await postgres_house.sql("SELECT max(blocked_until) FROM linker_rate_limit")
-    assert blocked > clock.now().timestamp() + 500
+    assert await postgres_house.sql(learnt) == rows
+    assert rows[0][0] > clock.now().timestamp() + 500
 
 
 # ── full speed ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -244,20 +244,6 @@ def test_a_peer_that_fails_is_missing(
     assert list(figures.ratios) == [part.RATIO_BY_HAND]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not environment.is_installed(), reason="the peers are installed by `./scripts/bench peers`")
-def test_with_the_peers_everything_is_measured(
-    monkeypatch: pytest.MonkeyPatch, postgres_server: PostgresServer, tmp_path: Path
-) -> None:
-    """Where the peers are installed every ratio is there, and their versions are told."""
-    the_server(monkeypatch, postgres_server)
-    figures = Figures()
-    part.measure(figures, tmp_path, 1, ours=CONNECTIONS, theirs=CONNECTIONS)
-    assert figures.missing == {}
-    assert list(figures.ratios) == [part.RATIO_BY_HAND, *(peer.ratio for peer in part.PEERS)]
-    assert {"DBOS", "Procrastinate", "PostgreSQL"} <= figures.facts.keys()
-
-
 def test_an_environment_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever stops the making of the environment comes out as one line, and the next run tries again."""
     monkeypatch.setattr(environment, "PIP", ("-c", "import sys; sys.exit('no route to host')"))

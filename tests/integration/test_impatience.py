@@ -75,7 +75,8 @@ async def test_an_ended_scheduler_of_the_host_hurts_nobody() -> None:
     scheduler.start()
     async with linker_in_memory() as linker, linker.heartbeat(scheduler):
         scheduler.shutdown(wait=False)
-        await linker.create(owner="customer-1")
+        connection = await linker.create(owner="customer-1")
+    assert connection.state is ConnectionState.AWAITING_TOKEN
 
 
 async def test_closing_does_not_wait_for_another_process_s_lock(tmp_path: Path) -> None:

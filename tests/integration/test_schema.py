@@ -457,7 +457,6 @@ async def test_what_belongs_to_a_connection_goes_with_it(house: House) -> None:
 @pytest.mark.slow
 def test_the_wheel_brings_the_revisions(tmp_path: Path) -> None:
     """A database is made with nothing but what is in the wheel."""
-    pytest.importorskip("hatchling", reason="hatchling is one of the requirements for development")
     project = tmp_path / "project"
     for folder in ("linker", "states"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))

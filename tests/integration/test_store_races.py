@@ -221,33 +221,52 @@ async def test_a_row_that_changes_while_it_is_claimed_is_judged_as_it_is_then(po
 # ── the task that waits is cancelled ──────────────────────────────────────────────────────────────────────────────────
 
 
+class SlowCommits:
+    """While it is shut, transactions of a house's own database do not commit."""
+
+    def __init__(self, house: House) -> None:
+        self._may_commit, self._reached = threading.Event(), threading.Event()
+        self._may_commit.set()
+
+        @sa.event.listens_for(house.database.engine, "commit")
+        def wait(_: sa.Connection) -> None:
+            self._reached.set()
+            self._may_commit.wait(30)
+
+    def shut(self) -> None:
+        """Hold back what comes from now on."""
+        self._reached.clear()
+        self._may_commit.clear()
+
+    async def reached(self) -> None:
+        """Wait until a transaction is held back."""
+        assert await asyncio.to_thread(self._reached.wait, 30)
+
+    def open(self) -> None:
+        """Let everything through."""
+        self._may_commit.set()
+
+
 @pytest.fixture
-def slow_commits(shared_house: House) -> threading.Event:
-    """Transactions of the house's own database do not commit before this is set."""
-    may_commit = threading.Event()
-
-    @sa.event.listens_for(shared_house.database.engine, "commit")
-    def wait(_: sa.Connection) -> None:
-        may_commit.wait(30)
-
-    return may_commit
+def slow_commits(shared_house: House) -> SlowCommits:
+    """Commits of the house's own database."""
+    return SlowCommits(shared_house)
 
 
 async def test_a_write_whose_task_was_cancelled_is_written_or_not_but_never_half(
-    shared_house: House, slow_commits: threading.Event
+    shared_house: House, slow_commits: SlowCommits
 ) -> None:
     """The thread goes on to its commit; facts, step and announcement are there together."""
-    slow_commits.set()
     connection = await kept(shared_house)
-    slow_commits.clear()
+    slow_commits.shut()
     writing = asyncio.create_task(
         shared_house.store.settle([linked(connection, announcement="connection.linked")], now=NOW, release=True)
     )
-    await asyncio.sleep(0.05)
+    await slow_commits.reached()
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
-    slow_commits.set()
+    slow_commits.open()
     shared_house.close()  # waits for what is under way
     with opened(shared_house.url) as again:
         found = await again.store.get(connection.id)
@@ -262,20 +281,19 @@ async def test_a_write_whose_task_was_cancelled_is_written_or_not_but_never_half
 
 
 async def test_a_claim_whose_task_was_cancelled_ends_with_its_lease(
-    shared_house: House, slow_commits: threading.Event
+    shared_house: House, slow_commits: SlowCommits
 ) -> None:
     """A lease that nobody knows of holds nothing up for longer than it lasts."""
-    slow_commits.set()
     connection = await kept(shared_house, due_at=NOW)
-    slow_commits.clear()
+    slow_commits.shut()
     claiming = asyncio.create_task(
         shared_house.store.claim_due(now=NOW, limit=1, lease=Lease(holder="lost", until=NOW + SECOND))
     )
-    await asyncio.sleep(0.05)
+    await slow_commits.reached()
     claiming.cancel()
     with pytest.raises(asyncio.CancelledError):
         await claiming
-    slow_commits.set()
+    slow_commits.open()
     [found] = await shared_house.another().claim_due(now=NOW + SECOND, limit=1, lease=a_lease("next"))
     assert found.id == connection.id
 

@@ -28,6 +28,8 @@ def assert_fits(kind: str, told: Any) -> None:
 def test_the_schemas_are_schemas(kind: str) -> None:
     """Of the draft that they name, with something said of every key but the plain times."""
     Draft202012Validator.check_schema(SCHEMAS[kind])
+    for name, said in SCHEMAS[kind]["properties"].items():
+        assert said.get("format") == "date-time" or {"description", "title", "examples"} & said.keys(), name
 
 
 FULL: dict[str, Any] = {
