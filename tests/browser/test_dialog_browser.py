@@ -192,7 +192,8 @@ def test_the_secret_is_sent_to_nobody_else(tmp_path: Path, browser: Browser) -> 
             secret = re.split("[/#]", url)[-1]
             page.goto(url)
             expect(title(page)).to_have_text("Add Northwind as an external recruiter")
-            page.wait_for_timeout(2500)  # until it has asked for news
+            with page.expect_response("**/state"):
+                pass  # it asks for news
             with context.expect_page() as opened:
                 page.get_by_role("link", name="What we ask and why").click()
             opened.value.wait_for_load_state()
@@ -260,7 +261,8 @@ def test_the_page_goes_on_by_itself_and_says_so(dialog: DialogServer, context: B
     page.goto(customer.url)
     expect(title(page)).to_have_text("Add Northwind as an external recruiter")
     page.evaluate(LISTEN)
-    page.wait_for_timeout(2500)
+    with page.expect_response("**/state"):
+        pass  # nothing is new
     dialog.add_recruiter(customer)
     expect(title(page)).to_have_text(re.compile("is linked"), timeout=9000)
     page.wait_for_function("() => told.length > 0")
@@ -364,8 +366,8 @@ def test_a_hidden_tab_asks_nothing_and_asks_at_once_on_return(dialog: DialogServ
     page.evaluate(hide, True)
     page.wait_for_timeout(4000)
     assert asked == []
-    page.evaluate(hide, False)
-    page.wait_for_timeout(500)
+    with page.expect_request("**/state"):
+        page.evaluate(hide, False)
     assert len(asked) == 1
 
 

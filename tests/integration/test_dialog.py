@@ -260,6 +260,7 @@ def test_a_page_of_another_release_finds_its_files(dialog: DialogServer, client:
         name.rpartition(".")[2]: client.get(f"{dialog.base}/{name}").content
         for name in re.findall(r'(?:href|src)="(assets/[^"]+)"', client.get(f"{dialog.base}/why").text)
     }
+    assert "css" in current
     for kind, content in current.items():
         old = client.get(f"{dialog.base}/assets/dialog.0123456789.{kind}")
         assert (old.status_code, old.content, old.headers["cache-control"]) == (200, content, "no-store")
