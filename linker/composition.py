@@ -126,7 +126,7 @@ def build(
     stopping = asyncio.Event()
     lease_issuer = LeaseIssuer(clock, timedelta(seconds=settings.lease_seconds))
     store = ConnectionStore(database, rate_limits, watching)
-    access = Access(store.get)
+    access = Access(store.get, database)
     store.tell_of_writes(access.forget)
     accounts = Accounts(
         access=access,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -17,7 +15,6 @@ from typing import ClassVar, Self, TypeVar
 import httpx
 from anyio import to_thread
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from pydantic import SecretStr
 
 from linker.accounts.access import checked_allowances
 from linker.accounts.client import AccountClient
@@ -29,26 +26,24 @@ from linker.database.notifier import CommitListener
 from linker.engine.heartbeat import Beat, Heartbeat
 from linker.engine.observer import Observer
 from linker.engine.ports import Clock, Randomness, Workable
-from linker.engine.service import HOST
-from linker.errors import BadInput, BadSettings, LinkerError, NotFound, Refused, StoreUnavailable
+from linker.errors import BadInput, StoreUnavailable
 from linker.event_log import log
 from linker.http_client import LONGEST_WAIT_SECONDS
-from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_of
 from linker.operations.audit import AuditEntry, read_audit
 from linker.operations.bulk import BulkVerbs
 from linker.operations.explain import Explanation, explain
+from linker.operations.link_verbs import LinkVerbs
 from linker.operations.retention import Pruned, Pruning
 from linker.operations.selectors import span
-from linker.operations.workers_alive import BEAT_SECONDS, DEAD_AFTER, WorkerInfo, forget, write_beat
+from linker.operations.workers_alive import SignOfLife
 from linker.outbox.administration import DeliveryState, OutboxAdministration, QueuedDelivery
 from linker.outbox.channels import CHANNELS
 from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.outbox.handlers import Handler, Handlers
+from linker.persistence.link_store import LinkStore
 from linker.persistence.operation_store import OperationStore
-from linker.settings import Settings, dialog_url, is_at_example, is_here, load_settings
+from linker.settings import Settings, load_settings
 from linker.validation import text
-from linker.version import version
-from states.connection import Connection
 
 H = TypeVar("H", bound=Handler)
 
@@ -62,16 +57,13 @@ DRAIN_SECONDS = 7.0
 RELEASE_SECONDS = 1.0
 #: A linker that closes so soon after its heartbeat stopped is closed with it.
 AT_ONCE_SECONDS = 1.0
-#: How long a link lasts that a client's refusal gives, and how many are remembered.
-RECONNECT_SPAN = timedelta(days=1)
-RECONNECT_LINKS_KEPT = 1000
 #: The most repetitions that a client may be told to make.
 MOST_RETRIES = 10
 #: How long a call of `deliver` begins deliveries.
 BEGIN_FOR_SECONDS = 5.0
 
 
-class Linker(BulkVerbs):
+class Linker(BulkVerbs, LinkVerbs):
     """Links Workable accounts. An async context manager that a host keeps open as long as it runs.
 
     `async with Linker() as linker:` reads the settings from the environment. It starts nothing by itself: call
@@ -126,11 +118,7 @@ class Linker(BulkVerbs):
         )
         self._parts = self._build()
         self._is_closed = False
-        self._reconnect_links: dict[str, IssuedLink] = {}
-        #: Hears of commits for clients; made for the first one.
-        self._listener: CommitListener | None = None
-        self._heartbeats: list[Heartbeat] = []
-        self._said_alive_at = -math.inf
+        self._heartbeats: dict[Heartbeat, SignOfLife] = {}
         #: Until when a heartbeat that stopped, and the linker that closes with it, wait for what is in flight.
         self._drain_until = 0.0
         self._heartbeat_stopped_at = -math.inf
@@ -153,6 +141,14 @@ class Linker(BulkVerbs):
     def worker_id(self) -> str:
         """The name under which this process leases connections."""
         return self._engine.lease_issuer.worker_id
+
+    @property
+    def _operation_store(self) -> OperationStore:
+        return self._parts.operations
+
+    @property
+    def _link_store(self) -> LinkStore:
+        return self._parts.links
 
     async def __aenter__(self) -> Self:
         """Open the database. A linker may be opened again.
@@ -214,7 +210,6 @@ class Linker(BulkVerbs):
         Comes to its end also when nobody waits for it any more.
         """
         parts, in_flight = self._parts, self._in_flight  # whoever opens it again meanwhile has parts of its own
-        listener, self._listener = self._listener, None
 
         async def close_all() -> None:
             now = time.monotonic()
@@ -222,8 +217,7 @@ class Linker(BulkVerbs):
             patience = self._drain_until - now if with_the_heartbeat else DRAIN_SECONDS
             parts.stopping.set()
             try:
-                if listener is not None:
-                    await to_thread.run_sync(listener.stop)
+                await parts.accounts.access.close()
                 await parts.budget.close()
                 await in_flight.ended(max(patience, RELEASE_SECONDS))
             finally:
@@ -238,88 +232,6 @@ class Linker(BulkVerbs):
         """On PostgreSQL the server's clock is everybody's."""
         if self._parts.server_clock is not None:
             await self._parts.server_clock.read()
-
-    # links to the dialog
-
-    async def create_link(
-        self,
-        connection_id: str,
-        *,
-        for_: str = Purpose.SETUP,
-        expires: timedelta | None = None,
-        embed_origin: str | None = None,
-        language: str | None = None,
-        contact: str | None = None,
-        plain: bool = False,
-        actor: str = HOST,
-    ) -> IssuedLink:
-        """Make a link to the connection dialog, to be given to a customer. Only now its URL is known.
-
-        Args:
-            connection_id: the connection.
-            for_: `setup` for the whole way, `token` or `recruiter` for a part of it, `reconnect` for another token,
-                `status` to look only.
-            expires: how long it lasts, at most 90 days; by default 7.
-            embed_origin: the one origin that may show the dialog in a frame, as in `https://app.example.com`.
-            language: of the pages, as in `en` or `pt-BR`; by default the browser's.
-            contact: for whom it is; the history says that this person acted.
-            plain: for browsers without JavaScript. The secret is then in the path, where proxies and logs may see it.
-            actor: who does this, for what is kept of the link.
-
-        Raises:
-            BadInput: something given cannot be used.
-            BadSettings: it is not said where the dialog is reached, or the recruiter's e-mail leads nowhere.
-            NotFound: no such connection.
-            Refused: the connection is closed.
-        """
-        base = dialog_url(self.settings)
-        if is_at_example(self.settings.recruiter_email) and not is_here(self.settings.workable_url):
-            raise BadSettings("recruiter_email", "leads_nowhere")
-        link, secret = issue(
-            connection_id,
-            now=self.clock.now(),
-            purpose=for_,
-            expires=expires,
-            embed_origin=embed_origin,
-            language=language,
-            contact=contact,
-            actor=actor,
-        )
-        if (await self.get(connection_id)).closed_at is not None:
-            raise Refused("closed", connection=connection_id)
-        await self._parts.links.add(link, hash_of(secret))
-        return IssuedLink(id=link.id, url=url_of(base, link.id, secret, plain=plain), expires_at=link.expires_at)
-
-    async def revoke_link(self, link_id: str) -> Link:
-        """Let a link open nothing any more. A second time does nothing. Raises BadInput, NotFound."""
-        return await self._parts.links.revoke(text.known_id(link_id, what="link"), self.clock.now())
-
-    async def links(self, connection_id: str) -> list[Link]:
-        """Read the links of a connection, newest first, without their secrets. Raises BadInput, NotFound."""
-        return await self._parts.links.of_connection(text.known_id(connection_id))
-
-    async def find_link(self, link_id: str, secret: str) -> Link:
-        """Read the link that this is the secret of, whatever became of it: see its `status`.
-
-        Raises:
-            NotFound: there is no such link, or this is not its secret; it is not told which, nor by the time it takes.
-        """
-        stored = await self._parts.links.find(link_id)
-        if not proves(secret, stored.secret_hash if stored else None) or stored is None:
-            raise NotFound(link_id, what="link")
-        return stored.link
-
-    async def embed_origin_of(self, link_id: str) -> str | None:
-        """The one origin that may show the pages of a link in a frame; None: nobody may, or there is no such link."""
-        stored = await self._parts.links.find(link_id)
-        return stored.link.embed_origin if stored else None
-
-    async def count_entry(self, link: Link) -> bool:
-        """Count an entry that is sent by a link, before anything is done with it.
-
-        False: nothing is to be done, for it or the links of its connection sent too many within some minutes.
-        """
-        return await self._parts.links.count_entry(link, self.clock.now())
 
     # using a link
 
@@ -359,34 +271,6 @@ class Linker(BulkVerbs):
         """
         return AccountClient(self.use(connection_id, wait=wait, retries=retries, allow=allow), timeout)
 
-    async def _reconnect_link(self, connection: Connection) -> SecretStr | None:
-        """The URL of a link with which a customer can mend a connection that is not linked; None if there is no dialog.
-
-        The same for some hours: a host that tries again and again makes no link each time.
-        """
-        if connection.closed_at is not None or connection.paused_at is not None:
-            return None
-        known, now = self._reconnect_links.get(connection.id), self.clock.now()
-        if known is not None and now < known.expires_at - RECONNECT_SPAN / 2:
-            return SecretStr(known.url)
-        purpose = Purpose.RECONNECT if connection.linked_at is not None else Purpose.SETUP
-        try:
-            issued = await self.create_link(connection.id, for_=purpose, expires=RECONNECT_SPAN)
-        except LinkerError:
-            return None
-        self._reconnect_links[connection.id] = issued
-        while len(self._reconnect_links) > RECONNECT_LINKS_KEPT:
-            del self._reconnect_links[next(iter(self._reconnect_links))]
-        return SecretStr(issued.url)
-
-    def _listen(self) -> None:
-        """Hear from now on when others commit: what a client knows of its connection may be over."""
-        if self._listener is None:
-            loop = asyncio.get_running_loop()
-            forget = self._parts.accounts.access.forget_all
-            self._listener = CommitListener(self._parts.database, partial(loop.call_soon_threadsafe, forget))
-            self._listener.start()
-
     def use(self, connection_id: str, *, wait: float, retries: int, allow: str | Collection[str]) -> LinkUse:
         """What a client of either kind does for its requests. Raises BadInput."""
         numbers = (("wait", wait, LONGEST_WAIT_SECONDS, (int, float)), ("retries", retries, MOST_RETRIES, (int,)))
@@ -402,7 +286,6 @@ class Linker(BulkVerbs):
             wait=wait,
             retries=retries,
             allowed=allowed,
-            listen=self._listen,
             reconnect_link=self._reconnect_link,
         )
 
@@ -438,10 +321,6 @@ class Linker(BulkVerbs):
         with self._in_flight:
             both = (self._parts.calling, self._parts.posting)
             return sum(await asyncio.gather(*(each.deliver(begin_for=BEGIN_FOR_SECONDS) for each in both)))
-
-    @property
-    def _operation_store(self) -> OperationStore:
-        return self._parts.operations
 
     # looking closer
 
@@ -533,21 +412,22 @@ class Linker(BulkVerbs):
             beats["statistics"] = self.report_statistics
         heartbeat = Heartbeat(beats, seconds=self.settings.sweep_seconds, scheduler=scheduler)
         heartbeat.start()
-        self._heartbeats.append(heartbeat)
+        sign = SignOfLife(self._parts.database, self.clock, self.worker_id, self.kind)
+        self._heartbeats[heartbeat] = sign
         loop = asyncio.get_running_loop()
         listener = CommitListener(
             self._parts.database, partial(loop.call_soon_threadsafe, self._wake, "sweep", "call", "post")
         )
         listener.start()
-        alive = asyncio.create_task(self._say_alive())
+        alive = asyncio.create_task(sign.keep_fresh())
         try:
             yield heartbeat
         finally:
             alive.cancel()
-            self._heartbeats.remove(heartbeat)
-            await asyncio.shield(asyncio.create_task(self._end(heartbeat, listener)))
+            del self._heartbeats[heartbeat]
+            await asyncio.shield(asyncio.create_task(self._end(heartbeat, listener, sign)))
 
-    async def _end(self, heartbeat: Heartbeat, listener: CommitListener) -> None:
+    async def _end(self, heartbeat: Heartbeat, listener: CommitListener, sign: SignOfLife) -> None:
         """End a heartbeat: nothing more is begun, what is in flight is waited for. Also if nobody waits for that."""
         self._drain_until = time.monotonic() + DRAIN_SECONDS
         self._parts.stopping.set()
@@ -555,37 +435,15 @@ class Linker(BulkVerbs):
         drained = await heartbeat.stop(DRAIN_SECONDS)
         self._heartbeat_stopped_at = time.monotonic()
         await to_thread.run_sync(listener.stop)
-        with suppress(LinkerError):  # its row grows old, and then it is not taken for alive
-            await self._parts.database.write_without_fsync(partial(forget, worker_id=self.worker_id))
+        await sign.take_away()
         if not self._is_closed:
             self._parts.stopping.clear()
         log.info("heartbeat.stopped", drained=drained)
 
-    async def _say_alive(self) -> None:
-        """Leave a row that says that this worker is alive, and write it anew every few seconds."""
-        started_at = self.clock.now()
-        while True:
-            info = WorkerInfo(
-                id=self.worker_id,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                kind=self.kind,
-                version=version(),
-                started_at=started_at,
-                last_beat_at=self.clock.now(),
-            )
-            try:
-                await self._parts.database.write_without_fsync(partial(write_beat, worker=info))
-                self._said_alive_at = time.monotonic()
-            except LinkerError as error:
-                log.warning("worker.not_seen", code=error.code, reason=error.reason)
-            await asyncio.sleep(BEAT_SECONDS)
-
     @property
     def is_alive(self) -> bool:
         """True while a heartbeat is open and has reached the database lately: what a probe of its process asks."""
-        lately = time.monotonic() - self._said_alive_at < DEAD_AFTER.total_seconds()
-        return bool(self._heartbeats) and lately
+        return any(sign.is_fresh for sign in self._heartbeats.values())
 
     async def _sweep(self) -> None:
         """A pass over what is due; its announcements do not wait for the next beat, nor what falls due before it."""

@@ -6,7 +6,12 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from functools import partial
 
+from anyio import to_thread
+
+from linker.database.database import Database
+from linker.database.notifier import CommitListener
 from linker.errors import BadInput
 from states.connection import Connection, ConnectionState
 
@@ -21,11 +26,26 @@ ALLOWABLE = ("token_valid", "awaiting_recruiter", "failed", "paused")
 class Access:
     """The rows of connections that are in use, with tokens as they are stored: sealed."""
 
-    def __init__(self, read: Callable[[str], Awaitable[Connection]]) -> None:
-        """Take how a row is read."""
+    def __init__(self, read: Callable[[str], Awaitable[Connection]], database: Database) -> None:
+        """Take how a row is read, and the database that others write too."""
         self._read = read
+        self._database = database
+        self._listener: CommitListener | None = None
         self._known: OrderedDict[str, tuple[Connection, float]] = OrderedDict()
         self._readings: dict[str, tuple[asyncio.Task[Connection], float]] = {}
+
+    def listen(self) -> None:
+        """Hear from now on when others commit: what is known of a connection may be over."""
+        if self._listener is None:
+            wake = partial(asyncio.get_running_loop().call_soon_threadsafe, self.forget_all)
+            self._listener = CommitListener(self._database, wake)
+            self._listener.start()
+
+    async def close(self) -> None:
+        """Listen no more."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await to_thread.run_sync(listener.stop)
 
     async def current(self, connection_id: str, *, since: float = 0.0) -> Connection:
         """The connection as it was a minute ago or later, and not before `since`, a time of the monotonic clock.

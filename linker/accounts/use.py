@@ -100,17 +100,14 @@ class LinkUse:
         wait: float,
         retries: int,
         allowed: frozenset[str],
-        listen: Callable[[], object],
         reconnect_link: Callable[[Connection], Awaitable[SecretStr | None]],
     ) -> None:
         """Take what is shared, who is told, and this client's own choices; nothing is read yet.
 
-        `listen` lets us hear, from the moment that the client is entered, of what others commit. `reconnect_link` gives
-        the URL with which a customer can mend what is refused at entering; None if there is none.
+        `reconnect_link` gives the URL with which a customer can mend what is refused at entering, if there is one.
         """
         self._accounts = accounts
         self._reports = reports
-        self._listen = listen
         self._reconnect_link = reconnect_link
         self._id = connection_id
         self._wait = wait
@@ -121,7 +118,7 @@ class LinkUse:
 
     async def enter(self) -> Connection:
         """Begin. Raises what `Linker.client` names."""
-        self._listen()
+        self._accounts.access.listen()
         try:
             self._entered = await self._usable()
             return self._entered

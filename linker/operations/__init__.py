@@ -1,1 +1,1 @@
-"""What is done with the whole database: retention, rotation of keys, health checks."""
+"""What operators do, links to the dialog, and what is done with the whole database: retention, rotation, checks."""
