@@ -19,7 +19,8 @@ from starlette.types import ASGIApp
 
 from linker import Connection, Linker, Settings, new_key
 from linker.dialog import dialog_app
-from linker.dialog.serve import address_of, listen, serve_app
+from linker.dialog.serve import serve_app
+from linker.network.serving import listen, url_of
 from linker.sandbox import Limit, World, running
 
 T = TypeVar("T")
@@ -122,7 +123,7 @@ def serving(
     """Serve a dialog for one block. `wrap` puts the app into a host's, whose `path` leads to it."""
     world = world or World(limit=Limit.off())
     listener = listen("127.0.0.1", port)
-    base = address_of(listener) + path
+    base = url_of(listener) + path
     started: dict[str, Any] = {}
     ready, stop = threading.Event(), asyncio.Event()
 
@@ -189,7 +190,7 @@ def row_of(dialog: DialogServer, customer: Customer) -> tuple[Any, ...]:
 def serve_until_killed(database_url: str, workable_url: str, key: SecretStr, told: PipeEnd) -> None:
     """Serve a dialog in a process of its own, which has no chance to tidy up; tells its address once it answers."""
     listener = listen("127.0.0.1", 0)
-    base = address_of(listener)
+    base = url_of(listener)
     given = {"secret_keys": (key,), **SETTINGS, "public_url": base}
     linker = Linker(Settings(database_url=database_url, workable_url=workable_url, **given))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,8 +17,9 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from linker.dialog.app import dialog_app
-from linker.dialog.serve import address_of, listen, serve_app
+from linker.dialog.serve import serve_app
 from linker.linker import Linker
+from linker.network.serving import listen, set_by_signals, url_of
 from linker.outbox.announcements import Announcement
 from linker.sandbox import running, seed
 from linker.settings import DIALOG_PORT, Settings
@@ -103,18 +103,13 @@ async def demonstrate(settings: dict[str, Any], folder: Path, on_ready: Callable
         on_ready: is told where everything is, once it can be opened.
     """
     stop, ready = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
     with ExitStack() as parts:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-            parts.callback(loop.remove_signal_handler, number)
+        parts.enter_context(set_by_signals(stop))
         workable_url = _sandbox(parts)
-        page, product_page = _listen(DIALOG_PORT), _listen(HOST_PORT)
-        parts.callback(page.close)
-        parts.callback(product_page.close)
+        page, product_page = (parts.enter_context(_listen(port)) for port in (DIALOG_PORT, HOST_PORT))
         addresses = Addresses(
-            host=address_of(product_page),
-            dialog=address_of(page),
+            host=url_of(product_page),
+            dialog=url_of(page),
             sandbox=workable_url.removesuffix("/{subdomain}"),
         )
         database_url = f"sqlite:///{folder / 'linker.db'}"

@@ -1,1 +1,1 @@
-"""How sockets are found and kept, beneath HTTP."""
+"""Sockets, beneath HTTP: how they are found, kept and listened on."""
