@@ -30,33 +30,20 @@ HEADERS = {"Accept": "application/json", "User-Agent": api.USER_AGENT}
 WHOLE_BYTES = 1024 * 1024
 
 
-def _no_cookies() -> CookieJar:
-    """Takes none: what Workable sets is its edge's business."""
-    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
+def _settings(timeout: httpx.Timeout | float | None) -> dict[str, Any]:
+    """What clients of both kinds are made with. They take no cookies: what Workable sets is its edge's business."""
+    return {
+        "headers": HEADERS,
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        "timeout": TIMEOUT if timeout is None else timeout,
+        "trust_env": False,
+    }
 
 
-class AccountClient(httpx.AsyncClient):
-    """An `httpx.AsyncClient` for one linked account: `base_url` is the account's API, and the token is added beneath.
+class _OfOneAccount:
+    """What clients of both kinds have in common, before the one of `httpx`."""
 
-    Neither requests nor answers, errors, hooks or logs hold the token, and it is sent nowhere else.
-    """
-
-    def __init__(self, use: LinkUse, timeout: httpx.Timeout | float | None = None) -> None:
-        """`Linker.client` makes it; nothing is opened before `async with`."""
-        self._use = use
-        super().__init__(
-            transport=_AccountTransport(use),
-            headers=HEADERS,
-            cookies=_no_cookies(),
-            timeout=TIMEOUT if timeout is None else timeout,
-            trust_env=False,
-        )
-
-    async def __aenter__(self) -> Self:
-        """Make sure that the connection may be used. Raises what `Linker.client` names."""
-        await self._use.enter()
-        self.base_url = self._use.root
-        return await super().__aenter__()
+    _use: LinkUse
 
     @property
     def connection(self) -> Connection:
@@ -71,7 +58,29 @@ class AccountClient(httpx.AsyncClient):
     def build_request(self, method: str, url: httpx.URL | str, **given: Any) -> httpx.Request:
         """Build a request, as `httpx` does. Raises BadInput if the URL would be read as something else than it says."""
         refuse_ways_out(url)
-        return super().build_request(method, url, **given)
+        request: httpx.Request = super().build_request(method, url, **given)  # type: ignore[misc]  # of either httpx client
+        return request
+
+    def _turner(self, url: httpx.URL | str, params: Any, name: str | None) -> PageTurner:
+        return PageTurner(self._use.owns, self.build_request("GET", url, params=params).url, name)
+
+
+class AccountClient(_OfOneAccount, httpx.AsyncClient):
+    """An `httpx.AsyncClient` for one linked account: `base_url` is the account's API, and the token is added beneath.
+
+    Neither requests nor answers, errors, hooks or logs hold the token, and it is sent nowhere else.
+    """
+
+    def __init__(self, use: LinkUse, timeout: httpx.Timeout | float | None = None) -> None:
+        """`Linker.client` makes it; nothing is opened before `async with`."""
+        self._use = use
+        super().__init__(transport=_AccountTransport(use), **_settings(timeout))
+
+    async def __aenter__(self) -> Self:
+        """Make sure that the connection may be used. Raises what `Linker.client` names."""
+        await self._use.enter()
+        self.base_url = self._use.root
+        return await super().__aenter__()
 
     def pages(self, url: httpx.URL | str, *, params: Any = None, name: str | None = None) -> AsyncPages:
         """The entries of a list, page by page, each page asked for when its turn comes.
@@ -81,8 +90,7 @@ class AccountClient(httpx.AsyncClient):
             params: the query of the first page.
             name: what the list is called in the answer; needed only if an answer holds several.
         """
-        first = self.build_request("GET", url, params=params).url
-        return AsyncPages(self, PageTurner(self._use.owns, first, name))
+        return AsyncPages(self, self._turner(url, params, name))
 
 
 class AsyncPages:
@@ -124,7 +132,7 @@ class _AccountTransport(httpx.AsyncBaseTransport):
 # for hosts without an event loop
 
 
-class BlockingAccountClient(httpx.Client):
+class BlockingAccountClient(_OfOneAccount, httpx.Client):
     """An `httpx.Client` for one linked account, by the same rules as `AccountClient`."""
 
     def __init__(
@@ -133,13 +141,7 @@ class BlockingAccountClient(httpx.Client):
         """`BlockingLinker.client` makes it; nothing is opened before `with`."""
         self._use = use
         self._loop = loop
-        super().__init__(
-            transport=_BlockingTransport(use, loop),
-            headers=HEADERS,
-            cookies=_no_cookies(),
-            timeout=TIMEOUT if timeout is None else timeout,
-            trust_env=False,
-        )
+        super().__init__(transport=_BlockingTransport(use, loop), **_settings(timeout))
 
     def __enter__(self) -> Self:
         """Make sure that the connection may be used. Raises what `Linker.client` names."""
@@ -147,25 +149,9 @@ class BlockingAccountClient(httpx.Client):
         self.base_url = self._use.root
         return super().__enter__()
 
-    @property
-    def connection(self) -> Connection:
-        """The connection as it was when the client was entered."""
-        return self._use.connection
-
-    @property
-    def recruiter(self) -> Recruiter:
-        """Our external recruiter in the account: its `id` is what candidates are created with as `recruiter_key`."""
-        return self._use.recruiter
-
-    def build_request(self, method: str, url: httpx.URL | str, **given: Any) -> httpx.Request:
-        """Build a request, as `httpx` does. Raises BadInput if the URL would be read as something else than it says."""
-        refuse_ways_out(url)
-        return super().build_request(method, url, **given)
-
     def pages(self, url: httpx.URL | str, *, params: Any = None, name: str | None = None) -> Pages:
         """The entries of a list, page by page, each page asked for when its turn comes; see `AccountClient.pages`."""
-        first = self.build_request("GET", url, params=params).url
-        return Pages(self, PageTurner(self._use.owns, first, name))
+        return Pages(self, self._turner(url, params, name))
 
 
 class Pages:
