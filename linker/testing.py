@@ -25,13 +25,14 @@ from pydantic import SecretStr
 
 from linker import sandbox
 from linker.accounts.client import AccountClient
-from linker.accounts.use import Budget, Unlimited
+from linker.accounts.use import Budget
 from linker.encryption import new_key
 from linker.engine.ports import Answer, Workable
+from linker.http_client import Headers
 from linker.linker import Linker
 from linker.sandbox import Fault, Limit, World
 from linker.settings import Settings
-from states.connection import Account, Recruiter
+from states.connection import Account, Connection, Recruiter
 from states.verdicts import AccountReadable, RecruiterNotSeen, RecruiterSeen, Verdict
 
 if TYPE_CHECKING:
@@ -160,6 +161,17 @@ class ScriptedAnswers(httpx.AsyncBaseTransport):
         if isinstance(answer, Exception):
             raise answer
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+class Unlimited:
+    """No budget: for tests that count something else."""
+
+    async def take(self, connection: Connection, *, wait: float) -> float:
+        """Take one call."""
+        return 0.0
+
+    def learn(self, connection: Connection, status: int, headers: Headers) -> None:
+        """Pass it over."""
 
 
 @asynccontextmanager

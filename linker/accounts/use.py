@@ -50,17 +50,6 @@ class Budget(Protocol):
         ...
 
 
-class Unlimited:
-    """No budget: for tests that count something else."""
-
-    async def take(self, connection: Connection, *, wait: float) -> float:
-        """Take one call."""
-        return 0.0
-
-    def learn(self, connection: Connection, status: int, headers: Headers) -> None:
-        """Pass it over."""
-
-
 class Reports(Protocol):
     """Who is told what a host's calls met. Neither waits for anything."""
 
@@ -116,12 +105,11 @@ class LinkUse:
         self._entered: Connection | None = None
         self._subdomain_now = ""
 
-    async def enter(self) -> Connection:
+    async def enter(self) -> None:
         """Begin. Raises what `Linker.client` names."""
         self._accounts.access.listen()
         try:
             self._entered = await self._usable()
-            return self._entered
         except Refused as error:
             error.reconnect_link = await self._reconnect_link(await self._accounts.access.current(self._id))
             raise

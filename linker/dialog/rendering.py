@@ -67,11 +67,6 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _bold_list(names: tuple[str, ...], say: Words) -> str:
-    bold = [f"**{name}**" for name in names]
-    return bold[0] if len(bold) == 1 else say("list", first=", ".join(bold[:-1]), last=bold[-1])
-
-
 class Words:
     """What is said, in one language: texts of `dialog.…` by key, and the words of problems and refusals."""
 
@@ -106,7 +101,13 @@ class Words:
 
     def permissions(self, names: tuple[str, ...]) -> str:
         """What several permissions let the host do, as a list in a sentence."""
-        said = [self.permission(name) for name in names]
+        return self._listed([self.permission(name) for name in names])
+
+    def bold(self, names: tuple[str, ...]) -> str:
+        """These names, each in bold, as a list in a sentence of `rich`."""
+        return self._listed([f"**{name}**" for name in names])
+
+    def _listed(self, said: list[str]) -> str:
         return said[0] if len(said) == 1 else self("list", first=", ".join(said[:-1]), last=said[-1])
 
     def day(self, day: date) -> str:
@@ -157,7 +158,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"breakable": breakable, "shortened": shortened, "bold_list": _bold_list}
+        self._templates.filters |= {"breakable": breakable, "shortened": shortened}
         for name in self._templates.list_templates():  # compiled now, not while the first customer waits
             self._templates.get_template(name)
 

@@ -14,7 +14,6 @@ from linker import Connection, ConnectionState, Linker, LinkerError
 from linker.engine.ports import Answer
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from scripts.trials.outcome import Outcome
-from states import events
 from states.verdicts import (
     CredentialRefused,
     Forbidden,
@@ -110,7 +109,7 @@ DEEDS: dict[str, Callable[[Linker, str], Awaitable[object]]] = {
     "confirm": lambda linker, this: linker.confirm_recruiter(this),
     "check": lambda linker, this: linker.check(this),
     "restart": lambda linker, this: linker.restart(this, reason="why not"),
-    "pause": lambda linker, this: linker.record(this, lambda _: events.Paused(), actor="ann"),
-    "resume": lambda linker, this: linker.record(this, lambda _: events.Resumed(), actor="ann"),
+    "pause": lambda linker, this: linker.pause(this, actor="ann"),
+    "resume": lambda linker, this: linker.resume(this, actor="ann"),
     "unlink": lambda linker, this: linker.unlink(this),
 }

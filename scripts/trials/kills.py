@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import random
-import secrets
 import signal
 import sys
 import tempfile
-from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from pydantic import SecretStr
-
-from linker import ConnectionState, Linker, Settings, new_key
+from linker import ConnectionState, Linker, Settings, new_key, new_webhook_secret
 from linker.testing import Limit, World, running
 from scripts.trials.outcome import Outcome
 from scripts.trials.receivers import Receiver, listening
@@ -44,29 +40,19 @@ async def run(most: int) -> Outcome:
     receiver.is_mended = True
     with tempfile.TemporaryDirectory() as folder, running(world) as workable_url:
         async with listening(receiver) as hook:
-            key, secret = new_key(), "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-            settings = Settings(
-                database_url=f"sqlite:///{folder}/linker.db",
-                secret_keys=(key,),
-                workable_url=workable_url,
-                webhook_url=hook,
-                webhook_secret=(SecretStr(secret),),
-                lease_seconds=2,
-                poll_first=timedelta(seconds=0.3),
-                sweep_seconds=0.2,
-            )
-            environment = {
-                **os.environ,
-                "LINKER_DATABASE_URL": settings.database_url,
-                "LINKER_SECRET_KEYS": key.get_secret_value(),
-                "LINKER_WORKABLE_URL": workable_url,
-                "LINKER_WEBHOOK_URL": hook,
-                "LINKER_WEBHOOK_SECRET": secret,
-                "LINKER_LEASE_SECONDS": "2",
-                "LINKER_POLL_FIRST": "0.3",
-                "LINKER_SWEEP_SECONDS": "0.2",
-                "PYTHONPATH": str(Path(__file__).parents[2]),
+            given: dict[str, Any] = {
+                "database_url": f"sqlite:///{folder}/linker.db",
+                "secret_keys": new_key().get_secret_value(),
+                "workable_url": workable_url,
+                "webhook_url": hook,
+                "webhook_secret": new_webhook_secret().get_secret_value(),
+                "lease_seconds": "2",
+                "poll_first": "0.3",
+                "sweep_seconds": "0.2",
             }
+            settings = Settings(**given)
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+            environment |= {f"LINKER_{name.upper()}": value for name, value in given.items()}
             ids: list[str] = []
             for _ in range(most):
                 ids += await waiting(settings, world, len(ids))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from pydantic import SecretStr
-
+from linker import new_webhook_secret
 from linker.testing import SettableClock, linker_in_memory
 from scripts.trials.outcome import Outcome
 
@@ -87,7 +85,7 @@ async def listening(receiver: Receiver) -> AsyncIterator[str]:
 async def run(most: int) -> Outcome:
     """Post to so many receivers, each with a database of its own."""
     outcome, ways = Outcome(), list(WAYS.items())
-    secret = (SecretStr("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()),)
+    secret = (new_webhook_secret(),)
     for number in range(most):
         name, way = ways[number % len(ways)]
         outcome.tried += 1

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from linker import new_key
 from linker.cli.main import main
 from linker.sandbox import running, seed
-
-
-@dataclass
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """What it printed."""
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> Any:
-        """The error that it told."""
-        return json.loads(self.err)["error"]
-
+from tests.acceptance.commands import Ran
 
 Terminal = Callable[..., Ran]
 
