@@ -74,7 +74,7 @@ class Link:
     purpose: Purpose
     #: The one origin that may show the dialog in a frame, as in `https://app.example.com`.
     embed_origin: str | None = None
-    #: The language of the pages, as in `en` or `pt-BR`; None: the browser's.
+    #: The language of the pages, as in `en` or `pt-BR`; None: English.
     language: str | None = None
     #: For whom it is, for the history.
     contact: str | None = None

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import SecretStr
 
 from linker.engine.service import HOST, Engine, Service
-from linker.errors import BadSettings, LinkerError, NotFound, Refused
+from linker.errors import BadSettings, LinkerError, NotFound
 from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_of
 from linker.persistence.link_store import LinkStore
 from linker.settings import Settings, dialog_url, is_at_example, is_here
@@ -53,7 +53,7 @@ class LinkVerbs(Service):
                 `status` to look only.
             expires: how long it lasts, at most 90 days; by default 7.
             embed_origin: the one origin that may show the dialog in a frame, as in `https://app.example.com`.
-            language: of the pages, as in `en` or `pt-BR`; by default the browser's.
+            language: of the pages, as in `en` or `pt-BR`; by default English.
             contact: for whom it is; the history says that this person acted.
             plain: for browsers without JavaScript. The secret is then in the path, where proxies and logs may see it.
             actor: who does this, for what is kept of the link.
@@ -68,7 +68,7 @@ class LinkVerbs(Service):
         if is_at_example(self.settings.recruiter_email) and not is_here(self.settings.workable_url):
             raise BadSettings("recruiter_email", "leads_nowhere")
         link, secret = issue(
-            connection_id,
+            text.known_id(connection_id),
             now=self._engine.clock.now(),
             purpose=for_,
             expires=expires,
@@ -77,8 +77,6 @@ class LinkVerbs(Service):
             contact=contact,
             actor=actor,
         )
-        if (await self.get(connection_id)).closed_at is not None:
-            raise Refused("closed", connection=connection_id)
         await self._link_store.add(link, hash_of(secret))
         return IssuedLink(id=link.id, url=url_of(base, link.id, secret, plain=plain), expires_at=link.expires_at)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import insert, select, update
 
 from linker.database.database import Database
-from linker.errors import NotFound
+from linker.errors import NotFound, Refused
 from linker.links import ENTRY_EVERY, MOST_ENTRIES, MOST_ENTRIES_OF_A_CONNECTION, Link, Purpose, has_room
 from linker.persistence.tables import CONNECTION, LINK
 
@@ -30,7 +30,7 @@ class LinkStore:
         self._database = database
 
     async def add(self, link: Link, secret_hash: str) -> None:
-        """Keep a new link. Raises NotFound: its connection is not there."""
+        """Keep a new link. Raises NotFound: its connection is not there, Refused: it is closed."""
         row = {
             "public_id": link.id,
             "connection_id": link.connection_id,
@@ -44,15 +44,19 @@ class LinkStore:
             "expires_at": link.expires_at,
             "attempts": 0,
         }
+        is_closed = select(CONNECTION.c.closed_at.is_not(None)).where(CONNECTION.c.id == link.connection_id)
 
-        def work(transaction: Transaction) -> bool:
-            there = transaction.execute(select(CONNECTION.c.id).where(CONNECTION.c.id == link.connection_id)).first()
-            if there is not None:
+        def work(transaction: Transaction) -> bool | None:
+            closed: bool | None = transaction.execute(is_closed).scalar()
+            if closed is False:
                 transaction.execute(insert(LINK).values(row))
-            return there is not None
+            return closed
 
-        if not await self._database.write(work):
+        closed = await self._database.write(work)
+        if closed is None:
             raise NotFound(link.connection_id)
+        if closed:
+            raise Refused("closed", connection=link.connection_id)
 
     async def find(self, link_id: str) -> StoredLink | None:
         """One link, whatever became of it."""

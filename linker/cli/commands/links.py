@@ -54,7 +54,7 @@ def link(
     embed_origin: Annotated[
         str | None, typer.Option(metavar="URL", help="The one origin whose pages may show it in a frame.")
     ] = None,
-    language: Annotated[str | None, typer.Option(help="Of the pages, as in en; by default the browser's.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the pages, as in en; by default English.")] = None,
     contact: Annotated[str | None, typer.Option(metavar="TEXT", help="For whom it is, for the history.")] = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="For browsers without JavaScript; proxies and logs may see the secret.")
