@@ -162,6 +162,11 @@ class Visitor:
         data = {"secret": self.secret, **fields}
         return self.client.post(self.link, data=data, headers=sent)
 
+    def state(self, **headers: str) -> httpx.Response:
+        """What a page that is open asks every few seconds."""
+        sent = {"x-link-secret": self.secret, "sec-fetch-site": "same-origin", **headers}
+        return self.client.get(f"{self.link}/state", headers=sent)
+
     def screen(self, **fields: str) -> str:
         """The name of the screen that is shown upon a form."""
         return name_of(self.post(None, **fields))

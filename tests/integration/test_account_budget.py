@@ -269,7 +269,7 @@ async def test_who_waits_for_no_turn_waits_for_no_database_that_is_stuck(
         return await take(*args, **given)
 
     monkeypatch.setattr(calls, "take", stuck)
-    monkeypatch.setattr("linker.accounts.budget.TRIP_SECONDS", 0.1, raising=False)
+    monkeypatch.setattr("linker.accounts.budget.TRIP_SECONDS", 0.1)
     budget, connection = HostBudget(calls, clock), await a_link(house)
     assert await asyncio.wait_for(took(budget, connection, 1), 3) == [False]
     mended.set()

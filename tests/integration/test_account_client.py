@@ -414,7 +414,7 @@ async def test_a_host_that_reads_for_long_takes_nobodys_connections(
     world: World, url: str, blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine goes on asking beside it; a host's own next request waits as long as it was told to."""
-    monkeypatch.setattr("linker.composition.HOSTS_CONNECTIONS", 21, raising=False)
+    monkeypatch.setattr("linker.composition.HOSTS_CONNECTIONS", 21)
     monkeypatch.setattr("linker.accounts.client.WHOLE_BYTES", 0)  # no answer crosses to the thread in one go
     async with opened(a_linker(url, concurrency=1), blocks=blocks) as host:
         connection = await host.linked(world)

@@ -394,11 +394,9 @@ def test_an_outage_keeps_the_token_and_asks_nothing_of_anybody(dialog: DialogSer
 
 def news(dialog: DialogServer, somebody: Visitor, screen: str, seconds: float = 15) -> bool:
     """Ask as an open page does, until a screen is due."""
-    headers = {"x-link-secret": somebody.secret, "sec-fetch-site": "same-origin"}
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        answer = somebody.client.get(f"{somebody.link}/state", headers=headers)
-        if answer.json()["screen"] == screen:
+        if somebody.state().json()["screen"] == screen:
             return True
         time.sleep(0.3)
     return False
@@ -408,11 +406,10 @@ def test_an_open_page_goes_on_where_no_worker_runs(dialog: DialogServer, client:
     """The process of the dialog attends what pages that are open wait for; a poll itself makes no call."""
     customer = dialog.submitted()
     somebody = visitor(customer, client)
-    headers = {"x-link-secret": somebody.secret, "sec-fetch-site": "same-origin"}
-    first = client.get(f"{somebody.link}/state", headers=headers)
+    first = somebody.state()
     assert first.headers["x-poll-seconds"] == "3"
     version = dialog.connection(customer).version
-    same = client.get(f"{somebody.link}/state", headers={**headers, "if-none-match": first.headers["etag"]})
+    same = somebody.state(**{"if-none-match": first.headers["etag"]})
     assert same.status_code == 304
     assert dialog.connection(customer).version == version
     connection = dialog.connection(customer)

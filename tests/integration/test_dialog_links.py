@@ -108,8 +108,7 @@ def test_another_token_is_waited_for_until_workable_has_said_what_it_is(
 
 def told(somebody: Visitor) -> dict[str, str]:
     """What a page that is open is told."""
-    headers = {"x-link-secret": somebody.secret, "sec-fetch-site": "same-origin"}
-    answer: dict[str, str] = somebody.client.get(f"{somebody.link}/state", headers=headers).json()
+    answer: dict[str, str] = somebody.state().json()
     return answer
 
 
