@@ -284,7 +284,7 @@ class Dialog:
         screen = screen_of(connection, link, now=now, renewed=await self._is_renewed(connection, link))
         if screen.name not in (ScreenName.EXPIRED, ScreenName.REVOKED):  # for whoever has such a link nothing is done
             await self._open_pages.seen(connection, now)
-        news = {"screen": screen.name.value, "live": str(self._pages.live(screen, connection, link, now))}
+        news = {"screen": screen.name.value, "live": str(self._pages.live(screen, connection, link))}
         tag = f'"{hashlib.sha256(json.dumps(news).encode()).hexdigest()[:20]}"'
         told = {"etag": tag, "x-poll-seconds": f"{poll_seconds(connection, now):.0f}"}
         if request.headers.get("if-none-match") == tag:

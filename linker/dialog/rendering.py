@@ -188,21 +188,18 @@ class Renderer:
 
     def message(self, name: ScreenName, place: Place, language: str | None) -> str:
         """A screen that belongs to no connection that may be shown."""
-        words, screen = self.words(language), Screen(name=name)
         return self._page(
-            "message.html", words=words, place=place, title=f"{name}.title", error=False, screen=screen, **self._empty()
+            "message.html",
+            words=self.words(language),
+            place=place,
+            title=f"{name}.title",
+            error=False,
+            screen=Screen(name=name),
+            trouble=None,
+            again=False,
+            goes_on=False,
+            may_stop=False,
         )
-
-    def _empty(self) -> dict[str, Any]:
-        return {
-            "connection": None,
-            "link": None,
-            "trouble": None,
-            "live": None,
-            "again": False,
-            "goes_on": False,
-            "may_stop": False,
-        }
 
     def screen(self, screen: Screen, connection: Connection, link: Link, place: Place, *, now: datetime) -> str:
         """A screen of a connection, as a whole page."""
@@ -222,19 +219,17 @@ class Renderer:
             connection=connection,
             link=link,
             again=again,
-            now=now,
             permissions=self._settings.permissions,
             lifetimes=tuple(LIFETIMES),
             trouble=words.trouble(screen) if screen.is_error else None,
-            live=self.live(screen, connection, link, now),
+            live=self.live(screen, connection, link),
             goes_on=name in GOES_ON,
             may_stop=may_stop(screen, link),
-            purpose=link.purpose.value,
             held=is_held(connection, now),
             workable=self._settings.workable_url.replace("{subdomain}", connection.subdomain or "www"),
         )
 
-    def live(self, screen: Screen, connection: Connection, link: Link, now: datetime) -> Markup:
+    def live(self, screen: Screen, connection: Connection, link: Link) -> Markup:
         """The part of a screen that is told anew while the page is open: what is waited for, and what was seen.
 
         Empty for screens that have no such part.
@@ -248,14 +243,14 @@ class Renderer:
         if screen.name not in (ScreenName.RECRUITER, ScreenName.CHECKING):
             return Markup()
         problem = connection.problem
-        kind = "waiting"
         seen = problem.params.get("near_miss") if problem else None
+        care = None  # the keys of what is told instead of that we wait
         if problem is not None and problem.code in TRANSIENT:
-            kind = "trouble"
+            care = f"problem.{problem.code}.title", f"problem.{problem.code}.text"
         elif seen not in (None, "none", "others"):
-            kind = "near_miss"
+            care = f"near_miss_title.{seen}", f"near_miss.{seen}"
         return self._fill(
-            "live.html", kind=kind, seen=seen, screen=screen, problem=problem, connection=connection, say=words, now=now
+            "live.html", care=care, seen=seen, screen=screen, problem=problem, connection=connection, say=words
         )
 
     def _words_of(self, connection: Connection, link: Link) -> Words:
