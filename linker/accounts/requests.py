@@ -6,7 +6,7 @@ Both kinds of client, `async` and not, go by these functions.
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from linker.errors import BadInput
 from linker.http_client import Headers
 from linker.workable.responses import is_from_edge, throttled_until
 from linker.workable.urls import AccountUrls
+from states.timing import Backoff, backoff_ceiling
 
 #: Where the API of an account is.
 ROOT = "/spi/v3/"
@@ -23,9 +24,8 @@ ROOT = "/spi/v3/"
 REPEATABLE = frozenset({429, 502, 503, 504})
 #: Methods that only read.
 READING = frozenset({"GET", "HEAD"})
-#: The longest pause before the first repetition, in seconds; it doubles with each.
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 8.0
+#: The pauses before repetitions.
+PAUSES = Backoff(first=timedelta(seconds=0.5), last=timedelta(seconds=8))
 #: What of a request's headers is not the host's to choose: who is asked, and as whom.
 OURS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"host", b"x-workable-client-id"})
 #: The words that Workable's paths are made of; every other part names something, and is left out of logs.
@@ -169,7 +169,7 @@ def pause_before_repeating(
     """
     if status is not None and status not in REPEATABLE:
         return None
-    pause = float(min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) * jitter)
+    pause = backoff_ceiling(attempt, PAUSES).total_seconds() * jitter
     if status == 429 or b"retry-after" in headers:
         return (throttled_until(headers, now) - now).total_seconds() + pause
     return pause

@@ -175,7 +175,8 @@ class LinkUse:
                 jitter=self._accounts.randomness.jitter(),
             )
             if response is not None:
-                if pause is None or pause > max(self._wait, api.WINDOW_SECONDS) + requests.LONGEST_PAUSE_SECONDS:
+                most = max(self._wait, api.WINDOW_SECONDS) + requests.PAUSES.last.total_seconds()
+                if pause is None or pause > most:
                     return response
                 await response.aclose()
             await sleep(pause or 0.0)
