@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from linker.linker import Linker
     from linker.links import IssuedLink, Link, LinkStatus, Purpose
     from linker.operations.audit import AuditEntry, audit_json
-    from linker.operations.explain import Explanation
-    from linker.operations.json_values import explanation_json
+    from linker.operations.explain import Explanation, explanation_json
     from linker.operations.operation_run import Outcome, outcome_json
     from linker.operations.plan import Plan, PlannedChange, plan_from_json, plan_json
     from linker.operations.retention import Pruned
@@ -169,7 +168,7 @@ _HOMES = {
     "blocking": "linker.blocking_linker",
     "connection_json": "linker.serialization",
     "describe": "linker.wording",
-    "explanation_json": "linker.operations.json_values",
+    "explanation_json": "linker.operations.explain",
     "load_settings": "linker.settings",
     "new_key": "linker.encryption",
     "new_webhook_secret": "linker.outbox.webhooks",

@@ -26,7 +26,7 @@ from linker.cli.terminal.output import Output
 from linker.cli.terminal.plan_view import outcome_line
 from linker.errors import BadInput
 from linker.operations.bulk import RATE
-from linker.operations.json_values import explanation_json
+from linker.operations.explain import explanation_json
 from linker.operations.operation_run import Outcome, operation_json
 from linker.operations.plan import plan_from_json
 from linker.operations.verbs import GRAVE

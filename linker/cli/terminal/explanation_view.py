@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linker.humanize import age, relative
-from linker.operations.explain import Explanation
-from linker.operations.json_values import command_line, link_command
+from linker.operations.explain import Explanation, command_line, link_command
 from linker.wording import catalogue, describe
 from states.connection import Connection, ConnectionState
 from states.duties import Duty

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from linker.cli.terminal.explanation_view import words
 from linker.humanize import span
-from linker.operations.json_values import command_line
+from linker.operations.explain import command_line
 from linker.operations.operation_run import Outcome
 from linker.operations.plan import Plan, PlannedChange
 from linker.operations.verbs import GRAVE
