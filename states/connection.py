@@ -8,7 +8,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from states.problems import PROBLEMS, NextLook, ProblemCode, ProblemOwner
+from states.problems import HEALING, PROBLEMS, NextLook, ProblemCode, ProblemOwner
 
 
 class ConnectionState(StrEnum):
@@ -181,7 +181,8 @@ class Connection:
     permissions: Permissions | None = None
     #: Why it is not moving; None: nothing is wrong.
     problem: Problem | None = None
-    #: Why the last replacement token was turned down; the token in use was left alone.
+    #: Why the last replacement token was turned down, or, of one for what has failed, why there is no answer yet; the
+    #: token in use was left alone.
     replacement_problem: Problem | None = None
     #: A refusal that is not believed yet; it is asked again soon.
     doubt: Doubt | None = None
@@ -229,6 +230,18 @@ class Connection:
     def at_rest(self) -> bool:
         """True if nothing may be done for this connection: it is paused or closed."""
         return self.paused_at is not None or self.closed_at is not None
+
+    @property
+    def heals(self) -> bool:
+        """True if it has failed by what may be taken back, and the token is held: it is looked at again, seldom."""
+        taken_back = self.problem is not None and self.problem.code in HEALING
+        return taken_back and self.token is not None and self.state is ConnectionState.FAILED
+
+    @property
+    def present_problem(self) -> Problem | None:
+        """What is the matter with what is done now: with a new token for what has failed, or with the connection."""
+        verifies = self.state is ConnectionState.FAILED and self.candidate is not None
+        return self.replacement_problem if verifies else self.problem
 
     @property
     def untold_expiry(self) -> date | None:

@@ -10,7 +10,7 @@ from typing import Any
 from states import events as happened
 from states.connection import Connection, ConnectionState, Doubt, Permissions, Problem, Recruiter, evolve
 from states.duties import trouble_notice_at
-from states.problems import HEALING, TRANSIENT, NearMiss, NearMissKind, ProblemCode
+from states.problems import TRANSIENT, NearMiss, NearMissKind, ProblemCode
 from states.timing import Timing, next_doubt, next_healing, next_health, next_poll, next_try, notice_at, watched_pause
 
 
@@ -87,13 +87,19 @@ def _answered(connection: Connection, moment: DecisionContext, **changes: Any) -
 
 
 def _token_submitted(c: Connection, event: happened.TokenSubmitted, m: DecisionContext) -> Connection:
-    """A time that Workable named holds for a new token too, if it is for the same account."""
+    """A time that Workable named holds for a new token too, if it is for the same account.
+
+    What has failed and may heal keeps why, and whose account it is, until a new token is good.
+    """
     held = c.not_before if c.subdomain == event.candidate.subdomain else None
     waits = held is not None and held > m.now and c.problem is not None and c.problem.code in TRANSIENT
-    given = evolve(c, candidate=event.candidate, subdomain=event.candidate.subdomain, attempts=0, not_before=held)
+    given = evolve(c, candidate=event.candidate, replacement_problem=None, attempts=0, not_before=held)
+    if c.state is ConnectionState.FAILED:
+        return evolve(given, due_at=m.now)
+    given = evolve(given, subdomain=event.candidate.subdomain)
     if not waits:
         given = evolve(given, problem=None, troubled_since=None)
-    return _await_token(evolve(given, replacement_problem=None), m)
+    return _await_token(given, m)
 
 
 def _subdomain_given(c: Connection, event: happened.SubdomainGiven, m: DecisionContext) -> Connection:
@@ -104,11 +110,17 @@ def _subdomain_given(c: Connection, event: happened.SubdomainGiven, m: DecisionC
 def _token_accepted(c: Connection, event: happened.TokenAccepted, m: DecisionContext) -> Connection:
     assert c.candidate is not None, "only a candidate can be accepted"
     allowed = event.permissions or c.permissions
-    return _answered(c, m, token=c.candidate, candidate=None, account=event.account, permissions=allowed)
+    swapped = evolve(c, token=c.candidate, candidate=None, subdomain=c.candidate.subdomain)
+    return _answered(swapped, m, account=event.account, permissions=allowed)
 
 
 def _candidate_refused(c: Connection, code: ProblemCode, m: DecisionContext, **params: Any) -> Connection:
-    """The person is told, and has as long as at the beginning for another token, however long the answer took."""
+    """The person is told, and has as long as at the beginning for another token, however long the answer took.
+
+    What has failed stays as it was, and is looked at again when it would have been.
+    """
+    if c.state is ConnectionState.FAILED:
+        return _replacement_refused(c, happened.ReplacementRefused(code, params), m)
     named = Problem(code=code, since=m.now, params=params)
     told = evolve(c, candidate=None, problem=named, attempts=0, not_before=None, troubled_since=None)
     return _await_token(told, m)
@@ -122,6 +134,8 @@ def _subdomain_mismatched(c: Connection, event: happened.SubdomainMismatched, m:
     """The token is kept for some minutes, sealed as before: its account is known, or the person will name it."""
     params = belongs_elsewhere(event.belongs_to, event.stays_with)
     told = _candidate_refused(c, ProblemCode.SUBDOMAIN_MISMATCH, m, **params)
+    if c.state is ConnectionState.FAILED:
+        return told  # it holds a token already
     until = m.now + m.timing.held_for
     assert told.due_at is not None, "it is put aside one day"
     return evolve(told, held_token=c.candidate, held_until=until, due_at=min(told.due_at, until))
@@ -285,11 +299,16 @@ def _recruiter_vanished(c: Connection, event: happened.RecruiterVanished, m: Dec
     return _answered(c, m, problem=_named(c, ProblemCode.RECRUITER_REMOVED, m))
 
 
+def _next_healing(c: Connection, m: DecisionContext) -> datetime | None:
+    """When what has failed is looked at again by itself; None: not any more."""
+    return next_healing(m.now, c.state_since, m.jitter) if c.heals else None
+
+
 def _ended(c: Connection, code: ProblemCode, m: DecisionContext, **params: Any) -> Connection:
     """Refusals ended it. As they may be taken back, the token is kept and tried again, seldom."""
     named = _named(c, code, m, params)
-    due_at = next_healing(m.now, c.state_since, m.jitter) if code in HEALING else None
-    return evolve(c, problem=named, candidate=None, not_before=None, refused_at=_refused_since(c, m), due_at=due_at)
+    ended = evolve(c, problem=named, candidate=None, not_before=None, refused_at=_refused_since(c, m))
+    return evolve(ended, due_at=_next_healing(ended, m))
 
 
 def _token_revoked(c: Connection, event: happened.TokenRevoked, m: DecisionContext) -> Connection:
@@ -323,15 +342,15 @@ def _account_renamed(c: Connection, event: happened.AccountRenamed, m: DecisionC
 
 def _recovered(c: Connection, event: happened.Recovered, m: DecisionContext) -> Connection:
     if event.recruiter_id is not None:
-        return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), checks=c.checks + 1)
+        return _answered(c, m, recruiter=_with_id(c, event.recruiter_id), checks=c.checks + 1, replacement_problem=None)
     code = ProblemCode.RECRUITER_REMOVED if c.linked_at else ProblemCode.RECRUITER_ABSENT
     seen = _seen_instead(c, event.near_miss, event.thorough)
-    return _answered(c, m, problem=_named(c, code, m, seen), checks=c.checks + 1)
+    named = _named(c, code, m, seen)
+    return _answered(c, m, problem=named, checks=c.checks + 1, replacement_problem=None)
 
 
 def _still_failed(c: Connection, event: happened.StillFailed, m: DecisionContext) -> Connection:
-    heals = c.problem is not None and c.problem.code in HEALING
-    due_at = next_healing(m.now, c.state_since, m.jitter) if heals else None
+    due_at = _next_healing(c, m)
     refused_at = _refused_since(c, m) if event.refused else c.refused_at
     return evolve(c, due_at=due_at, not_before=event.retry_at if due_at else None, refused_at=refused_at)
 
@@ -354,7 +373,8 @@ def _replacement_accepted(c: Connection, event: happened.ReplacementAccepted, m:
 
 def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: DecisionContext) -> Connection:
     refused = Problem(code=event.code, since=m.now, params=event.params)
-    return evolve(c, candidate=None, replacement_problem=refused, attempts=0, not_before=None, due_at=m.now)
+    due_at = _next_healing(c, m) if c.state is ConnectionState.FAILED else m.now
+    return evolve(c, candidate=None, replacement_problem=refused, attempts=0, not_before=None, due_at=due_at)
 
 
 # trouble
@@ -369,13 +389,15 @@ def _trouble(
 ) -> Connection:
     """No answer to go by: come back later, and never before the time that Workable named.
 
-    Whichever trouble it is, it counts from when the first of it came; and somebody is told when it lasts too long.
+    Whichever trouble it is, it counts from when the first of it came; and somebody is told when it lasts too long. What
+    has failed keeps why: there it is the new token that has no answer.
     """
-    attempts = c.attempts + 1
-    since = c.problem.since if c.problem and c.problem.code in TRANSIENT else m.now
+    attempts, known = c.attempts + 1, c.present_problem
+    name = "replacement_problem" if c.state is ConnectionState.FAILED else "problem"
+    since = known.since if known and known.code in TRANSIENT else m.now
     told = {**(params or {}), **_known_member(c)}
     problem = Problem(code=code, since=since, params=told, lasting=c.troubled_since is not None)
-    troubled = evolve(c, attempts=attempts, problem=problem, not_before=retry_at)
+    troubled = evolve(c, attempts=attempts, not_before=retry_at, **{name: problem})
     due_at = next_try(m.now, attempts, m.jitter, m.timing.backoff, at_least=retry_at)
     told_at = trouble_notice_at(troubled, m.timing)
     return evolve(troubled, due_at=due_at if told_at is None else min(due_at, max(told_at, m.now)))
@@ -389,7 +411,7 @@ def _workable_unavailable(c: Connection, event: happened.WorkableUnavailable, m:
 
 
 def _throttled(c: Connection, event: happened.Throttled, m: DecisionContext) -> Connection:
-    return _trouble(c, ProblemCode.THROTTLED, m, retry_at=event.retry_at)
+    return _trouble(c, ProblemCode.THROTTLED, m, {"attempts": 1} if event.attempts else None, event.retry_at)
 
 
 def _answer_not_understood(c: Connection, event: happened.AnswerNotUnderstood, m: DecisionContext) -> Connection:
@@ -458,10 +480,11 @@ def _resumed(c: Connection, event: happened.Resumed, m: DecisionContext) -> Conn
 
 
 def _due_on_resuming(c: Connection, m: DecisionContext) -> datetime | None:
+    if c.candidate is not None:
+        return m.now
     if c.state is ConnectionState.FAILED:
-        heals = c.token is not None and c.problem is not None and c.problem.code in HEALING
-        return next_healing(m.now, c.state_since, m.jitter) if heals else None
-    if c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None:
+        return _next_healing(c, m)
+    if c.state is ConnectionState.AWAITING_TOKEN:
         return c.deadline
     return m.now
 

@@ -242,9 +242,13 @@ class WorkableUnavailable(Event):
 
 @dataclass(frozen=True)
 class Throttled(Event):
-    """Workable's limit of calls was reached; `retry_at` is Workable's own time."""
+    """Workable's limit of calls was reached; `retry_at` is Workable's own time.
+
+    `attempts`: it is ours, for an owner who gave many tokens that were no good.
+    """
 
     retry_at: datetime
+    attempts: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from states import events as happened
 from states import verdicts
 from states.connection import Account, Connection, ConnectionState, Problem, Recruiter
 from states.duties import Duty, calls_needed, next_duty, owes_expiry_notice, owes_trouble_notice
-from states.history import announcement
+from states.history import announcement, problem_told
 from states.machine import IllegalTransition, advance
 from states.problems import ProblemCode, ProblemOwner
 from states.table import TRANSITIONS
@@ -162,12 +162,12 @@ def who_must_act(c: Connection) -> ProblemOwner | None:
         return None
     if c.paused_at is not None:
         return ProblemOwner.OPERATOR
-    problem: Problem | None = c.problem or c.replacement_problem
+    problem: Problem | None = c.present_problem or c.replacement_problem
     if problem is not None:
         cure_is_tried = c.candidate is not None and problem.field == "token"
         return None if cure_is_tried else problem.owner
-    if c.state is ConnectionState.FAILED:  # by hand: whoever did it has to undo it
-        return ProblemOwner.OPERATOR
+    if c.state is ConnectionState.FAILED:  # by hand: whoever did it has to undo it, unless a new token is verified
+        return None if c.candidate is not None else ProblemOwner.OPERATOR
     lacks_token = c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None
     waits = lacks_token or c.state is ConnectionState.AWAITING_RECRUITER  # a new token makes no recruiter
     return ProblemOwner.CUSTOMER if waits else None
@@ -294,12 +294,13 @@ def foresee(verb: Verb, c: Connection, now: datetime, timing: Timing, to: Connec
     answers = []
     for verdict in possible_answers(settled, now):
         answered, after = after_answer(settled, verdict, now, timing)
+        told = problem_told(settled, after)
         answers.append(
             Foreseen(
                 answer=answer_name(verdict, settled),
                 event=answered.name,
                 to=after.state,
-                problem=_code(after),
+                problem=told.code if told else None,
                 doubted=isinstance(answered, happened.RefusalDoubted),
             )
         )

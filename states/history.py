@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from states import events as happened
-from states.connection import Connection, ConnectionState
+from states.connection import Connection, ConnectionState, Problem
 from states.problems import ProblemCode
 
 #: Looks that found what they expected. They leave no step, unless a person asked: history would drown in them.
@@ -74,8 +74,16 @@ def is_news(before: Connection, after: Connection, event: happened.Event) -> boo
         lately = before.reported_at is not None and event.at - before.reported_at < REPORTS_TOLD_APART
         return before.doubt is None and not lately
     if type(event) in ONCE:
-        return before.problem is None or after.problem is None or before.problem.code is not after.problem.code
+        known, trouble = before.present_problem, after.present_problem
+        return known is None or trouble is None or known.code is not trouble.code
     return True
+
+
+def problem_told(before: Connection, after: Connection) -> Problem | None:
+    """The problem that a step names: a new token's if that is the news, or else the connection's own."""
+    turned_down = after.replacement_problem
+    is_new = turned_down is not None and turned_down != before.replacement_problem
+    return turned_down if is_new else after.problem
 
 
 def was_told(before: Connection, after: Connection, verdict: str, now: datetime) -> bool:

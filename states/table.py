@@ -4,7 +4,7 @@ Every state is present, `failed` too. What is not in the table cannot happen. A 
 same event and state; `closed` connections take no event at all.
 
 A failed connection that still holds a token is looked at seldom, or when a person wants it: what such a look finds
-has events of its own.
+has events of its own. A new token for one that may heal so is verified first, and it stays failed until one is good.
 """
 
 from __future__ import annotations
@@ -55,6 +55,16 @@ def token_held(connection: Connection, _: happened.Event) -> bool:
 def no_token_held(connection: Connection, event: happened.Event) -> bool:
     """No accepted token is in the row."""
     return not token_held(connection, event)
+
+
+def token_may_heal(connection: Connection, _: happened.Event) -> bool:
+    """It has failed by what may be taken back, and holds the token: a new one has to be better first."""
+    return connection.heals
+
+
+def nothing_heals(connection: Connection, event: happened.Event) -> bool:
+    """No token is held that may be good again."""
+    return not token_may_heal(connection, event)
 
 
 def recruiter_issued(connection: Connection, event: happened.Event) -> bool:
@@ -156,18 +166,21 @@ def _forced(target: ConnectionState, guard: Guard | None) -> tuple[Transition, .
 ANY = tuple(ConnectionState)
 CALLING = (AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED)
 WORKING = (TOKEN_VALID, AWAITING_RECRUITER, LINKED)
+VERIFYING = (AWAITING_TOKEN, FAILED)
 STAYS = None
 
 TRANSITIONS: tuple[Transition, ...] = (
     # the token
-    *_rows(happened.TokenSubmitted, (AWAITING_TOKEN, FAILED), AWAITING_TOKEN),
+    *_rows(happened.TokenSubmitted, (AWAITING_TOKEN,), STAYS),
+    *_rows(happened.TokenSubmitted, (FAILED,), AWAITING_TOKEN, guard=nothing_heals),
+    *_rows(happened.TokenSubmitted, (FAILED,), STAYS, guard=token_may_heal),
     *_rows(happened.SubdomainGiven, (AWAITING_TOKEN,), STAYS, guard=nothing_to_verify),
-    *_rows(happened.TokenAccepted, (AWAITING_TOKEN,), TOKEN_VALID, BOTH),
-    *_rows(happened.TokenRefused, (AWAITING_TOKEN,), STAYS, BOTH),
-    *_rows(happened.SubdomainMismatched, (AWAITING_TOKEN,), STAYS, BOTH),
+    *_rows(happened.TokenAccepted, VERIFYING, TOKEN_VALID, BOTH),
+    *_rows(happened.TokenRefused, VERIFYING, STAYS, BOTH),
+    *_rows(happened.SubdomainMismatched, VERIFYING, STAYS, BOTH),
     *_rows(happened.HeldTokenWiped, (AWAITING_TOKEN,), STAYS),
-    *_rows(happened.ScopeMissing, (AWAITING_TOKEN,), STAYS, BOTH),
-    *_rows(happened.AccountTaken, (AWAITING_TOKEN,), STAYS, BOTH),
+    *_rows(happened.ScopeMissing, VERIFYING, STAYS, BOTH),
+    *_rows(happened.AccountTaken, VERIFYING, STAYS, BOTH),
     # the recruiter
     *_rows(happened.RecruiterPrepared, (TOKEN_VALID,), AWAITING_RECRUITER, RECRUITERS, not_there_yet),
     *_rows(happened.RecruiterPrepared, (TOKEN_VALID,), LINKED, RECRUITERS, already_there),
@@ -196,12 +209,12 @@ TRANSITIONS: tuple[Transition, ...] = (
     # another token for a connection that has one
     *_rows(happened.ReplacementSubmitted, WORKING, STAYS),
     *_rows(happened.ReplacementAccepted, WORKING, STAYS, BOTH),
-    *_rows(happened.ReplacementRefused, WORKING, STAYS, BOTH),
+    *_rows(happened.ReplacementRefused, (*WORKING, FAILED), STAYS, BOTH),
     # trouble that is nobody's verdict
-    *_rows(happened.WorkableUnavailable, CALLING, STAYS, BOTH),
-    *_rows(happened.Throttled, CALLING, STAYS, BOTH),
-    *_rows(happened.AnswerNotUnderstood, CALLING, STAYS, BOTH),
-    *_rows(happened.AttentionFailed, CALLING, STAYS),
+    *_rows(happened.WorkableUnavailable, ANY, STAYS, BOTH),
+    *_rows(happened.Throttled, ANY, STAYS, BOTH),
+    *_rows(happened.AnswerNotUnderstood, ANY, STAYS, BOTH),
+    *_rows(happened.AttentionFailed, ANY, STAYS),
     *_rows(happened.TroubleLasted, CALLING, STAYS, guard=trouble_untold),
     # people and the clock
     *_rows(happened.CheckRequested, ANY, STAYS, guard=something_to_ask_with),

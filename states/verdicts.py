@@ -92,10 +92,14 @@ class Unavailable(Verdict):
 
 @dataclass(frozen=True)
 class OverLimit(Verdict):
-    """No call may be made before `retry_at`; `unasked`: that was known beforehand, and no call was made now."""
+    """No call may be made before `retry_at`; `unasked`: that was known beforehand, and no call was made now.
+
+    `attempts`: it is our own limit, for an owner who gave many tokens that were no good.
+    """
 
     retry_at: datetime
     unasked: bool = False
+    attempts: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def judge(
     if isinstance(found, happened.Event):
         return found
     verdict = found
-    if connection.state is ConnectionState.FAILED:
+    if connection.state is ConnectionState.FAILED and connection.candidate is None:
         return _look_again(connection, verdict)
     overdue = _long_overdue(connection, now, timing)
     if incident and isinstance(verdict, REFUSING):
@@ -150,14 +154,14 @@ def judge(
         case Unavailable(retry_at):
             return _unavailable(connection, retry_at, timing)
         case OverLimit(retry_at):
-            return happened.Throttled(retry_at)
+            return happened.Throttled(retry_at, verdict.attempts)
         case NotUnderstood():
             return _not_understood(connection, verdict.params, timing)
     if connection.candidate is None:
         return _look(connection, verdict, now, timing)
-    if connection.state is ConnectionState.AWAITING_TOKEN:
-        return _verification(connection, verdict)
-    return _replacement(connection, verdict)
+    if _is_replacing(connection):
+        return _replacement(connection, verdict)
+    return _verification(connection, verdict)
 
 
 def _at_its_new_name(connection: Connection, verdict: Verdict) -> Verdict | happened.Event:
@@ -182,7 +186,14 @@ def _unavailable(connection: Connection, retry_at: datetime | None, timing: Timi
 
 
 def _long_overdue(connection: Connection, now: datetime, timing: Timing) -> happened.Event | None:
-    """What it is if the deadline of what is waited for passed so long ago that no outage is an excuse."""
+    """What it is if the deadline of what is waited for passed so long ago that no outage is an excuse.
+
+    A new token for what has failed keeps us from the one that is held, so it waits only as long as trouble may last.
+    """
+    if connection.state is ConnectionState.FAILED:
+        trouble = connection.present_problem
+        lasted = trouble is not None and now >= trouble.since + timing.trouble_within
+        return happened.ReplacementRefused(trouble.code, trouble.params) if trouble and lasted else None
     if connection.deadline is None or now < connection.deadline + timing.overdue_grace:
         return None
     if connection.state is ConnectionState.AWAITING_TOKEN:
@@ -196,11 +207,19 @@ def _not_understood(connection: Connection, params: Mapping[str, Any], timing: T
     return happened.AnswerNotUnderstood(params)
 
 
-def failed_attention(connection: Connection, params: Mapping[str, Any], timing: Timing) -> happened.Event:
-    """The event when attending went wrong on our side; `params` say how."""
-    if connection.state is ConnectionState.FAILED:
+def failed_attention(
+    connection: Connection, params: Mapping[str, Any], *, now: datetime, timing: Timing, may_pass: bool = False
+) -> happened.Event:
+    """The event when attending went wrong on our side; `params` say how.
+
+    `may_pass`: another worker may be able to, as while keys are rolled out, so it does not count as a try.
+    """
+    if connection.candidate is None and connection.state is ConnectionState.FAILED:
         return happened.StillFailed()
-    if _gives_up(connection, ProblemCode.POISONED, timing):
+    overdue = _long_overdue(connection, now, timing)
+    if connection.candidate is not None and overdue is not None:
+        return overdue
+    if not may_pass and _gives_up(connection, ProblemCode.POISONED, timing):
         return happened.ReplacementRefused(ProblemCode.POISONED, params)
     return happened.AttentionFailed(params)
 
@@ -213,7 +232,9 @@ def _gives_up(connection: Connection, code: ProblemCode, timing: Timing) -> bool
 
 
 def _is_replacing(connection: Connection) -> bool:
-    return connection.candidate is not None and connection.state is not ConnectionState.AWAITING_TOKEN
+    """True for a new token where another one works."""
+    verified_first = {ConnectionState.AWAITING_TOKEN, ConnectionState.FAILED}
+    return connection.candidate is not None and connection.state not in verified_first
 
 
 def _verification(connection: Connection, verdict: Verdict) -> happened.Event:

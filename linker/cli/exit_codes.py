@@ -50,8 +50,8 @@ def after_asking(connection: Connection, *, submitted: bool = False) -> int:
 
     `submitted`: a token was given, so a replacement that was turned down is this command's own.
     """
-    problem = connection.problem
-    if connection.state is ConnectionState.FAILED or (submitted and connection.replacement_problem):
+    problem, verifies = connection.present_problem, connection.candidate is not None
+    if not verifies and (connection.state is ConnectionState.FAILED or (submitted and connection.replacement_problem)):
         return REFUSED
     if problem is None:
         return TRY_AGAIN if submitted and connection.candidate else DONE

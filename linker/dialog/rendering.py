@@ -242,11 +242,12 @@ class Renderer:
             return self._fill("live_status.html", connection=connection, failed_at=failed_at, say=words)
         if screen.name not in (ScreenName.RECRUITER, ScreenName.CHECKING):
             return Markup()
-        problem = connection.problem
+        problem = connection.present_problem
         seen = problem.params.get("near_miss") if problem else None
         care = None  # the keys of what is told instead of that we wait
         if problem is not None and problem.code in TRANSIENT:
-            care = f"problem.{problem.code}.title", f"problem.{problem.code}.text"
+            cause = f"problem.{problem.code}{'.attempts' if problem.params.get('attempts') else ''}"
+            care = f"{cause}.title", f"{cause}.text"
         elif seen not in (None, "none", "others"):
             care = f"near_miss_title.{seen}", f"near_miss.{seen}"
         return self._fill(

@@ -231,6 +231,10 @@ def _before_the_token(c: Connection, link: Link) -> Screen:
 def _failed(c: Connection, link: Link) -> Screen:
     """A link for a part of the way shows what is due in that part alone."""
     problem, may = c.problem, MAY[link.purpose]
+    if c.candidate is not None and Deed.TOKEN in may:
+        return Screen(name=ScreenName.CHECKING, problem=c.present_problem)
+    if c.heals and c.replacement_problem is not None:  # a new token was no good
+        return Screen(name=ScreenName.TOKEN if Deed.TOKEN in may else ScreenName.NOT_YET, problem=c.replacement_problem)
     if problem is not None and (problem.field is not None or problem.code is ProblemCode.ABANDONED):
         if Deed.TOKEN not in may:
             return Screen(name=ScreenName.NOT_YET)

@@ -18,7 +18,7 @@ from linker.engine.ports import Answer, Clock, Randomness, Settlement, Store, Wo
 from linker.errors import KeyMissing, LinkerError, OurFault
 from linker.event_log import log
 from states import events as happened
-from states.connection import Connection, ConnectionState, Credential, LastLook, Recruiter, evolve
+from states.connection import Connection, Credential, LastLook, Recruiter, evolve
 from states.duties import (
     Duty,
     calls_needed,
@@ -28,7 +28,7 @@ from states.duties import (
     owes_trouble_notice,
     permission_to_try,
 )
-from states.history import Step, announcement, is_news, was_told
+from states.history import Step, announcement, is_news, problem_told, was_told
 from states.impossible import without_impossible_times
 from states.machine import advance
 from states.timing import Timing
@@ -148,7 +148,7 @@ class DutyExecutor:
                             planned.subdomain, planned.token, person_waits=planned.person_waits
                         )
                     else:  # whoever guesses is slowed down, and nobody else
-                        answer = Answer(verdict=OverLimit(waits_until, unasked=True))
+                        answer = Answer(verdict=OverLimit(waits_until, unasked=True, attempts=True))
                     note(verdict=verdict_name(answer.verdict))
             else:
                 if held.recruiter is None:
@@ -175,10 +175,8 @@ class DutyExecutor:
             fault, told = f"{error.code}.{error.reason}", error.params
         log.error("attention.failed", connection_id=held.id, reason=fault, params=told)
         params, evidence = {"fault": fault, **told}, {"reason": fault, **told}
-        if isinstance(error, KeyMissing) and held.state is not ConnectionState.FAILED:
-            event: happened.Event = happened.AttentionFailed(params)  # while keys are rolled out others have it
-        else:
-            event = failed_attention(held, params, self.timing)
+        may_pass = isinstance(error, KeyMissing)
+        event = failed_attention(held, params, now=self.clock.now(), timing=self.timing, may_pass=may_pass)
         return Finding(held, event, evidence=evidence)
 
     async def decide_batch(
@@ -227,7 +225,7 @@ class DutyExecutor:
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""
         fault = "our_fault.not_written"
-        event = failed_attention(held, {"fault": fault}, self.timing)
+        event = failed_attention(held, {"fault": fault}, now=self.clock.now(), timing=self.timing)
         return self.decide(held, event, actor=HEARTBEAT, finding=Finding(held, event, evidence={"reason": fault}))
 
     def decide(
@@ -268,7 +266,7 @@ class DutyExecutor:
             after = evolve(after, last_look=replace(after.last_look, told_at=None))  # from here on it is another answer
         if not news:
             return Settlement(before=before, after=after)
-        problem = after.replacement_problem if isinstance(event, happened.ReplacementRefused) else after.problem
+        problem = problem_told(before, after)
         step = Step(
             event=event.name,
             source=before.state,

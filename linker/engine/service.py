@@ -126,8 +126,8 @@ class Service:
         """“Continue”: verify a token live, and issue the recruiter's name and e-mail.
 
         If Workable cannot be asked now, the token is kept and the connection goes on by itself. A token for a
-        connection that has one already is a replacement: it is verified, its account compared, and only then swapped;
-        a bad one leaves everything as it was and is told in `replacement_problem`.
+        connection that has one already, also if refusals ended it, is a replacement: it is verified, its account
+        compared, and only then swapped; a bad one leaves everything as it was and is told in `replacement_problem`.
 
         Args:
             connection_id: the connection.
@@ -212,7 +212,7 @@ class Service:
         with self._in_flight, self._engine.observer.watch(Work.CONFIRM_RECRUITER, connection_id=connection_id):
             connection = await self._engine.store.get(connection_id)
             _refuse_at_rest(connection)
-            if connection.state is ConnectionState.FAILED:
+            if connection.state is ConnectionState.FAILED and connection.candidate is None:
                 raise Refused("has_failed", connection=connection.id)
             if next_duty(connection) is Duty.PUT_ASIDE:
                 raise Refused("no_token", connection=connection.id)

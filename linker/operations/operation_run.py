@@ -309,7 +309,7 @@ class Run:
 
 def outcome_of(before: Connection, now: Connection) -> str:
     """What an answer of Workable's came to: `done waiting refused try_again error`."""
-    problem = now.problem or now.replacement_problem
+    problem = now.present_problem or now.replacement_problem
     if problem is not None and problem.code in TRANSIENT:
         return "error" if problem.code is ProblemCode.POISONED else "try_again"
     refused = problem is not None and problem.code in REFUSALS and now.state is ConnectionState.AWAITING_TOKEN

@@ -424,7 +424,10 @@ async def test_new_token_of_another_account_does_not_revive_it(stage: Stage) -> 
         for _ in range(3):
             await sweep_when_due(stage, linker, before)
         now = await linker.submit_token(before.id, subdomain="globex", token=stage.token("globex"))
-        assert told(now) == ("subdomain_mismatch", "customer", "subdomain")
+        assert (now.state, told(now)) == (ConnectionState.FAILED, ("token_revoked", "customer", "token"))
+        assert now.replacement_problem is not None
+        assert now.replacement_problem.code is ProblemCode.SUBDOMAIN_MISMATCH
+        assert (await linker.history(before.id))[-1].problem is ProblemCode.SUBDOMAIN_MISMATCH
         assert now.account == before.account
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from linker import Announcement, Connection, ConnectionState, Linker
@@ -273,6 +274,56 @@ async def test_what_refusals_ended_heals(stage: Stage, fault: Fault, prepared: s
         after = await linker.get(before.id)
         assert (after.state, "recovered" in events(await linker.history(before.id))) == (before.state, True)
         assert told[-2:] == ["connection.failed", "connection.recovered"]
+
+
+@pytest.mark.parametrize("wrong", ["refused", "other account", "unverified"])
+async def test_a_wrong_paste_does_not_end_healing(stage: Stage, wrong: str) -> None:
+    """A person pastes a token that is no good: the one that is held is looked at as before, and is never wiped."""
+    async with telling(stage) as (linker, told):
+        before = await linked(stage, linker)
+        stage.world.fail("acme", Fault.UNAUTHORIZED)
+        await live(stage, linker, timedelta(hours=30))
+        ended = await linker.get(before.id)
+        assert ended.state is ConnectionState.FAILED
+        if wrong == "unverified":
+            stage.world.heal()
+            stage.world.fail("acme", Fault.UNAVAILABLE)
+        elsewhere = wrong == "other account"
+        token = stage.token("globex") if elsewhere else SecretStr("wrong-" + 30 * "0")
+        after = await linker.submit_token(before.id, subdomain="globex" if elsewhere else "acme", token=token)
+        assert (after.state, after.problem, after.token) == (ended.state, ended.problem, ended.token)
+        assert (after.subdomain, after.replacement_problem is None) == (ended.subdomain, False)
+        if wrong != "unverified":
+            assert (after.candidate, after.state_since) == (None, ended.state_since)
+            assert after.due_at is not None
+        await live(stage, linker, timedelta(days=40))
+        assert (await linker.get(before.id)).token == ended.token
+        assert told[-1] == "connection.failed"
+        stage.world.heal()
+        await live(stage, linker, timedelta(days=9))
+        healed = await linker.get(before.id)
+        assert (healed.state, healed.problem, healed.replacement_problem) == (ConnectionState.LINKED, None, None)
+        assert told[-1] == "connection.recovered"
+
+
+async def test_a_good_token_revives_once_the_outage_is_over(stage: Stage) -> None:
+    """Given while Workable is down: it is kept, and the connection that had failed goes on with it by itself."""
+    async with telling(stage) as (linker, told):
+        before = await linked(stage, linker)
+        stage.world.fail("acme", Fault.UNAUTHORIZED)
+        await live(stage, linker, timedelta(hours=30))
+        stage.world.heal()
+        stage.world.fail("acme", Fault.UNAVAILABLE)
+        given = await linker.submit_token(before.id, subdomain="acme", token=stage.token())
+        assert (given.state, given.candidate is None) == (ConnectionState.FAILED, False)
+        await live(stage, linker, timedelta(days=1))
+        stage.world.heal()
+        await live(stage, linker, timedelta(hours=6))  # tries are so far apart by now
+        after = await linker.get(before.id)
+        assert (after.state, after.problem) == (ConnectionState.LINKED, None)
+        assert given.candidate is not None
+        assert after.token == given.candidate
+        assert told[-2:] == ["token.accepted", "connection.recovered"]
 
 
 async def test_what_is_forced_does_not_heal(stage: Stage) -> None:

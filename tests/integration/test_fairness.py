@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linker import Connection, ConnectionState, Linker, ProblemCode, Settings, new_key
+from linker import Connection, ConnectionState, Linker, ProblemCode, Settings, describe, new_key
 from linker.database.database import Database
 from linker.persistence.rate_limits import (
     REFUSED_AHEAD_SECONDS,
@@ -93,6 +93,8 @@ async def test_who_guesses_is_slowed_down_over_all_processes(shared_house: House
         async with Linker(linker.settings, clock=clock) as other:
             slowed = await gives(other, "mallory", "junk-token-once-more")
         assert code(slowed) is ProblemCode.THROTTLED
+        assert slowed.problem is not None
+        assert describe(slowed.problem).detail.startswith("Many tokens that were no good were given before")
         assert slowed.candidate is not None
         assert slowed.not_before is not None
         assert timedelta(0) < slowed.not_before - clock.now() <= timedelta(seconds=REFUSED_AHEAD_SECONDS)

@@ -1,6 +1,7 @@
 """Which screen is shown: for every state and every problem, pinned; and each of them has all of its words."""
 
 import re
+from dataclasses import replace
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -72,6 +73,19 @@ def test_a_token_that_is_kept_is_asked_for_once(code: ProblemCode | None) -> Non
     connection = acme(AWAITING_TOKEN, code, subdomain="acme", candidate=a_credential("candidate"))
     assert screen_of(connection, a_link(), now=NOW).name is ScreenName.CHECKING
     assert screen_of(connection, a_link(), now=NOW, asked="token").name is ScreenName.TOKEN
+
+
+@pytest.mark.parametrize("code", [None, *ProblemCode])
+def test_a_new_token_for_what_may_heal_is_asked_for_again_if_it_is_no_good(code: ProblemCode | None) -> None:
+    """Its own problem is shown at the token, before what ended the link; while it is verified the page waits."""
+    turned_down = Problem(code=code, since=NOW) if code else None
+    ended = acme(FAILED, ProblemCode.TOKEN_REVOKED, subdomain="acme", replacement_problem=turned_down)
+    waiting = screen_of(replace(ended, candidate=a_credential("candidate")), a_link(), now=NOW)
+    assert (waiting.name, waiting.problem) == (ScreenName.CHECKING, turned_down)
+    screen = screen_of(ended, a_link(), now=NOW)
+    assert (screen.name, screen.problem) == (ScreenName.TOKEN, turned_down or ended.problem)
+    other = screen_of(replace(ended, candidate=a_credential("candidate")), a_link(Purpose.RECRUITER), now=NOW)
+    assert other.name is ScreenName.NOT_YET
 
 
 #: Of links for a part of the way, or for another token, the screens that are not as those for the whole way.

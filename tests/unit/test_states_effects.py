@@ -11,13 +11,14 @@ from states.connection import Connection, ConnectionState, Problem, Recruiter
 from states.duties import owes_expiry_notice
 from states.events import Event
 from states.explanation import Verb, foresee
-from states.problems import PROBLEMS, TRANSIENT, NearMiss, NearMissKind, ProblemCode, ProblemOwner
-from states.timing import SHORTEST_PAUSE, Timing
+from states.problems import HEALING, PROBLEMS, TRANSIENT, NearMiss, NearMissKind, ProblemCode, ProblemOwner
+from states.timing import SHORTEST_PAUSE, Timing, next_healing
 from states.verdicts import CredentialRefused, Forbidden, judge
 from tests.builders import (
     ACME,
     ANOTHER,
     CANDIDATE,
+    DICE,
     EARLIER,
     GLOBEX,
     ISSUED,
@@ -114,6 +115,39 @@ REFUSED: list[tuple[Event, ProblemCode, dict[str, Any]]] = [
     (happened.ScopeMissing("r_jobs"), ProblemCode.SCOPE_MISSING, {"missing": ["r_jobs"]}),
     (happened.AccountTaken("con_9"), ProblemCode.ACCOUNT_TAKEN, {"connection": "con_9"}),
 ]
+
+
+OUR_FAULT = happened.ReplacementRefused(ProblemCode.POISONED)
+#: What ended by a refusal that may be taken back.
+MAY_HEAL = a_connection(FAILED, subdomain="acme", due_at=SOON, replacement_problem=a_problem(ProblemCode.TOKEN_REFUSED))
+
+
+@pytest.mark.parametrize("code", sorted(HEALING))
+def test_what_may_heal_stays_as_it_is_until_a_new_token_is_good(code: ProblemCode) -> None:
+    """State, problem, token and account stay; only the candidate is new, and it is owed now."""
+    before = replace(MAY_HEAL, problem=a_problem(code))
+    given = a_credential("new", subdomain="acme-group")
+    after = move(before, happened.TokenSubmitted(given))
+    assert (after.candidate, after.due_at, after.replacement_problem) == (given, NOW, None)
+    assert changed(before, after) == {"candidate", "due_at", "replacement_problem"}
+    accepted = move(after, happened.TokenAccepted(replace(ACME, subdomain="acme-group")))
+    assert (accepted.state, accepted.token, accepted.candidate, accepted.due_at) == (TOKEN_VALID, given, None, NOW)
+    assert accepted.subdomain == "acme-group"
+    assert_calm(accepted)
+
+
+@pytest.mark.parametrize("ended", [NOW, NOW - timedelta(days=20), NOW - timedelta(days=200)])
+@pytest.mark.parametrize(
+    "wrong", [*(event for event, *_ in REFUSED), happened.ReplacementRefused(ProblemCode.POISONED)]
+)
+def test_a_wrong_paste_does_not_end_healing(wrong: Event, ended: datetime) -> None:
+    """Back to where it was: the problem, the token that is held, and when it is looked at; the host is told nothing."""
+    before = replace(MAY_HEAL, state_since=ended)
+    after = move(move(before, happened.TokenSubmitted(ANOTHER)), wrong)
+    assert changed(before, after) <= {"replacement_problem", "due_at"}
+    assert after.replacement_problem is not None
+    assert after.due_at == next_healing(NOW, ended, DICE)
+    assert (after.token, after.candidate, after.held_token) == (TOKEN, None, None)
 
 
 @pytest.mark.parametrize(("event", "code", "params"), REFUSED)
@@ -549,9 +583,20 @@ TROUBLE: list[tuple[Event, ProblemCode, dict[str, Any]]] = [
     (happened.WorkableUnavailable(NOW + HOUR), ProblemCode.WORKABLE_UNAVAILABLE, {}),
     (happened.Throttled(NOW + timedelta(seconds=7)), ProblemCode.THROTTLED, {}),
     (happened.Throttled(EARLIER), ProblemCode.THROTTLED, {}),
+    (happened.Throttled(EARLIER, attempts=True), ProblemCode.THROTTLED, {"attempts": 1}),
     (happened.AnswerNotUnderstood(ODD), ProblemCode.ANSWER_NOT_UNDERSTOOD, ODD),
     (happened.AttentionFailed(FAULT), ProblemCode.POISONED, FAULT),
 ]
+
+
+@pytest.mark.parametrize(("event", "code", "params"), TROUBLE)
+def test_trouble_with_a_new_token_keeps_what_ended_it(event: Event, code: ProblemCode, params: dict[str, Any]) -> None:
+    """What has failed stays so, with its problem; what is the matter with the new token stands beside it."""
+    before = a_connection(FAILED, candidate=CANDIDATE, attempts=2)
+    after = move(before, event)
+    assert after.replacement_problem == a_problem(code, since=NOW, **params)
+    assert changed(before, after) <= {"replacement_problem", "attempts", "due_at", "not_before"}
+    assert after.due_at is not None
 
 
 @pytest.mark.parametrize("state", CALLING)
@@ -668,6 +713,7 @@ ON_RESUMING: list[tuple[Connection, datetime | None]] = [
     *((a_connection(state), NOW) for state in WORKING),
     (a_connection(FAILED, problem=None), None),
     (a_connection(FAILED, token=None), None),
+    (a_connection(FAILED, candidate=CANDIDATE), NOW),
     (a_connection(FAILED, state_since=NOW), NOW + timedelta(hours=1) * 1.05),
 ]
 

@@ -37,6 +37,7 @@ NEAR = NearMiss(kind=NearMissKind.OTHERS, others=3)
 AT = {state: a_connection(state) for state in ConnectionState}
 VERIFYING = a_connection(AWAITING_TOKEN, candidate=CANDIDATE)
 REPLACING = a_connection(LINKED, candidate=CANDIDATE)
+RECONSIDERED = a_connection(FAILED, candidate=CANDIDATE)
 EXPIRING = a_connection(LINKED, token=a_credential(expires_on=EARLIER.date()))
 NEEDING = a_connection(LINKED, permissions=Permissions(needed=("r_jobs", "w_candidates"), verified=("r_jobs",)))
 LINKED_BEFORE = a_connection(AWAITING_RECRUITER, linked_at=EARLIER)
@@ -110,6 +111,11 @@ TOLD: list[tuple[Connection, Event, bool, str | None]] = [
     (a_connection(LINKED, problem=DOWN), happened.WorkableUnavailable(), False, None),
     (a_connection(LINKED, problem=DOWN), happened.Throttled(EARLIER), True, None),
     (a_connection(AWAITING_RECRUITER, problem=ABSENT), happened.WorkableUnavailable(), True, None),
+    (RECONSIDERED, happened.TokenRefused(), True, None),
+    (RECONSIDERED, happened.TokenAccepted(ACME), True, "token.accepted"),
+    (RECONSIDERED, happened.WorkableUnavailable(), True, None),
+    (replace(RECONSIDERED, replacement_problem=DOWN), happened.WorkableUnavailable(), False, None),
+    (replace(RECONSIDERED, replacement_problem=DOWN), happened.Throttled(EARLIER), True, None),
     (AT[AWAITING_TOKEN], happened.Abandoned(), True, "connection.failed"),
     (AT[FAILED], happened.Restarted(), True, None),
     (AT[LINKED], happened.Paused(), True, None),

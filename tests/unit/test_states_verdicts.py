@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, Doubt, Problem
 from states.events import Event
-from states.problems import NearMiss, NearMissKind, ProblemCode
+from states.problems import TRANSIENT, NearMiss, NearMissKind, ProblemCode
 from states.timing import Timing
 from states.verdicts import (
     AccountNotThere,
@@ -38,6 +38,7 @@ from tests.builders import (
     NOW,
     SEEN,
     TIMING,
+    TOKEN,
     a_connection,
     a_doubt,
     a_problem,
@@ -59,6 +60,7 @@ REVOKED = a_connection(FAILED, due_at=NOW)
 EXPIRED = replace(REVOKED, problem=a_problem(ProblemCode.TOKEN_EXPIRED))
 TOO_LATE = replace(REVOKED, problem=a_problem(ProblemCode.RECRUITER_OVERDUE))
 FORCED = replace(REVOKED, problem=None)
+RECONSIDERED = replace(REVOKED, candidate=CANDIDATE)
 RENAMED = replace(ACME, subdomain="acme-group")
 
 
@@ -108,6 +110,23 @@ VERDICTS: list[tuple[str, Connection, Verdict, Event]] = [
     ("no subdomain", REPLACING, WrongAccount(), refused("subdomain_mismatch")),
     ("wrong replacement", REPLACING, CredentialRefused(), refused("token_refused")),
     ("weak replacement", REPLACING, Forbidden("r_jobs"), refused("scope_missing", missing=["r_jobs"])),
+    # a new token for what has failed, and holds one that may be good again
+    ("better", RECONSIDERED, AccountReadable(ACME), happened.TokenAccepted(ACME)),
+    ("worse", RECONSIDERED, CredentialRefused(), happened.TokenRefused()),
+    ("weaker", RECONSIDERED, Forbidden("r_jobs"), happened.ScopeMissing("r_jobs")),
+    ("elsewhere", RECONSIDERED, WrongAccount(("globex",)), happened.SubdomainMismatched(("globex",))),
+    (
+        "not its account",
+        RECONSIDERED,
+        AccountReadable(GLOBEX),
+        happened.SubdomainMismatched(("globex",), stays_with="acme"),
+    ),
+    (
+        "another one, as it was never linked",
+        replace(RECONSIDERED, linked_at=None),
+        AccountReadable(GLOBEX),
+        happened.TokenAccepted(GLOBEX),
+    ),
     # looks
     ("there already", PREPARED, RecruiterSeen("9"), happened.RecruiterPrepared(replace(SEEN, id="9"))),
     ("not there any more", PREPARED, RecruiterNotSeen(), happened.RecruiterPrepared(ISSUED)),
@@ -154,6 +173,7 @@ TROUBLE: list[tuple[Verdict, Event]] = [
     (Unavailable(), happened.WorkableUnavailable()),
     (Unavailable(LATER), happened.WorkableUnavailable(LATER)),
     (OverLimit(LATER), happened.Throttled(LATER)),
+    (OverLimit(LATER, unasked=True, attempts=True), happened.Throttled(LATER, attempts=True)),
     (NotUnderstood("not_json", status=418), happened.AnswerNotUnderstood({"answer": "not_json", "status": 418})),
     (
         NotUnderstood("other_shape", call="GET /recruiters"),
@@ -163,7 +183,7 @@ TROUBLE: list[tuple[Verdict, Event]] = [
 
 
 @pytest.mark.parametrize(("verdict", "event"), TROUBLE)
-@pytest.mark.parametrize("connection", [VERIFYING, PREPARED, WAITING, OVERDUE, HEALTHY, REPLACING])
+@pytest.mark.parametrize("connection", [VERIFYING, PREPARED, WAITING, OVERDUE, HEALTHY, REPLACING, RECONSIDERED])
 def test_trouble_is_no_verdict_on_anything(connection: Connection, verdict: Verdict, event: Event) -> None:
     """Down, throttled and odd answers are the same for every question, also after the deadline."""
     assert judged(connection, verdict) == event
@@ -259,7 +279,7 @@ def test_refusals_that_alternate_are_believed_once_they_last() -> None:
 
 def test_a_fault_of_ours_changes_nothing_in_what_has_failed() -> None:
     """It is looked at again at its time, and the problem stays the customer's."""
-    event = failed_attention(REVOKED, FAULT, TIMING)
+    event = failed_attention(REVOKED, FAULT, now=NOW, timing=TIMING)
     assert event == happened.StillFailed()
     assert move(REVOKED, event).problem == REVOKED.problem
 
@@ -406,8 +426,44 @@ def test_a_replacement_that_poisons_is_given_up(attempts: int) -> None:
     """A replacement whose attending goes wrong on our side is turned down at the fifth time, a first token never."""
     poisoned = Problem(code=ProblemCode.POISONED, since=NOW)
     replacing = a_connection(LINKED, candidate=CANDIDATE, problem=poisoned, attempts=attempts)
-    event = failed_attention(replacing, FAULT, TIMING)
+    event = failed_attention(replacing, FAULT, now=NOW, timing=TIMING)
     refused = happened.ReplacementRefused(ProblemCode.POISONED, FAULT)
     assert event == (refused if attempts >= 4 else happened.AttentionFailed(FAULT))
     first = a_connection(AWAITING_TOKEN, candidate=CANDIDATE, problem=poisoned, attempts=attempts)
-    assert failed_attention(first, FAULT, TIMING) == happened.AttentionFailed(FAULT)
+    assert failed_attention(first, FAULT, now=NOW, timing=TIMING) == happened.AttentionFailed(FAULT)
+    passing = failed_attention(replacing, FAULT, now=NOW, timing=TIMING, may_pass=True)
+    assert passing == happened.AttentionFailed(FAULT), "another worker has the key"
+
+
+@pytest.mark.parametrize("may_pass", [False, True], ids=["a fault", "a lost key"])
+@pytest.mark.parametrize("verdict", [None, Unavailable(), OverLimit(LATER, unasked=True), NotUnderstood("not_json")])
+@pytest.mark.parametrize(("late", "ended"), [(timedelta(hours=23), False), (timedelta(hours=24), True)])
+def test_a_token_that_nobody_can_verify_meets_its_deadline(
+    verdict: Verdict | None, late: timedelta, ended: bool, may_pass: bool
+) -> None:
+    """Whoever is at fault, Workable or we: a day after its time the connection is put aside."""
+    waiting = replace(VERIFYING, deadline=NOW - late)
+    attended = failed_attention(waiting, FAULT, now=NOW, timing=TIMING, may_pass=may_pass)
+    event = judged(waiting, verdict) if verdict else attended
+    assert (event == happened.Abandoned()) is ended
+
+
+@pytest.mark.parametrize("incident", [False, True])
+@pytest.mark.parametrize("verdict", [None, Unavailable(), OverLimit(LATER), NotUnderstood("not_json")])
+def test_a_new_token_does_not_keep_us_for_ever_from_one_that_heals(verdict: Verdict | None, incident: bool) -> None:
+    """It waits as long as trouble may last, is turned down then, and the one that is held is looked after as before."""
+    connection, now, tries = RECONSIDERED, NOW, 0
+    while connection.candidate is not None:
+        event = failed_attention(connection, FAULT, now=now, timing=TIMING)
+        if verdict is not None:
+            event = judge(connection, verdict, now=now, timing=TIMING, incident=incident)
+        connection, tries = move(connection, event, now=now), tries + 1
+        assert (connection.state, connection.token, connection.problem) == (FAILED, TOKEN, REVOKED.problem)
+        assert connection.due_at is not None
+        now = connection.due_at
+        assert now - NOW < TIMING.trouble_within + timedelta(days=2)
+    assert tries > 10
+    assert now - NOW >= TIMING.trouble_within
+    assert connection.replacement_problem is not None
+    assert connection.replacement_problem.code in TRANSIENT
+    assert judged(connection, RecruiterSeen("9")) == happened.Recovered("9")

@@ -111,6 +111,7 @@ STARTS = st.sampled_from(
         a_connection(TOKEN_VALID),
         a_connection(LINKED, candidate=a_credential("third")),
         a_connection(FAILED),
+        a_connection(FAILED, candidate=a_credential("third"), due_at=NOW),
         a_connection(AWAITING_TOKEN),
     ]
 )
@@ -167,7 +168,9 @@ class Life:
         if owes_trouble_notice(c, self.now, TIMING):
             return happened.TroubleLasted()
         if deed.fault:
-            return failed_attention(c, {"fault": "seal_broken.changed", "connection": c.id}, TIMING)
+            return failed_attention(
+                c, {"fault": "seal_broken.changed", "connection": c.id}, now=self.now, timing=TIMING
+            )
         if duty is Duty.PREPARE_RECRUITER and c.recruiter is None:
             return happened.RecruiterPrepared(ISSUED)
         answers = TO_VERIFYING if duty is Duty.VERIFY_TOKEN else TO_LOOKING
@@ -191,7 +194,7 @@ class Life:
         check_schedule(c, self.now)
         check_holdings(c)
         check_problems(c, forced=self.forced)
-        check_memory(before, c)
+        check_memory(before, c, forced=self.forced)
         kept = {"version": c.version, "last_seq": c.last_seq, "updated_at": c.updated_at}
         assert mapping.connection(self.row | kept) == c, "what is written is what is read"
 
@@ -226,8 +229,10 @@ def check_holdings(c: Connection) -> None:
         assert c.recruiter is not None
     if c.state is LINKED:
         assert c.linked_at is not None
-    if c.state is FAILED or c.closed_at is not None:
+    if c.closed_at is not None:
         assert c.candidate is None
+    if c.state is FAILED and c.candidate is not None:
+        assert c.heals, "only where the one that is held is kept meanwhile"
     if c.closed_at is not None:
         assert c.token is None
     if c.token is not None:
@@ -237,7 +242,7 @@ def check_holdings(c: Connection) -> None:
 def check_problems(c: Connection, *, forced: bool) -> None:
     """A problem belongs to its state; an unbelieved refusal never shows as one; a failure always has a cause."""
     code = c.problem.code if c.problem else None
-    if c.state in {TOKEN_VALID, LINKED} or c.candidate is not None:
+    if c.state in {TOKEN_VALID, LINKED} or (c.candidate is not None and c.state is not FAILED):
         waiting_for = {ProblemCode.RECRUITER_ABSENT, ProblemCode.RECRUITER_REMOVED}
         assert code is None or code in TRANSIENT | (waiting_for if c.state is AWAITING_RECRUITER else set())
     if c.state is FAILED and not forced:
@@ -247,13 +252,17 @@ def check_problems(c: Connection, *, forced: bool) -> None:
         assert c.recruiter is not None
         assert c.recruiter.id is not None
     assert c.doubt is None or c.state in WORKING
-    assert c.attempts == 0 or code in TRANSIENT
+    assert c.attempts == 0 or (c.present_problem is not None and c.present_problem.code in TRANSIENT)
     assert c.troubled_since is None or (c.state is not FAILED and c.closed_at is None)
     assert c.problem is None or c.problem.lasting == (c.troubled_since is not None and code in TRANSIENT)
 
 
-def check_memory(before: Connection, c: Connection) -> None:
+def check_memory(before: Connection, c: Connection, *, forced: bool) -> None:
     """What a customer was told, and which account they linked, does not change under them."""
+    if before.heals and c.closed_at is None and not forced:
+        assert c.state is not AWAITING_TOKEN, "there a token would be put aside that may be good again"
+        assert c.token is not None
+        assert c.token.sealed in {one.sealed for one in (before.token, before.candidate) if one is not None}
     if before.recruiter is not None:
         assert c.recruiter is not None
         assert (c.recruiter.name, c.recruiter.email) == (before.recruiter.name, before.recruiter.email)

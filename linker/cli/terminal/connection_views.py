@@ -45,7 +45,9 @@ def card(c: Connection, now: datetime) -> RenderableType:
     parts: list[RenderableType] = [headline, _rows(_about(c, now))]
     if c.problem:
         parts.append(_problem(c.problem, now))
-    if c.replacement_problem:
+    if c.replacement_problem and c.candidate:
+        parts.append(_problem(c.replacement_problem, now, "The new token has no answer yet."))
+    elif c.replacement_problem:
         parts.append(_problem(c.replacement_problem, now, "The new token was turned down; the one in use was kept."))
     parts += [_rows(section) for section in (_recruiter(c), _next(c, now)) if section]
     spaced: list[RenderableType] = []

@@ -203,7 +203,7 @@ def _owner(explained: Explanation) -> str:
     """Who has to act for a connection that nobody keeps at rest, and what helps."""
     c = explained.connection
     owner = who_must_act(replace(c, paused_at=None))
-    problem = c.problem or c.replacement_problem
+    problem = c.present_problem or c.replacement_problem
     sure = _leads_to(explained) is not None
     if owner is None and c.doubt is not None:
         return words("owner.once_more" if sure else "owner.goes_on")
