@@ -30,7 +30,6 @@ from linker.outbox.deliverer import Deliverer, Receiver
 from linker.outbox.handlers import Handlers
 from linker.outbox.outbox_store import OutboxStore
 from linker.outbox.webhooks import NullReceiver, Webhook, build_webhook
-from linker.persistence.claims import Claims
 from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.link_store import LinkStore
 from linker.persistence.operation_store import OperationStore
@@ -178,7 +177,7 @@ def build(
     return Parts(
         database=database,
         store=store,
-        operations=OperationStore(database, Claims(rate_limits, database.dialect, database.schema)),
+        operations=OperationStore(database, store),
         links=LinkStore(database),
         engine=Engine(
             store=store,

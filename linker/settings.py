@@ -373,9 +373,10 @@ def _from_environment() -> dict[str, str]:
 def _refuse_slips(names: Collection[str]) -> None:
     """A slip in a variable's name must not send a token to the wrong place; other variables are not ours."""
     for variable in sorted(os.environ):
-        meant = difflib.get_close_matches(variable, names, n=1, cutoff=0.85)
-        if variable.startswith(PREFIX) and variable not in names and meant:
-            raise BadSettings(setting_of(variable), "slip", meant=setting_of(meant[0]))
+        if variable.startswith(PREFIX) and variable not in names:
+            meant = difflib.get_close_matches(variable, names, n=1, cutoff=0.85)
+            if meant:
+                raise BadSettings(setting_of(variable), "slip", meant=setting_of(meant[0]))
 
 
 def _from_file() -> dict[str, Any]:

@@ -12,7 +12,6 @@ from linker.cli import logging_setup
 from linker.database.database import Database
 from linker.database.urls import file_of, parse_url, redacted
 from linker.errors import NotFound, OurFault, StoreUnavailable
-from linker.outbox.administration import OutboxAdministration
 from linker.persistence.connection_store import ConnectionStore, open_database
 from linker.persistence.server_clock import shared_clock
 from linker.settings import Settings, load_settings
@@ -65,14 +64,5 @@ def with_store_and_time(work: Callable[[ConnectionStore, datetime], Awaitable[T]
 
     async def timed(database: Database) -> T:
         return await work(ConnectionStore(database), (await shared_clock(database)).now())
-
-    return with_database(timed)
-
-
-def with_outbox(work: Callable[[OutboxAdministration, datetime], Awaitable[T]]) -> T:
-    """Do something with the outbox, as `with_database` does; by the time that all workers share."""
-
-    async def timed(database: Database) -> T:
-        return await work(OutboxAdministration(database), (await shared_clock(database)).now())
 
     return with_database(timed)

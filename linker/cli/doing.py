@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 
 from linker.cli.exit_codes import DONE, NOT_FOUND, OUR_FAULT, REFUSED, TRY_AGAIN, after_asking
 from linker.cli.linker_context import with_linker
-from linker.cli.options import ACTOR, JSON, REASON, needed_reason
+from linker.cli.options import Actor, Json, Reason, needed_reason
 from linker.cli.selector_options import Chosen, Option
 from linker.cli.terminal.connection_views import card
 from linker.cli.terminal.output import Output, write_line
@@ -84,8 +84,8 @@ FAILED_IDS = Annotated[
 ]
 #: The options of every verb: their types as Typer reads them, and what they are when they are not given.
 DOING: dict[str, Option] = {
-    "reason": (REASON, None),
-    "actor": (ACTOR, ""),
+    "reason": (Reason, None),
+    "actor": (Actor, ""),
     "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; change nothing.")], False),
     "out": (
         Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the plan there, for `linker apply`.")],
@@ -94,7 +94,7 @@ DOING: dict[str, Option] = {
     "yes": (YES, None),
     "rate": (RATE_OPTION, RATE),
     "failed_ids": (FAILED_IDS, False),
-    "as_json": (JSON, False),
+    "as_json": (Json, False),
 }
 
 

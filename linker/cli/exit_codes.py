@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from linker.cli.logging_setup import trace
 from linker.cli.terminal.output import Output
 from linker.errors import BadInput, BadSettings, LinkerError, OurFault, StoreUnavailable
-from linker.settings import variable_of
 from linker.wording import catalogue, describe
 from states.connection import Connection, ConnectionState
 from states.problems import REFUSALS, ProblemCode
@@ -81,6 +79,8 @@ def in_command_line_words(error: LinkerError) -> tuple[CommandLineWords, str | N
     """An error in words for a terminal, and a hint: the command that helps."""
     about = getattr(error, "field", None)
     if isinstance(error, BadSettings):
+        from linker.settings import variable_of  # noqa: PLC0415 - they were read by now; `linker --help` reads none
+
         about = variable_of(error.field)
         named = {name: variable_of(value) for name, value in error.params.items() if name in {"meant", "other"}}
         error = BadSettings(error.field, error.reason, **{**error.params, **named})
@@ -132,6 +132,8 @@ def with_error(error: Exception, *, as_json: bool) -> int:
     else:
         where = "Run it again with LINKER_LOG_LEVEL=debug to see where, and report that."
         if os.environ.get("LINKER_LOG_LEVEL", "").lower() == "debug":
+            from linker.cli.logging_setup import trace  # noqa: PLC0415 - with all that logs: few commands ever need it
+
             sys.stderr.write(trace(error) + "\n")
             where = "Please report it with the lines above."
         message = f"Our fault: {type(error).__name__}, which should not happen. {where}"

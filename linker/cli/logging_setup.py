@@ -11,13 +11,15 @@ import logging
 import os
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from linker.settings import Settings
 from linker.validation.text import visible
+
+if TYPE_CHECKING:
+    from linker.settings import Settings
 
 
 def follow(settings: Settings) -> None:

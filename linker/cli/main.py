@@ -99,7 +99,7 @@ VERBS: dict[str, Verb] = {
     "sandbox": Verb("sandbox", "Serve a Workable to try things on, until a signal; for development only.", RUNNING),
     "doctor": Verb("doctor", "Check everything that a stuck operator would check.", UPKEEP),
     "health": Verb(
-        "doctor",
+        "looking",
         "Say whether all is attended, for probes.",
         UPKEEP,
     ),

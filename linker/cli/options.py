@@ -72,7 +72,7 @@ OfConnection = Annotated[
     str | None, typer.Option("--connection", metavar="ID", help="Only of this connection.", callback=_connection_id)
 ]
 #: `linker --json show …` means the same as `linker show … --json`.
-JSON = Annotated[
+Json = Annotated[
     bool,
     typer.Option(
         "--json",
@@ -80,7 +80,7 @@ JSON = Annotated[
         callback=lambda context, given: given or bool(context.find_root().params.get("as_json")),
     ),
 ]
-ACTOR = Annotated[
+Actor = Annotated[
     str,
     typer.Option(
         "--actor",
@@ -90,7 +90,7 @@ ACTOR = Annotated[
         callback=lambda given: one_line("actor", given) if given else f"operator:{login()}",
     ),
 ]
-REASON = Annotated[
+Reason = Annotated[
     str | None,
     typer.Option(
         "--reason",
@@ -99,7 +99,3 @@ REASON = Annotated[
         callback=lambda given: None if given is None else one_line("reason", given),
     ),
 ]
-
-Json = JSON
-Actor = ACTOR
-Reason = REASON

@@ -6,7 +6,7 @@ stop the others: whatever is raised for it becomes an event of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -211,16 +211,19 @@ class DutyExecutor:
         assert finding.verdict is not None, "what is no event yet is an answer"
         return judge(finding.held, finding.verdict, now=self.clock.now(), timing=self.timing, incident=incident)
 
-    async def count_unforeseen(self, found: Finding, connection: Connection) -> None:
+    async def count_unforeseen(self, findings: Iterable[tuple[Finding, Connection]]) -> None:
         """Count the calls that the claim could not foresee: for hints, further pages, and an account known only now.
 
-        `connection`: as it is by now. Raises StoreUnavailable.
+        `findings`: each with its connection as it is by now. Raises StoreUnavailable.
         """
         now = self.clock.now()
-        made = sum(call.get("note") != "not_made" for call in found.evidence.get("calls", ()))
-        foreseen = calls_needed(found.held, now) if found.held.account is not None else 0
-        if found.asked and made > foreseen and connection.account is not None:
-            await self.store.count_calls(connection, made - foreseen, now=now)
+        unforeseen: list[tuple[Connection, int]] = []
+        for found, connection in findings:
+            made = sum(call.get("note") != "not_made" for call in found.evidence.get("calls", ()))
+            foreseen = calls_needed(found.held, now) if found.held.account is not None else 0
+            if found.asked and made > foreseen and connection.account is not None:
+                unforeseen.append((connection, made - foreseen))
+        await self.store.count_calls(unforeseen, now=now)
 
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""

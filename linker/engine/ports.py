@@ -252,8 +252,8 @@ class Store(Protocol):
         """
         ...
 
-    async def count_calls(self, connection: Connection, calls: int, *, now: datetime) -> None:
-        """Count calls to a connection's account that were made beyond those that its claim counted."""
+    async def count_calls(self, calls: Collection[tuple[Connection, int]], *, now: datetime) -> None:
+        """Count calls to connections' accounts: how many were made for each beyond those that its claim counted."""
         ...
 
     async def release(self, ids: Sequence[str], lease: Lease) -> None:

@@ -181,9 +181,9 @@ class _Pass:
         while batch := await self._found.take(DECIDED_ROWS):
             settlements = await self._by.executor.decide_batch(batch)
             self._decided.put(settlements)
-            for found, settlement in zip(batch, settlements, strict=True):
-                with suppress(LinkerError):  # what was found is worth more than the count
-                    await self._by.executor.count_unforeseen(found, settlement.after)
+            with suppress(LinkerError):  # what was found is worth more than the count
+                known_now = [settlement.after for settlement in settlements]
+                await self._by.executor.count_unforeseen(zip(batch, known_now, strict=True))
         self._decided.end()
 
     async def _settle(self) -> None:

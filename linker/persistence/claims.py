@@ -132,11 +132,12 @@ class Claims:
         return self._within_limits(transaction, ClaimedRows(rows, lambda found: place[found.id]), terms)
 
     def _within_limits(self, transaction: Transaction, claimed: ClaimedRows, terms: Terms) -> ClaimedRows:
-        """Where calls are shared, give back what has to wait for them."""
+        """Where calls are shared, give back what has to wait for them. Only of those the rows are read here."""
         sharing = {row[0] for row in claimed.rows if row[-1]}
-        if not self._rate_limits.concern(shares=bool(sharing)):
+        concerned = claimed.rows if self._rate_limits.is_partner else [row for row in claimed.rows if row[-1]]
+        if not concerned:
             return claimed
-        connections, _ = self.read(claimed.rows)
+        connections, _ = self.read(concerned)
         connections.sort(key=claimed.order)
         waiting = self._rate_limits.share_out(transaction, connections, sharing, terms["now"])
         for connection_id, until in waiting.items():

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, text, type_coerce, update
@@ -65,7 +65,11 @@ class ConnectionStore:
         self._reader = mapping.Reader(database.dialect)
         self._writer = SettlementWriter(database.dialect, database.schema)
         self._rate_limits = rate_limits or SharedRateLimits()
-        self._claims = Claims(self._rate_limits, database.dialect, database.schema)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """What takes leases. It is made for the first one: who only looks does not wait for its statements."""
+        return Claims(self._rate_limits, self._database.dialect, self._database.schema)
 
     async def open(self) -> None:
         """Make sure that the schema fits. Raises SchemaMismatch, StoreUnavailable."""
@@ -217,7 +221,7 @@ class ConnectionStore:
         """Lease one connection; None if somebody else holds it. Raises NotFound."""
         terms = {"this": connection_id, **lease_terms(now, lease)}
         with self._observer.watch(Work.CLAIM) as note:
-            claimed = await self._database.write_without_fsync(lambda transaction: self._claims.one(transaction, terms))
+            claimed = await self._database.write_without_fsync(lambda transaction: self.claims.one(transaction, terms))
             if claimed is None:
                 await self.get(connection_id)
             note(rows=int(claimed is not None))
@@ -226,12 +230,12 @@ class ConnectionStore:
     async def claim_due(self, *, now: datetime, limit: int, lease: Lease) -> list[Connection]:
         """Lease up to `limit` connections that are due, longest due first."""
         terms = {"most": limit, **lease_terms(now, lease)}
-        return await self._claimed(lambda transaction: self._claims.due(transaction, terms), lease, now)
+        return await self._claimed(lambda transaction: self.claims.due(transaction, terms), lease, now)
 
     async def claim_these(self, ids: Sequence[str], *, now: datetime, lease: Lease) -> list[Connection]:
         """Lease those of these connections that are due and that nobody else holds, in the order given."""
         terms = lease_terms(now, lease)
-        return await self._claimed(lambda transaction: self._claims.these(transaction, ids, terms), lease, now)
+        return await self._claimed(lambda transaction: self.claims.these(transaction, ids, terms), lease, now)
 
     async def _claimed(
         self, take: Callable[[Transaction], ClaimedRows], lease: Lease, now: datetime
@@ -245,7 +249,7 @@ class ConnectionStore:
             claimed: list[Connection] = []
             unreadable: dict[str, RowUnreadable] = {}
             async for rows in in_parts(taken.rows, READ_ROWS):
-                readable, damaged = self._claims.read(rows)
+                readable, damaged = self.claims.read(rows)
                 claimed += [one for one in readable if one.id not in taken.postponed]
                 unreadable |= damaged
             claimed.sort(key=taken.order)
@@ -314,11 +318,10 @@ class ConnectionStore:
 
         return await self._database.write_without_fsync(work)
 
-    async def count_calls(self, connection: Connection, calls: int, *, now: datetime) -> None:
-        """Count calls to a connection's account that were made beyond those that its claim counted."""
-        await self._database.write_without_fsync(
-            lambda transaction: self._rate_limits.add(transaction, connection, calls, now)
-        )
+    async def count_calls(self, calls: Collection[tuple[Connection, int]], *, now: datetime) -> None:
+        """Count calls to connections' accounts: how many were made for each beyond those that its claim counted."""
+        if calls:
+            await self._database.write_without_fsync(lambda transaction: self._rate_limits.add(transaction, calls, now))
 
     async def release(self, ids: Sequence[str], lease: Lease) -> None:
         """Give back those of these connections that are still held under this lease; changes nothing else."""

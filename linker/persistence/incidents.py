@@ -13,15 +13,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, or_, select, text, update
 
 from linker.database.statements import insert_into
+from linker.event_log import log
 from linker.persistence.tables import CONNECTION, INCIDENT, REFUSED, WELL
 from states.timing import CLOCK_SLACK
-
-log = structlog.get_logger("linker")
 
 #: It begins by answers of this time. Looks at what waits are an hour apart at most.
 COUNTED_FOR = timedelta(hours=2)

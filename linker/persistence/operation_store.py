@@ -19,8 +19,8 @@ from linker.database.database import Database
 from linker.database.statements import insert_into
 from linker.engine.ports import Lease
 from linker.errors import NotFound
-from linker.persistence.claims import Claims, lease_is_free
-from linker.persistence.connection_store import lease_terms
+from linker.persistence.claims import lease_is_free
+from linker.persistence.connection_store import ConnectionStore, lease_terms
 from linker.persistence.tables import CONNECTION, OPERATION, OPERATION_ITEM, STEP
 from states.connection import Connection
 
@@ -99,10 +99,10 @@ class _NoRoom(Exception):
 class OperationStore:
     """Operations in one database. Every method is one transaction."""
 
-    def __init__(self, database: Database, claims: Claims) -> None:
+    def __init__(self, database: Database, connections: ConnectionStore) -> None:
         """Take the database, and what takes leases in it."""
         self._database = database
-        self._claims = claims
+        self._connections = connections
 
     async def begin(self, operation: Operation, items: Sequence[OperationItem]) -> bool:
         """Write an operation with its items, if there is none of its id yet; True if it was written."""
@@ -199,7 +199,8 @@ class OperationStore:
                 if not item.told or item.told.get("holder") != row.lease_holder:
                     raise HeldByOthers
                 transaction.execute(update(CONNECTION).where(this).values(lease_holder=null(), lease_until=null()))
-            claimed = self._claims.one_giving_way(transaction, {"this": item.connection_id, **lease_terms(now, lease)})
+            terms = {"this": item.connection_id, **lease_terms(now, lease)}
+            claimed = self._connections.claims.one_giving_way(transaction, terms)
             assert claimed is not None, "its lease is free, and nobody else can take it meanwhile"
             if isinstance(claimed, datetime):
                 raise _NoRoom(claimed)

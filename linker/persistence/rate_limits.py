@@ -91,25 +91,26 @@ class SharedRateLimits:
         #: The id is a credential of the host's: the row is named after a hash of it.
         self._partner = f"partner:{hashlib.sha256(given.encode()).hexdigest()[:16]}" if given else None
 
-    def concern(self, *, shares: bool) -> bool:
-        """True if there is something to count. `shares`: there are connections whose account others call too."""
-        return shares or self._partner is not None
+    @property
+    def is_partner(self) -> bool:
+        """True if all calls share the limit of a partner's client id, whatever their account."""
+        return self._partner is not None
 
     def count(self, transaction: Transaction, claimed: Connection, now: datetime) -> None:
         """Count the calls for a connection that a person asks for; those for a hint are counted once they are made."""
-        self.add(transaction, claimed, calls_needed(claimed, now), now)
+        self.add(transaction, [(claimed, calls_needed(claimed, now))], now)
 
-    def add(self, transaction: Transaction, connection: Connection, calls: int, now: datetime) -> None:
-        """Count so many calls that somebody waits for, or that were made already."""
-        names = {each for each in (account_row(connection), self._partner) if each is not None}
-        if not calls or not names:
-            return
-        rows = self._locked(transaction, names, now.timestamp())
-        for row in rows.values():
+    def add(self, transaction: Transaction, calls: Iterable[tuple[Connection, int]], now: datetime) -> None:
+        """Count calls that somebody waits for, or that were made already: so many for each of these connections."""
+        by_row: Counter[str] = Counter()
+        for connection, number in calls:
+            by_row.update({each: number for each in (account_row(connection), self._partner) if each and number})
+        rows = self._locked(transaction, set(by_row), now.timestamp())
+        for name, row in rows.items():
             if isinstance(row, _Account):
-                row.log.add(Caller.PERSON, calls)
+                row.log.add(Caller.PERSON, by_row[name])
             else:
-                row.count(calls, now.timestamp())
+                row.count(by_row[name], now.timestamp())
         _write(transaction, rows)
 
     def share_out(

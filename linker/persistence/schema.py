@@ -104,8 +104,8 @@ def check(database: Database) -> None:
     """
     found = database.read_here(current)
     if database.is_sqlite and (found is None or found.revision < HEAD):
-        upgrade(database)
-    check_unchanged(database)
+        found = upgrade(database)
+    _refuse_what_does_not_fit(database, found)
 
 
 def check_unchanged(database: Database) -> None:
@@ -114,7 +114,10 @@ def check_unchanged(database: Database) -> None:
     Raises:
         SchemaMismatch: it is empty, older or newer, or holds a state that the law does not know.
     """
-    found = database.read_here(current)
+    _refuse_what_does_not_fit(database, database.read_here(current))
+
+
+def _refuse_what_does_not_fit(database: Database, found: Version | None) -> None:
     if found is None:
         raise SchemaMismatch("empty")
     if found.revision < HEAD:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection as Transaction
 from linker.database.statements import is_among, materialized
 from linker.engine.ports import DamagedRow, Selection
 from linker.errors import BadInput
-from linker.persistence.tables import CONNECTION, TROUBLED
+from linker.persistence.tables import CONNECTION, PAUSED, TROUBLED
 from linker.serialization import moment
 from states.connection import Connection, ConnectionState
 from states.problems import PROBLEMS, ProblemOwner
@@ -40,8 +40,8 @@ def order_of(wanted: Selection) -> ColumnElement[Any]:
 
 def query_of(transaction: Transaction, wanted: Selection) -> Select[Any]:
     """The rows that a selection means, in its order, after its cursor. Raises BadInput."""
-    # that of what is troubled begins with a column that is empty, for SQLite to prefer it to that of all open ones
-    first = [CONNECTION.c.closed_at] if _lead(wanted) == "troubled" else []
+    # these two begin with a column that is empty, for SQLite to prefer them to that of all open ones
+    first = [CONNECTION.c.closed_at] if _lead(wanted) in {"troubled", "paused"} else []
     order = (*first, order_of(wanted), CONNECTION.c.id)
     is_sqlite = transaction.dialect.name == "sqlite"
     found = select(CONNECTION.c.id).where(*_conditions(wanted, is_sqlite), *_after_cursor(transaction, wanted))
@@ -127,12 +127,10 @@ def _standing(wanted: Selection) -> list[ColumnElement[bool]]:
         found.append(c.state_since <= wanted.since_before)
     if wanted.since_after is not None:
         found.append(c.state_since > wanted.since_after)
-    if wanted.stuck or wanted.paused:
-        found.append(literal_column(TROUBLED))
     if wanted.paused:
-        found.append(c.paused_at.is_not(None))
+        found.append(literal_column(PAUSED))
     if wanted.stuck:
-        found.append(needs_a_person())
+        found += [literal_column(TROUBLED), needs_a_person()]
     if wanted.closed is not None:
         found.append(c.closed_at.is_not(None) if wanted.closed else c.closed_at.is_(None))
     return found
@@ -149,7 +147,9 @@ def _lead(wanted: Selection) -> str | None:
         return "time"
     if wanted.problem is not None:
         return "problem"
-    if wanted.stuck or wanted.paused:
+    if wanted.paused:
+        return "paused"
+    if wanted.stuck:
         return "troubled"
     return "state" if wanted.state is not None else None
 

@@ -48,6 +48,7 @@ TROUBLED = (
     "closed_at IS NULL AND (state = 'failed' OR problem_code IS NOT NULL OR replacement_problem_code IS NOT NULL "
     "OR paused_at IS NOT NULL)"
 )
+PAUSED = "closed_at IS NULL AND paused_at IS NOT NULL"
 CLOSED = "closed_at IS NOT NULL"
 IS_OPEN = "closed_at IS NULL"
 #: Where an owner has each key once: a connection that was closed gives its key free.
@@ -63,6 +64,8 @@ BY_HAND = "verb IS NOT NULL"
 CONTINUES = "seq > 1 AND pruned_at IS NULL"
 #: Announcements that nobody is owed any more, on neither channel.
 OVER = "due_at IS NULL AND hook_due_at IS NULL"
+#: Dead letters, on each channel.
+DEAD, HOOK_DEAD = "dead_at IS NOT NULL", "hook_dead_at IS NOT NULL"
 
 
 class Table(SQLModel, registry=registry()):
@@ -97,6 +100,7 @@ class ConnectionRow(Table, table=True):
         Index("linker_connection_token_key", "token_key_id"),
         Index("linker_connection_candidate_key", "candidate_key_id"),
         Index("linker_connection_troubled", "closed_at", "state_since", "id", **_where(TROUBLED)),
+        Index("linker_connection_paused", "closed_at", "state_since", "id", **_where(PAUSED)),
         Index("linker_connection_closed", "closed_at", **_where(CLOSED)),
         Index("linker_connection_key_once", "owner", "key", unique=True, **_where(OPEN_WITH_KEY)),
         Index("linker_connection_refused", "refused_at", **_where(REFUSED)),
@@ -217,6 +221,8 @@ class OutboxRow(Table, table=True):
         Index("linker_outbox_order", "connection_id", "id"),
         Index("linker_outbox_hook_due", "hook_due_at", "id", **_where("hook_due_at IS NOT NULL")),
         Index("linker_outbox_over", "created_at", **_where(OVER)),
+        Index("linker_outbox_dead", "connection_id", "id", **_where(DEAD)),
+        Index("linker_outbox_hook_dead", "connection_id", "id", **_where(HOOK_DEAD)),
     )
 
     id: int | None = Field(default=None, sa_column=Column(RowId, primary_key=True, autoincrement=True))

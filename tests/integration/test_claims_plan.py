@@ -17,6 +17,7 @@ from linker.database.database import Database
 from linker.engine.fairness import FairClaims
 from linker.engine.ports import Selection
 from linker.operations.retention import Pruned, Pruning
+from linker.outbox.administration import OutboxAdministration
 from linker.outbox.channels import WEBHOOK
 from linker.outbox.outbox_store import OutboxStore
 from linker.persistence import schema
@@ -36,10 +37,11 @@ SQLITE_NUMBERS = "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g
 POSTGRES_NUMBERS = "WITH g(n) AS (SELECT generate_series(1, CAST(:rows AS integer))) "
 FILL_CONNECTIONS = (
     "INSERT INTO linker_connection (id, owner, metadata, state, state_since, recruiter_email, token_sealed, "
-    "token_key_id, attempts, checks, due_at, problem_code, created_at, updated_at, version, last_seq, law) "
+    "token_key_id, attempts, checks, due_at, problem_code, paused_at, created_at, updated_at, version, last_seq, law) "
     "SELECT 'con_' || n, 'owner_' || (n % 100), '{}', 'awaiting_recruiter', :now, 'ats+' || n || '@example.com', "
     "'v1.key.body', 'key' || (n % 2), 0, 0, CASE WHEN n % 3 = 0 THEN NULL WHEN n <= :due * 3 / 2 THEN :past "
-    "ELSE :future END, CASE WHEN n <= :due THEN 'recruiter_removed' END, :now, :now, 1, 1, 'law' FROM g"
+    "ELSE :future END, CASE WHEN n <= :due THEN 'recruiter_removed' END, "
+    "CASE WHEN n <= :due AND n % 3 = 0 THEN :now END, :now, :now, 1, 1, 'law' FROM g"
 )
 #: Unlinked ones, of which a few are old. They were paused once: that makes none of them stuck.
 FILL_CLOSED = (
@@ -157,6 +159,16 @@ async def list_stuck(house: House) -> Any:
     assert len(await house.store.find(Selection(stuck=True, limit=5))) == 5
 
 
+async def list_paused(house: House) -> Any:
+    """What `linker list --paused` asks."""
+    assert len(await house.store.find(Selection(paused=True))) == DUE // 3
+
+
+async def retry_dead(house: House) -> Any:
+    """Look for dead letters: there are none."""
+    assert [some async for some in OutboxAdministration(house.database).retry_dead(now=NOW, until=NOW)] == []
+
+
 def pruning(house: House) -> Pruning:
     """Pruning with the defaults, at the moment of these tests."""
     return Pruning(house.database, Settings(), SettableClock(NOW))
@@ -188,7 +200,7 @@ async def claim_in_turns(house: House) -> Any:
     assert len(found) == DUE
 
 
-LOOKING = [read_keys, check_states, read_account, list_stuck, foresee]
+LOOKING = [read_keys, check_states, read_account, list_stuck, list_paused, retry_dead, foresee]
 EVERY = [claim_due, claim_in_turns, claim_one, claim_announcements, claim_posts, let_lapse, prune, *LOOKING]
 
 
@@ -236,6 +248,10 @@ async def test_sqlite_goes_by_an_index(sqlite_house: House, action: Callable[[Ho
         assert not line.startswith("SCAN") or MAY_SCAN.fullmatch(line), plans
     if action is claim_due:
         assert "SEARCH linker_connection USING INDEX linker_connection_due (due_at<?)" in "\n".join(plans)
+    if action in (list_paused, retry_dead):
+        assert all(
+            re.search("INDEX linker_(connection_paused|outbox_dead|outbox_hook_dead)", line) for line in plans
+        ), plans
     if action is read_keys:
         assert all("USING COVERING INDEX" in line for line in plans), plans
 

@@ -369,7 +369,7 @@ async def test_a_pass_that_fails_leaves_no_lease_behind(monkeypatch: pytest.Monk
     """Also not of a claim whose thread was still at it when another part of the pass failed."""
     workable, claiming = SlowWorkable(), threading.Event()
     async with held_ahead(workable, SettableClock()) as (linker, sweep):
-        claim, settle = parts(linker).store._claims.these, parts(linker).store.settle
+        claim, settle = parts(linker).store.claims.these, parts(linker).store.settle
 
         def slowly(*given: Any) -> Any:
             claimed = claim(*given)
@@ -382,7 +382,7 @@ async def test_a_pass_that_fails_leaves_no_lease_behind(monkeypatch: pytest.Monk
                 raise StoreUnavailable("disk_full")
             return await settle(*given, **named)
 
-        monkeypatch.setattr(parts(linker).store._claims, "these", slowly)
+        monkeypatch.setattr(parts(linker).store.claims, "these", slowly)
         monkeypatch.setattr(parts(linker).store, "settle", fails)
         workable.go.set()
         with pytest.raises(StoreUnavailable):

@@ -123,7 +123,7 @@ def test_looking_imports_no_linker(tmp_path: Path) -> None:
 import os, sys
 os.environ["LINKER_DATABASE_URL"] = "sqlite:///{tmp_path / "linker.db"}"
 from linker.cli.main import main
-for arguments in (["list"], ["audit"], ["watch", "--times", "1"]):
+for arguments in (["list"], ["audit"], ["watch", "--times", "1"], ["health"]):
     assert main(arguments) == 0
 print(sorted({{"linker.linker", "aiohttp", "httpx"}} & set(sys.modules)))
 """

@@ -11,15 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from linker.cli import logging_setup
-from linker.cli.context import with_database
-from linker.cli.exit_codes import DONE, TRY_AGAIN, in_command_line_words
+from linker.cli.exit_codes import DONE, in_command_line_words
 from linker.cli.options import Json
 from linker.cli.terminal.output import Output
-from linker.database.database import Database
 from linker.humanize import span
 from linker.operations.health_checks import Check, run_checks
-from linker.operations.overview import health
-from linker.persistence.server_clock import shared_clock
 from linker.wording import catalogue
 
 app = typer.Typer()
@@ -89,17 +85,3 @@ def in_words(check: Check) -> tuple[str, str | None]:
     }
     key = f"check.{check.name.replace(' ', '_')}.{check.found}"
     return catalogue().text(f"{key}.said", params) or check.found, catalogue().text(f"{key}.advice", params)
-
-
-@app.command("health")
-def health_(as_json: Json = False) -> int:
-    """Say whether all is attended, for probes."""
-
-    async def looked(database: Database) -> dict[str, Any]:
-        return await health(database, (await shared_clock(database)).now())
-
-    told = with_database(looked)
-    ready = bool(told["ready"])
-    line = f"ready: {told['workers']} workers alive, {told['due']} due" if ready else f"not ready: {told['why']}"
-    Output(as_json).result(told, Text(line, style="good" if ready else "bad"))
-    return DONE if ready else TRY_AGAIN

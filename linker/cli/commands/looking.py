@@ -1,4 +1,4 @@
-"""Looking at connections: `show`, `list`, `history`, `watch`, `audit`. Needs no network and no keys."""
+"""Looking at connections: `show`, `list`, `history`, `watch`, `audit`, `health`. Needs no network and no keys."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from linker.database.database import Database
 from linker.engine.ports import DamagedRow, Page
 from linker.errors import BadInput
 from linker.operations.audit import AuditEntry, audit_json, read_audit
-from linker.operations.overview import OverviewReader
+from linker.operations.overview import OverviewReader, health
 from linker.operations.selectors import span
 from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.server_clock import shared_clock
@@ -270,3 +270,17 @@ def audit(
         table.add_row(each["at"][:19].replace("T", " "), each["id"], each["actor"], each["verb"], moved, why)
     output.result(told, Group(table))
     return DONE
+
+
+@app.command("health")
+def health_(as_json: Json = False) -> int:
+    """Say whether all is attended, for probes."""
+
+    async def looked(database: Database) -> dict[str, Any]:
+        return await health(database, (await shared_clock(database)).now())
+
+    told = with_database(looked)
+    ready = bool(told["ready"])
+    line = f"ready: {told['workers']} workers alive, {told['due']} due" if ready else f"not ready: {told['why']}"
+    Output(as_json).result(told, Text(line, style="good" if ready else "bad"))
+    return DONE if ready else TRY_AGAIN

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.text import Text
 
-from linker.cli.context import settings, with_outbox, with_store
+from linker.cli.context import settings, with_database, with_store
 from linker.cli.exit_codes import DONE, TRY_AGAIN
 from linker.cli.linker_context import with_linker
 from linker.cli.options import Actor, Json, OfConnection, pasted_id
 from linker.cli.terminal.connection_views import WIDE_COLUMNS, plain_table
 from linker.cli.terminal.output import Output
+from linker.database.database import Database
 from linker.engine.observer import Fact, Note, Unobserved, Work
 from linker.errors import BadInput, BadSettings
 from linker.humanize import relative
@@ -23,8 +24,11 @@ from linker.linker import Linker
 from linker.outbox.administration import DeliveryState, OutboxAdministration, QueuedDelivery
 from linker.outbox.channels import CHANNELS, WEBHOOK, Channel
 from linker.outbox.deliverer import GIVE_UP_AFTER
+from linker.persistence.server_clock import shared_clock
 from linker.serialization import moment
 from linker.validation.text import one_line
+
+T = TypeVar("T")
 
 app = typer.Typer()
 outbox = typer.Typer(help="What the host was told and is still to be told.", no_args_is_help=True)
@@ -84,6 +88,15 @@ def list_(
     if len(found) == limit:
         output.note(Text(f"These are the newest {limit}; `--limit` shows more.", style="quiet"))
     return DONE
+
+
+def with_outbox(work: Callable[[OutboxAdministration, datetime], Awaitable[T]]) -> T:
+    """Do something with the outbox, as `with_database` does; by the time that all workers share."""
+
+    async def timed(database: Database) -> T:
+        return await work(OutboxAdministration(database), (await shared_clock(database)).now())
+
+    return with_database(timed)
 
 
 def _channels(to: str | None) -> tuple[Channel, ...]:

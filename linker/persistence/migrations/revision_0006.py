@@ -298,6 +298,12 @@ INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
         "OR paused_at IS NOT NULL)",
     ),
     (
+        "linker_connection_paused",
+        "linker_connection",
+        ["closed_at", "state_since", "id"],
+        "closed_at IS NULL AND paused_at IS NOT NULL",
+    ),
+    (
         "linker_connection_well",
         "linker_connection",
         ["last_ok_at"],
@@ -308,6 +314,8 @@ INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("linker_outbox_hook_due", "linker_outbox", ["hook_due_at", "id"], "hook_due_at IS NOT NULL"),
     ("linker_outbox_order", "linker_outbox", ["connection_id", "id"], None),
     ("linker_outbox_over", "linker_outbox", ["created_at"], "due_at IS NULL AND hook_due_at IS NULL"),
+    ("linker_outbox_dead", "linker_outbox", ["connection_id", "id"], "dead_at IS NOT NULL"),
+    ("linker_outbox_hook_dead", "linker_outbox", ["connection_id", "id"], "hook_dead_at IS NOT NULL"),
     ("linker_link_connection", "linker_link", ["connection_id"], None),
     ("linker_operation_made", "linker_operation", ["made_at"], None),
     ("linker_operation_item_left", "linker_operation_item", ["operation_id", "position"], "outcome IS NULL"),
