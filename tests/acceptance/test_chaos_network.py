@@ -30,8 +30,8 @@ WORKERS, CONNECTIONS = 2, 30
 TROUBLE = 6.0
 #: The pauses of the workers: short, so that a few seconds are as telling as an hour.
 PAUSES = {"backoff_first": "2", "backoff_last": "4", "lease_seconds": "8"}
-#: How many transactions a worker may need for a beat, and for a connection that it tries.
-PER_BEAT, PER_TRY = 10, 6
+#: How many transactions may be needed for a beat of a worker; and for a try, for which both workers wake.
+PER_BEAT, PER_TRY = 10, 14
 #: Events that histories show besides.
 TROUBLED = {"workable_unavailable", "throttled"}
 
