@@ -37,6 +37,9 @@ function table(caption, heads, rows) {
     make("tbody", {}, ...rows.map((cells) => make("tr", {}, ...cells))));
 }
 
+// An e-mail, which may be broken before its @ and its dots.
+const email = (text) => text.split(/(?=[@.])/).flatMap((part, index) => index ? [make("wbr"), part] : [part]);
+
 const cell = (content, kind = null) => make("td", { class: kind }, ...[content].flat().map((part) => part ?? "–"));
 const lastHead = () => make("span", { class: "unseen" }, "Action");
 
@@ -142,7 +145,7 @@ function tokenTable(account) {
     account.tokens.map((token) => [
       cell(make("code", {}, token.fingerprint)),
       cell(token.scopes.join(" ") || "none"),
-      cell(make("span", { class: token.revoked ? "bad" : "good" }, token.revoked ? "revoked" : "good")),
+      cell(make("span", { class: token.revoked ? "bad" : "good" }, token.revoked ? "revoked" : "good"), "mark"),
       cell(token.revoked ? "" : button("Revoke", `token ${token.fingerprint}`, `revoke-${token.fingerprint}`,
         () => press("revoke", { fingerprint: token.fingerprint }, `Token ${token.fingerprint} is revoked.`)), "act"),
     ]));
@@ -152,7 +155,7 @@ function recruiterTable(account) {
   if (!account.recruiters.length) return make("p", { class: "none" }, "None.");
   return table(`External recruiters of ${account.name}`, ["Name", "Email", lastHead()],
     account.recruiters.map((recruiter) => [
-      cell(recruiter.name), cell(recruiter.email),
+      cell(recruiter.name), cell(email(recruiter.email), "email"),
       cell(button("Remove", recruiter.name, `remove-${recruiter.id}`,
         () => press("recruiter/remove", { subdomain: account.subdomain, recruiter: recruiter.id },
           `${recruiter.name} is removed.`)), "act"),
@@ -162,7 +165,7 @@ function recruiterTable(account) {
 function memberTable(account) {
   if (!account.members.length) return make("p", { class: "none" }, "None.");
   return table(`Members of ${account.name}`, ["Name", "Email", "Role"], account.members.map((member) => [
-    cell(member.name), cell(member.email), cell(member.active ? member.role : `${member.role}, inactive`),
+    cell(member.name), cell(email(member.email), "email"), cell(member.active ? member.role : `${member.role}, inactive`),
   ]));
 }
 
