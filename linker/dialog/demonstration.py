@@ -23,6 +23,10 @@ from linker.network.serving import listen, set_by_signals, url_of
 from linker.outbox.announcements import Announcement
 from linker.sandbox import running, seed
 from linker.settings import DIALOG_PORT, Settings
+from linker.wording import describe
+from states.connection import ConnectionState
+from states.events import TokenSubmitted
+from states.problems import REFUSALS
 
 HOST = "127.0.0.1"
 #: The ports that are tried first, so that addresses are the same each time: the sandbox's and the host's.
@@ -38,6 +42,13 @@ SAID = {
     "recruiter.removed": "The external recruiter was removed in Workable.",
     "permission.lost": "The token lost a permission that linking does not need.",
     "connection.unlinked": "The customer stopped the connection.",
+}
+#: Where the connection stands, in plain words.
+STANDS = {
+    ConnectionState.AWAITING_TOKEN: "Begun: the customer has not given a token yet.",
+    ConnectionState.TOKEN_VALID: "The token works.",
+    ConnectionState.AWAITING_RECRUITER: "The customer has to add the external recruiter.",
+    ConnectionState.FAILED: "In trouble: a person has to act.",
 }
 
 
@@ -84,9 +95,19 @@ class _Product:
 
     async def news(self, _: Request) -> Response:
         connection = await self.linker.get(self.connection_id) if self.connection_id else None
-        state = connection.state.value if connection and connection.closed_at is None else None
-        account = connection.account.name if connection and connection.account else None
-        return JSONResponse({"state": state, "account": account, "told": self.told})
+        if connection is None or connection.closed_at is not None:
+            return JSONResponse({"state": None, "stands": "Not connected.", "told": self.told})
+        stands, problem = STANDS.get(connection.state, ""), connection.present_problem
+        if connection.state is ConnectionState.LINKED and connection.account is not None:
+            stands = f"Linked with {connection.account.name}."
+        elif problem is not None and problem.code in REFUSALS:
+            steps = await self.linker.history(connection.id)
+            given = sum(step.event == TokenSubmitted.name for step in steps)
+            tokens = "A token was given, but it" if given == 1 else f"{given} tokens were given, but the last one"
+            stands = f"{tokens} cannot be used."
+        if problem is not None:
+            stands = f"{stands} {describe(problem).message}"
+        return JSONResponse({"state": connection.state.value, "stands": stands, "told": self.told})
 
     async def announced(self, announcement: Announcement) -> None:
         data = announcement.payload

@@ -19,7 +19,7 @@ from linker.links import Link, Purpose
 from linker.settings import Settings
 from linker.wording import Catalogue, describe
 from states.connection import Connection
-from states.problems import TRANSIENT, ProblemCode
+from states.problems import TRANSIENT
 
 #: What Workable offers as a token's lifetime (documented), with the months or the days that each is.
 LIFETIMES: dict[str, tuple[int, int]] = {
@@ -197,6 +197,7 @@ class Renderer:
             screen=Screen(name=name),
             trouble=None,
             again=False,
+            step=0,
             goes_on=False,
             may_stop=False,
         )
@@ -207,8 +208,9 @@ class Renderer:
         name = screen.name
         again = link.purpose is Purpose.RECONNECT or connection.linked_at is not None
         title = f"{name}.title_again" if again and words.find(f"{name}.title_again") else f"{name}.title"
-        if name is ScreenName.SUBDOMAIN and screen.problem and screen.problem.code is ProblemCode.SUBDOMAIN_MISMATCH:
+        if screen.is_mismatch:
             title = "subdomain.title_mismatch"
+        first_time = link.purpose is Purpose.SETUP and (not again or name is ScreenName.LINKED)
         return self._page(
             "message.html" if name in _MESSAGES else f"{name}.html",
             words=words,
@@ -219,6 +221,7 @@ class Renderer:
             connection=connection,
             link=link,
             again=again,
+            step=screen.step if first_time else 0,
             permissions=self._settings.permissions,
             lifetimes=tuple(LIFETIMES),
             trouble=words.trouble(screen) if screen.is_error else None,

@@ -51,7 +51,6 @@ class ScreenName(StrEnum):
 #: The steps that are counted, and the bars that are filled.
 STEPS = {
     ScreenName.SUBDOMAIN: 1,
-    ScreenName.TAKEN: 1,
     ScreenName.TOKEN: 2,
     ScreenName.CHECKING: 2,
     ScreenName.RECRUITER: 3,
@@ -129,8 +128,14 @@ class Screen:
 
     @property
     def step(self) -> int:
-        """Which of the four steps it is; 0: none of them."""
-        return STEPS.get(self.name, 0)
+        """Which of the four steps it is; 0: none of them. Whoever gave a token is not sent back to the first one."""
+        return STEPS[ScreenName.TOKEN] if self.is_mismatch else STEPS.get(self.name, 0)
+
+    @property
+    def is_mismatch(self) -> bool:
+        """True if the account is asked for because the token is another account's."""
+        code = self.problem.code if self.problem else None
+        return self.name is ScreenName.SUBDOMAIN and code is ProblemCode.SUBDOMAIN_MISMATCH
 
     @property
     def field(self) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 
+from linker.sandbox import seed
 from tests.acceptance.commands import Terminal
 
 
@@ -20,6 +21,13 @@ def test_the_demonstration_serves_all_three_until_a_signal(tmp_path: Path) -> No
         link = httpx.post(f"{at['url']}/connect").headers["location"]
         assert link.startswith(f"{at['dialog']}/c/lnk_")
         assert httpx.get(link).status_code == 200
+        page, _, secret = link.partition("#")
+        entry = {"secret": secret, "do": "token", "subdomain": "acme", "token": seed.ACME_TOKEN_REVOKED}
+        stands = [(httpx.post(page, data=entry), httpx.get(f"{at['url']}/told").json()["stands"])[1] for _ in range(2)]
+        assert stands == [
+            "A token was given, but it cannot be used. Workable does not accept this API token.",
+            "2 tokens were given, but the last one cannot be used. Workable does not accept this API token.",
+        ]
         assert "acme" in httpx.get(at["sandbox"].replace("/_sandbox", "/_sandbox/api/world")).text
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0

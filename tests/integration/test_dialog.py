@@ -258,7 +258,7 @@ def test_a_page_of_another_release_finds_its_files(dialog: DialogServer, client:
     """By the name that they have there; that is not kept, and a name of nothing is not found."""
     current = {
         name.rpartition(".")[2]: client.get(f"{dialog.base}/{name}").content
-        for name in re.findall(r'(?:href|src)="(assets/[^"]+)"', client.get(f"{dialog.base}/why").text)
+        for name in re.findall(r'(?:href|src)="(?:\./)?(assets/[^"]+)"', client.get(f"{dialog.base}/why").text)
     }
     assert "css" in current
     for kind, content in current.items():

@@ -160,6 +160,26 @@ def test_every_screen_is_among_the_cases_and_whole() -> None:
     assert set(STEPS.values()) == {1, 2, 3, 4}
 
 
+def test_steps_are_counted_from_the_first_to_the_last() -> None:
+    """Each bar is filled in its turn, the last one at the end; a wrong token leads nobody back to the first."""
+    told = {
+        case.name: (case.html.count('<i class="on">'), re.findall(r"Step (\d) of 4", case.html)) for case in cases()
+    }
+    way = ("subdomain", "token", "recruiter", "linked")
+    assert [told[name] for name in way] == [(step, [str(step)]) for step in (1, 2, 3, 4)]
+    for name in ("token_refused", "scope_missing", "subdomain_mismatch", "subdomain_mismatch-held", "checking"):
+        assert told[name] == (2, ["2"]), name
+    for name in ("start", "account_taken", "reconnect", "recruiter_removed", "thanks", "status", "stopped"):
+        assert told[name] == (0, []), name
+
+
+def test_what_is_wrong_is_said_at_the_top_and_at_the_field_and_nowhere_else() -> None:
+    """The same words stand in the summary and at the field; a third time would be one too many."""
+    for case in cases():
+        wrong = re.findall(r'<p class="wrong" id="\w+-wrong">([^<]+)</p>', case.html)
+        assert [case.html.count(f">{words}<") for words in wrong] in ([], [2]), case.name
+
+
 def test_what_only_a_script_does_is_said_only_where_it_does() -> None:
     """That a page goes on by itself is hidden without the script; then a button is there."""
     for case in cases():

@@ -110,6 +110,7 @@ def cases() -> dict[str, Explanation]:
     )
     absent = found["awaiting_recruiter, recruiter_absent"]
     found["awaiting_recruiter, recruiter_absent"] = replace(absent, told=tried)
+    found["linked, told"] = replace(found["linked, plain"], told=replace(tried, event="recruiter_found", problem=None))
     found["failed, by hand"] = explained(a_connection(ConnectionState.FAILED, problem=None))
     found["failed, plain"] = explained(a_connection(ConnectionState.FAILED, due_at=LATER))
     found["failed, abandoned"] = explained(
@@ -121,6 +122,7 @@ def cases() -> dict[str, Explanation]:
 SHOWN = (
     *(f"{state.value}, {name}" for state in ConnectionState for name in ("plain", "paused")),
     *(f"{state.value}, candidate" for state in ConnectionState if state is not ConnectionState.FAILED),
+    "linked, told",
     "linked, closed",
     "linked, suspected",
     "awaiting_recruiter, recruiter_absent",
@@ -141,9 +143,9 @@ SHOWN = (
 
 
 def test_the_texts_are_those_that_somebody_has_read() -> None:
-    """Thirty explanations, to the letter: whoever changes one reads it again."""
+    """Thirty-one explanations, to the letter: whoever changes one reads it again."""
     every = cases()
-    assert len(SHOWN) == 30
+    assert len(SHOWN) == 31
     text = "\n\n".join(f"── {name}\n{printed(explanation_view(every[name], WIDTH))}" for name in SHOWN) + "\n"
     if WRITES:
         GOLDEN.write_text(text, encoding="utf-8")
@@ -176,7 +178,9 @@ def test_what_one_more_refusal_does_is_what_the_law_makes_of_it() -> None:
             event = judge(each.connection, answer, now=NOW, timing=TIMING)
             after = move(each.connection, event)
             text = " ".join(printed(explanation_view(each, WIDTH)).split())
-            assert (f"Once more, and the connection goes to {after.state.value}." in text) == (after.state is not state)
+            assert (f"Once more, and the connection goes to the state {after.state.value}." in text) == (
+                after.state is not state
+            )
 
 
 def test_what_waits_comes_before_where_it_is() -> None:

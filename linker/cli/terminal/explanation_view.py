@@ -193,10 +193,12 @@ def _who_must_act(explained: Explanation) -> str:
         goes_on = explained.owner in {None, ProblemOwner.WORKABLE}
         said = start if goes_on else f"{start} {said[:1].upper()}{said[1:]}"
     told = explained.told
-    if told is not None:
-        tried = words("told.presses", presses=told.presses) if told.presses else ""
-        said += f" {words('told.at', at=_when(told.at, now), actor=told.actor, tried=tried)}"
-    return said
+    if told is None:
+        return said
+    tried = words("told.presses", presses=told.presses) if told.presses else ""
+    key = "told.at" if told.problem is not None else "told.acted"
+    seen = words(key, at=_when(told.at, now), actor=told.actor, tried=tried)
+    return f"{said}{'' if said.endswith('.') else '.'} {seen}"
 
 
 def _owner(explained: Explanation) -> str:
