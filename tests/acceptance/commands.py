@@ -1,4 +1,4 @@
-"""The `linker` command as a process of its own, for the tests of this folder."""
+"""The `linker` command as a process of its own, for tests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from tests.acceptance.warm_commands import WarmCommands
+
 ROOT = Path(__file__).parents[2]
 #: How long anything may take before a test gives up, in seconds.
 PATIENCE = 60.0
+WARM = WarmCommands()
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,9 @@ class Terminal:
         return ours | {f"LINKER_{name.upper()}": value for name, value in {**self.settings, **settings}.items()}
 
     def __call__(self, *arguments: str, stdin: str = "", **settings: str) -> Ran:
-        """Run a command to its end."""
-        ended = subprocess.run(
-            [sys.executable, "-m", "linker.cli", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            env=self.environment(**settings),
-            timeout=PATIENCE,
-            check=False,
-        )
-        return Ran(ended.returncode, ended.stdout, ended.stderr)
+        """Run a command to its end, in a process that need not import anything."""
+        variables = self.environment(**settings)
+        return Ran(*WARM.run(arguments, stdin=stdin, folder=self.folder, variables=variables, within=PATIENCE))
 
     @contextmanager
     def started(self, *arguments: str, stdout: int | IO[str] = subprocess.PIPE, **settings: str) -> Iterator[Any]:
