@@ -19,7 +19,7 @@ from linker import ConnectionState, Linker, Settings, describe
 from linker.database.database import Database
 from linker.encryption import TokenCipher
 from linker.engine.ports import Selection
-from linker.errors import Refused, SealBroken, TryAgain
+from linker.errors import Refused, SchemaMismatch, SealBroken, TryAgain
 from linker.outbox.outbox_store import OutboxStore
 from linker.persistence import schema
 from linker.persistence.connection_store import ConnectionStore
@@ -28,10 +28,18 @@ from linker.serialization import connection_json
 from linker.testing import ScriptedWorkable
 from states.problems import NearMissKind, ProblemCode
 from tests.integration import before_0006
-from tests.integration.storehouse import raised_by
+from tests.integration.storehouse import assert_fit_for_people, raised_by
 from tests.integration.test_schema import OURS, everything, tables
 
 ROOT = Path(linker.__file__).parent.parent
+
+
+@pytest.fixture
+def empty(database_url: str) -> Iterator[Database]:
+    """An empty database, on each engine."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -64,6 +72,11 @@ def test_the_rows_of_before_hold_all_that_there_can_be() -> None:
 
 async def test_every_row_comes_over_as_it_was(database: Database) -> None:
     """Every column that is still there has the value that it had, row by row."""
+    assert_upgraded_without_loss(database)
+
+
+def assert_upgraded_without_loss(database: Database) -> None:
+    """Bring a database over, and compare all rows."""
     tables_before = {name: read(database, f"SELECT * FROM {name} ORDER BY 1, 2") for name in before_0006.TABLES}  # noqa: S608
     schema.upgrade(database)
     for name, old_rows in tables_before.items():
@@ -78,6 +91,45 @@ async def test_every_row_comes_over_as_it_was(database: Database) -> None:
                 if kept.get(column) == "nobody was there to take it":
                     kept[column] = "unclaimed"
             assert came == kept
+
+
+@pytest.mark.parametrize("revision", before_0006.REVISIONS[:-1])
+async def test_the_first_revisions_come_over_too(empty: Database, database_url: str, revision: str) -> None:
+    """In one step, whichever revision it is: a database that nobody upgraded for long goes on as one of today.
+
+    What was announced before there were webhooks is not posted: nobody had set one.
+    """
+    before_0006.make(empty, revision)
+    assert empty.read_here(schema.current) == (revision, revision)
+    assert schema.compared(empty)["state"] == "behind"
+    assert_upgraded_without_loss(empty)
+    assert read(empty, "SELECT version_num FROM alembic_version") == [("moved",)]
+    upgraded = empty.read_here(everything)
+    if revision < "0003":
+        posting = "SELECT count(*) FROM linker_outbox WHERE hook_due_at IS NOT NULL OR hook_attempts <> 0"
+        assert read(empty, posting) == [(0,)]
+    settings = Settings(database_url=database_url, secret_keys=(before_0006.KEY,))
+    async with Linker(settings, workable=ScriptedWorkable()) as opened:
+        found = await opened.find(closed=None)
+        assert {each.id for each in found} == {row["id"] for row in before_0006.rows()["connection"]}
+        for each in found:
+            assert [step.seq for step in await opened.history(each.id)] == list(range(1, each.last_seq + 1))
+        await opened.attend_due()
+        await opened.prune()
+    schema.drop(empty)
+    schema.upgrade(empty)
+    assert empty.read_here(everything) == upgraded
+
+
+def test_a_database_of_the_first_revision_is_refused_at_start_on_postgresql(postgres_url: str) -> None:
+    """There nobody's tables are upgraded by a start: the refusal says which revision it is, and what to do."""
+    database = Database(postgres_url)
+    before_0006.make(database, "0001")
+    error = raised_by(lambda: schema.check(database), SchemaMismatch)
+    assert_fit_for_people(error, reason="older", location=database.name)
+    assert error.params == {"found": "0001", "needed": HEAD}
+    assert read(database, "SELECT version_num FROM alembic_version") == [("0001",)]
+    database.close()
 
 
 async def test_problems_say_what_they_said(database: Database) -> None:

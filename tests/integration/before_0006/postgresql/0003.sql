@@ -1,0 +1,27 @@
+ALTER TABLE connection ADD COLUMN expiry_told DATE;
+
+ALTER TABLE outbox ADD COLUMN give_up_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE outbox ADD COLUMN dropped_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE outbox ADD COLUMN hook_due_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE outbox ADD COLUMN hook_attempts INTEGER DEFAULT '0' NOT NULL;
+
+ALTER TABLE outbox ADD COLUMN hook_last_error TEXT;
+
+ALTER TABLE outbox ADD COLUMN hook_delivered_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE outbox ADD COLUMN hook_dead_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE outbox ADD COLUMN hook_lease_holder TEXT;
+
+ALTER TABLE outbox ADD COLUMN hook_lease_until TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE outbox ADD COLUMN hook_give_up_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE outbox ADD COLUMN hook_dropped_at TIMESTAMP WITH TIME ZONE;
+
+CREATE INDEX outbox_hook_due ON outbox (hook_due_at) WHERE hook_due_at IS NOT NULL;
+
+UPDATE alembic_version SET version_num='0003';
