@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from tests.integration.storehouse import House, assert_fit_for_people, kept, rai
 
 ROOT = Path(linker.__file__).parent.parent
 OURS = sorted(Table.metadata.tables)
+PINNED = Path(__file__).parent / "schema"
 #: What a host may have in its database, with names and numbers that could be ours.
 HOSTS_OWN = (
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
@@ -147,6 +149,63 @@ def test_an_upgrade_that_fails_half_way_leaves_nothing(database: Database, monke
 def test_our_tables_are_not_among_the_hosts() -> None:
     """A host that makes all its SQLModel tables does not make ours."""
     assert not set(Table.metadata.tables) & set(SQLModel.metadata.tables)
+
+
+# ── what is persisted ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+#: What each engine says of itself: columns, constraints and indexes, each as one line behind its table.
+SAID_BY_SQLITE = (
+    """SELECT t.name, 'column ' || c.name || ' ' || c.type || iif(c."notnull", ' NOT NULL', '')
+    || coalesce(' DEFAULT ' || c.dflt_value, '') || iif(c.pk, ' KEY ' || c.pk, '') || iif(c.hidden, ' GENERATED', '')
+    FROM sqlite_master t, pragma_table_xinfo(t.name) c WHERE t.type = 'table'""",
+    """SELECT t.name, 'foreign key ' || f."from" || ' -> ' || f."table" || '.' || f."to" || ' ' || f.on_delete
+    FROM sqlite_master t, pragma_foreign_key_list(t.name) f WHERE t.type = 'table'""",
+    """SELECT t.name, iif(i."unique", 'unique ', '') || iif(i.origin = 'c', 'index ' || i.name, 'constraint') || ' ('
+    || (SELECT group_concat(name, ', ') FROM (SELECT name FROM pragma_index_info(i.name) ORDER BY seqno)) || ')'
+    || iif(i.partial, substr(m.sql, instr(m.sql, ' WHERE ')), '')
+    FROM sqlite_master t, pragma_index_list(t.name) i LEFT JOIN sqlite_master m ON m.name = i.name
+    WHERE t.type = 'table'""",
+    """SELECT name, iif(type = 'table', 'check', type) FROM sqlite_master
+    WHERE instr(sql, 'CHECK') OR type NOT IN ('table', 'index')""",
+)
+SAID_BY_POSTGRESQL = (
+    """SELECT c.relname, 'column ' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
+    || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
+    || CASE WHEN a.attgenerated <> '' THEN ' GENERATED' ELSE '' END
+    || coalesce(' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid), '')
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+    WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace""",
+    """SELECT c.relname, 'constraint ' || o.conname || ' ' || pg_get_constraintdef(o.oid)
+    FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid
+    WHERE o.contype <> 'n' AND c.relnamespace = 'public'::regnamespace""",
+    """SELECT tablename, replace(indexdef, ' ON public.', ' ON ') FROM pg_indexes
+    WHERE schemaname = 'public'""",
+)
+
+
+def persisted(database: Database) -> list[str]:
+    """All that is persisted, as the engine tells it: a line for each column, constraint and index."""
+    queries = SAID_BY_SQLITE if database.is_sqlite else SAID_BY_POSTGRESQL
+
+    def work(connection: sa.Connection) -> list[str]:
+        found = (row for query in queries for row in connection.execute(sa.text(query)))
+        return sorted(" ".join(f"{table}: {told}".split()) for table, told in found)
+
+    return database.read_here(work)
+
+
+def test_what_is_persisted_changes_only_on_purpose(database: Database) -> None:
+    """The tables of each revision are pinned in a file. A later revision has a file of its own, and only adds lines.
+
+    Who changes what is persisted before it is released changes the file too; afterwards it takes a new revision.
+    """
+    schema.upgrade(database)
+    engine = "sqlite" if database.is_sqlite else "postgresql"
+    pinned = {file.name[:4]: file.read_text().splitlines() for file in sorted(PINNED.glob(f"*.{engine}.txt"))}
+    assert persisted(database) == pinned[HEAD]
+    for earlier, later in pairwise(pinned):
+        assert set(pinned[earlier]) - set(pinned[later]) == set(), f"{later} takes away what {earlier} had"
 
 
 # ── a guest in a host's database ──────────────────────────────────────────────────────────────────────────────────────
