@@ -81,6 +81,8 @@ class ConnectionStats:
     by_state: Mapping[tuple[str, str], int]
     #: For how many seconds the one has waited that waits longest, by state.
     oldest_wait: Mapping[str, float]
+    #: How many are without an answer for so long that somebody was told (`connection.troubled`), by problem.
+    troubled: Mapping[str, int]
     #: How many announcements were given up, by channel.
     dead: Mapping[str, int]
 

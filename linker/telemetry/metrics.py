@@ -95,6 +95,14 @@ OLDEST_WAIT = Metric(
     across="max",
     meaning="How long the connection has been in its state that is there the longest, in seconds; paused ones aside.",
 )
+TROUBLED = Metric(
+    name="linker_troubled",
+    kind="gauge",
+    labels=("problem",),
+    across="max",
+    meaning="Open connections that are without an answer for so long that `connection.troubled` was announced, by "
+    "problem.",
+)
 DUE = Metric(name="linker_due", kind="gauge", across="max", meaning="Connections that are due now.")
 DUE_LAG = Metric(
     name="linker_due_lag_seconds",
@@ -154,6 +162,7 @@ METRICS = (
     ACCOUNT_CALLS,
     CONNECTIONS,
     OLDEST_WAIT,
+    TROUBLED,
     DUE,
     DUE_LAG,
     INCIDENT,
@@ -242,6 +251,7 @@ class _StatisticsCollector(Collector):
         queue, connections = latest.queue, latest.connections
         yield _gauge(CONNECTIONS, connections.by_state.items())
         yield _gauge(OLDEST_WAIT, (((state,), age) for state, age in connections.oldest_wait.items()))
+        yield _gauge(TROUBLED, (((problem,), number) for problem, number in connections.troubled.items()))
         yield _gauge(DUE, [((), queue.due)])
         yield _gauge(DUE_LAG, [((), queue.lag_seconds)])
         yield _gauge(INCIDENT, [((), int(queue.incident))])

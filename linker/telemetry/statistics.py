@@ -27,6 +27,7 @@ from linker.persistence.connection_store import backlog
 from linker.persistence.incidents import latest_incident
 from linker.persistence.tables import CONNECTION, OUTBOX
 from states.connection import ConnectionState
+from states.problems import TRANSIENT
 
 T = TypeVar("T")
 
@@ -191,20 +192,31 @@ def _queue(
 def _connections(transaction: Transaction, now: datetime) -> ConnectionStats:
     since = func.min(case((CONNECTION.c.paused_at.is_(None), CONNECTION.c.state_since))).label("since")
     standing = (
-        select(CONNECTION.c.state, CONNECTION.c.problem_code, func.count().label("number"), since)
+        select(
+            CONNECTION.c.state,
+            CONNECTION.c.problem_code,
+            func.count().label("number"),
+            func.count(CONNECTION.c.troubled_since).label("troubled"),
+            since,
+        )
         .where(CONNECTION.c.closed_at.is_(None))
         .group_by(CONNECTION.c.state, CONNECTION.c.problem_code)
     )
     connections = dict.fromkeys(((state.value, NO_PROBLEM) for state in ConnectionState), 0)
     oldest: dict[str, float] = defaultdict(float)
+    troubled = {code.value: 0 for code in sorted(TRANSIENT)}
     for row in transaction.execute(standing):
         connections[row.state, row.problem_code or NO_PROBLEM] = row.number
         oldest[row.state] = max(oldest[row.state], _seconds_since(row.since, now))
+        if row.troubled:
+            problem = row.problem_code or NO_PROBLEM
+            troubled[problem] = troubled.get(problem, 0) + row.troubled
     dead = {}
     for channel in CHANNELS:
         query = select(func.count()).select_from(OUTBOX).where(channel.column(OUTBOX, "dead_at").is_not(None))
         dead[channel.name] = transaction.execute(query).scalar_one()
-    return ConnectionStats(by_state=connections, oldest_wait={state: oldest[state] for state in _WAITING}, dead=dead)
+    waits = {state: oldest[state] for state in _WAITING}
+    return ConnectionStats(by_state=connections, oldest_wait=waits, troubled=troubled, dead=dead)
 
 
 def _seconds_since(then: datetime | None, now: datetime) -> float:

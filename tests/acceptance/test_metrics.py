@@ -21,7 +21,7 @@ from linker.encryption import new_key
 from linker.sandbox import EVERYWHERE, Fault, Limit, World, running, seed
 from linker.telemetry.metrics import METRICS
 from states.history import ANNOUNCEMENTS
-from states.problems import ProblemCode
+from states.problems import TRANSIENT, ProblemCode
 from tests.acceptance.commands import PATIENCE, ROOT, Terminal, until
 from tests.acceptance.leaks import Secret
 
@@ -189,6 +189,8 @@ def test_the_database_is_to_be_seen(story: Story) -> None:
     waited = seen("linker_oldest_wait_seconds", state="awaiting_token")
     assert waited is not None
     assert 0 < waited < PATIENCE
+    assert [seen("linker_troubled", problem=code.value) for code in TRANSIENT] == [0] * len(TRANSIENT)
+    assert seen("linker_incident") == 0
     assert seen("linker_due") == 0
     assert seen("linker_due_lag_seconds") == 0
     waiting = {"way": "handlers", "type": "connection.linked", "tried": "no"}

@@ -28,7 +28,7 @@ from linker.telemetry.statistics import (
 )
 from linker.testing import ScriptedWorkable, SettableClock
 from states.connection import ConnectionState, Problem
-from states.problems import ProblemCode
+from states.problems import TRANSIENT, ProblemCode
 from tests.integration.storehouse import MINUTE, NOW, SECOND, House, change, kept
 from tests.seams import parts
 
@@ -71,6 +71,7 @@ async def test_an_empty_database(house: House) -> None:
     assert (statistics.queue.due, statistics.queue.lag_seconds, statistics.queue.outbox) == (0, 0.0, {})
     assert statistics.connections.by_state == {(state.value, "none"): 0 for state in ConnectionState}
     assert set(statistics.connections.oldest_wait.values()) == {0.0}
+    assert statistics.connections.troubled == dict.fromkeys(TRANSIENT, 0)
     assert statistics.connections.dead == {"handlers": 0, "webhook": 0}
 
 
@@ -93,6 +94,19 @@ async def test_connections_by_state_and_problem(house: House) -> None:
         "awaiting_recruiter": 90 * 60,
         "failed": 0,
     }
+
+
+async def test_trouble_that_lasts(house: House) -> None:
+    """What somebody was told of is counted by its problem, in whichever state; new trouble and closed ones are not."""
+    throttled = Problem(code=ProblemCode.THROTTLED, since=NOW - 9000 * MINUTE, lasting=True)
+    for state in (ConnectionState.LINKED, ConnectionState.AWAITING_RECRUITER):
+        await kept(house, state=state, problem=throttled, troubled_since=NOW)
+    away = Problem(code=ProblemCode.WORKABLE_UNAVAILABLE, since=NOW, lasting=True)
+    await kept(house, problem=away, troubled_since=NOW)
+    await kept(house, problem=away)
+    await kept(house, problem=throttled, troubled_since=NOW, closed_at=NOW)
+    troubled = (await taken(house)).connections.troubled
+    assert {code: count for code, count in troubled.items() if count} == {"throttled": 2, "workable_unavailable": 1}
 
 
 async def test_what_is_due(house: House) -> None:
