@@ -344,11 +344,13 @@ def _believed(
 ) -> happened.Event:
     """The event, if the refusal came often enough over long enough; otherwise only the doubt.
 
-    Workable's 401 and 403 also come during its outages, so a single one proves nothing. Refusals that alternate with
-    another answer are no series; but once none was good for as long as trouble may last, they are believed too.
+    Workable's 401 and 403 also come during its outages, so a single one proves nothing, however long ago it was.
+    Refusals that alternate with another answer are no series; but once none was good for as long as trouble may last,
+    they are believed too: the first one, one of the series that began after it, and this one.
     """
-    doubt = connection.doubt
-    if doubt is not None and _refused_for(connection, now) >= max(timing.trouble_within, timing.refusals_spread):
+    doubt, first = connection.doubt, connection.refused_at
+    interrupted = doubt is not None and first is not None and first < doubt.since
+    if interrupted and _refused_for(connection, now) >= max(timing.trouble_within, timing.refusals_spread):
         return event
     if doubt is None or not same_series(doubt.code, code):
         return happened.RefusalDoubted(code)

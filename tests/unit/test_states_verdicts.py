@@ -277,6 +277,16 @@ def test_refusals_that_alternate_are_believed_once_they_last() -> None:
     ), "it answered well since"
 
 
+def test_two_refusals_are_no_end_however_far_apart() -> None:
+    """While no worker runs, nobody looks, and time proves nothing: each of them may have come in an outage."""
+    connection = move(HEALTHY, judge(HEALTHY, CredentialRefused(), now=NOW, timing=TIMING))
+    later = NOW + TIMING.trouble_within + timedelta(days=5)
+    again = judge(connection, CredentialRefused(), now=later, timing=TIMING)
+    assert again == happened.RefusalDoubted(ProblemCode.TOKEN_REVOKED)
+    third = judge(move(connection, again, now=later), CredentialRefused(), now=later, timing=TIMING)
+    assert third == happened.TokenRevoked()
+
+
 def test_a_fault_of_ours_changes_nothing_in_what_has_failed() -> None:
     """It is looked at again at its time, and the problem stays the customer's."""
     event = failed_attention(REVOKED, FAULT, now=NOW, timing=TIMING)
