@@ -53,11 +53,11 @@ def needed_reason(given: str | None) -> str:
 
 
 def pairs(field: str, given: list[str]) -> dict[str, str]:
-    """`K=V` texts as a mapping. Raises BadInput."""
+    """`K=V` texts as a mapping; what a text may hold is the library's to say. Raises BadInput."""
     found: dict[str, str] = {}
     for each in given:
         key, equals, value = each.partition("=")
-        if not equals or not key.strip() or not f"{key}{value}".isprintable():
+        if not equals or not key.strip():
             raise BadInput(field, "not_a_pair")
         if key.strip() in found:
             raise BadInput(field, "given_twice", key=key.strip())

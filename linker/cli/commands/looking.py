@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import json
 import signal
 import sys
 import time
@@ -25,7 +24,7 @@ from linker.cli.options import Id, Json, state_named, whole
 from linker.cli.selector_options import Chosen, selecting
 from linker.cli.terminal.connection_views import history_table, plain_table, print_connection
 from linker.cli.terminal.list_view import connections_table
-from linker.cli.terminal.output import Output, write_line
+from linker.cli.terminal.output import Output, json_text, write_line
 from linker.cli.terminal.watch_view import watch_line, watch_view
 from linker.database.database import Database
 from linker.engine.ports import DamagedRow, Page
@@ -37,6 +36,7 @@ from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.server_clock import shared_clock
 from linker.serialization import connection_json, damaged_json, step_json
 from linker.settings import load_settings
+from linker.validation.text import visible
 from states.connection import Connection, ConnectionState
 
 app = typer.Typer()
@@ -118,7 +118,7 @@ def print_page(page: Page, now: datetime, output: Output, *, first: bool, as_jso
     """Print a page of a list: as one JSON value, as lines, or for people."""
     if as_jsonl:
         for each in page.found:
-            write_line(json.dumps(_listed_json(each)))
+            write_line(json_text(_listed_json(each), indent=None))
     elif as_csv:
         rows = csv.writer(sys.stdout, lineterminator="\n")
         if first:
@@ -127,7 +127,7 @@ def print_page(page: Page, now: datetime, output: Output, *, first: bool, as_jso
             whole_row = _listed_json(each)
             problem, account = whole_row["problem"] or {}, whole_row["account"] or {}
             row = {**whole_row, "problem": problem.get("code"), "who_must_act": problem.get("owner")}
-            row |= {"account": account.get("name"), "metadata": json.dumps(whole_row["metadata"], ensure_ascii=False)}
+            row |= {"account": account.get("name"), "metadata": json_text(whole_row["metadata"], indent=None)}
             rows.writerow([_cell(row[column]) for column in CSV_COLUMNS])
     elif output.as_json or page.found:
         told = [_listed_json(each) for each in page.found]
@@ -139,8 +139,10 @@ def _listed_json(each: Connection | DamagedRow) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A value in a spreadsheet: what would be taken for a formula is a text."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@"} else value
+    """A value in a spreadsheet, or on a terminal: what would be taken for a formula is a text, and nothing moves it."""
+    if not isinstance(value, str):
+        return value
+    return f"'{visible(value)}" if value[:1] in {"=", "+", "-", "@"} else visible(value)
 
 
 @app.command()
@@ -250,7 +252,7 @@ def audit(
             last = found[-1]
             for each in (audit_json(entry, personal=personal) for entry in found):
                 if as_jsonl:
-                    write_line(json.dumps(each))
+                    write_line(json_text(each, indent=None))
                 elif as_csv:
                     rows.writerow([_cell(each[column]) for column in columns])
                 else:

@@ -126,7 +126,7 @@ class Output:
     def result(self, value: Any, *renderables: RenderableType) -> None:
         """Print the result: the value for machines, or what can be read for people."""
         if self.as_json:
-            _write(_json(value) + "\n")
+            _write(json_text(value) + "\n")
         else:
             self.show(*renderables)
 
@@ -138,7 +138,7 @@ class Output:
         def add(items: Iterable[Any]) -> None:
             nonlocal is_empty
             for item in items if self.as_json else ():
-                _write(("[\n" if is_empty else ",\n") + _json(item))
+                _write(("[\n" if is_empty else ",\n") + json_text(item))
                 is_empty = False
 
         yield add
@@ -175,10 +175,10 @@ def write_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any, *, indent: int | None = 2) -> str:
     """A value as JSON, with letters as they are where the terminal has them, and nothing that moves its cursor."""
     unicode = "utf" in (sys.stdout.encoding or "").lower()
-    text = json.dumps(value, indent=2, ensure_ascii=not unicode)
+    text = json.dumps(value, indent=indent, ensure_ascii=not unicode)
     return "".join(f"\\u{ord(each):04x}" if each != "\n" and is_control(each) else each for each in text)
 
 
