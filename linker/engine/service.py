@@ -35,6 +35,8 @@ from states.machine import IllegalTransition
 
 #: Who acts when the host does not say.
 HOST = "host"
+#: How the names of operators, and of what they let cron do, begin.
+OPERATORS = ("operator:", "cron:")
 #: How often a lost race is run again before we say that the connection is busy.
 MOST_TRIES = 10
 #: How many duties in a row are attended for a person: three of their own (verify, prepare, look), and those that
@@ -106,7 +108,9 @@ class Service:
             deadline=deadline,
             due_at=deadline,
         )
-        step = Step(event="opened", source=None, target=connection.state, at=now, actor=text.one_line("actor", actor))
+        actor = text.one_line("actor", actor)
+        verb = "open" if actor.startswith(OPERATORS) else None
+        step = Step(event="opened", source=None, target=connection.state, at=now, actor=actor, verb=verb)
         opened = Settlement(before=connection, after=connection, step=step, announcement="connection.opened")
         added = await self._engine.store.add(opened)
         if added.id == connection.id:
@@ -175,8 +179,9 @@ class Service:
             return happened.ReplacementSubmitted(candidate)
 
         with self._in_flight, self._engine.observer.watch(Work.SUBMIT_TOKEN, connection_id=connection_id):
-            await self.record(connection_id, submitted, actor=actor, goes_on=True)
-            return await self._attend_while_owed(connection_id, actor=actor)
+            verb = "submit" if actor.startswith(OPERATORS) else None
+            await self.record(connection_id, submitted, actor=actor, goes_on=True, verb=verb)
+            return await self._attend_while_owed(connection_id, actor=actor, verb=verb)
 
     async def give_subdomain(self, connection_id: str, subdomain: str, *, actor: str = HOST) -> Connection:
         """Write down which account is meant, before a token for it is given: whoever goes on later is not asked again.
@@ -217,7 +222,10 @@ class Service:
             if next_duty(connection) is Duty.PUT_ASIDE:
                 raise Refused("no_token", connection=connection.id)
             was_linked = connection.state is ConnectionState.LINKED
-            return await self._attend_while_owed(connection_id, actor=actor, look=True, was_linked=was_linked)
+            verb = "confirm" if actor.startswith(OPERATORS) else None
+            return await self._attend_while_owed(
+                connection_id, actor=actor, look=True, was_linked=was_linked, verb=verb
+            )
 
     async def check(self, connection_id: str, *, actor: str = HOST, reason: str | None = None) -> Connection:
         """Look now, whether or not a look is due: in any state in which a token is held, also linked or failed.
@@ -438,10 +446,12 @@ class Service:
         look: bool = False,
         was_linked: bool = False,
         person_waits: bool = True,
+        verb: str | None = None,
     ) -> Connection:
         """Attend what is owed at once, duty after duty. `look`: also a look that would be due later.
 
         `was_linked`: it was linked when it was asked for; otherwise, once it is, somebody else was just faster.
+        `verb`: the operator's that it is done for.
         """
         executor = self._engine.executor
         for _ in range(DUTIES_IN_A_ROW):
@@ -455,6 +465,8 @@ class Service:
                 if found is None:
                     return held
                 [settlement] = await executor.decide_batch([found], actor=actor)
+                if settlement.step is not None:
+                    settlement = replace(settlement, step=replace(settlement.step, verb=verb))
                 written = await self._write(settlement, release=True)
                 if written is None and not is_race(settlement):
                     self._engine.observer.leases_lost(1)

@@ -339,7 +339,8 @@ def test_waiting_watching_and_the_audit(linker: Desk) -> None:
     watched = linker("watch", "--times", "1").out
     assert "failed=1" in watched
     assert "workers=0" in watched
-    [entry] = linker("audit", "--json").json
+    opened, entry = linker("audit", "--json").json
+    assert (opened["verb"], opened["event"], opened["from"]) == ("open", "opened", None)
     assert (entry["verb"], entry["to"], entry["reason"]) == ("force", "failed", "asked by …@…")
     assert "eve@" in linker("audit", "--csv", "--with-personal-data").out
     assert linker("audit", "--actor", "nobody", "--json").json == []

@@ -37,6 +37,20 @@ async def test_a_handler_does_not_wait_for_the_next_beat() -> None:
                 await linked.wait()
 
 
+async def test_the_audit_has_what_operators_did_and_not_what_came_by_itself() -> None:
+    """What an operator opened, submitted and confirmed is in it; what a customer did so is not."""
+    for actor, verbs in (("operator:ann", ["open", "submit", "submit", "submit", "confirm"]), ("customer:ann", [])):
+        workable = ScriptedWorkable()
+        async with linker_in_memory(workable=workable) as linker:
+            connection = await linker.create(owner="customer-1", actor=actor)
+            waiting = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN, actor=actor)
+            assert waiting.recruiter is not None
+            workable.add_recruiter(waiting.recruiter.email)
+            linked = await linker.confirm_recruiter(connection.id, actor=actor)
+            assert linked.state is ConnectionState.LINKED
+            assert [entry.verb async for entry in linker.audit()] == verbs
+
+
 async def test_a_linker_attends_also_after_its_heartbeat() -> None:
     """A host that ended its heartbeat can still attend what is due from a queue of its own."""
     clock, workable = SettableClock(), ScriptedWorkable()
