@@ -42,7 +42,7 @@ from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.outbox.handlers import Handler, Handlers
 from linker.persistence.link_store import LinkStore
 from linker.persistence.operation_store import OperationStore
-from linker.settings import Settings, load_settings
+from linker.settings import Settings, load_settings, unknown_permissions
 from linker.validation import text
 
 H = TypeVar("H", bound=Handler)
@@ -170,6 +170,8 @@ class Linker(BulkVerbs, LinkVerbs):
             await self._parts.store.open()
             self._fits_until = time.monotonic() + SCHEMA_LOOK_SECONDS
             await self._agree_on_the_time()
+            if unknown := unknown_permissions(self.settings.permissions):
+                log.warning("permissions.unknown", names=unknown)
             if missing := self._engine.executor.cipher.missing(await self._parts.store.key_ids()):
                 log.info("keys.missing", keys=missing)  # what needs one of them says so itself
         except StoreUnavailable:

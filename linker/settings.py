@@ -103,9 +103,20 @@ def _is_page(url: str | None) -> str | None:
 
 
 def _are_permissions(names: tuple[str, ...]) -> tuple[str, ...]:
+    """A slip is refused: the dialog would ask customers to tick what Workable does not have. Others may be new ones."""
     if not names or not all(re.fullmatch(r"[rw]_[a-z_]{1,40}", name, re.ASCII) for name in names):
         raise PydanticCustomError("not_permissions", "not_permissions")
+    for name in unknown_permissions(names):
+        alike = [known for known in PERMISSIONS if known[0] == name[0]]
+        meant = difflib.get_close_matches(name, alike, n=1, cutoff=0.85)
+        if meant:
+            raise PydanticCustomError("permission_slip", "permission_slip", {"given": name, "meant": meant[0]})
     return tuple(dict.fromkeys(names))
+
+
+def unknown_permissions(names: Collection[str]) -> list[str]:
+    """Those of the names that are no permission of Workable's as far as we know."""
+    return [name for name in names if name not in PERMISSIONS]
 
 
 def _is_readable(accent: str) -> str:
@@ -164,6 +175,12 @@ Span = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)
 Keep = Annotated[Span | None, BeforeValidator(_forever)]
 
 
+#: The permissions that a token of Workable's can have (documented, and seen by integrators; there may be more).
+PERMISSIONS = (
+    *("r_jobs", "r_candidates", "w_candidates", "w_comments", "r_employees", "w_employees", "r_account", "w_account"),
+    *("w_members", "w_departments", "r_offers", "w_offers", "r_requisitions", "w_requisitions", "r_timeoff"),
+    "w_timeoff",
+)
 #: Where `linker dialog` listens if nobody says otherwise.
 DIALOG_PORT = 8788
 #: What WCAG 2.2 asks of text, level AA.

@@ -41,7 +41,7 @@ from linker.persistence.schema import compared
 from linker.persistence.selections import has_problem_of
 from linker.persistence.server_clock import shared_clock
 from linker.persistence.tables import CONNECTION, OUTBOX, TROUBLED
-from linker.settings import Settings, is_at_example, load_settings
+from linker.settings import PERMISSIONS, Settings, is_at_example, load_settings, unknown_permissions
 from linker.version import version
 from linker.workable import api
 from linker.workable.urls import AccountUrls
@@ -116,8 +116,8 @@ async def run_checks(*, offline: bool = False) -> AsyncIterator[Check]:
     yield ok("settings", "readable")
     async for check in _keys_and_database(settings):
         yield check
-    if is_at_example(settings.recruiter_email):
-        yield warning("recruiter e-mail", "example", email=settings.recruiter_email)
+    for check in _what_customers_are_asked(settings):
+        yield check
     for check in _webhook(settings):
         yield check
     try:
@@ -304,6 +304,14 @@ async def _outbox(database: Database, settings: Settings, now: datetime) -> Chec
     if count := await database.read(lambda transaction: transaction.execute(query).scalar_one()):
         return warning("outbox", "dead", count=count)
     return ok("outbox", "none_dead")
+
+
+def _what_customers_are_asked(settings: Settings) -> Iterator[Check]:
+    if is_at_example(settings.recruiter_email):
+        yield warning("recruiter e-mail", "example", email=settings.recruiter_email)
+    unknown = unknown_permissions(settings.permissions)
+    if unknown:
+        yield warning("permissions", "unknown", names=", ".join(unknown), known=", ".join(PERMISSIONS))
 
 
 def _webhook(settings: Settings) -> Iterator[Check]:

@@ -19,7 +19,7 @@ from linker.engine.ports import Lease
 from linker.engine.service import Engine
 from linker.errors import Busy, LinkerError, NotFound, Refused, RowUnreadable, TryAgain
 from linker.event_log import log
-from linker.operations.plan import Plan, planned_json
+from linker.operations.plan import Plan, outcome_of_skipped, planned_json
 from linker.operations.verbs import ASKING, OperatorVerbs
 from linker.persistence.operation_store import HeldByOthers, Operation, OperationItem, OperationStore
 from linker.serialization import moment
@@ -268,9 +268,8 @@ class Run:
 
     def _passed_over(self, item: OperationItem, skipped: str) -> Outcome:
         source = item.planned.get("from")
-        outcome = {"not_found": "not_found", Hindrance.DAMAGED.value: "error", Hindrance.NOT_BEFORE.value: "try_again"}
         state = ConnectionState(source) if source else None
-        return self._told(item, outcome.get(skipped, "refused"), state=state, why=skipped)
+        return self._told(item, outcome_of_skipped(skipped), state=state, why=skipped)
 
     async def _moved(self, item: OperationItem) -> Outcome:
         """It is at another version: somebody else moved it, or we did, before we could write that down."""

@@ -11,8 +11,16 @@ from linker.errors import BadInput
 from linker.serialization import moment
 from states.connection import ConnectionState
 from states.duties import Duty
-from states.explanation import Change, Foreseen, Verb
+from states.explanation import Change, Foreseen, Hindrance, Verb
 from states.problems import ProblemCode
+
+#: The outcome of what is passed over, where it is not `refused`.
+_PASSED_OVER = {"not_found": "not_found", Hindrance.DAMAGED.value: "error", Hindrance.NOT_BEFORE.value: "try_again"}
+
+
+def outcome_of_skipped(why: str) -> str:
+    """What the run says of a connection that its plan passes over, by why it does."""
+    return _PASSED_OVER.get(why, "refused")
 
 
 @dataclass(frozen=True, kw_only=True)

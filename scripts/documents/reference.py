@@ -40,6 +40,7 @@ LOG_EVENTS = {
     "of them answer well again, or more others do, for a day at most. Seen over the whole database, and told once.",
     "incident.ended": "Refusals count again.",
     "times.brought_back": "So many (`count`) were due later than is possible: a clock was wrong. They are due now.",
+    "permissions.unknown": "`LINKER_PERMISSIONS` has names (`names`) that Workable does not have, as far as we know.",
     "keys.missing": "Tokens are sealed with keys that are not set: they are not attended, and all others are.",
     "row.unreadable": "A row cannot be read: lists leave it out, and a sweep puts it in quarantine for an hour.",
     "row.not_put_aside": "The quarantine of a row that cannot be read failed: it is met again when its lease ends.",

@@ -155,6 +155,16 @@ def test_the_doctor_finds_all_well(linker: Terminal) -> None:
     assert {found[name]["status"] for name in expected} == {"ok"}
 
 
+def test_the_doctor_names_a_permission_that_nobody_knows(linker: Terminal) -> None:
+    """It may be new, or a slip: customers are asked to tick it."""
+    found = checks(linker("doctor", "--offline", "--json", permissions="r_jobs,r_assessments"))["permissions"]
+    assert (found["status"], "r_assessments" in found["said"], "w_candidates" in found["advice"]) == (
+        "care",
+        True,
+        True,
+    )
+
+
 def test_a_server_is_upgraded_by_hand(linker: Terminal, postgres_url: str) -> None:
     """On PostgreSQL nothing is upgraded by itself: the doctor says what to do, and then finds all well."""
     linker.settings["database_url"] = postgres_url

@@ -18,8 +18,8 @@ from linker.database.database import Database
 from linker.database.errors import translate
 from linker.encryption import new_key
 from linker.errors import BadSettings, OurFault, StoreUnavailable
-from linker.settings import Settings, load_settings, setting_of, variable_of
-from linker.wording import describe
+from linker.settings import PERMISSIONS, Settings, load_settings, setting_of, variable_of
+from linker.wording import catalogue, describe
 from states.timing import Timing
 
 SAMPLE = Path(__file__).parents[2] / "config" / "linker.toml"
@@ -440,6 +440,33 @@ def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LINKER_FLAGS", "-lm")
     monkeypatch.setenv("LINKER_ACTOR", "operator:ann")
     assert load_settings().log_level == "info"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("r_job", "r_jobs"),
+        ("r_candidate", "r_candidates"),
+        ("w_comment", "w_comments"),
+        ("w_canddates", "w_candidates"),
+    ],
+)
+def test_a_slip_in_a_permission_is_told(given: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Customers would be asked to tick what Workable does not have; one that may be new is taken."""
+    monkeypatch.setenv("LINKER_PERMISSIONS", f"r_account,{given}")
+    with pytest.raises(BadSettings) as refused:
+        load_settings()
+    assert (refused.value.field, refused.value.reason) == ("permissions", "permission_slip")
+    assert (given in str(refused.value), f"Did you mean {meant}?" in str(refused.value)) == (True, True)
+    monkeypatch.setenv("LINKER_PERMISSIONS", "r_jobs, r_assessments")
+    assert load_settings().permissions == ("r_jobs", "r_assessments")
+
+
+def test_every_permission_that_is_known_has_words_for_customers() -> None:
+    """The dialog says what each lets the host do."""
+    start = "dialog.permission."
+    said = {key.removeprefix(start) for key in catalogue().keys if key.startswith(start)}
+    assert said == set(PERMISSIONS)
 
 
 def test_an_at_sign_in_the_password_is_told_and_not_shown() -> None:

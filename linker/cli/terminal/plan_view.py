@@ -15,7 +15,7 @@ from linker.cli.terminal.explanation_view import words
 from linker.humanize import span
 from linker.operations.explain import command_line
 from linker.operations.operation_run import Outcome
-from linker.operations.plan import Plan, PlannedChange
+from linker.operations.plan import Plan, PlannedChange, outcome_of_skipped
 from linker.operations.verbs import GRAVE
 from linker.wording import catalogue
 from linker.workable.api import LOOKS_OF_TEN, WINDOW_SECONDS
@@ -99,7 +99,8 @@ def change_view(change: Change, ids: list[str]) -> RenderableType:
 def _does(plan: Plan, item: PlannedChange) -> tuple[str, str]:
     """What would be done to one, and what is worth a note."""
     if item.skipped is not None:
-        return item.skipped.replace("_", " "), ""
+        outcome = outcome_of_skipped(item.skipped)
+        return outcome if outcome == item.skipped else f"{outcome}: {item.skipped}", ""
     if plan.verb not in {Verb.ADVANCE, Verb.CHECK}:
         target = f" → {item.to.value}" if item.to is not None and item.to is not item.source else ""
         return f"{plan.verb.value.replace('_', ' ')}{target}", ""
