@@ -29,6 +29,8 @@ def span(field: str, given: str | timedelta) -> timedelta:
         if given < timedelta(0):
             raise BadInput(field, "not_a_span_of_time")
         return given
+    if not isinstance(given, str):
+        raise BadInput(field, "not_a_span_of_time")
     found = _SPAN.fullmatch(given.strip().lower())
     if found is None:
         raise BadInput(field, "not_a_span_of_time")
@@ -39,6 +41,8 @@ def moment(field: str, given: str | datetime | timedelta, now: datetime) -> date
     """A time as in `2026-12-24T18:00`, in UTC where no zone is named, or a span from now on. Raises BadInput."""
     if isinstance(given, datetime):
         return given if given.tzinfo else given.replace(tzinfo=UTC)
+    if not isinstance(given, str | timedelta):
+        raise BadInput(field, "not_a_time")
     if isinstance(given, timedelta) or _SPAN.fullmatch(given.strip().lower()):
         return now + span(field, given)
     try:
@@ -108,6 +112,9 @@ def selection(now: datetime, **selectors: Unpack[Selectors]) -> Selection:
     if limit is not None and limit < 1:
         raise BadInput("limit", "not_a_number", least=1)
     whole = None if ids is None else tuple(dict.fromkeys(ids))
+    if not all(isinstance(each, str) for each in whole or ()):
+        raise BadInput("id", "not_text")
+    texts.check_type("after", selectors.get("after"), str, "not_text")
     if whole is not None and len(whole) > MOST_IDS:
         raise BadInput("id", "too_many", most=MOST_IDS)
     state, problem, due_before = selectors.get("state"), selectors.get("problem"), selectors.get("due_before")
@@ -120,7 +127,7 @@ def selection(now: datetime, **selectors: Unpack[Selectors]) -> Selection:
         owner=_line("owner", selectors.get("owner")),
         account=_line("account", selectors.get("account")),
         subdomain=_line("subdomain", selectors.get("subdomain")),
-        metadata=dict(selectors.get("metadata") or {}),
+        metadata=texts.metadata(selectors.get("metadata") or {}),
         text=_line("text", selectors.get("text")),
         since_before=None if older is None else now - span("older_than", older),
         since_after=None if newer is None else now - span("newer_than", newer),

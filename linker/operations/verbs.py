@@ -17,7 +17,7 @@ from linker.engine.ports import Lease, Page, Selection
 from linker.engine.service import HOST, Service, refusal_of
 from linker.errors import Busy, Refused, TryAgain
 from linker.operations.selectors import Selectors, selection
-from linker.validation.text import metadata, one_line
+from linker.validation.text import known_id, metadata, one_line
 from states import events as happened
 from states.connection import Connection, ConnectionState
 from states.explanation import Hindrance, Verb, event_of, is_due, what_hinders
@@ -84,7 +84,7 @@ class OperatorVerbs(Service):
             Busy: somebody else is attending it and does not come to an end.
             BadInput: the actor or the reason is not printable text.
         """
-        deed = deed_of(Verb.ADVANCE, actor, reason)
+        connection_id, deed = known_id(connection_id), deed_of(Verb.ADVANCE, actor, reason)
         with self._in_flight:
             refuse_hindered(Verb.ADVANCE, await self._engine.store.get(connection_id), self._engine.clock.now())
             held, lease = await self._claim(connection_id)
@@ -218,7 +218,7 @@ class OperatorVerbs(Service):
     async def _do(
         self, verb: Verb, connection_id: str, actor: str, reason: str | None, to: ConnectionState | None = None
     ) -> Connection:
-        before = await self._engine.store.get(connection_id)
+        before = await self._engine.store.get(known_id(connection_id))
         if verb is Verb.FORCE:
             refuse_hindered(verb, before, self._engine.clock.now(), to)
         return await self.record(

@@ -41,6 +41,7 @@ from linker.persistence.settlements import (
 )
 from linker.persistence.tables import CONNECTION, OPEN_WITH_KEY, STEP
 from linker.settings import Settings
+from linker.validation.text import known_id
 from states.connection import Connection, ConnectionState
 from states.history import Step
 from states.table import LAW
@@ -144,7 +145,7 @@ class ConnectionStore:
 
     async def whole_id(self, prefix: str) -> str:
         """The id that begins like this. Raises NotFound, and BadInput if several do."""
-        if not prefix.startswith(ID_PREFIX):
+        if not known_id(prefix).startswith(ID_PREFIX):
             return prefix
         c = CONNECTION.c.id
         likely = select(c).where(c >= prefix, c <= f"{prefix}zzzz", func.substr(c, 1, len(prefix)) == prefix)

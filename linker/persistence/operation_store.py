@@ -22,6 +22,7 @@ from linker.errors import NotFound
 from linker.persistence.claims import lease_is_free
 from linker.persistence.connection_store import ConnectionStore, lease_terms
 from linker.persistence.tables import CONNECTION, OPERATION, OPERATION_ITEM, STEP
+from linker.validation.text import known_id
 from states.connection import Connection
 
 #: How many items are written, and read, at a time.
@@ -231,6 +232,7 @@ class OperationStore:
 
     async def get(self, operation_id: str) -> Operation:
         """One operation, by its id or its beginning. Raises NotFound."""
+        operation_id = known_id(operation_id, what="operation")
         found = await self._find(OPERATION.c.id == operation_id, 1)
         if not found:
             found = await self._find(OPERATION.c.id.startswith(operation_id, autoescape=True), 2)

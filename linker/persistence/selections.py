@@ -18,6 +18,7 @@ from linker.engine.ports import DamagedRow, Selection
 from linker.errors import BadInput
 from linker.persistence.tables import CONNECTION, PAUSED, TROUBLED
 from linker.serialization import moment
+from linker.validation.text import may_be_id
 from states.connection import Connection, ConnectionState
 from states.problems import PROBLEMS, ProblemOwner
 
@@ -56,6 +57,8 @@ def _after_cursor(transaction: Transaction, wanted: Selection) -> list[ColumnEle
         return []
     order = order_of(wanted)
     connection_id, at, place = wanted.after.partition(PLACE)
+    if not may_be_id(connection_id):
+        raise BadInput("after", "no_cursor", cursor=wanted.after)
     this = CONNECTION.c.id == connection_id
     value: Any = select(order).where(this).scalar_subquery()
     if at:
@@ -96,7 +99,7 @@ def _conditions(wanted: Selection, is_sqlite: bool) -> list[ColumnElement[bool]]
 
     found: list[ColumnElement[bool]] = []
     if wanted.ids is not None:
-        found.append(is_among(c.id, wanted.ids, is_sqlite=is_sqlite))
+        found.append(is_among(c.id, [each for each in wanted.ids if may_be_id(each)], is_sqlite=is_sqlite))
     if wanted.owner is not None:
         found.append(same("owner", c.owner, wanted.owner))
     if wanted.subdomain is not None:

@@ -102,6 +102,11 @@ def check_type(field: str, given: object, kind: type, reason: str, **params: obj
         raise BadInput(field, reason, **params)
 
 
+def may_be_id(given: str) -> bool:
+    """True if a text may be an id of ours, as far as its characters say."""
+    return given.isascii() and given.isprintable() and 0 < len(given) <= LONGEST_ID_CHARACTERS
+
+
 def known_id(given: object, *, what: str = "connection") -> str:
     """An id that may be one of ours; it is not looked up here.
 
@@ -111,7 +116,7 @@ def known_id(given: object, *, what: str = "connection") -> str:
     """
     if not isinstance(given, str):
         raise BadInput("id", "not_text")
-    if not (given.isascii() and given.isprintable() and 0 < len(given) <= LONGEST_ID_CHARACTERS):
+    if not may_be_id(given):
         shown = given[:LONGEST_ID_CHARACTERS].encode("ascii", "backslashreplace").decode()
         raise NotFound(shown, what=what)
     return given

@@ -15,7 +15,7 @@ from linker.engine.ports import Settlement
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from states.connection import Account, Connection, ConnectionState, Credential, Doubt, Problem, Recruiter
 from states.explanation import Hindrance, Verb, answer_name, foresee, possible_answers, settle_certain
-from states.history import Step
+from states.history import Step, problem_told
 from states.problems import ProblemCode
 from tests.seams import parts
 
@@ -115,7 +115,7 @@ async def test_what_is_foreseen_is_what_happens(stage: tuple[Linker, ScriptedWor
             steps = (await linker.history(connection.id))[1:]
             assert expected.event in [step.event for step in steps], (state, facts, verdict)
             assert {(step.actor, step.reason, step.verb) for step in steps} == {("ann", "a test", "advance")}
-            problem = after.problem or after.replacement_problem
+            problem = problem_told(settled, after)
             assert (after.state, problem.code if problem else None) == (expected.to, expected.problem)
             assert (after.doubt is not None and expected.event == "refusal_doubted") == expected.doubted
             tried += 1
