@@ -29,6 +29,10 @@ ANSWERS = {
     *("recruiter_prepared", "recruiter_found", "recruiter_absent", "recruiter_vanished", "health_confirmed"),
     *("replacement_accepted", "unlinked"),
 }
+#: What operators do at once, without a question to Workable.
+AT_ONCE = {"force", "pause", "resume", "unlink", "set_metadata"}
+#: What only they do here, and always with a reason.
+BY_HAND = {"forced", "paused", "resumed", "metadata_set", "check_requested"}
 #: Every clear token that the test gives begins so.
 CLEAR = "canary-"
 
@@ -47,6 +51,7 @@ def check(before: Snapshot, after: Snapshot, *, dead: Collection[str]) -> None:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{after.story(connection_id)}") from None
     _check_unique(after.connections.values())
+    _check_operations(before, after, dead)
     assert CLEAR not in after.text, "a token is in the database in clear text"
 
 
@@ -61,6 +66,8 @@ def _check_history(row: Row, steps: list[Row]) -> None:
         assert move in LAW, f"not a row of the law: {move}"
         assert step["source"] == earlier["target"], f"step {step['seq']} does not begin where the one before ended"
         assert step["at"] >= earlier["at"], f"step {step['seq']} is older than the one before"
+        by_hand = step["event"] in BY_HAND or step["operation"] is not None
+        assert not by_hand or (step["verb"] and step["reason"]), f"step {step['seq']} does not say why"
     assert steps[-1]["target"] == row["state"], "the state is not where the last step ended"
 
 
@@ -125,6 +132,20 @@ def _check_change(before: Snapshot, after: Snapshot, connection_id: str) -> None
         assert len(steps) > len(written), "the state changed without a step"
     if new["token_sealed"] != old["token_sealed"]:
         assert any(step["event"] in SWAPS for step in steps[len(written) :]), "the token changed without a step"
+    _check_failed(old, new, steps[len(written) :])
+
+
+def _check_failed(old: Row, new: Row, steps: list[Row]) -> None:
+    """What has failed and may heal keeps its token and its cause, until a token is good or a person decides."""
+    if old["state"] != "failed":
+        return
+    may_heal = bool(old["token_sealed"]) and old["problem_code"] in HEALING
+    if steps and steps[0]["event"] == "token_submitted":
+        stays = steps[0]["target"] == "failed"
+        assert stays == may_heal, "another token for what has failed is verified first if it may heal, and only then"
+    if may_heal and new["closed_at"] is None and all(step["target"] == "failed" for step in steps):
+        kept = ("problem_code", "problem_since", "token_fingerprint", "account_id", "deadline")
+        assert [new[name] for name in kept] == [old[name] for name in kept], "a new token spoilt what may heal"
 
 
 def _check_unique(rows: Iterable[Row]) -> None:
@@ -133,6 +154,29 @@ def _check_unique(rows: Iterable[Row]) -> None:
     assert len(emails) == len(set(emails)), "a recruiter's e-mail was issued twice"
     accounts = [(row["owner"], row["account_id"]) for row in rows if row["account_id"] and not row["closed_at"]]
     assert len(accounts) == len(set(accounts)), "an owner has an account twice"
+
+
+# operators
+
+
+def _check_operations(before: Snapshot, after: Snapshot, dead: Collection[str]) -> None:
+    """What became of an item stays so; each is done at most once, at the version of its plan or behind it."""
+    assert set(before.operations) <= set(after.operations), "an operation is gone"
+    deeds = [step for steps in after.steps.values() for step in steps if step["operation"] is not None]
+    for operation_id, operation in after.operations.items():
+        items, was = after.items[operation_id], before.items.get(operation_id, [])
+        told = [row for row in was if row["outcome"] is not None]
+        assert all(row in items for row in told), "an outcome has changed"
+        left = [row for row in items if row["outcome"] is None]
+        assert operation["finished_at"] is None or not left, "finished, and something is left of it"
+        holder = operation["lease_holder"]
+        assert holder is None or holder.rpartition(":")[0] in dead, "the lease of an operation was not given back"
+        ours = [step["connection_id"] for step in deeds if step["operation"] == operation_id]
+        assert set(ours) <= {row["connection_id"] for row in items}, "something was done that was not planned"
+        assert operation["verb"] not in AT_ONCE or len(ours) == len(set(ours)), "something was done twice"
+        over = operation_id in before.operations and before.operations[operation_id]["finished_at"] is not None
+        earlier = [s for steps in before.steps.values() for s in steps if s["operation"] == operation_id]
+        assert not over or len(ours) == len(earlier), "a plan that was carried out did something more"
 
 
 # the outbox

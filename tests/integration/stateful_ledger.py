@@ -21,6 +21,8 @@ TABLES = {
     "linker_outbox": "id",
     "linker_link": "id",
     "linker_incident": "name",
+    "linker_operation": "made_at, id",
+    "linker_operation_item": "operation_id, position",
 }
 TIMES = frozenset(
     {
@@ -28,6 +30,7 @@ TIMES = frozenset(
         *("problem_since", "replacement_problem_since", "doubt_since", "due_at", "not_before", "deadline"),
         *("refused_at", "troubled_since", "last_look_at", "last_look_told_at", "began_at", "ended_at"),
         *("lease_until", "delivered_at", "dead_at", "give_up_at", "dropped_at"),
+        *("made_at", "started_at", "stopped_at", "finished_at", "done_at"),
     }
 )
 PARSED = frozenset({"metadata", "evidence", "payload", "delivered_to"})
@@ -42,6 +45,9 @@ class Snapshot:
     steps: dict[str, list[Row]]
     #: The announcements of each connection in the order of `id`.
     outbox: dict[str, list[Row]]
+    #: What operators did to many connections, and the items of each in the order of `position`.
+    operations: dict[str, Row]
+    items: dict[str, list[Row]]
     #: Everything that is written anywhere.
     text: str
 
@@ -89,7 +95,8 @@ class Ledger:
 
     def empty(self) -> None:
         """Forget everything."""
-        for table in ("linker_link", "linker_outbox", "linker_step", "linker_connection", "linker_rate_limit"):
+        told = ("linker_link", "linker_outbox", "linker_step", "linker_operation_item", "linker_operation")
+        for table in (*told, "linker_connection", "linker_rate_limit"):
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
 
     def outbox_id(self, message_id: str) -> int | None:
@@ -103,8 +110,10 @@ class Ledger:
         tables = {table: self._rows(table, order) for table, order in TABLES.items()}
         return Snapshot(
             connections={row["id"]: row for row in tables["linker_connection"]},
-            steps=_by_connection(tables["linker_step"]),
-            outbox=_by_connection(tables["linker_outbox"]),
+            steps=_by("connection_id", tables["linker_step"]),
+            outbox=_by("connection_id", tables["linker_outbox"]),
+            operations={row["id"]: row for row in tables["linker_operation"]},
+            items=_by("operation_id", tables["linker_operation_item"]),
             text=repr(tables),
         )
 
@@ -113,10 +122,10 @@ class Ledger:
         return [{name: _read(name, row[name]) for name in row.keys()} for row in found.fetchall()]  # noqa: SIM118
 
 
-def _by_connection(rows: list[Row]) -> dict[str, list[Row]]:
+def _by(column: str, rows: list[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        found[row["connection_id"]].append(row)
+        found[row[column]].append(row)
     return found
 
 

@@ -49,6 +49,8 @@ class Witness:
     calls: dict[str, list[LogEntry]] = field(default_factory=lambda: defaultdict(list))
     #: Windows in which somebody else used a token's limit, or in which an answer that told it was lost.
     unclear: set[tuple[str, int]] = field(default_factory=set)
+    #: How many calls there were.
+    made: int = 0
     _counted: Counter[tuple[str, int]] = field(default_factory=Counter)
     _asked: dict[tuple[str, str], list[datetime]] = field(default_factory=lambda: defaultdict(list))
 
@@ -58,9 +60,10 @@ class Witness:
         for entry in self.world.log:
             assert entry.fingerprint in self.whose, "a call with a token that nobody gave"
             new[self.whose[entry.fingerprint]].append(entry)
+            self.made += 1
             self._count(entry, deed)
         self.world.forget_requests()
-        self._check_share(wire)
+        self._check_share(before, deed, wire)
         for connection_id, entries in new.items():
             self.calls[connection_id] += entries
         try:
@@ -88,9 +91,15 @@ class Witness:
             assert self._counted[window] <= MOST, f"{self._counted[window]} calls of one token in ten seconds"
             assert entry.status != 429, "Workable's limit was used up by us alone"
 
-    def _check_share(self, wire: Collection[Exchange]) -> None:
-        """Even without a word from Workable no worker asks one account too often."""
+    def _check_share(self, before: Snapshot, deed: Deed, wire: Collection[Exchange]) -> None:
+        """Even without a word from Workable no worker asks one account too often, but where a person gave a token.
+
+        Whoever waits for the verification of a token is put off by Workable's word only.
+        """
+        accepted = {row["token_fingerprint"] for row in before.connections.values()}
         for one in wire:
+            if self.whose[one.fingerprint] in deed.asked and one.fingerprint not in accepted:
+                continue
             asked = self._asked[one.worker, one.subdomain]
             asked.append(one.at)
             lately = [at for at in asked if at > one.at - WINDOW]
@@ -138,10 +147,13 @@ class Witness:
                 return self._refusal(step["problem"], said, row)
             case "account_taken":
                 return _count(said, 200, "/accounts/") > 0
-            case "recruiter_prepared" if step["target"] == "awaiting_recruiter":
-                return True
-            case "recovered" if step["target"] == "awaiting_recruiter":
-                return _count(said, 200, "/recruiters") > 0
+            case "recruiter_prepared" | "recovered" if step["target"] == "awaiting_recruiter":
+                return step["event"] == "recruiter_prepared" or _count(said, 200, "/recruiters") > 0
+            case "account_renamed":
+                told = [entry for entry in said if entry.subdomain == "www"]
+                return (
+                    _count(told, 200, "/accounts") > 0 and self.name_of(row["account_id"]) == row["account_subdomain"]
+                )
             case "recruiter_prepared" | "recruiter_found" | "health_confirmed" | "recovered":
                 return _count(said, 200, "/recruiters") > 0 and self.is_there(row)
             case "recruiter_overdue":
@@ -161,8 +173,9 @@ class Witness:
             case "scope_missing":
                 return _count(said, 403) > 0
             case "subdomain_mismatch":
-                elsewhere = [entry for entry in said if entry.subdomain != row["account_subdomain"]]
-                other_account = row["account_id"] is not None and _count(elsewhere, 200, "/accounts/") > 0
+                ours = self.name_of(row["account_id"]) if row["account_id"] else None
+                elsewhere = [entry for entry in said if entry.subdomain != ours]
+                other_account = ours is not None and _count(elsewhere, 200, "/accounts/") > 0
                 return _count(said, 422) > 0 or _count(said, 404, "/accounts/") > 1 or other_account
             case "answer_not_understood":
                 return _count(said, None) > 1
@@ -172,8 +185,13 @@ class Witness:
 
     def is_there(self, row: Row) -> bool:
         """True if the connection's recruiter is in its account, in whichever capitals."""
-        listed = self.world.recruiters(row["account_subdomain"])
+        listed = self.world.recruiters(self.name_of(row["account_id"]))
         return row["recruiter_email"].casefold() in {each.email.casefold() for each in listed}
+
+    def name_of(self, account_id: str) -> str:
+        """The subdomain that an account has now, whatever it was called before."""
+        [name] = [account.subdomain for account in self.world.accounts if account.id == account_id]
+        return name
 
 
 class _Doubt(AssertionError):

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from linker import BadInput, Linker
+from linker import BadInput, Linker, Verb
 from linker.database.database import Database
 from linker.persistence.schema import upgrade
 from linker.sandbox import EVERYWHERE, Fault, WorldError
-from states import events as happened
 from states.connection import ConnectionState
 from tests.integration.stateful_stage import ACCOUNTS, NOBODY, OWNERS, Act, Stage, deliver, opening, sweep
+from tests.integration.stateful_witness import REFUSALS
 from tests.integration.stateful_workers import Fate, Office
 from tests.seams import parts
 
@@ -38,15 +38,23 @@ FATE = st.one_of(
     st.builds(Fate, st.integers(1, 14)),
     st.builds(Fate, st.integers(1, 10), st.just("stall"), st.sampled_from([5.0, 70.0, 200.0])),
 )
+SOME = st.sets(WHO, min_size=1)
+#: What operators do to many connections, the heavy deeds as often as the light ones.
+BULK = st.sampled_from([Verb.ADVANCE, Verb.ADVANCE, *Verb])
 TOKENS = st.sampled_from(["good", "good", "good", "revoked", "without scope", "of another account", "invented"])
 #: What people paste for the subdomain, as a change of the right one.
-SUBDOMAINS: dict[str, Callable[[str], str]] = {
-    "right": lambda label: label,
-    "in capitals": lambda label: f"  {label.upper()} ",
-    "as an address": lambda label: f"https://{label}.workable.com/backend/settings",
-    "of another account": lambda label: ACCOUNTS[ACCOUNTS.index(label) - 1],
-    "of nobody": lambda label: f"{label}-nobody",
+SUBDOMAINS: dict[str, Callable[[str, str, str], str]] = {
+    "right": lambda label, other, first: label,
+    "in capitals": lambda label, other, first: f"  {label.upper()} ",
+    "as an address": lambda label, other, first: f"https://{label}.workable.com/backend/settings",
+    "of another account": lambda label, other, first: other,
+    "of before": lambda label, other, first: first,
+    "of nobody": lambda label, other, first: f"{label}-nobody",
 }
+#: How accounts are called after they were renamed; some names were another account's before.
+NAMES = st.sampled_from([*ACCOUNTS, "acme-two", "globex-two"])
+#: What changes a row at the same time as somebody else asks for it.
+MEDDLING = ("pause", "unlink", "apply")
 #: How far a connection has come when the story begins.
 STAGES = st.sampled_from(["awaiting_token", "awaiting_recruiter", "linked"])
 FAULTS = st.sampled_from(sorted(Fault))
@@ -87,14 +95,15 @@ class LifeOfConnections(Stage):
         self, who: int, account: int, token: str, subdomain: str, days: int | None, worker: int, fate: Fate | None
     ) -> None:
         """“Continue”: a first token, another one after a refusal, or a replacement."""
-        label = ACCOUNTS[account]
-        self._give(worker, self._id(who), label, SUBDOMAINS[subdomain](label), token, days, fate)
+        label = self._label(account)
+        typed = SUBDOMAINS[subdomain](label, self._label(account - 1), ACCOUNTS[account])
+        self._give(worker, self._id(who), label, typed, token, days, fate)
 
     @rule(who=WHO, worker=WORKER, fate=FATE)
     def submit_what_is_wanted(self, who: int, worker: int, fate: Fate | None) -> None:
         """A person makes a new token for the account that the connection has."""
         row = self._row(who)
-        label = row["account_subdomain"] or ACCOUNTS[who % len(ACCOUNTS)]
+        label = self._home(row) or self._label(who)
         self._give(worker, row["id"], label, label, "good", 300, fate)
 
     @rule(who=WHO, wrong=st.sampled_from(["blank in token", "short token", "subdomain", "date"]), worker=WORKER)
@@ -142,8 +151,7 @@ class LifeOfConnections(Stage):
     @rule(who=WHO, pausing=st.booleans(), worker=WORKER, fate=FATE)
     def pause_or_resume(self, who: int, pausing: bool, worker: int, fate: Fate | None) -> None:
         """An operator stops the attending of a connection, or lets it go on."""
-        event = happened.Paused() if pausing else happened.Resumed()
-        self._do(self._record(self._id(who), event), worker=worker, fate=fate)
+        self._do(self._deed(Verb.PAUSE if pausing else Verb.RESUME, self._id(who)), worker=worker, fate=fate)
 
     @rule(who=WHO, worker=WORKER, fate=FATE)
     def check(self, who: int, worker: int, fate: Fate | None) -> None:
@@ -153,7 +161,31 @@ class LifeOfConnections(Stage):
     @rule(who=WHO, to=st.sampled_from(ConnectionState), worker=WORKER, fate=FATE)
     def force(self, who: int, to: ConnectionState, worker: int, fate: Fate | None) -> None:
         """An operator puts a connection into a state by hand."""
-        self._do(self._record(self._id(who), happened.Forced(to)), worker=worker, fate=fate)
+        self._do(self._deed(Verb.FORCE, self._id(who), to), worker=worker, fate=fate)
+
+    @rule(who=WHO, worker=WORKER, fate=FATE)
+    def advance(self, who: int, worker: int, fate: Fate | None) -> None:
+        """An operator lets what is owed to a connection be done now."""
+        self._do(self._deed(Verb.ADVANCE, self._id(who)), worker=worker, fate=fate)
+
+    @rule(some=SOME, verb=BULK, to=st.sampled_from(ConnectionState), worker=WORKER, at_once=st.booleans(), fate=FATE)
+    def plan(
+        self, some: set[int], verb: Verb, to: ConnectionState, worker: int, at_once: bool, fate: Fate | None
+    ) -> None:
+        """An operator plans to do something to many connections, and does it now, or when others were at them."""
+        ids = {self._id(who) for who in some}
+        if verb is Verb.UNLINK:
+            ids = set(sorted(ids)[:1])  # the others are to live on
+        plan = self._plan(verb, ids, to if verb is Verb.FORCE else None, worker)
+        self.plans.append(plan)
+        if at_once:
+            self._apply(plan, worker, fate)
+
+    @precondition(lambda self: self.plans)
+    @rule(which=st.integers(0, 3), worker=WORKER, fate=FATE)
+    def apply(self, which: int, worker: int, fate: Fate | None) -> None:
+        """An operator carries out a plan of before, perhaps one that was carried out or interrupted."""
+        self._apply(self.plans[-1 - which % len(self.plans)], worker, fate)
 
     # the customer, in Workable
 
@@ -170,7 +202,7 @@ class LifeOfConnections(Stage):
         }
         with suppress(WorldError):  # it is there
             if how == "as a member":
-                self.world.add_member(row["account_subdomain"], name="Ours", email=row["recruiter_email"])
+                self.world.add_member(self._home(row) or "", name="Ours", email=row["recruiter_email"])
             else:
                 self._add_recruiter(row, typed.get(how))
 
@@ -180,7 +212,7 @@ class LifeOfConnections(Stage):
         row = self._row(who)
         if row["recruiter_email"]:
             with suppress(WorldError):  # it is not there
-                self.world.remove_recruiter(row["account_subdomain"], row["recruiter_email"])
+                self.world.remove_recruiter(self._home(row) or "", row["recruiter_email"])
 
     @rule(who=WHO, candidate=st.booleans())
     def revoke_token(self, who: int, candidate: bool) -> None:
@@ -195,6 +227,46 @@ class LifeOfConnections(Stage):
         secret = self._held(who, "token")
         if secret:
             self.world.set_scopes(secret, scopes)
+
+    @rule(
+        who=WHO,
+        revoked=st.booleans(),
+        token=TOKENS,
+        given_back=st.booleans(),
+        fault=st.one_of(st.none(), st.none(), FAULTS),
+        worker=WORKER,
+        fate=FATE,
+    )
+    def give_another_after_the_end(
+        self, who: int, revoked: bool, token: str, given_back: bool, fault: Fault | None, worker: int, fate: Fate | None
+    ) -> None:
+        """Refusals end a link. Then another token is given, good or not, while the old one may be good again."""
+        row, secret = self._row(who), self._held(who, "token")
+        label = self._home(row)
+        if secret is None or label is None or row["paused_at"] or row["closed_at"]:
+            return
+        if revoked:
+            self.world.revoke_token(secret)
+        else:
+            self.world.set_scopes(secret, {"r_candidates"})
+        for _ in range(REFUSALS + 1):
+            if self._row(who)["state"] != "failed":
+                self._do(self._check(row["id"]))
+                self.clock.advance(minutes=31)
+        if given_back and not revoked:
+            self.world.set_scopes(secret, {"r_jobs"})
+        if fault is not None:
+            self.break_something(fault, EVERYWHERE, 2, None)
+        self._give(worker, row["id"], label, label, token, None, fate)
+
+    @rule(account=ACCOUNT, name=NAMES)
+    def rename_account(self, account: int, name: str) -> None:
+        """An admin gives an account another subdomain, perhaps one that another had before. Its tokens stay good."""
+        now = int(self.clock.now().timestamp()) // 10
+        with suppress(WorldError):  # it is taken
+            self.world.rename_account(self._label(account), name)
+            # a new name has a budget of its own
+            self.witness.unclear |= {(each.fingerprint, now) for each in self.world.tokens if each.subdomain == name}
 
     @rule(who=WHO, calls=st.integers(1, 10))
     def use_up_limit(self, who: int, calls: int) -> None:
@@ -284,7 +356,7 @@ class LifeOfConnections(Stage):
     @rule(
         who=WHO,
         names=st.lists(
-            st.sampled_from(["sweep", "sweep", "confirm", "submit", "deliver", "pause", "unlink", "restart"]),
+            st.sampled_from(["sweep", "sweep", "confirm", "submit", "deliver", *MEDDLING, "restart", "advance"]),
             min_size=2,
             max_size=3,
         ),
@@ -299,17 +371,21 @@ class LifeOfConnections(Stage):
             "deliver": deliver,
             "confirm": lambda: self._confirmation(row["id"]),
             "submit": lambda: self._good(row),
-            "pause": lambda: self._record(row["id"], happened.Paused()),
+            "pause": lambda: self._deed(Verb.PAUSE, row["id"]),
+            "advance": lambda: self._deed(Verb.ADVANCE, row["id"]),
+            "apply": lambda: self._application(self.plans[-1]) if self.plans else self._deed(Verb.ADVANCE, row["id"]),
             "unlink": lambda: Act("unlink", lambda linker: linker.unlink(row["id"]), row["id"]),
             "restart": lambda: Act("restart", lambda linker: linker.restart(row["id"]), row["id"]),
         }
-        disturbed = frozenset({row["id"]}) if {"pause", "unlink"} & set(names) else frozenset[str]()
-        self._perform([acts[name]() for name in names], fates=(fate, other_fate), disturbed=disturbed)
+        disturbed = {row["id"]} if {"pause", "unlink"} & set(names) else set()
+        if "apply" in names and self.plans:
+            disturbed |= {item.id for item in self.plans[-1].acting}
+        self._perform([acts[name]() for name in names], fates=(fate, other_fate), disturbed=frozenset(disturbed))
 
     @rule(
         who=WHO,
         asking=st.sampled_from(["sweep", "confirm", "submit"]),
-        other=st.sampled_from(["sweep", "submit", "pause", "unlink"]),
+        other=st.sampled_from(["sweep", "submit", "advance", *MEDDLING]),
         stall=st.one_of(st.none(), st.builds(Fate, st.integers(1, 6), st.just("stall"), st.just(70.0))),
     )
     def race(self, who: int, asking: str, other: str, stall: Fate | None) -> None:
@@ -388,4 +464,31 @@ def test_a_pass_that_stood_still_ends_well(sqlite_url: str, size: int, point: in
     life.begin(seed=1, stages=("linked", "linked", "linked"), size=size)
     life.let_time_pass(timedelta(days=2))
     life.sweep(worker=0, fate=Fate(point, "stall", 200.0))
+    life.teardown()
+
+
+def test_names_that_go_from_one_account_to_another_are_followed(sqlite_url: str) -> None:
+    """Each connection finds its account by its id, also where its old name leads to another customer's now."""
+    life = _begun(sqlite_url, ("linked", "awaiting_recruiter", "linked"))
+    life.rename_account(account=0, name="acme-two")
+    life.rename_account(account=1, name="acme")
+    life.rename_account(account=2, name="globex")
+    life.let_time_pass(timedelta(days=2))
+    life.live_on(times=6, worker=0, fate=None)
+    assert {row["account_subdomain"] for row in life.now.connections.values()} == {"acme-two", "acme", "globex"}
+    life.teardown()
+
+
+@pytest.mark.parametrize("verb", [Verb.ADVANCE, Verb.FORCE])
+@pytest.mark.parametrize("point", [2, 5, 8, 11])
+def test_a_plan_whose_worker_dies_is_carried_out_by_the_next(sqlite_url: str, verb: Verb, point: int) -> None:
+    """Each connection is done once, whoever does it; and applied once more it changes nothing."""
+    life = _begun(sqlite_url, ("awaiting_recruiter", "awaiting_recruiter", "linked"))
+    everybody, failed = {0, 1, 2}, ConnectionState.FAILED
+    life.plan(some=everybody, verb=verb, to=failed, worker=0, at_once=True, fate=Fate(point))
+    for worker in (1, 0):
+        life.apply(which=0, worker=worker, fate=None)
+    [operation] = life.now.operations.values()
+    assert operation["finished_at"]
+    assert {row["outcome"] for row in life.now.items[operation["id"]]} <= {"done", "waiting"}
     life.teardown()
