@@ -11,8 +11,6 @@ Every address in a page is relative, so the app may be mounted under any path, a
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from linker.dialog import guard
 from linker.dialog.look import Look
 from linker.dialog.open_pages import OpenPages, poll_seconds
-from linker.dialog.rendering import Place, Renderer, expires_on, is_held
+from linker.dialog.rendering import Place, Renderer, expires_on, is_held, tag_of
 from linker.dialog.screens import Deed, Screen, ScreenName, may_do, screen_of
 from linker.errors import BadInput, NotFound, Refused, TryAgain
 from linker.event_log import log
@@ -284,12 +282,12 @@ class Dialog:
         screen = screen_of(connection, link, now=now, renewed=await self._is_renewed(connection, link))
         if screen.name not in (ScreenName.EXPIRED, ScreenName.REVOKED):  # for whoever has such a link nothing is done
             await self._open_pages.seen(connection, now)
-        news = {"screen": screen.name.value, "live": str(self._pages.live(screen, connection, link))}
-        tag = f'"{hashlib.sha256(json.dumps(news).encode()).hexdigest()[:20]}"'
+        live = self._pages.live(screen, connection, link)
+        tag = tag_of(screen, live)
         told = {"etag": tag, "x-poll-seconds": f"{poll_seconds(connection, now):.0f}"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=told)
-        return JSONResponse(news, headers=told)
+        return JSONResponse({"screen": screen.name.value, "live": live}, headers=told)
 
 
 def _refused(acted: str, error: BadInput, form: dict[str, str]) -> Screen:

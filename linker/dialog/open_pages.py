@@ -60,8 +60,7 @@ class OpenPages:
             return
         known = connection.watched_until
         if known is None or known < now + timedelta(seconds=OPEN_SECONDS * 2 / 3):
-            await self._linker.watch(connection.id)
-            connection = await self._linker.get(connection.id)
+            connection = await self._linker.watch(connection.id)
         self._pages[connection.id] = _Page(time.monotonic() + OPEN_SECONDS, connection.due_at)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._attend_while_open())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,6 +61,11 @@ def is_held(connection: Connection, now: datetime) -> bool:
 def breakable(text: str) -> list[str]:
     """An e-mail in parts: it may be broken before its @ and its dots, and nowhere else."""
     return re.findall(r"[@.]?[^@.]+|[@.]", text)
+
+
+def tag_of(screen: Screen, live: str) -> str:
+    """The entity tag of what is told of a screen while its page is open."""
+    return f'"{hashlib.sha256(f"{screen.name.value} {live}".encode()).hexdigest()[:20]}"'
 
 
 def shortened(text: str, most: int) -> str:
@@ -155,6 +161,7 @@ class Renderer:
             loader=PackageLoader("linker.dialog"),
             autoescape=True,
             undefined=StrictUndefined,
+            auto_reload=False,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -199,12 +206,13 @@ class Renderer:
             again=False,
             step=0,
             goes_on=False,
+            tag="",
             may_stop=False,
         )
 
     def screen(self, screen: Screen, connection: Connection, link: Link, place: Place, *, now: datetime) -> str:
         """A screen of a connection, as a whole page."""
-        words = self._words_of(connection, link)
+        words, live = self._words_of(connection, link), self.live(screen, connection, link)
         name = screen.name
         again = link.purpose is Purpose.RECONNECT or connection.linked_at is not None
         title = f"{name}.title_again" if again and words.find(f"{name}.title_again") else f"{name}.title"
@@ -225,8 +233,9 @@ class Renderer:
             permissions=self._settings.permissions,
             lifetimes=tuple(LIFETIMES),
             trouble=words.trouble(screen) if screen.is_error else None,
-            live=self.live(screen, connection, link),
+            live=live,
             goes_on=name in GOES_ON,
+            tag=tag_of(screen, live),
             may_stop=may_stop(screen, link),
             held=is_held(connection, now),
             workable=self._settings.workable_url.replace("{subdomain}", connection.subdomain or "www"),

@@ -245,10 +245,11 @@ class Store(Protocol):
 
     async def watch(
         self, connection_id: str, *, now: datetime, until: datetime, first_look: datetime, next_look: datetime
-    ) -> None:
+    ) -> Connection:
         """Somebody has the page of a connection open until a time: look for what is awaited in time.
 
-        By `first_look` if the page was just opened, and otherwise by `next_look`.
+        By `first_look` if the page was just opened, and otherwise by `next_look`. Gives it as it is then. Raises
+        NotFound.
         """
         ...
 

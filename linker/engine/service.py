@@ -256,14 +256,18 @@ class Service:
             )
             return await self._attend_while_owed(connection_id, actor=actor)
 
-    async def watch(self, connection_id: str) -> None:
+    async def watch(self, connection_id: str) -> Connection:
         """Somebody has the page of this connection open now: what is awaited is looked for sooner. Makes no call.
 
-        Call it every few seconds, as long as the page is open; most of these calls write nothing.
+        Call it every few seconds, as long as the page is open; most of these calls write nothing. Gives the connection
+        as it is then.
+
+        Raises:
+            NotFound: no such connection.
         """
         connection_id = text.known_id(connection_id)
         now, timing = self._engine.clock.now(), self._engine.executor.timing
-        await self._engine.store.watch(
+        return await self._engine.store.watch(
             connection_id,
             now=now,
             until=now + WATCHED_SPAN,

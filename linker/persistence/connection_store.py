@@ -13,7 +13,21 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, text, type_coerce, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    type_coerce,
+    update,
+)
 from sqlalchemy import Connection as Transaction
 from sqlalchemy.types import NullType
 
@@ -63,6 +77,7 @@ class ConnectionStore:
         self._observer = observer
         self._told: Callable[[Iterable[str]], object] = lambda ids: None
         self._read_by_id: CompiledStatement | None = None
+        self._seen: CompiledStatement | None = None
         self._reader = mapping.Reader(database.dialect)
         self._writer = SettlementWriter(database.dialect, database.schema)
         self._rate_limits = rate_limits or SharedRateLimits()
@@ -335,36 +350,26 @@ class ConnectionStore:
 
     async def watch(
         self, connection_id: str, *, now: datetime, until: datetime, first_look: datetime, next_look: datetime
-    ) -> None:
+    ) -> Connection:
         """Somebody has the page of a connection open, for certain until a time: look for what is awaited in time.
 
         By `first_look` if the page was just opened, and otherwise by `next_look`. Written only when the time that is
         known moves on by a good part. No version is bumped: nobody who attends the connection loses a race for it.
+        Gives it as it is then. Raises NotFound.
         """
-        c = CONNECTION.c
-        awaited = or_(c.state == ConnectionState.AWAITING_RECRUITER.value, c.candidate_sealed.is_not(None))
-        known = c.watched_until >= now
+        told = {"this": connection_id, "now": now, "until": until, "first_look": first_look, "next_look": next_look}
+        told["rewritten_before"] = now + (until - now) * 2 / 3
 
-        def in_time(look: datetime) -> ColumnElement[bool]:
-            return and_(awaited, c.due_at > look, or_(c.not_before.is_(None), c.not_before <= look))
+        def work(transaction: Transaction) -> Connection | None:
+            if self._seen is None:
+                self._seen = CompiledStatement(_seen(), transaction.dialect, self._database.schema)
+            self._seen.run(transaction, told)
+            return self._one(transaction, connection_id)
 
-        seen = update(CONNECTION).where(
-            c.id == connection_id,
-            c.paused_at.is_(None),
-            c.closed_at.is_(None),
-            or_(c.watched_until.is_(None), c.watched_until < now + (until - now) * 2 / 3),
-        )
-        values = {
-            "watched_since": case((known, c.watched_since), else_=literal(now, c.watched_since.type)),
-            "watched_until": until,
-            "due_at": case(
-                (and_(known, in_time(next_look)), literal(next_look, c.due_at.type)),
-                (and_(known, c.due_at.is_not(None)), c.due_at),
-                (in_time(first_look), literal(first_look, c.due_at.type)),
-                else_=c.due_at,
-            ),
-        }
-        await self._database.write_without_fsync(lambda transaction: transaction.execute(seen.values(values)).rowcount)
+        found = await self._database.write_without_fsync(work)
+        if found is None:
+            raise NotFound(connection_id)
+        return found
 
     # writing
 
@@ -409,6 +414,34 @@ class ConnectionStore:
             note(rows=sum(written))
         self._told([one.after.id for one in settlements])
         return written
+
+
+def _seen() -> Update:
+    """The UPDATE of a connection whose page is open; see `ConnectionStore.watch`."""
+    c = CONNECTION.c
+
+    def at(name: str) -> BindParameter[datetime]:
+        return bindparam(name, type_=c.due_at.type)
+
+    awaited = or_(c.state == ConnectionState.AWAITING_RECRUITER.value, c.candidate_sealed.is_not(None))
+    known = c.watched_until >= at("now")
+
+    def in_time(look: str) -> ColumnElement[bool]:
+        return and_(awaited, c.due_at > at(look), or_(c.not_before.is_(None), c.not_before <= at(look)))
+
+    values = {
+        "watched_since": case((known, c.watched_since), else_=at("now")),
+        "watched_until": at("until"),
+        "due_at": case(
+            (and_(known, in_time("next_look")), at("next_look")),
+            (and_(known, c.due_at.is_not(None)), c.due_at),
+            (in_time("first_look"), at("first_look")),
+            else_=c.due_at,
+        ),
+    }
+    stale = or_(c.watched_until.is_(None), c.watched_until < at("rewritten_before"))
+    open_one = (c.id == bindparam("this"), c.paused_at.is_(None), c.closed_at.is_(None))
+    return update(CONNECTION).where(*open_one, stale).values(values)
 
 
 def lease_terms(now: datetime, lease: Lease) -> dict[str, Any]:

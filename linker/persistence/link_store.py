@@ -7,12 +7,15 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from linker.database.database import Database
 from linker.errors import NotFound, Refused
 from linker.links import ENTRY_EVERY, MOST_ENTRIES, MOST_ENTRIES_OF_A_CONNECTION, Link, Purpose, has_room
 from linker.persistence.tables import CONNECTION, LINK
+
+#: Every request of a page reads its link.
+_BY_ID = select(LINK).where(LINK.c.public_id == bindparam("this"))
 
 
 class StoredLink(NamedTuple):
@@ -60,8 +63,8 @@ class LinkStore:
 
     async def find(self, link_id: str) -> StoredLink | None:
         """One link, whatever became of it."""
-        query = select(LINK).where(LINK.c.public_id == link_id)
-        row = await self._database.read(lambda transaction: transaction.execute(query).mappings().first())
+        given = {"this": link_id}
+        row = await self._database.read(lambda transaction: transaction.execute(_BY_ID, given).mappings().first())
         return None if row is None else StoredLink(_link(row), row["secret_hash"])
 
     async def of_connection(self, connection_id: str) -> list[Link]:

@@ -38,7 +38,6 @@ function show(next, { focus = true, isNews = false } = {}) {
   $("#heard", next)?.remove();
   for (const node of [...document.body.childNodes]) if (node !== heard) node.remove();
   heard.before(...next.body.childNodes);
-  tag = undefined;
   prepare();
   const same = before === document.body.dataset.screen;
   if (!same) scrollTo(0, 0);
@@ -237,7 +236,8 @@ function prepare() {
   }
   for (const token of all("input[name=token]")) token.value = "";
   clearTimeout(timer);
-  if (document.body.hasAttribute("data-goes-on")) timer = setTimeout(ask, 2000);
+  tag = document.body.dataset.goesOn;
+  if (tag !== undefined) timer = setTimeout(ask, 2000);
 }
 
 document.documentElement.classList.add("scripted");
