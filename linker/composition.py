@@ -178,7 +178,7 @@ def build(
         database=database,
         store=store,
         operations=OperationStore(database, store),
-        links=LinkStore(database),
+        links=LinkStore(database, store),
         engine=Engine(
             store=store,
             executor=executor,

@@ -202,16 +202,15 @@ class Dialog:
             secret = form.pop("secret", "")
         else:
             secret = plain or ""
-        link = await self._linker.find_link(link_id, secret)
+        link, connection = await self._linker.find_link(link_id, secret)
         request.state.embed_origin = link.embed_origin
-        connection = await self._linker.get(link.connection_id)
         asked = form.get("at") or request.query_params.get("at")
         refused: Screen | None = None
         acted = form.get("do")
         if acted and may_do(acted, connection, link, now=self._linker.clock.now()):
             try:
                 connection = await self._do(acted, form, connection, link)
-                link = await self._linker.find_link(link_id, secret)
+                link, _ = await self._linker.find_link(link_id, secret)
                 asked = None
             except BadInput as error:
                 connection = await self._linker.get(connection.id)
@@ -276,8 +275,7 @@ class Dialog:
     async def _state(self, request: Request) -> Response:
         """What is new since the page was made, for its script: makes no call, and says when to ask again."""
         guard.refuse_strangers(request, self._linker.settings.public_url)
-        link = await self._linker.find_link(request.path_params["link"], request.headers.get(SECRET, ""))
-        connection = await self._linker.get(link.connection_id)
+        link, connection = await self._linker.find_link(request.path_params["link"], request.headers.get(SECRET, ""))
         now = self._linker.clock.now()
         screen = screen_of(connection, link, now=now, renewed=await self._is_renewed(connection, link))
         if screen.name not in (ScreenName.EXPIRED, ScreenName.REVOKED):  # for whoever has such a link nothing is done

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from linker.engine.service import HOST, Engine, Service
 from linker.errors import BadSettings, LinkerError, NotFound
-from linker.links import IssuedLink, Link, Purpose, hash_of, issue, proves, url_of
+from linker.links import IssuedLink, Link, Purpose, hash_of, issue, url_of
 from linker.persistence.link_store import LinkStore
 from linker.settings import Settings, dialog_url, is_at_example, is_here
 from linker.validation import text
@@ -88,16 +88,16 @@ class LinkVerbs(Service):
         """Read the links of a connection, newest first, without their secrets. Raises BadInput, NotFound."""
         return await self._link_store.of_connection(text.known_id(connection_id))
 
-    async def find_link(self, link_id: str, secret: str) -> Link:
-        """Read the link that this is the secret of, whatever became of it: see its `status`.
+    async def find_link(self, link_id: str, secret: str) -> tuple[Link, Connection]:
+        """Read the link that this is the secret of, whatever became of it (see its `status`), and its connection.
 
         Raises:
             NotFound: there is no such link, or this is not its secret; it is not told which, nor by the time it takes.
         """
-        stored = await self._link_store.find(link_id)
-        if not proves(secret, stored.secret_hash if stored else None) or stored is None:
+        found = await self._link_store.proven(link_id, secret)
+        if found is None:
             raise NotFound(link_id, what="link")
-        return stored.link
+        return found
 
     async def embed_origin_of(self, link_id: str) -> str | None:
         """The one origin that may show the pages of a link in a frame; None: nobody may, or there is no such link."""

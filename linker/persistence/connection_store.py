@@ -103,13 +103,13 @@ class ConnectionStore:
 
     async def get(self, connection_id: str) -> Connection:
         """Read one connection. Raises NotFound."""
-        found = await self._database.read(lambda transaction: self._one(transaction, connection_id))
+        found = await self._database.read(lambda transaction: self.one_in(transaction, connection_id))
         if found is None:
             raise NotFound(connection_id)
         return found
 
-    def _one(self, transaction: Transaction, connection_id: str) -> Connection | None:
-        """By a statement that is compiled once: nothing is read as often. Raises RowUnreadable."""
+    def one_in(self, transaction: Transaction, connection_id: str) -> Connection | None:
+        """Read one, by a statement that is compiled once: nothing is read as often. Raises RowUnreadable."""
         if self._read_by_id is None:
             by_id = select(CONNECTION).where(CONNECTION.c.id == bindparam("this"))
             self._read_by_id = CompiledStatement(by_id, transaction.dialect, self._database.schema)
@@ -364,7 +364,7 @@ class ConnectionStore:
             if self._seen is None:
                 self._seen = CompiledStatement(_seen(), transaction.dialect, self._database.schema)
             self._seen.run(transaction, told)
-            return self._one(transaction, connection_id)
+            return self.one_in(transaction, connection_id)
 
         found = await self._database.write_without_fsync(work)
         if found is None:

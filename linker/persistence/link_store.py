@@ -11,8 +11,10 @@ from sqlalchemy import bindparam, insert, select, update
 
 from linker.database.database import Database
 from linker.errors import NotFound, Refused
-from linker.links import ENTRY_EVERY, MOST_ENTRIES, MOST_ENTRIES_OF_A_CONNECTION, Link, Purpose, has_room
+from linker.links import ENTRY_EVERY, MOST_ENTRIES, MOST_ENTRIES_OF_A_CONNECTION, Link, Purpose, has_room, proves
+from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.tables import CONNECTION, LINK
+from states.connection import Connection
 
 #: Every request of a page reads its link.
 _BY_ID = select(LINK).where(LINK.c.public_id == bindparam("this"))
@@ -28,9 +30,10 @@ class StoredLink(NamedTuple):
 class LinkStore:
     """The links of one database."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database; nothing is opened yet."""
+    def __init__(self, database: Database, connections: ConnectionStore) -> None:
+        """Take the database, and what reads its connections; nothing is opened yet."""
         self._database = database
+        self._connections = connections
 
     async def add(self, link: Link, secret_hash: str) -> None:
         """Keep a new link. Raises NotFound: its connection is not there, Refused: it is closed."""
@@ -66,6 +69,22 @@ class LinkStore:
         given = {"this": link_id}
         row = await self._database.read(lambda transaction: transaction.execute(_BY_ID, given).mappings().first())
         return None if row is None else StoredLink(_link(row), row["secret_hash"])
+
+    async def proven(self, link_id: str, secret: str) -> tuple[Link, Connection] | None:
+        """The link that this is the secret of, whatever became of it, and its connection; None: it is none's.
+
+        The connection is read only for who knows the secret: a guess takes as long as an id that there is not.
+        """
+        given = {"this": link_id}
+
+        def work(transaction: Transaction) -> tuple[Link, Connection] | None:
+            row = transaction.execute(_BY_ID, given).mappings().first()
+            if not proves(secret, row["secret_hash"] if row else None) or row is None:
+                return None
+            connection = self._connections.one_in(transaction, row["connection_id"])
+            return None if connection is None else (_link(row), connection)
+
+        return await self._database.read(work)
 
     async def of_connection(self, connection_id: str) -> list[Link]:
         """All links of a connection, newest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import multiprocessing
 import re
@@ -400,6 +401,19 @@ def news(dialog: DialogServer, somebody: Visitor, screen: str, seconds: float = 
             return True
         time.sleep(0.3)
     return False
+
+
+def test_the_first_poll_of_a_page_that_tells_all_is_answered_with_304(
+    dialog: DialogServer, client: httpx.Client
+) -> None:
+    """The page itself carries the tag of what is told while it is open."""
+    somebody = visitor(dialog.submitted(), client)
+    for _ in range(3):  # a look may come between
+        page = somebody.post().text
+        tag = html.unescape(re.findall(r'data-goes-on="([^"]+)"', page)[0])
+        if (answer := somebody.state(**{"if-none-match": tag})).status_code == 304:
+            break
+    assert (answer.status_code, answer.headers["etag"], answer.content) == (304, tag, b"")
 
 
 def test_an_open_page_goes_on_where_no_worker_runs(dialog: DialogServer, client: httpx.Client) -> None:

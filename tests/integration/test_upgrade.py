@@ -170,7 +170,7 @@ def test_a_sentence_that_nobody_knows_is_kept_whole(database: Database) -> None:
 
 def _get(database: Database, connection_id: str) -> linker.Connection:
     reader = ConnectionStore(database)
-    [found] = database.read_here(lambda transaction: [reader._one(transaction, connection_id)])
+    [found] = database.read_here(lambda transaction: [reader.one_in(transaction, connection_id)])
     assert found is not None
     return found
 

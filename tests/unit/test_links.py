@@ -131,7 +131,7 @@ async def test_a_link_is_made_found_and_taken_back() -> None:
         link_id, _, secret = made.url.rpartition("/")[2].partition("#")
         assert made.url.startswith("https://connect.northwind.com/c/lnk_")
         assert made.expires_at == linker.clock.now() + timedelta(days=7)
-        link = await linker.find_link(link_id, secret)
+        link, _ = await linker.find_link(link_id, secret)
         assert (link.purpose, link.contact, link.actor) == (Purpose.TOKEN, "Ann", "customer:Ann")
         assert await linker.embed_origin_of(link_id) == "https://a.example"
         assert await linker.embed_origin_of("lnk_none") is None
