@@ -83,7 +83,7 @@ ANNOUNCED = {
     "connection.recovered": "What was in trouble or had failed works again, after a real look. `data.state` says where "
     "it stands: it may still wait for its recruiter.",
     "connection.troubled": "There has been no answer to go by for so long that an operator has to act. Once, until "
-    "`connection.recovered` or another announcement says where it went on to.",
+    "`connection.recovered`, a verdict on its token, or another announcement says where it went on to.",
     "account.renamed": "The account has another subdomain in Workable. It is followed, with the same token.",
     "token.expiring": "The token in use has only some days left, by the date that the person gave; once for a date.",
     "recruiter.removed": "Our recruiter was removed from a linked account.",

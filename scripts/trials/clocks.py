@@ -6,6 +6,7 @@ import random
 from datetime import timedelta
 
 from linker import Announcement, Connection, ConnectionState, Linker, LinkerError
+from linker.outbox.deliverer import GIVE_UP_AFTER
 from linker.testing import ScriptedWorkable, SettableClock, linker_in_memory
 from scripts.trials.outcome import Outcome
 from states.problems import ProblemCode
@@ -59,7 +60,10 @@ async def jumped(
     waiting = await linker.submit_token(waiting.id, subdomain="waiting", token=TOKEN)
     assert waiting.recruiter is not None
     assert waiting.deadline is not None
-    clock_was_after_deadline = clock.now() + jump > waiting.deadline
+    timing, wrong_time = linker.settings.timing, clock.now() + jump
+    longest_ahead = max(timing.token_within, timing.recruiter_within) + timedelta(days=1)
+    #: By the wrong clock its time was over, or had ended so far ahead that nothing can have produced it.
+    may_be_overdue = not timedelta(0) < waiting.deadline - wrong_time <= longest_ahead
 
     clock.advance(seconds=jump.total_seconds())
     odd: list[Verdict] = [Unavailable(), Unavailable(clock.now() + timedelta(minutes=9)), OverLimit(clock.now())]
@@ -83,8 +87,8 @@ async def jumped(
     if ("look", "linked") not in workable.asked[asked:]:
         outcome.lost += 1
         outcome.wrong.append(f"{jump}: nobody looks at the linked one any more")
-    await judge(linker, linked, outcome, jump, told)
-    await judge(linker, waiting, outcome, jump, told, may_be_overdue=clock_was_after_deadline)
+    await judge(linker, linked, outcome, jump, told, may_be_dead=jump + timedelta(hours=3) > GIVE_UP_AFTER)
+    await judge(linker, waiting, outcome, jump, told, may_be_overdue=may_be_overdue)
 
 
 async def judge(
@@ -95,14 +99,15 @@ async def judge(
     told: set[str],
     *,
     may_be_overdue: bool = False,
+    may_be_dead: bool = False,
 ) -> None:
-    """Count what became of a connection."""
+    """Count what became of a connection, and of its announcement: by a wrong clock either's time may be over."""
     now, steps = await linker.get(before.id), await linker.history(before.id)
     named = f"{jump}: {before.owner}: {now.state}, {now.problem}"
     if [step.seq for step in steps] != list(range(1, len(steps) + 1)):
         outcome.wrong.append(f"{named}: steps with a gap")
     if may_be_overdue and now.problem is not None and now.problem.code is ProblemCode.RECRUITER_OVERDUE:
         return
-    if now.state is not ConnectionState.LINKED or now.id not in told:
+    if now.state is not ConnectionState.LINKED or not (now.id in told or may_be_dead):
         outcome.lost += 1
         outcome.wrong.append(f"{named}, its handler {'was' if now.id in told else 'was not'} told")

@@ -45,9 +45,12 @@ class Receiver:
         self.way = way
         self.is_mended = False
         self.got: list[tuple[str, str]] = []
+        #: Those that hang are still open when the test is over.
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one request."""
+        self.writers.append(writer)
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = next(line for line in head.split("\r\n") if line.startswith("content-length:"))
@@ -80,6 +83,9 @@ async def listening(receiver: Receiver) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
     finally:
         server.close()
+        for writer in receiver.writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
 
 
 async def run(most: int) -> Outcome:

@@ -68,7 +68,8 @@ def _pieces(text: str, width: int = 1) -> set[bytes]:
 class Places:
     """What was collected so far: a name for each place, and what is there."""
 
-    found: list[tuple[str, bytes]] = field(default_factory=list)
+    #: Not shown: errors show the locals of their frames, and this is one of them.
+    found: list[tuple[str, bytes]] = field(default_factory=list, repr=False)
 
     def add(self, name: str, content: object) -> None:
         """Add a place: bytes as they are, anything else as text."""

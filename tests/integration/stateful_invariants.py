@@ -24,8 +24,8 @@ SWAPS = {"token_accepted", "replacement_accepted", "abandoned", "unlinked"}
 HEALING = {"token_revoked", "scope_lost", "subdomain_mismatch", "account_gone"}
 HEALS_FOR = timedelta(days=76)
 #: The steps that end trouble in which the connection stays: a real answer.
-ANSWERS = {
-    *("token_accepted", "token_refused", "subdomain_mismatched", "scope_missing", "account_taken"),
+GOOD_ANSWERS = {
+    "token_accepted",
     *("recruiter_prepared", "recruiter_found", "recruiter_absent", "recruiter_vanished", "health_confirmed"),
     *("replacement_accepted", "unlinked"),
 }
@@ -33,6 +33,8 @@ ANSWERS = {
 AT_ONCE = {"force", "pause", "resume", "unlink", "set_metadata"}
 #: What only they do here, and always with a reason.
 BY_HAND = {"forced", "paused", "resumed", "metadata_set", "check_requested"}
+#: What ends trouble without that anything works.
+REFUSALS = {"token_refused", "subdomain_mismatched", "scope_missing", "account_taken"}
 #: Every clear token that the test gives begins so.
 CLEAR = "canary-"
 
@@ -199,13 +201,13 @@ def announced(steps: list[Row]) -> list[tuple[int, str]]:
     linked_before, troubled, told = False, False, []
     for step in steps:
         name = _announcement(step, linked_before)
-        well_again = troubled and step["event"] in ANSWERS
+        well_again = troubled and step["event"] in GOOD_ANSWERS
         if name is None and well_again and step["source"] == step["target"]:
             name = "connection.recovered"
         if name is not None:
             told.append((step["seq"], name))
         linked_before = linked_before or step["target"] == "linked"
-        ended = well_again or step["target"] == "failed"
+        ended = well_again or step["event"] in REFUSALS or step["target"] == "failed"
         troubled = step["event"] == "trouble_lasted" or (troubled and not ended)
     return told
 
