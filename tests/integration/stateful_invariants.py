@@ -23,18 +23,20 @@ SWAPS = {"token_accepted", "replacement_accepted", "abandoned", "unlinked"}
 #: Refusals that ended a link and may be taken back: with the token that is held they are looked at again.
 HEALING = {"token_revoked", "scope_lost", "subdomain_mismatch", "account_gone"}
 HEALS_FOR = timedelta(days=76)
-#: The steps that end trouble in which the connection stays: a real answer.
+#: The steps that end trouble in which the connection stays: a real answer that is good.
 GOOD_ANSWERS = {
-    "token_accepted",
-    *("recruiter_prepared", "recruiter_found", "recruiter_absent", "recruiter_vanished", "health_confirmed"),
-    *("replacement_accepted", "unlinked"),
+    *("token_accepted", "replacement_accepted", "recruiter_prepared", "recruiter_found", "recruiter_absent"),
+    *("recruiter_vanished", "health_confirmed"),
+}
+#: Those that end it without that anything works.
+OTHER_ENDS = {
+    *("token_refused", "subdomain_mismatched", "scope_missing", "account_taken", "token_submitted"),
+    *("forced", "unlinked"),
 }
 #: What operators do at once, without a question to Workable.
 AT_ONCE = {"force", "pause", "resume", "unlink", "set_metadata"}
 #: What only they do here, and always with a reason.
 BY_HAND = {"forced", "paused", "resumed", "metadata_set", "check_requested"}
-#: What ends trouble without that anything works.
-REFUSALS = {"token_refused", "subdomain_mismatched", "scope_missing", "account_taken"}
 #: Every clear token that the test gives begins so.
 CLEAR = "canary-"
 
@@ -207,7 +209,7 @@ def announced(steps: list[Row]) -> list[tuple[int, str]]:
         if name is not None:
             told.append((step["seq"], name))
         linked_before = linked_before or step["target"] == "linked"
-        ended = well_again or step["event"] in REFUSALS or step["target"] == "failed"
+        ended = well_again or step["event"] in OTHER_ENDS or step["target"] == "failed"
         troubled = step["event"] == "trouble_lasted" or (troubled and not ended)
     return told
 

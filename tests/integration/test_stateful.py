@@ -253,20 +253,39 @@ class LifeOfConnections(Stage):
             if self._row(who)["state"] != "failed":
                 self._do(self._check(row["id"]))
                 self.clock.advance(minutes=31)
-        if given_back and not revoked:
-            self.world.set_scopes(secret, {"r_jobs"})
         if fault is not None:
             self.break_something(fault, EVERYWHERE, 2, None)
         self._give(worker, row["id"], label, label, token, None, fate)
+        if given_back and not revoked:
+            self.world.set_scopes(secret, {"r_jobs"})
+            self.clock.advance(hours=1.5)  # longer than until the first look at what may heal
+            self._do(sweep(), worker=worker)
 
-    @rule(account=ACCOUNT, name=NAMES)
-    def rename_account(self, account: int, name: str) -> None:
+    @rule(
+        who=WHO,
+        name=NAMES,
+        then=st.sampled_from(["nothing", "check", "advance", "confirm", "submit its old name"]),
+        worker=WORKER,
+        fate=FATE,
+    )
+    def rename_account(self, who: int, name: str, then: str, worker: int, fate: Fate | None) -> None:
         """An admin gives an account another subdomain, perhaps one that another had before. Its tokens stay good."""
-        now = int(self.clock.now().timestamp()) // 10
+        row, now = self._row(who), int(self.clock.now().timestamp()) // 10
+        before = self._home(row) or self._label(who)
         with suppress(WorldError):  # it is taken
-            self.world.rename_account(self._label(account), name)
+            self.world.rename_account(before, name)
             # a new name has a budget of its own
             self.witness.unclear |= {(each.fingerprint, now) for each in self.world.tokens if each.subdomain == name}
+        acts: dict[str, Callable[[], Act]] = {
+            "check": lambda: self._check(row["id"]),
+            "advance": lambda: self._deed(Verb.ADVANCE, row["id"]),
+            "confirm": lambda: self._confirmation(row["id"]),
+            "submit its old name": lambda: self._submission(
+                row["id"], before, self._mint(row["id"], self._home(row) or self._label(who), "good"), None
+            ),
+        }
+        if then in acts:
+            self._do(acts[then](), worker=worker, fate=fate)
 
     @rule(who=WHO, calls=st.integers(1, 10))
     def use_up_limit(self, who: int, calls: int) -> None:
@@ -470,9 +489,8 @@ def test_a_pass_that_stood_still_ends_well(sqlite_url: str, size: int, point: in
 def test_names_that_go_from_one_account_to_another_are_followed(sqlite_url: str) -> None:
     """Each connection finds its account by its id, also where its old name leads to another customer's now."""
     life = _begun(sqlite_url, ("linked", "awaiting_recruiter", "linked"))
-    life.rename_account(account=0, name="acme-two")
-    life.rename_account(account=1, name="acme")
-    life.rename_account(account=2, name="globex")
+    for who, name in enumerate(["acme-two", "acme", "globex"]):
+        life.rename_account(who=who, name=name, then="nothing", worker=0, fate=None)
     life.let_time_pass(timedelta(days=2))
     life.live_on(times=6, worker=0, fate=None)
     assert {row["account_subdomain"] for row in life.now.connections.values()} == {"acme-two", "acme", "globex"}
