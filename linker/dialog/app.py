@@ -143,9 +143,7 @@ class Dialog:
             if "content-security-policy" not in response.headers:
                 for header, value in guard.headers(None).items():
                     response.headers.setdefault(header, value)
-            took = (time.perf_counter() - began) * 1000
-            path = "/c/…" if request.path_params.get("link") else request.url.path
-            log.info("dialog.request", method=request.method, path=path, status=response.status_code, ms=round(took, 1))
+            _log_answer(request, response, time.perf_counter() - began, is_poll=work == self._state)
             return response
 
         return handle
@@ -286,6 +284,14 @@ class Dialog:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=told)
         return JSONResponse({"screen": screen.name.value, "live": live}, headers=told)
+
+
+def _log_answer(request: Request, response: Response, took_seconds: float, *, is_poll: bool) -> None:
+    if is_poll and response.status_code in (200, 304):  # an open page asks many times a minute
+        return
+    path = "/c/…" if request.path_params.get("link") else request.url.path
+    took = round(took_seconds * 1000, 1)
+    log.info("dialog.request", method=request.method, path=path, status=response.status_code, ms=took)
 
 
 def _refused(acted: str, error: BadInput, form: dict[str, str]) -> Screen:

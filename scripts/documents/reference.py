@@ -55,7 +55,7 @@ LOG_EVENTS = {
     "heartbeat.failed": "A beat could not do its work, as when the database is away; the next beat tries again.",
     "heartbeat.stopped": "The heartbeat ended; `drained` says whether everything in flight came to its end.",
     "prune.finished": "What is older than the settings keep was taken away; with the numbers of each kind.",
-    "dialog.request": "`linker dialog` or a host's dialog answered; a path that holds a secret is shown as `/c/…`.",
+    "dialog.request": "A page was answered, other than for a poll; a path that holds a secret is shown as `/c/…`.",
     "dialog.unavailable": "A page of the dialog could not be shown, as when the database is away; nothing was done.",
     "dialog.failed": "A page of the dialog went wrong on our side: `error` is the kind, and nothing else is told.",
     "dialog.not_attended": "What a connection with an open page waits for could not be attended; a worker may do it.",

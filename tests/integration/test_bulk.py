@@ -15,7 +15,7 @@ import pytest
 
 from linker import BadInput, Connection, ConnectionState, Linker, Refused, Verb, new_key
 from linker.database.database import Database
-from linker.operations.plan import Plan, plan_from_json, plan_json
+from linker.operations.plan import Plan, outcome_of_skipped, plan_from_json, plan_json
 from linker.operations.selectors import MOST_IDS, selection
 from linker.persistence import schema
 from linker.persistence.tables import CONNECTION
@@ -95,6 +95,7 @@ async def test_forty_are_advanced_with_a_plan(desk: Desk) -> None:
         outcomes = await linker.apply(plan, rate=FAST, tell=told.append)
         assert sorted(told, key=lambda each: each.id) == sorted(outcomes, key=lambda each: each.id)
         by_id = {outcome.id: outcome.outcome for outcome in outcomes}
+        assert {by_id[item.id] for item in plan.items if item.skipped} == {outcome_of_skipped("paused")}
         assert [by_id[each.id] for each in waiting] == ["done"] * 5 + ["waiting"] * 6 + ["refused"]
         step = (await linker.history(waiting[0].id))[-1]
         assert (step.actor, step.reason, step.verb, step.operation) == ("ann", "a test", "advance", plan.id)

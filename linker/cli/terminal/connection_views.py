@@ -151,11 +151,13 @@ def due(c: Connection, now: datetime) -> str:
     if c.closed_at:
         return "none: it is closed"
     if c.paused_at:
-        return f"none: paused {relative(c.paused_at, now)}"
+        since = relative(c.paused_at, now)
+        return f"none: paused {'just now' if since == 'now' else since}"
     if c.due_at is None:
         return "none, until somebody acts"
     if c.due_at <= now:
-        return f"due since {relative(c.due_at, now).removesuffix(' ago')}; a worker or `linker sweep` does it"
+        late = relative(c.due_at, now).removesuffix(" ago")
+        return f"due {'now' if late == 'now' else f'since {late}'}; a worker or `linker sweep` does it"
     if c.state is ConnectionState.AWAITING_TOKEN and c.candidate is None:
         return f"none before it is put aside {both(c.due_at, now)}"
     return both(c.due_at, now)
