@@ -123,6 +123,12 @@ class Stage(RuleBasedStateMachine):
     def _row(self, who: int) -> Row:
         return self.now.connections[self._id(who)]
 
+    def _with_token(self, who: int) -> int:
+        """One of those that hold a token and are open, if there are any: by chance alone they are few."""
+        rows = enumerate(self.now.connections.values())
+        having = [place for place, row in rows if row["token_sealed"] and not row["closed_at"]]
+        return having[who % len(having)] if having else who
+
     def _label(self, account: int) -> str:
         """The subdomain that an account has now."""
         return self.witness.name_of(self.homes[account % len(ACCOUNTS)])

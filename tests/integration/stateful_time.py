@@ -52,10 +52,17 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         self._clock = clock
         self._began = clock.now()
         super().__init__(_Leaping(clock))
+        self.set_exception_handler(_all_but_deaths)
 
     def time(self) -> float:
         """Seconds of the settable clock."""
         return (self._clock.now() - self._began).total_seconds()
+
+
+def _all_but_deaths(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
+    """Tell of what nobody waited for, but for tasks of workers that died: those end in what is no `Exception`."""
+    if isinstance(told.get("exception"), Exception | None):
+        loop.default_exception_handler(told)
 
 
 def runner(clock: SettableClock) -> asyncio.Runner:

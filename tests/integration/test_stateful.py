@@ -52,7 +52,7 @@ SUBDOMAINS: dict[str, Callable[[str, str, str], str]] = {
     "of nobody": lambda label, other, first: f"{label}-nobody",
 }
 #: How accounts are called after they were renamed; some names were another account's before.
-NAMES = st.sampled_from([*ACCOUNTS, "acme-two", "globex-two"])
+NAMES = st.sampled_from(["acme-two", "globex-two", "initech-two", *ACCOUNTS])
 #: What changes a row at the same time as somebody else asks for it.
 MEDDLING = ("pause", "unlink", "apply")
 #: How far a connection has come when the story begins.
@@ -241,6 +241,7 @@ class LifeOfConnections(Stage):
         self, who: int, revoked: bool, token: str, given_back: bool, fault: Fault | None, worker: int, fate: Fate | None
     ) -> None:
         """Refusals end a link. Then another token is given, good or not, while the old one may be good again."""
+        who = self._with_token(who)
         row, secret = self._row(who), self._held(who, "token")
         label = self._home(row)
         if secret is None or label is None or row["paused_at"] or row["closed_at"]:
@@ -270,7 +271,7 @@ class LifeOfConnections(Stage):
     )
     def rename_account(self, who: int, name: str, then: str, worker: int, fate: Fate | None) -> None:
         """An admin gives an account another subdomain, perhaps one that another had before. Its tokens stay good."""
-        row, now = self._row(who), int(self.clock.now().timestamp()) // 10
+        row, now = self._row(self._with_token(who)), int(self.clock.now().timestamp()) // 10
         before = self._home(row) or self._label(who)
         with suppress(WorldError):  # it is taken
             self.world.rename_account(before, name)
