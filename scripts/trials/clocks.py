@@ -15,8 +15,8 @@ from states.verdicts import OverLimit, Unavailable, Verdict
 TOKEN = "a-good-token-of-somebody"
 #: As powers of ten of seconds: from ten seconds to fifty years.
 SHORTEST, LONGEST = 1.0, 9.2
-#: After the longest pause between two looks.
-LATER = timedelta(hours=28)
+#: Longer than the longest pause between two looks, and how often somebody looks meanwhile whether anything is due.
+LATER, LOOKS = timedelta(hours=56), 8
 
 
 async def run(most: int) -> Outcome:
@@ -77,10 +77,10 @@ async def jumped(
     is_down = False
     workable.add_recruiter(waiting.recruiter.email)
     asked = len(workable.asked)
-    for _ in range(2):
+    for _ in range(LOOKS):
         await linker.attend_due()
         await linker.deliver()
-        clock.advance(seconds=LATER.total_seconds())
+        clock.advance(seconds=LATER.total_seconds() / LOOKS)
     await linker.attend_due()
     await linker.deliver()
 
