@@ -165,13 +165,16 @@ def judge(
 
 
 def _at_its_new_name(connection: Connection, verdict: Verdict) -> Verdict | happened.Event:
-    """What it means that the account is not at its subdomain, by the accounts that the token reaches now."""
+    """What it means that the account is not at its subdomain, by the accounts that the token reaches now.
+
+    If it still has the name that we know, it is only out of reach.
+    """
     if not isinstance(verdict, AccountNotThere):
         return verdict
     ours = connection.account
     for account in verdict.reached:
         if ours is not None and account.id == ours.id:
-            return happened.AccountRenamed(account)
+            return happened.AccountRenamed(account) if account.subdomain != connection.subdomain else Unavailable()
     if verdict.reached:
         return WrongAccount(tuple(account.subdomain for account in verdict.reached))
     return verdict if verdict.complete else Unavailable()

@@ -145,6 +145,7 @@ VERDICTS: list[tuple[str, Connection, Verdict, Event]] = [
     ("gone", HEALTHY, AccountNotThere(), happened.RefusalDoubted(ProblemCode.ACCOUNT_GONE)),
     ("others left", HEALTHY, AccountNotThere((GLOBEX,)), happened.RefusalDoubted(ProblemCode.SUBDOMAIN_MISMATCH)),
     ("nobody knows", HEALTHY, AccountNotThere(complete=False), happened.WorkableUnavailable()),
+    ("at the name that we know", HEALTHY, AccountNotThere((ACME,)), happened.WorkableUnavailable()),
     # what has failed
     ("good again", REVOKED, RecruiterSeen("9"), happened.Recovered("9")),
     ("good, and nobody there", REVOKED, RecruiterNotSeen(NEAR, thorough=True), happened.Recovered(None, NEAR, True)),

@@ -151,9 +151,8 @@ class Life:
         self.happen(event, jitter)
         after = self.connection
         told = after.troubled_since is not None and before.troubled_since is None
-        progress = told or (after.state, after.candidate, after.account) != (
-            *(before.state, before.candidate, before.account),
-        )
+        moves = ("state", "candidate", "account", "subdomain")
+        progress = told or any(getattr(after, each) != getattr(before, each) for each in moves)
         assert progress or after.due_at is None or after.due_at > self.now, "nothing spins"
 
     def _found(self, deed: Attend) -> Event | None:
