@@ -91,7 +91,8 @@ class Problem:
     """Why a connection is not moving, since when, and what was seen (never a secret, never a stranger's data).
 
     `params` are texts, numbers and lists of texts. `linker.describe` says all of it to people. `lasting`: it should
-    have passed by itself and did not, for so long that an operator has to act.
+    have passed by itself and did not, for so long that an operator has to act. A new token that could not be verified
+    for too long is `dropped`, and whoever gave it has to give it again.
     """
 
     code: ProblemCode
@@ -102,12 +103,19 @@ class Problem:
     @property
     def owner(self) -> ProblemOwner:
         """Who must act for the connection to go on."""
+        if self.is_dropped:
+            return ProblemOwner.CUSTOMER
         return ProblemOwner.OPERATOR if self.lasting else PROBLEMS[self.code].owner
 
     @property
     def field(self) -> str | None:
         """The field of the connection dialog that it belongs to, if it belongs to one."""
-        return PROBLEMS[self.code].field
+        return "token" if self.is_dropped else PROBLEMS[self.code].field
+
+    @property
+    def is_dropped(self) -> bool:
+        """True if it is of a new token that could not be verified for so long that it was not kept."""
+        return bool(self.params.get("dropped"))
 
     @property
     def next_look(self) -> NextLook:
@@ -117,7 +125,7 @@ class Problem:
     @property
     def wording_key(self) -> str:
         """Where its words stand in the catalogue."""
-        return f"problem.{self.code.value}"
+        return "problem.dropped" if self.is_dropped else f"problem.{self.code.value}"
 
 
 @dataclass(frozen=True, kw_only=True)

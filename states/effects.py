@@ -111,7 +111,7 @@ def _token_accepted(c: Connection, event: happened.TokenAccepted, m: DecisionCon
     assert c.candidate is not None, "only a candidate can be accepted"
     allowed = event.permissions or c.permissions
     swapped = evolve(c, token=c.candidate, candidate=None, subdomain=c.candidate.subdomain)
-    return _answered(swapped, m, account=event.account, permissions=allowed)
+    return _answered(swapped, m, account=event.account, permissions=allowed, replacement_problem=None)
 
 
 def _candidate_refused(c: Connection, code: ProblemCode, m: DecisionContext, **params: Any) -> Connection:
@@ -372,7 +372,8 @@ def _replacement_accepted(c: Connection, event: happened.ReplacementAccepted, m:
 
 
 def _replacement_refused(c: Connection, event: happened.ReplacementRefused, m: DecisionContext) -> Connection:
-    refused = Problem(code=event.code, since=m.now, params=event.params)
+    dropped = {"dropped": 1} if event.code in TRANSIENT else {}
+    refused = Problem(code=event.code, since=m.now, params={**event.params, **dropped})
     due_at = _next_healing(c, m) if c.state is ConnectionState.FAILED else m.now
     return evolve(c, candidate=None, replacement_problem=refused, attempts=0, not_before=None, due_at=due_at)
 

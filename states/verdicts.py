@@ -215,7 +215,7 @@ def failed_attention(
 ) -> happened.Event:
     """The event when attending went wrong on our side; `params` say how.
 
-    `may_pass`: another worker may be able to, as while keys are rolled out, so it does not count as a try.
+    `may_pass`: another worker may be able to, as while keys are rolled out, so it alone gives nothing up.
     """
     if connection.candidate is None and connection.state is ConnectionState.FAILED:
         return happened.StillFailed()
@@ -348,12 +348,15 @@ def _believed(
     """The event, if the refusal came often enough over long enough; otherwise only the doubt.
 
     Workable's 401 and 403 also come during its outages, so a single one proves nothing, however long ago it was.
-    Refusals that alternate with another answer are no series; but once none was good for as long as trouble may last,
-    they are believed too: the first one, one of the series that began after it, and this one.
+    Refusals that alternate with another verdict are no series; but once none was good for as long as trouble may last,
+    they are believed too: the first one, one of the series that began after it, and this one. Where no answer comes in
+    between, each series begins anew: that is trouble of Workable's, and is told as such.
     """
     doubt, first = connection.doubt, connection.refused_at
     interrupted = doubt is not None and first is not None and first < doubt.since
-    if interrupted and _refused_for(connection, now) >= max(timing.trouble_within, timing.refusals_spread):
+    is_read = code is ProblemCode.RECRUITER_REMOVED  # a list that can be read shows that the token is good
+    lasted = _refused_for(connection, now) >= max(timing.trouble_within, timing.refusals_spread)
+    if interrupted and lasted and not is_read:
         return event
     if doubt is None or not same_series(doubt.code, code):
         return happened.RefusalDoubted(code)

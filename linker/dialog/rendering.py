@@ -133,7 +133,7 @@ class Words:
         if problem is None:
             return None
         told = [name for name in ("stays_with", "belongs_to", "missing") if problem.params.get(name)]
-        keys = [f"problem.{problem.code.value}.{name}" for name in (*told, "text")]
+        keys = [f"{problem.wording_key}.{name}" for name in (*told, "text")]
         own = next(filter(None, (self.find(key, **problem.params) for key in keys)), None)
         return own or str(describe(problem, self.language))
 

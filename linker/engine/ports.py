@@ -125,9 +125,11 @@ class Selection:
 
     #: Whole ids; None: whichever.
     ids: tuple[str, ...] | None = None
+    #: Only in this state.
     state: ConnectionState | None = None
     #: A problem's code.
     problem: str | None = None
+    #: Of this customer of the host's.
     owner: str | None = None
     #: Workable's id of the account, or its subdomain as Workable names it.
     account: str | None = None
@@ -137,20 +139,25 @@ class Selection:
     metadata: Mapping[str, str] = field(default_factory=dict)
     #: What an id, owner, key, account, e-mail or metadata hold, without regard to capitals.
     text: str | None = None
-    #: In its state since then or longer, or since later.
+    #: In its state since then or longer.
     since_before: datetime | None = None
+    #: In its state since later than that.
     since_after: datetime | None = None
+    #: Due before then.
     due_before: datetime | None = None
-    #: The token's last day is one of these, both included.
+    #: The token's last day is this one or a later one.
     expires_from: date | None = None
+    #: The token's last day is this one or an earlier one.
     expires_until: date | None = None
     #: Only open ones that a person has to act for.
     stuck: bool = False
+    #: Only open ones that are paused.
     paused: bool = False
     #: Only closed ones, or only open ones; None: both.
     closed: bool | None = False
     #: The cursor that a page before ended with.
     after: str | None = None
+    #: So many at most; None: all.
     limit: int | None = None
 
 

@@ -40,6 +40,8 @@ RENEW_SECONDS = 3.0
 MOST_TRIES = 6
 HELD_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+#: Why an item has to wait whose account, or partner, has no call left at the moment.
+BUDGET_USED_UP = "budget_used_up"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,8 @@ class Later:
 
     seconds: float
     why: str
+    #: As it follows its connection from now on; None: it is as it was.
+    item: OperationItem | None = None
 
 
 class Run:
@@ -206,7 +210,8 @@ class Run:
                     tries, item = under_way.pop(task)
                     later = task.result()
                     if later is not None:
-                        heapq.heappush(waiting, (time.monotonic() + later.seconds, next(numbers), tries + 1, item))
+                        again = (time.monotonic() + later.seconds, next(numbers), tries + 1, later.item or item)
+                        heapq.heappush(waiting, again)
         finally:
             if under_way:  # what was begun comes to its end, also when nobody waits for it any more
                 await asyncio.shield(asyncio.wait(under_way))
@@ -294,16 +299,19 @@ class Run:
         attended = await self._by.attend_held(
             held, lease, deed=deed, actor=self._operation.actor, person_waits=False, first=first
         )
-        if attended.put_off_until is not None and attended.connection.last_seq == held.last_seq:
-            return self._until(attended.put_off_until)
         now = attended.connection
+        if attended.put_off_until is not None and now.last_seq == held.last_seq:
+            ours = replace(item, version=held.version, told={"holder": lease.holder})
+            return replace(self._until(attended.put_off_until), item=ours)
+        if attended.put_off_until is not None and first is not None:  # whoever attends what is due asks
+            return self._told(item, "try_again", state=now.state, why=BUDGET_USED_UP)
         if attended.lost:
             return self._told(item, "changed", state=now.state)
-        why = now.problem.code.value if now.problem else None
+        why = now.present_problem.code.value if now.present_problem else None
         return self._told(item, outcome_of(held, now), state=now.state, why=why)
 
     def _until(self, until: datetime) -> Later:
-        return Later(seconds=max((until - self._now()).total_seconds(), 0.1), why="budget_used_up")
+        return Later(seconds=max((until - self._now()).total_seconds(), 0.1), why=BUDGET_USED_UP)
 
 
 def outcome_of(before: Connection, now: Connection) -> str:

@@ -21,7 +21,7 @@ from linker.persistence import schema
 from linker.persistence.tables import CONNECTION
 from linker.settings import Settings
 from linker.testing import ScriptedWorkable, SettableClock
-from states.verdicts import Unavailable
+from states.verdicts import OverLimit, Unavailable
 from tests.seams import parts
 
 FAST = 100.0
@@ -353,3 +353,26 @@ async def test_texts_of_any_alphabet_are_found(database_url: str) -> None:
         other = await linker.create(owner="customer-2", metadata={"plan": "aéb"})
         for text, found in (("東", tokyo), ("ŠKO", tokyo), ("\\xe9", tokyo), ("AÉ", other)):
             assert [each.id for each in await linker.find(text=text)] == [found.id], text
+
+
+async def test_what_had_no_call_left_is_come_back_to(desk: Desk) -> None:
+    """Nobody moved it meanwhile but we: it is asked at its second try, and not told as changed."""
+    async with desk.linker() as linker:
+        [waiting] = await desk.waiting(linker, 1)
+        desk.clock.advance(minutes=5)
+        desk.workable.will_say(OverLimit(desk.clock.now() + timedelta(seconds=1), unasked=True))
+        [outcome] = await linker.apply(await desk.plan(linker, ids=[waiting.id]))
+        assert (outcome.outcome, outcome.why) == ("waiting", "recruiter_absent")
+
+
+async def test_a_check_that_had_no_call_left_is_not_done(desk: Desk) -> None:
+    """It is due: whoever attends connections asks, and the operator may try again."""
+    async with desk.linker() as linker:
+        [waiting] = await desk.waiting(linker, 1)
+        desk.clock.advance(minutes=5)
+        desk.workable.will_say(OverLimit(desk.clock.now() + timedelta(seconds=1), unasked=True))
+        [outcome] = await linker.apply(await desk.plan(linker, Verb.CHECK, ids=[waiting.id]))
+        assert (outcome.outcome, outcome.why) == ("try_again", "budget_used_up")
+        now = await linker.get(waiting.id)
+        assert now.due_at is not None
+        assert now.due_at <= desk.clock.now()

@@ -136,6 +136,14 @@ def test_what_may_heal_stays_as_it_is_until_a_new_token_is_good(code: ProblemCod
     assert_calm(accepted)
 
 
+def test_an_outage_on_the_way_back_leaves_nothing_behind() -> None:
+    """Once the new token is accepted, nothing is said of the time when it could not be verified."""
+    given = move(MAY_HEAL, happened.TokenSubmitted(ANOTHER))
+    unanswered = move(given, happened.WorkableUnavailable())
+    assert unanswered.replacement_problem is not None
+    assert move(unanswered, happened.TokenAccepted(ACME)).replacement_problem is None
+
+
 @pytest.mark.parametrize("ended", [NOW, NOW - timedelta(days=20), NOW - timedelta(days=200)])
 @pytest.mark.parametrize(
     "wrong", [*(event for event, *_ in REFUSED), happened.ReplacementRefused(ProblemCode.POISONED)]

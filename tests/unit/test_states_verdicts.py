@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from states import events as happened
 from states.connection import Connection, ConnectionState, Credential, Doubt, Problem
 from states.events import Event
-from states.problems import TRANSIENT, NearMiss, NearMissKind, ProblemCode
+from states.problems import TRANSIENT, NearMiss, NearMissKind, ProblemCode, ProblemOwner
 from states.timing import Timing
 from states.verdicts import (
     AccountNotThere,
@@ -366,7 +366,8 @@ def test_a_replacement_that_nobody_understands_is_turned_down() -> None:
     assert tried([ODD] * 4).candidate == CANDIDATE
     after = tried([ODD] * 5)
     assert after.candidate is None
-    told = a_problem(ProblemCode.ANSWER_NOT_UNDERSTOOD, since=NOW, answer="no_rule", status=418)
+    told = a_problem(ProblemCode.ANSWER_NOT_UNDERSTOOD, since=NOW, answer="no_rule", status=418, dropped=1)
+    assert (told.owner, told.field) == (ProblemOwner.CUSTOMER, "token"), "it has to be given again"
     assert after.replacement_problem == told
 
 
