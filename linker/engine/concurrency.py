@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
 
 
 class BatchQueue(Generic[T]):
@@ -61,6 +63,33 @@ async def in_parts(items: Sequence[T], most: int) -> AsyncIterator[Sequence[T]]:
 
 #: A piece of heavy work holds a host's event loop for about so long.
 PIECE_SECONDS = 0.003
+
+
+class AskedTogether(Generic[Given, Answer]):
+    """A question that many have at the same time: whoever comes while it is asked is in the next one."""
+
+    def __init__(self, ask: Callable[[Mapping[str, Given]], Awaitable[Mapping[str, Answer]]]) -> None:
+        """Take what answers for several names at once, each with what was given for it."""
+        self._ask = ask
+        self._given: dict[str, Given] = {}
+        self._gathering: asyncio.Task[Mapping[str, Answer]] | None = None
+        self._asking: asyncio.Task[Mapping[str, Answer]] | None = None
+
+    async def __call__(self, name: str, given: Given) -> Answer | None:
+        """The answer for a name; None: there is none. Raises what the question raises."""
+        gathering, loop = self._gathering, asyncio.get_running_loop()
+        if gathering is None or gathering.get_loop() is not loop:
+            gathering = self._gathering = asyncio.create_task(self._answers())
+        self._given[name] = given
+        return (await asyncio.shield(gathering)).get(name)
+
+    async def _answers(self) -> Mapping[str, Answer]:
+        asking = self._asking
+        if asking is not None and asking.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait({asking})
+        self._asking, self._gathering = self._gathering, None
+        given, self._given = self._given, {}
+        return await self._ask(given)
 
 
 class Turns:

@@ -33,7 +33,7 @@ from sqlalchemy.types import NullType
 
 from linker.database.database import Database
 from linker.database.statements import CompiledStatement, insert_into
-from linker.engine.concurrency import in_parts
+from linker.engine.concurrency import AskedTogether, in_parts
 from linker.engine.observer import UNOBSERVED, Observer, Work
 from linker.engine.ports import ID_PREFIX, DamagedRow, Lease, Page, Selection, Settlement
 from linker.errors import BadInput, LinkerError, NotFound, RowUnreadable
@@ -78,6 +78,7 @@ class ConnectionStore:
         self._told: Callable[[Iterable[str]], object] = lambda ids: None
         self._read_by_id: CompiledStatement | None = None
         self._seen: CompiledStatement | None = None
+        self._attempts = AskedTogether(self._read_attempts)
         self._reader = mapping.Reader(database.dialect)
         self._writer = SettlementWriter(database.dialect, database.schema)
         self._rate_limits = rate_limits or SharedRateLimits()
@@ -204,7 +205,11 @@ class ConnectionStore:
 
     async def attempts_wait_until(self, owner: str, *, now: datetime) -> datetime | None:
         """Until when no token of an owner is verified who gave many that were no good; None if there is no need."""
-        return await self._database.read(lambda transaction: attempts_wait_until(transaction, owner, now))
+        return await self._attempts(owner, now)
+
+    async def _read_attempts(self, owners: Mapping[str, datetime]) -> Mapping[str, datetime]:
+        latest = max(owners.values())
+        return await self._database.read(lambda transaction: attempts_wait_until(transaction, owners, latest))
 
     async def history(self, connection_id: str) -> list[Step]:
         """Read a connection's steps, first one first. Raises NotFound, RowUnreadable."""

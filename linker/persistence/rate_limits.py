@@ -267,12 +267,14 @@ def _attempts_of(owner: str) -> str:
     return f"attempts:{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
 
 
-def attempts_wait_until(transaction: Transaction, owner: str, now: datetime) -> datetime | None:
-    """Until when an owner's next attempt has to wait, because too many were refused; None if it need not."""
-    query = select(RATE_LIMIT.c.spread_until).where(RATE_LIMIT.c.name == _attempts_of(owner))
-    spread = transaction.execute(query).scalar() or 0.0
-    until = min(spread, now.timestamp() + 2 * REFUSED_AHEAD_SECONDS) - REFUSED_AHEAD_SECONDS
-    return datetime.fromtimestamp(until, UTC) if until > now.timestamp() else None
+def attempts_wait_until(transaction: Transaction, owners: Iterable[str], now: datetime) -> dict[str, datetime]:
+    """Until when the next attempt of each of these owners has to wait of whom too many were refused."""
+    by_name = {_attempts_of(owner): owner for owner in owners}
+    query = select(RATE_LIMIT.c.name, RATE_LIMIT.c.spread_until).where(RATE_LIMIT.c.name.in_(by_name))
+    longest = now.timestamp() + 2 * REFUSED_AHEAD_SECONDS
+    until = {row.name: min(row.spread_until, longest) - REFUSED_AHEAD_SECONDS for row in transaction.execute(query)}
+    waiting = {name: each for name, each in until.items() if each > now.timestamp()}
+    return {by_name[name]: datetime.fromtimestamp(each, UTC) for name, each in waiting.items()}
 
 
 def count_refused_attempts(transaction: Transaction, owners: Iterable[str], now: datetime) -> None:
