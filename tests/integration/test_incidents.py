@@ -172,7 +172,8 @@ async def test_asking_is_cheap(shared_house: House) -> None:
     explain = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
     refused = "refused_at IS NOT NULL AND closed_at IS NULL AND refused_at > '2026-01-01' AND last_ok_at < refused_at"
     well = "last_ok_at IS NOT NULL AND account_id IS NOT NULL AND closed_at IS NULL AND last_ok_at > '2026-01-01'"
-    for where, index in ((refused, "linker_connection_refused"), (well, "linker_connection_well")):
+    lately = f"{well} ORDER BY last_ok_at DESC LIMIT 20"  # an empty table has other indexes that are as good without it
+    for where, index in ((refused, "linker_connection_refused"), (lately, "linker_connection_well")):
 
         def plan(connection: sa.Connection, where: str = where) -> str:
             if not is_sqlite:  # so few rows would be read whole
