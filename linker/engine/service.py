@@ -109,7 +109,7 @@ class Service:
             due_at=deadline,
         )
         actor = text.one_line("actor", actor)
-        verb = "open" if actor.startswith(OPERATORS) else None
+        verb = _verb_of("open", actor)
         step = Step(event="opened", source=None, target=connection.state, at=now, actor=actor, verb=verb)
         opened = Settlement(before=connection, after=connection, step=step, announcement="connection.opened")
         added = await self._engine.store.add(opened)
@@ -179,7 +179,7 @@ class Service:
             return happened.ReplacementSubmitted(candidate)
 
         with self._in_flight, self._engine.observer.watch(Work.SUBMIT_TOKEN, connection_id=connection_id):
-            verb = "submit" if actor.startswith(OPERATORS) else None
+            verb = _verb_of("submit", actor)
             await self.record(connection_id, submitted, actor=actor, goes_on=True, verb=verb)
             return await self._attend_while_owed(connection_id, actor=actor, verb=verb)
 
@@ -222,7 +222,7 @@ class Service:
             if next_duty(connection) is Duty.PUT_ASIDE:
                 raise Refused("no_token", connection=connection.id)
             was_linked = connection.state is ConnectionState.LINKED
-            verb = "confirm" if actor.startswith(OPERATORS) else None
+            verb = _verb_of("confirm", actor)
             return await self._attend_while_owed(
                 connection_id, actor=actor, look=True, was_linked=was_linked, verb=verb
             )
@@ -544,6 +544,11 @@ class Service:
 
     def _wake_delivery(self) -> None:
         """Announcements were committed: whoever delivers may be woken."""
+
+
+def _verb_of(verb: str, actor: str) -> str | None:
+    """The verb that the history keeps of what customers and hosts do too; None: no operator did it, by the name."""
+    return verb if actor.startswith(OPERATORS) else None
 
 
 def _refuse_at_rest(connection: Connection) -> None:

@@ -1,10 +1,12 @@
 """What one part of a pass hands on to the next."""
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
-from linker.engine.concurrency import BatchQueue, in_parts
+from linker.engine.concurrency import AskedTogether, BatchQueue, in_parts
+from linker.errors import StoreUnavailable
 
 #: Nobody in these tests may wait until gathering is given up, but the one that says so.
 LONG = 60.0
@@ -86,3 +88,61 @@ async def test_parts_hold_everything_once_and_others_have_their_turns_between(nu
     assert [each for part in parts for each in part] == list(range(number))
     assert all(len(part) <= most for part in parts)
     assert len(set(turns_at)) == len(parts)
+
+
+async def test_who_asks_at_the_same_time_is_answered_together() -> None:
+    """Those who come while a question is under way are in the next one; each has an answer of its own, or none."""
+    asked: list[set[str]] = []
+
+    async def ask(given: Mapping[str, int]) -> Mapping[str, int]:
+        asked.append(set(given))
+        await asyncio.sleep(0.01)
+        return {name: 10 * number for name, number in given.items() if number}
+
+    together = AskedTogether(ask)
+    first = [asyncio.create_task(together(f"first-{number}", number)) for number in range(20)]
+    await asyncio.sleep(0.001)
+    later = [asyncio.create_task(together(f"later-{number}", number)) for number in range(20)]
+    expected = [None, *range(10, 200, 10)]
+    assert await asyncio.gather(*first) == expected
+    assert await asyncio.gather(*later) == expected
+    assert [len(names) for names in asked] == [20, 20]
+    assert await together("alone", 1) == 10
+
+
+async def test_a_question_that_fails_fails_for_all_who_asked_it_and_no_other() -> None:
+    """And whoever goes away takes the answer from nobody."""
+    is_down = True
+
+    async def ask(given: Mapping[str, int]) -> Mapping[str, int]:
+        await asyncio.sleep(0)
+        if is_down:
+            raise StoreUnavailable("lost")
+        return given
+
+    together = AskedTogether(ask)
+    failed = await asyncio.gather(*(together(name, 1) for name in "abc"), return_exceptions=True)
+    assert [type(each) for each in failed] == [StoreUnavailable] * 3
+    is_down = False
+    left, kept = (asyncio.create_task(together(name, 1)) for name in "de")
+    await asyncio.sleep(0)
+    left.cancel()
+    assert await kept == 1
+
+
+def test_a_question_is_asked_in_the_loop_of_who_asks() -> None:
+    """A linker may be opened again in another event loop, after the first one was torn down in the middle of it."""
+
+    async def ask(given: Mapping[str, int]) -> Mapping[str, int]:
+        if "stuck" in given:
+            await asyncio.Event().wait()
+        return given
+
+    together = AskedTogether(ask)
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(together("stuck", 1), 0.01)
+
+    asyncio.run(give_up())
+    assert asyncio.run(together("again", 2)) == 2
