@@ -65,11 +65,16 @@ def title(page: Page | Frame) -> Any:
     return page.get_by_role("heading", level=1)
 
 
-def to_the_recruiter(page: Page | Frame, customer: Customer) -> None:
-    """From the first screen to the third step."""
+def to_the_token(page: Page | Frame, customer: Customer) -> None:
+    """From the first screen to the second step."""
     page.get_by_role("button", name="Start").click()
     page.get_by_label("Workable subdomain").fill(customer.subdomain)
     page.get_by_role("button", name="Continue").click()
+
+
+def to_the_recruiter(page: Page | Frame, customer: Customer) -> None:
+    """From the first screen to the third step."""
+    to_the_token(page, customer)
     page.get_by_role("textbox", name="API token").fill(customer.token)
     page.get_by_role("button", name="Continue").click()
     expect(title(page)).to_have_text("Add Northwind as an external recruiter")
@@ -215,9 +220,7 @@ def test_the_token_leaves_the_page_when_it_is_sent(dialog: DialogServer, context
     page = context.new_page()
     customer = dialog.customer()
     page.goto(customer.url)
-    page.get_by_role("button", name="Start").click()
-    page.get_by_label("Workable subdomain").fill(customer.subdomain)
-    page.get_by_role("button", name="Continue").click()
+    to_the_token(page, customer)
     field = page.get_by_role("textbox", name="API token")
     assert field.get_attribute("autocomplete") == "off"
     assert field.get_attribute("type") == "text"  # no manager offers to keep it
@@ -295,9 +298,7 @@ def test_a_proxys_error_takes_no_form_away(dialog: DialogServer, context: Browse
     customer = dialog.customer()
     page = context.new_page()
     page.goto(customer.url)
-    page.get_by_role("button", name="Start").click()
-    page.get_by_label("Workable subdomain").fill(customer.subdomain)
-    page.get_by_role("button", name="Continue").click()
+    to_the_token(page, customer)
     page.get_by_role("textbox", name="API token").fill(customer.token)
     answers: list[dict[str, Any]] = [
         {"status": 502, "body": "<h1>Bad Gateway</h1>", "content_type": "text/html"},
