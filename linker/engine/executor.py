@@ -6,7 +6,7 @@ stop the others: whatever is raised for it becomes an event of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -211,20 +211,6 @@ class DutyExecutor:
         assert finding.verdict is not None, "what is no event yet is an answer"
         return judge(finding.held, finding.verdict, now=self.clock.now(), timing=self.timing, incident=incident)
 
-    async def count_unforeseen(self, findings: Iterable[tuple[Finding, Connection]]) -> None:
-        """Count the calls that the claim could not foresee: for hints, further pages, and an account known only now.
-
-        `findings`: each with its connection as it is by now. Raises StoreUnavailable.
-        """
-        now = self.clock.now()
-        unforeseen: list[tuple[Connection, int]] = []
-        for found, connection in findings:
-            made = sum(call.get("note") != "not_made" for call in found.evidence.get("calls", ()))
-            foreseen = calls_needed(found.held, now) if found.held.account is not None else 0
-            if found.asked and made > foreseen and connection.account is not None:
-                unforeseen.append((connection, made - foreseen))
-        await self.store.count_calls(unforeseen, now=now)
-
     def give_up(self, held: Connection) -> Settlement:
         """What to write when the database did not take what was decided, so that it is not tried again at once."""
         fault = "our_fault.not_written"
@@ -248,7 +234,7 @@ class DutyExecutor:
         """
         now = self.clock.now()
         after = advance(before, event, now=now, jitter=self.randomness.jitter(), timing=self.timing)
-        news = deed is not None or is_news(before, after, event)
+        news, unforeseen = deed is not None or is_news(before, after, event), 0
         if finding is not None and finding.asked and finding.verdict is not None:
             verdict = verdict_name(finding.verdict)
             told = was_told(before, after, verdict, now)
@@ -265,10 +251,12 @@ class DutyExecutor:
                 told_at=told_at,
             )
             after = evolve(after, last_look=look)
+            foreseen = calls_needed(before, now) if before.account is not None else 0
+            unforeseen = max(len(calls) - foreseen, 0) if after.account is not None else 0
         if after.state is not before.state and after.last_look is not None:
             after = evolve(after, last_look=replace(after.last_look, told_at=None))  # from here on it is another answer
         if not news:
-            return Settlement(before=before, after=after)
+            return Settlement(before=before, after=after, unforeseen_calls=unforeseen)
         problem = problem_told(before, after)
         step = Step(
             event=event.name,
@@ -282,7 +270,13 @@ class DutyExecutor:
             verb=deed.verb if deed else None,
             operation=deed.operation if deed else None,
         )
-        return Settlement(before=before, after=after, step=step, announcement=announcement(before, after, event))
+        return Settlement(
+            before=before,
+            after=after,
+            step=step,
+            announcement=announcement(before, after, event),
+            unforeseen_calls=unforeseen,
+        )
 
 
 def log_written(settlement: Settlement) -> None:

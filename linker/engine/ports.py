@@ -112,6 +112,8 @@ class Settlement:
     announcement: str | None = None
     #: True if whoever wrote it goes on with it at once, so that no other worker needs to be woken.
     quiet: bool = False
+    #: How many calls were made to its account beyond those that its claim counted; see `Store.settle`.
+    unforeseen_calls: int = 0
 
     def written(self, now: datetime) -> Connection:
         """The connection as its row is, once this was committed at a time."""
@@ -258,10 +260,6 @@ class Store(Protocol):
         By `first_look` if the page was just opened, and otherwise by `next_look`. Gives it as it is then. Raises
         NotFound.
         """
-        ...
-
-    async def count_calls(self, calls: Collection[tuple[Connection, int]], *, now: datetime) -> None:
-        """Count calls to connections' accounts: how many were made for each beyond those that its claim counted."""
         ...
 
     async def release(self, ids: Sequence[str], lease: Lease) -> None:

@@ -474,8 +474,6 @@ class Service:
                 written = await self._write(settlement, release=True)
                 if written is None and not is_race(settlement):
                     self._engine.observer.leases_lost(1)
-                with suppress(LinkerError):  # whoever waits has the answer already
-                    await executor.count_unforeseen([(found, written or held)])
             finally:
                 if written is None:
                     await asyncio.shield(self._release(connection_id, lease))

@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -179,11 +178,7 @@ class _Pass:
     async def _decide(self) -> None:
         """Decide on whatever was found in the meantime, until everything is done."""
         while batch := await self._found.take(DECIDED_ROWS):
-            settlements = await self._by.executor.decide_batch(batch)
-            self._decided.put(settlements)
-            with suppress(LinkerError):  # what was found is worth more than the count
-                known_now = [settlement.after for settlement in settlements]
-                await self._by.executor.count_unforeseen(zip(batch, known_now, strict=True))
+            self._decided.put(await self._by.executor.decide_batch(batch))
         self._decided.end()
 
     async def _settle(self) -> None:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
+from itertools import compress
 from typing import Any
 
 from sqlalchemy import (
@@ -339,11 +340,6 @@ class ConnectionStore:
 
         return await self._database.write_without_fsync(work)
 
-    async def count_calls(self, calls: Collection[tuple[Connection, int]], *, now: datetime) -> None:
-        """Count calls to connections' accounts: how many were made for each beyond those that its claim counted."""
-        if calls:
-            await self._database.write_without_fsync(lambda transaction: self._rate_limits.add(transaction, calls, now))
-
     async def release(self, ids: Sequence[str], lease: Lease) -> None:
         """Give back those of these connections that are still held under this lease; changes nothing else."""
 
@@ -406,19 +402,33 @@ class ConnectionStore:
         """Write a batch in one commit, each compared with the version that it was read at.
 
         Gives True for each one written and False for each one that lost its race or broke a uniqueness.
-        `release`: give the leases back with it.
+        `release`: give the leases back with it. Calls that the claims could not foresee are counted in the same commit.
         """
         with self._observer.watch(Work.SETTLE) as note:
             batch = self._writer.batch(settlements, now, release)
+
+            def whole(transaction: Transaction) -> list[bool]:
+                write_all(transaction, batch)
+                self._count_calls(transaction, settlements, now)
+                return [True] * len(settlements)
+
             try:
-                await self._database.write(lambda transaction: write_all(transaction, batch))
-                written = [True] * len(settlements)
+                written = await self._database.write(whole)
             except NotAllWritten:
                 each = [self._writer.batch([one], now, release) for one in settlements]
-                written = await self._database.write(lambda transaction: write_each(transaction, each))
+
+                def apart(transaction: Transaction) -> list[bool]:
+                    written = write_each(transaction, each)
+                    self._count_calls(transaction, compress(settlements, written), now)
+                    return written
+
+                written = await self._database.write(apart)
             note(rows=sum(written))
         self._told([one.after.id for one in settlements])
         return written
+
+    def _count_calls(self, transaction: Transaction, settlements: Iterable[Settlement], now: datetime) -> None:
+        self._rate_limits.add(transaction, [(one.after, one.unforeseen_calls) for one in settlements], now)
 
 
 def _seen() -> Update:
