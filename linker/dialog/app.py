@@ -34,7 +34,6 @@ from linker.links import Link, Purpose, url_of
 from linker.settings import dialog_url
 from linker.validation.subdomain import has_secret, parse_subdomain
 from linker.validation.token import parse_token
-from states import events as happened
 from states.connection import Connection, ConnectionState
 
 #: Said by our script, which wants the next screen in the answer instead of a redirect.
@@ -44,7 +43,6 @@ SECRET = "x-link-secret"
 ENTRIES = frozenset({Deed.SUBDOMAIN, Deed.TOKEN, Deed.HELD})
 #: The states in which a token is in use, and the steps by which one came to be.
 HOLDING = (ConnectionState.AWAITING_RECRUITER, ConnectionState.LINKED)
-ACCEPTED = (happened.TokenAccepted.name, happened.ReplacementAccepted.name)
 FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -265,10 +263,8 @@ class Dialog:
 
     async def _is_renewed(self, connection: Connection, link: Link) -> bool:
         """True if a token was accepted since a link for another token was made."""
-        if link.purpose is not Purpose.RECONNECT or connection.state not in HOLDING:
-            return False
-        steps = await self._linker.history(connection.id)
-        return any(step.event in ACCEPTED and step.at >= link.created_at for step in steps)
+        asked = link.purpose is Purpose.RECONNECT and connection.state in HOLDING
+        return asked and await self._linker.is_renewed(link)
 
     async def _state(self, request: Request) -> Response:
         """What is new since the page was made, for its script: makes no call, and says when to ask again."""

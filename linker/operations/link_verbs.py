@@ -99,6 +99,10 @@ class LinkVerbs(Service):
             raise NotFound(link_id, what="link")
         return found
 
+    async def is_renewed(self, link: Link) -> bool:
+        """True if a token was accepted for its connection since this link was made."""
+        return await self._link_store.is_renewed(link)
+
     async def embed_origin_of(self, link_id: str) -> str | None:
         """The one origin that may show the pages of a link in a frame; None: nobody may, or there is no such link."""
         stored = await self._link_store.find(link_id)

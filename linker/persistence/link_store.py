@@ -13,9 +13,12 @@ from linker.database.database import Database
 from linker.errors import NotFound, Refused
 from linker.links import ENTRY_EVERY, MOST_ENTRIES, MOST_ENTRIES_OF_A_CONNECTION, Link, Purpose, has_room, proves
 from linker.persistence.connection_store import ConnectionStore
-from linker.persistence.tables import CONNECTION, LINK
+from linker.persistence.tables import CONNECTION, LINK, STEP
+from states import events as happened
 from states.connection import Connection
 
+#: The steps by which a token comes into use.
+ACCEPTED = (happened.TokenAccepted.name, happened.ReplacementAccepted.name)
 #: Every request of a page reads its link.
 _BY_ID = select(LINK).where(LINK.c.public_id == bindparam("this"))
 
@@ -85,6 +88,12 @@ class LinkStore:
             return None if connection is None else (_link(row), connection)
 
         return await self._database.read(work)
+
+    async def is_renewed(self, link: Link) -> bool:
+        """True if a token was accepted for its connection since this link was made."""
+        since = (STEP.c.connection_id == link.connection_id, STEP.c.at >= link.created_at, STEP.c.event.in_(ACCEPTED))
+        query = select(STEP.c.seq).where(*since).limit(1)
+        return await self._database.read(lambda transaction: transaction.execute(query).first() is not None)
 
     async def of_connection(self, connection_id: str) -> list[Link]:
         """All links of a connection, newest first."""
