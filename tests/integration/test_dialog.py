@@ -7,11 +7,13 @@ import logging
 import multiprocessing
 import re
 import signal
+import sqlite3
 import statistics
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -391,6 +393,26 @@ def test_an_outage_keeps_the_token_and_asks_nothing_of_anybody(dialog: DialogSer
     assert "You need not do anything" in answer.text
     dialog.world.heal(customer.subdomain)
     assert news(dialog, somebody, "recruiter")
+
+
+def test_a_new_token_without_an_answer_can_be_changed_after_the_end_too(
+    dialog: DialogServer, client: httpx.Client, database: Path
+) -> None:
+    """Refusals ended the link, and Workable is down at Continue: the page waits, and leads back to the token."""
+    customer = dialog.linked()
+    with closing(sqlite3.connect(database)) as connection, connection:  # as hours of refusals leave it
+        ended = (
+            "UPDATE linker_connection SET state = 'failed', problem_code = 'token_revoked', problem_since = state_since"
+        )
+        connection.execute(f"{ended} WHERE id = ?", (dialog.connection(customer).id,))
+    somebody = visitor(customer, client, dialog.link(customer, for_="reconnect"))
+    dialog.world.fail(customer.subdomain, Fault.UNAVAILABLE)
+    answer = somebody.post(do="token", token=customer.token)
+    assert name_of(answer) == "checking"
+    assert 'href="?at=token"' in answer.text
+    assert dialog.connection(customer).problem is not None
+    dialog.world.heal(customer.subdomain)
+    assert news(dialog, somebody, "linked")
 
 
 def news(dialog: DialogServer, somebody: Visitor, screen: str, seconds: float = 15) -> bool:
