@@ -29,8 +29,6 @@ Headers = Mapping[bytes, bytes]
 
 #: How long an idle connection is kept: there is one host per customer, so most are used once.
 IDLE_SECONDS = 15.0
-#: How many idle connections are kept in all: each is an open file of the host's process.
-MOST_IDLE = 50
 #: Headers may be this long; Workable's are over 8 KB at times (seen by integrators).
 LONGEST_HEADER_BYTES = 128 * 1024
 #: The furthest time that a server may put us off to.
@@ -79,7 +77,6 @@ def build_transport(
             request_class=_SigningRequest,
             connector=BoundedConnector(
                 connections=connections,
-                idle=min(connections, MOST_IDLE),
                 idle_seconds=IDLE_SECONDS,
                 context=context,
             ),

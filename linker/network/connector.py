@@ -20,15 +20,14 @@ class NoneFree(aiohttp.ClientConnectionError):
 
 
 class BoundedConnector(aiohttp.TCPConnector):
-    """A pool that keeps few idle connections.
+    """A pool that closes idle connections for those in use.
 
     By itself aiohttp bounds those in use only, and here every customer has a host of its own: a thousand of them would
     be a thousand open files.
     """
 
-    def __init__(self, *, connections: int, idle: int, idle_seconds: float, context: ssl.SSLContext) -> None:
-        """Take the most that are in use at one time, and the most that are kept for so long."""
-        self._most_idle = idle
+    def __init__(self, *, connections: int, idle_seconds: float, context: ssl.SSLContext) -> None:
+        """Take the most that are in use at one time, or kept, and for how long an idle one is kept."""
         super().__init__(limit=connections, ssl=context, keepalive_timeout=idle_seconds, resolver=OwnThreadsResolver())
 
     async def _wait_for_available_connection(self, *args: Any) -> None:
@@ -42,11 +41,12 @@ class BoundedConnector(aiohttp.TCPConnector):
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         """Take a connection back, and close what was not used for longest: aiohttp has no option for that."""
         super()._release(key, protocol, should_close=should_close)
-        for _ in range(sum(map(len, self._conns.values())) - self._most_idle):
+        idle = sum(map(len, self._conns.values()))
+        for _ in range(idle - max(self.limit - len(self._acquired), 0)):
             oldest = next(iter(self._conns))
-            idle = self._conns[oldest]
-            unused, _since = idle[0]
-            del idle[0]
-            if not idle:
+            kept = self._conns[oldest]
+            unused, _since = kept[0]
+            del kept[0]
+            if not kept:
                 del self._conns[oldest]
             unused.close()

@@ -305,6 +305,8 @@ class WorkableClient:
         if near is not None:
             return RecruiterNotSeen(near)
         question.certain = RecruiterNotSeen(near_misses.not_there(len(listed)))
+        if not extra_calls:
+            return question.certain
         members_url = self._urls.of(question.subdomain, api.MEMBERS_PATH)
         url: httpx.URL | None = members_url.copy_merge_params({"email": recruiter.email})
         filtered = True

@@ -170,8 +170,9 @@ def _is_edges_own(body: Mapping[str, Any]) -> bool:
     said = (body.get(name) for name in ("type", "title", "instance", "footer"))
     texts = (text[:LONGEST_TEXT_CHARACTERS] for text in said if isinstance(text, str))
     names_itself = any("cloudflare" in text.lower() for text in texts)
-    is_known = bool(EDGE_KEYS.intersection(body)) or body.get("error_code") in EDGE_ERRORS
-    return is_known or numbered or names_itself
+    code = body.get("error_code")
+    is_known = isinstance(code, int) and code in EDGE_ERRORS  # a range looks for what is no number one by one
+    return bool(EDGE_KEYS.intersection(body)) or is_known or numbered or names_itself
 
 
 def _odd(status: int, why: str) -> Judged:
