@@ -209,6 +209,15 @@ def test_whom_a_new_token_leaves_with_something_to_do() -> None:
     assert who_must_act(waiting) is who_must_act(replace(waiting, candidate=CANDIDATE)) is ProblemOwner.CUSTOMER
 
 
+def test_a_new_token_that_was_not_kept_is_to_be_given_again() -> None:
+    """It says so, and to whom, not that Workable must come back."""
+    dropped = a_problem(ProblemCode.WORKABLE_UNAVAILABLE, dropped=1)
+    linked = a_connection(ConnectionState.LINKED, replacement_problem=dropped)
+    said = printed(explanation_view(explained(linked), WIDTH))
+    assert "give the token again on the connection page" in said
+    assert "must come back" not in said
+
+
 def test_pictures_of_the_docs() -> None:
     """They show what the program shows; WRITE_GOLDEN=1 writes them anew."""
     recruiter = cases()["awaiting_recruiter, recruiter_absent"]

@@ -211,7 +211,8 @@ def _owner(explained: Explanation) -> str:
         return words("owner.once_more" if sure else "owner.goes_on")
     if owner is None:
         return words("owner.token_turned_down" if c.candidate is not None else "owner.nobody")
-    to_do = words(f"action.{problem.code.value}") if problem is not None else words(f"to_do.{c.state.value}")
+    key = f"to_do.{c.state.value}" if problem is None else f"action.{problem.wording_key.rpartition('.')[2]}"
+    to_do = words(key)
     said = f"{words(f'owner.{owner.value}')}: {to_do}"
     if owner is ProblemOwner.CUSTOMER and c.doubt is not None and c.doubt.code is not ProblemCode.RECRUITER_REMOVED:
         said += f" {words('owner.token_too_once_more' if sure else 'owner.token_too')}"
