@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from linker.database.database import Database
+from linker.database.urls import parse_url
+from linker.persistence import schema
 from tests.acceptance.killing import AFTERWARDS, Scene, nursery
 from tests.acceptance.stage import open_theatre
 from tests.acceptance.test_kill_person import people_in
+from tests.postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
 
@@ -23,23 +28,39 @@ RUNS = {
 }
 
 
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Connections that an operator has to do with, in an SQLite file that is only copied."""
-    database_url = f"sqlite:///{tmp_path_factory.mktemp('people') / 'people.db'}"
-    with open_theatre() as theatre, nursery(tmp_path_factory.mktemp("nursery")) as processes:
-        yield people_in(database_url, theatre, processes)
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def copied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Scene]]:
+    """Gives connections that an operator has to do with, as they were, in a database that nobody else has open."""
+    folder = tmp_path_factory.mktemp("people")
+    with open_theatre() as theatre, nursery(tmp_path_factory.mktemp("nursery")) as processes, ExitStack() as databases:
+        if request.param == "sqlite":
+            people = people_in(f"sqlite:///{folder / 'people.db'}", theatre, processes)
+            yield lambda: people.copy(folder)
+            return
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        url = databases.enter_context(server.database())
+        with closing(Database(url)) as database:
+            schema.upgrade(database)
+        people = people_in(url, theatre, processes)
+        copies = databases.enter_context(ExitStack())
+
+        def copy() -> Scene:
+            copies.close()
+            its_url = copies.enter_context(server.database(template=str(parse_url(url).database)))
+            return replace(people, stage=replace(people.stage, database_url=its_url))
+
+        yield copy
 
 
 @pytest.mark.parametrize("verb", RUNS)
-def test_a_run_that_is_killed_at_any_commit_is_finished_once(people: Scene, tmp_path: Path, verb: str) -> None:
+def test_a_run_that_is_killed_at_any_commit_is_finished_once(copied: Callable[[], Scene], verb: str) -> None:
     """Before and after each commit of the run; what was killed before its first one was never begun."""
     owners, event, outcome = RUNS[verb]
-    whole = played(people.copy(tmp_path), verb, owners, die_at=None)
+    whole = played(copied(), verb, owners, die_at=None)
     commits = [number for number, point in enumerate(whole, start=1) if point.endswith("a commit")]
     assert len(commits) >= 2 * (len(owners) + 2)
     for die_at in commits:
-        scene = people.copy(tmp_path)
+        scene = copied()
         played(scene, verb, owners, die_at=die_at)
         later = scene.play("operate", offsets=AFTERWARDS[:1], **given(scene, verb, owners))
         assert not later.killed
