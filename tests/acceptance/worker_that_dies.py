@@ -252,6 +252,7 @@ def main() -> None:
     trusted = httpx.create_ssl_context()  # made once: making it takes longer than a job
     httpx.create_ssl_context = lambda *_, **__: trusted
     asyncio.run(warm_up())
+    Database("postgresql://nobody@localhost/none").close()  # imports what PostgreSQL needs
     gc.freeze()
     for line in sys.stdin:
         pid = os.fork()
