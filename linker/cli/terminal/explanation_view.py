@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linker.humanize import age, relative
-from linker.operations.explain import Explanation, command_line, link_command
+from linker.operations.explain import HEARTBEAT, Explanation, command_line, link_command
 from linker.wording import catalogue, describe
 from states.connection import Connection, ConnectionState
 from states.duties import Duty
@@ -77,8 +77,8 @@ def explanation_view(explained: Explanation, width: int) -> RenderableType:
     told = [(command_line(verb, c.id, to), does_in_words(verb, to, explained)) for verb, to in explained.verbs]
     if explained.link is not None:
         told.insert(1, (link_command(c.id, explained.link), words("does.link")))
-    if c.problem is not None and c.problem.code in _EVIDENCE:
-        told.insert(0, (f"linker history {c.id}", words("does.history")))
+    history = f"linker history {c.id}", words("does.history")
+    told.insert(0 if c.problem is not None and c.problem.code in _EVIDENCE else len(told), history)
     commands = Table.grid(padding=(0, 3))
     commands.add_column(no_wrap=width >= WIDE_COLUMNS)
     if width >= WIDE_COLUMNS:
@@ -93,6 +93,11 @@ def explanation_view(explained: Explanation, width: int) -> RenderableType:
 
 def _moment(at: datetime) -> str:
     return f"{at:%-d %B, %H:%M} UTC"
+
+
+def _date(at: datetime, now: datetime) -> str:
+    """A time that something ends at, and how far it is from now."""
+    return f"{_moment(at)} ({_when(at, now)})"
 
 
 def _when(at: datetime, now: datetime) -> str:
@@ -138,7 +143,7 @@ def _status(explained: Explanation) -> str:
         key = "missing" if missing else "doubted"
         status = words(f"status.{key}", **{key: c.doubt.count})
     elif c.state is ConnectionState.LINKED and c.candidate is not None and explained.owner is None:
-        return words("status.linked_candidate")
+        return words("status.linked_candidate" if c.problem is None else "status.cure_candidate")
     elif c.state is ConnectionState.LINKED and c.replacement_problem is not None and c.problem is None:
         status = words("status.replacement_refused")
     else:
@@ -174,6 +179,8 @@ def _matter(explained: Explanation) -> str:
         return _given(c)
     if c.paused_at is not None and c.state in {ConnectionState.TOKEN_VALID, ConnectionState.LINKED}:
         return words(f"matter.{c.state.value}_paused")
+    if c.state is ConnectionState.LINKED and c.replacement_problem is not None:
+        return words("matter.linked_replacement")
     unattended = c.state is ConnectionState.LINKED and _no_worker(explained)
     return words("matter.linked_unattended" if unattended else f"matter.{c.state.value}")
 
@@ -225,8 +232,14 @@ def _last_look(explained: Explanation) -> str:
     look = explained.connection.last_look
     if look is None:
         return words("last_look.none")
-    status = f" {look.status}" if look.status else ""
-    return f"{_when(look.at, explained.at)} by {look.by}: {look.call or '?'}{status}, {look.ms} ms"
+    return words(
+        "last_look.looked",
+        at=_when(look.at, explained.at),
+        by=words("last_look.worker") if look.by == HEARTBEAT else look.by,
+        call=f"{look.call or '?'}{f' {look.status}' if look.status else ''}",
+        ms=look.ms,
+        answer=words(f"answer.{look.verdict}"),
+    )
 
 
 def _by_itself(explained: Explanation) -> str:
@@ -234,14 +247,17 @@ def _by_itself(explained: Explanation) -> str:
     if c.closed_at is not None:
         return words("next.closed")
     if c.paused_at is not None:
-        return words("next.paused_deadline" if c.deadline is not None else "next.paused")
+        return words("next.paused_deadline", date=_date(c.deadline, now)) if c.deadline else words("next.paused")
     if comes.at is None:
         return words("next.nothing")
     until = _waits_until(explained)
     at = comes.at if until is None else max(until, comes.at)
     when = words("next.now") if at <= now else words("next.at", moment=_moment(at), when=_when(at, now))
     ends_at = comes.gives_up_at or comes.at
-    ends: dict[str, object] = {"date": _moment(ends_at), "code": comes.gives_up_as.value if comes.gives_up_as else ""}
+    ends: dict[str, object] = {
+        "date": _date(ends_at, now),
+        "code": comes.gives_up_as.value if comes.gives_up_as else "",
+    }
     late = "_late" if ends_at <= now else ""
     if comes.duty is Duty.PUT_ASIDE:
         said = words(f"next.put_aside{late}", **ends)
@@ -252,7 +268,7 @@ def _by_itself(explained: Explanation) -> str:
     if comes.gives_up_at is not None and c.state is ConnectionState.AWAITING_RECRUITER:
         trouble = "_trouble" if c.problem is not None and c.problem.code in TRANSIENT else late
         said = words(f"next.gives_up{trouble}", said=said, **ends)
-    return f"{said}. {words('next.no_worker')}" if _no_worker(explained) else said
+    return words("next.no_worker", said=said) if _no_worker(explained) else said
 
 
 def _workers(explained: Explanation) -> str:
@@ -303,6 +319,9 @@ def becomes(foreseen: Foreseen, now: ConnectionState) -> str:
     if foreseen.event == "replacement_refused":
         kept = words("becomes.old_token_kept")
         return kept if foreseen.to is now else f"{kept}, {foreseen.to.value}"
+    if foreseen.event == "replacement_accepted":
+        replaced = words("becomes.token_replaced")
+        return replaced if foreseen.to is now else f"{replaced}, {foreseen.to.value}"
     if foreseen.event in {"recruiter_absent", "health_confirmed", "still_failed"}:
         return words("becomes.stays")
     problem = f", {foreseen.problem.value}" if foreseen.problem else ""
