@@ -243,7 +243,7 @@ def test_a_new_token_that_was_not_kept_is_to_be_given_again() -> None:
 
 def test_pictures_of_the_docs() -> None:
     """They show what the program shows; WRITE_GOLDEN=1 writes them anew."""
-    recruiter = cases()["awaiting_recruiter, recruiter_absent"]
+    recruiter = replace(cases()["awaiting_recruiter, recruiter_absent"], link="recruiter")
     seen = Overview(
         at=NOW,
         counts={
