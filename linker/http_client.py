@@ -6,13 +6,14 @@ or log lines are above it. A client that a host hands over is asked in the usual
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from typing import Literal, cast
 from urllib.parse import unquote_to_bytes
 
 import aiohttp
@@ -217,7 +218,23 @@ class ClientTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request as it is: nothing of the client's own headers, cookies or parameters gets into it."""
-        return await self._http.send(request, stream=True, auth=None, follow_redirects=False)
+        response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
+        response.stream = _ClosedForCertain(cast(httpx.AsyncByteStream, response.stream))
+        return response
+
+
+class _ClosedForCertain(httpx.AsyncByteStream):
+    """The body of an answer that gives its connection back also if whoever closes it is cancelled meanwhile."""
+
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._stream)
+
+    async def aclose(self) -> None:
+        """Close it. `aiohttp` does that at once; `httpx` has to wait for locks."""
+        await asyncio.shield(self._stream.aclose())
 
 
 def retry_after(headers: Headers, now: datetime) -> datetime | None:

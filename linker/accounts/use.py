@@ -6,7 +6,6 @@ answer is made anew, and what the network raises is made afresh.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from asyncio import sleep
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -185,15 +184,16 @@ class LinkUse:
     async def _call(self, request: httpx.Request, attempt: int) -> httpx.Response:
         """One try: sent once, and once more only if the token was swapped meanwhile, because a 401 was not executed."""
         began = time.monotonic()
+        path = requests.path_template(request.url.path[len(self.root.path) :])
         connection = await self._usable()
         self._address(request, connection)  # what leads away costs no call
         waited = await self._accounts.budget.take(connection, wait=self._wait)
         connection = await self._usable()  # it may have been given up while we waited
-        response = await self._exchange(request, connection, attempt, waited)
+        response = await self._exchange(request, path, connection, attempt, waited)
         try:
             if response.status_code not in (401, 403):
                 if response.is_success:
-                    self._reports.went_well(connection, request.method, self._path(request))
+                    self._reports.went_well(connection, request.method, path)
                 return response
             try:
                 now = await self._accounts.access.current(self._id, since=began)
@@ -205,22 +205,22 @@ class LinkUse:
                 await response.aclose()
                 connection = await self._usable()
                 waited = await self._accounts.budget.take(connection, wait=self._wait)
-                response = await self._exchange(request, connection, attempt, waited)
+                response = await self._exchange(request, path, connection, attempt, waited)
             if requests.is_refusal(response):
-                self._reports.refused(connection, response.status_code, request.method, self._path(request))
+                self._reports.refused(connection, response.status_code, request.method, path)
             return response
         except BaseException:  # nobody else has the answer
             await response.aclose()
             raise
 
     async def _exchange(
-        self, request: httpx.Request, connection: Connection, attempt: int, waited: float
+        self, request: httpx.Request, path: str, connection: Connection, attempt: int, waited: float
     ) -> httpx.Response:
         """Send a copy of the request with the token that is in use, and make an answer that knows nothing of it."""
         accounts, url = self._accounts, self._address(request, connection)
-        told = {"connection_id": self._id, "method": request.method, "path": self._path(request)}
+        told = {"connection_id": self._id, "method": request.method, "path": path}
         started = time.perf_counter()
-        with accounts.observer.watch(Work.USE, method=request.method, path=told["path"]) as note:
+        with accounts.observer.watch(Work.USE, method=request.method, path=path) as note:
             answer = await self._sent(requests.copied(request, url), connection, max(self._wait - waited, 0.0))
             took = {"ms": round((time.perf_counter() - started) * 1000), "waited": round(waited, 3), "attempt": attempt}
             if isinstance(answer, BaseException):
@@ -231,7 +231,7 @@ class LinkUse:
         accounts.budget.learn(connection, answer.status_code, requests.headers_of(answer))
         shown = {name: value for name, value in answer.extensions.items() if name in ("http_version", "reason_phrase")}
         body = _Body(cast(httpx.AsyncByteStream, answer.stream))
-        return httpx.Response(answer.status_code, headers=answer.headers.raw, stream=body, extensions=shown)
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=body, extensions=shown)
 
     async def _sent(
         self, request: httpx.Request, connection: Connection, wait: float
@@ -258,9 +258,6 @@ class LinkUse:
         entered = self.connection
         return requests.address(request.url, self._accounts.urls, entered=_subdomain(entered), now=_subdomain(now))
 
-    def _path(self, request: httpx.Request) -> str:
-        return requests.path_template(request.url.path[len(self.root.path) :])
-
 
 class _Body(httpx.AsyncByteStream):
     """The body of an answer as it comes; what the network raises meanwhile is made afresh too."""
@@ -279,8 +276,8 @@ class _Body(httpx.AsyncByteStream):
             raise failure
 
     async def aclose(self) -> None:
-        """Let the network have its connection back, also if nobody waits for it any more."""
-        await asyncio.shield(self._stream.aclose())
+        """Let the network have its connection back."""
+        await self._stream.aclose()
 
 
 def _subdomain(connection: Connection) -> str:

@@ -378,8 +378,11 @@ async def test_redirects_and_next_pages_that_lead_away_are_not_followed(world: W
 # ── 3: cancelling ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_cancelling_anywhere_leaves_the_next_request_working(world: World, url: str) -> None:
-    """At every turn of the event loop, with several requests at once, on a transport with few connections."""
+async def test_cancelling_anywhere_leaves_the_next_request_working(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every turn of the event loop, with several requests at once, on a transport with no more connections."""
+    monkeypatch.setattr("linker.composition.HOSTS_CONNECTIONS", 3)
     async with opened(a_linker(url, concurrency=1), blocks=False) as host:
         connection = await host.linked(world)
         async with host.client(connection) as client:

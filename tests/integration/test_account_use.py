@@ -293,8 +293,8 @@ async def test_whoever_stops_waiting_at_any_turn_holds_no_connection(
     """Also while a refusal is looked into, while it is sent again with another token, and between repetitions."""
     network = _Network(status)
     settings = Settings(database_url="sqlite://", secret_keys=(new_key(),))
-    ours: dict[str, Any] = {"workable": workable, "account_transport": network, "budget": Unlimited()}
-    async with Linker(settings, clock=clock, **ours) as linker:
+    http = httpx.AsyncClient(transport=network)  # of the host's own: whatever is beneath may take its time to close
+    async with http, Linker(settings, clock=clock, workable=workable, http=http, budget=Unlimited()) as linker:
         linked = await Host(linker, blocks=False).linked(workable)
         accounts, reads = parts(linker).accounts, 0
 
