@@ -135,6 +135,7 @@ def situations() -> Iterator[tuple[str, Connection, Link, str | None, BadInput |
     yield "thanks", waiting, a_link(Purpose.TOKEN), None, None
     yield "not_yet", given, a_link(Purpose.RECRUITER), None, None
     yield "status", waiting, a_link(Purpose.STATUS), None, None
+    yield "status-failed", acme(FAILED, ProblemCode.RECRUITER_OVERDUE), a_link(Purpose.STATUS), None, None
     yield "colleague", given, setup, "colleague", None
     yield "stop", waiting, setup, "stop", None
     yield "expired", fresh, a_link(expires_at=SEEN_AT), None, None

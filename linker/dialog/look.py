@@ -31,6 +31,8 @@ _LOGOS = {
 #: The dark card, and the contrast that the accent has to have on it.
 _DARK_CARD = "#161a20"
 _DARK_CONTRAST = 7.0
+#: The usual accent on dark pages. One of a host's is mixed with white.
+_DARK_ACCENTS = {"#2f5bea": "#8aa8ff"}
 #: Of an asset's name what changes with its content.
 _HASH = re.compile(r"(?<=\.)[0-9a-f]{10}(?=\.)", re.ASCII)
 
@@ -90,6 +92,8 @@ def _without_comments(css: str) -> str:
 
 def on_dark(accent: str) -> str:
     """The accent for dark pages: mixed with white until it can be read on the dark card."""
+    if accent in _DARK_ACCENTS:
+        return _DARK_ACCENTS[accent]
     parts = [int(accent[at : at + 2], 16) for at in (1, 3, 5)]
     for share in range(0, 101, 5):
         mixed = "#" + "".join(f"{round(part + (255 - part) * share / 100):02x}" for part in parts)

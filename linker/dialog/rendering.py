@@ -258,8 +258,12 @@ class Renderer:
         seen = problem.params.get("near_miss") if problem else None
         care = None  # the keys of what is told instead of that we wait
         if problem is not None and problem.code in TRANSIENT:
-            cause = f"problem.{problem.code}{'.attempts' if problem.params.get('attempts') else ''}"
-            care = f"{cause}.title", f"{cause}.text"
+            cause = f"problem.{problem.code}"
+            if screen.name is ScreenName.RECRUITER:  # where something is still to be done
+                care = f"{cause}.title", f"{cause}.recruiter"
+            else:
+                cause += ".attempts" if problem.params.get("attempts") else ""
+                care = f"{cause}.title", f"{cause}.text"
         elif seen not in (None, "none", "others"):
             care = f"near_miss_title.{seen}", f"near_miss.{seen}"
         return self._fill(

@@ -16,11 +16,13 @@ from linker.links import Purpose
 from linker.settings import contrast
 from linker.wording import catalogue
 from states.connection import ConnectionState, Problem
-from states.problems import PROBLEMS, ProblemCode
+from states.problems import PROBLEMS, TRANSIENT, ProblemCode
 from tests.builders import NOW, a_credential
 from tests.dialog_cases import SETTINGS, Case, a_link, acme, cases, renderer
 
 AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
+
+ENGLISH = {key: catalogue().template(key, {}) or "" for key in catalogue().keys}
 
 #: Of each state the screen without a problem, and those of problems that are shown otherwise.
 GOLDEN: dict[ConnectionState, tuple[str, dict[str, str]]] = {
@@ -204,6 +206,68 @@ def test_the_picture_says_what_the_guide_says() -> None:
     assert "Add a recruiter" not in html
 
 
+def test_the_picture_shows_every_permission_that_is_asked_for() -> None:
+    """However many there are: each stands in both drawings, and the sheet grows with them."""
+    names = ("r_jobs", "r_candidates", "w_candidates", "r_offers", "w_offers", "r_account", "w_departments")
+    given = {each.name: each.html for each in cases(SETTINGS.model_copy(update={"permissions": names}))}
+    assert re.findall(r'<text class="code"[^>]*>(\w+)</text>', given["token"]) == [*names, *names]
+    heights = [int(each) for each in re.findall(r'viewBox="0 0 (?:426|300) (\d+)"', given["token"])]
+    bottoms = [int(each) for each in re.findall(r'<rect class="accent" x="\d+" y="(\d+)" width="13"', given["token"])]
+    assert min(heights) > max(bottoms) + 13 + 10
+
+
+def page_of(name: str) -> str:
+    """One page, without what is drawn."""
+    html = next(case.html for case in cases() if case.name == name)
+    return re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("code", sorted(TRANSIENT))
+def test_in_an_outage_each_step_says_what_is_true_there(code: ProblemCode) -> None:
+    """While the token is checked nobody has to do anything; the recruiter still has to be added."""
+    assert "need not do anything" in page_of(f"checking-{code}")
+    at_recruiter = page_of(f"recruiter-{code}")
+    assert "Add the external recruiter as shown" in at_recruiter
+    assert not re.search("need not do anything|what you entered", at_recruiter)
+
+
+@pytest.mark.parametrize("name", ["failed-account_gone", "failed-subdomain_mismatch"])
+def test_an_account_that_is_gone_is_not_said_to_stay(name: str) -> None:
+    """Where the account is asked for again, nothing above says that it is the same."""
+    html = page_of(name)
+    assert "was connected to" in html
+    assert not re.search("same account|stays as it is|is connected to", html)
+
+
+def test_a_step_at_which_it_has_stopped_is_not_said_to_go_on() -> None:
+    """It has a sign and a word of its own."""
+    assert re.findall(r'<li class="(\w+)">', page_of("status")) == ["done", "done", "now", "later"]
+    failed = page_of("status-failed")
+    assert re.findall(r'<li class="(\w+)">', failed) == ["done", "done", "stopped", "later"]
+    assert '<span class="label">stopped</span>' in failed
+    assert '<span class="label">now</span>' not in failed
+
+
+def test_words_read_well() -> None:
+    """The reason comes first; a list of permissions holds no “and” within; “email” is spelled in one way."""
+    overdue = page_of("recruiter_overdue")
+    assert overdue.index("was not added in time") < overdue.index("Nothing is lost")
+    assert "look at candidates in <strong>acme" in page_of("token")
+    assert "Every account has a name" not in page_of("subdomain_mismatch")
+    dialog = {key: text for key, text in ENGLISH.items() if key.startswith("dialog.")}
+    assert [key for key, text in dialog.items() if "e-mail" in text.lower()] == []
+    assert [key for key, text in dialog.items() if key.startswith("dialog.permission.") and " and " in text] == []
+
+
+def test_every_page_that_is_a_message_has_its_sign() -> None:
+    """Also the one that only the script shows; and the page that says why does not link to itself."""
+    for name in ("account_taken", "paused", "stopped", "trouble", "shell", "incomplete", "thanks", "linked"):
+        html = next(case.html for case in cases() if case.name == name)
+        assert len(re.findall(r'<div class="tick[^>]*><svg', html)) == 1, name
+    assert 'href="../../why"' in page_of("shell")
+    assert 'href="../../why"' not in page_of("why")
+
+
 @pytest.mark.parametrize("case", [each for each in cases() if 'id="summary"' in each.html], ids=lambda case: case.name)
 def test_an_error_is_told_at_the_top_and_at_its_field(case: Case) -> None:
     """In the same words, with a link to the field, and in the title; the field says that it is wrong, and where why."""
@@ -273,6 +337,20 @@ def test_an_accent_is_read_on_dark_pages_too(accent: str) -> None:
     """It is made lighter there, until dark text on it and itself on the card can be read."""
     assert contrast(on_dark(accent), "#161a20") >= 4.5
     assert contrast(on_dark(accent), "#0e1115") >= 4.5
+
+
+def test_the_usual_accent_on_dark_pages_is_the_one_that_was_drawn() -> None:
+    """Not one that is mixed."""
+    assert on_dark("#2f5bea") == "#8aa8ff"
+
+
+def test_spacing_is_of_one_scale() -> None:
+    """Of 4, 8, 12, 16, 24, 32 and 48, with 44 around a form; less than 4 is a correction by eye."""
+    css = Look(SETTINGS).css.body.decode()
+    spaced = re.findall(r"(?:margin|padding|gap)[a-z-]*:\s*([^;}]+)", css)
+    steps = {abs(int(each)) for value in spaced for each in re.findall(r"-?\d+(?=px)", value)}
+    assert len(spaced) > 100
+    assert {each for each in steps if each >= 4} <= {4, 8, 12, 16, 24, 32, 44, 48}
 
 
 def test_logo_words_and_fonts_are_the_hosts(tmp_path: Path) -> None:
