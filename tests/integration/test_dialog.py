@@ -356,7 +356,7 @@ def test_another_token_can_be_pasted_for_the_account_that_was_meant(dialog: Dial
     somebody = visitor(customer, client)
     somebody.post(do="subdomain", subdomain=customer.subdomain)
     answer = somebody.post(do="token", token=other.token)
-    assert "This token is of another account</h1>" in answer.text
+    assert "This token belongs to another account</h1>" in answer.text
     assert f'href="?at=token" data-go>Paste a token of {customer.subdomain} instead</a>' in answer.text
     asked = somebody.post(at="token")
     assert (name_of(asked), 'id="subdomain"' in asked.text) == ("token", False)

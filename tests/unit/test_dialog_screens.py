@@ -250,8 +250,7 @@ def test_a_step_at_which_it_has_stopped_is_not_said_to_go_on() -> None:
 
 def test_words_read_well() -> None:
     """The reason comes first; a list of permissions holds no “and” within; “email” is spelled in one way."""
-    overdue = page_of("recruiter_overdue")
-    assert overdue.index("was not added in time") < overdue.index("Nothing is lost")
+    assert "was not added in time. Nothing is lost" in page_of("recruiter_overdue")
     assert "look at candidates in <strong>acme" in page_of("token")
     assert "Every account has a name" not in page_of("subdomain_mismatch")
     dialog = {key: text for key, text in ENGLISH.items() if key.startswith("dialog.")}
