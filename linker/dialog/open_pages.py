@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from linker.errors import LinkerError, TryAgain
+from linker.errors import LinkerError
 from linker.event_log import log
 from linker.linker import Linker
 from states.connection import Connection
@@ -19,14 +19,10 @@ from states.timing import Timing, watched_pause
 
 #: For how long a page counts as open that was not heard of any more, in seconds.
 OPEN_SECONDS = 45.0
-#: How long after trouble a connection is left alone, in seconds.
-REST_SECONDS = 5.0
-#: The pause between two looks at what is due, in seconds.
-STEP_SECONDS = 0.25
+#: The pause between two passes over what is due, in seconds.
+STEP_SECONDS = 0.5
 #: A page asks no more often than this, in seconds.
 SHORTEST_POLL_SECONDS = 3.0
-#: So many connections are attended at the same time.
-MOST_AT_ONCE = 20
 
 
 def poll_seconds(connection: Connection, now: datetime) -> float:
@@ -51,7 +47,7 @@ class OpenPages:
         self._linker = linker
         self._pages: dict[str, _Page] = {}
         self._task: asyncio.Task[None] | None = None
-        self._in_flight: dict[str, asyncio.Task[None]] = {}
+        self._passes: set[asyncio.Task[None]] = set()
 
     async def seen(self, connection: Connection, now: datetime) -> None:
         """The page of a connection, which was just read, is open. Writes that down at most every ten seconds."""
@@ -69,37 +65,33 @@ class OpenPages:
         """End the task, and what it has in flight."""
         task, self._task = self._task, None
         self._pages.clear()
-        ended = [*([task] if task else []), *self._in_flight.values()]
+        ended = [*([task] if task else []), *self._passes]
         for each in ended:
             each.cancel()
         await asyncio.gather(*ended, return_exceptions=True)
-        self._in_flight.clear()
 
     async def _attend_while_open(self) -> None:
         """Attend what is due, as long as there is a page that is open. An account that hangs keeps no other waiting."""
         while self._pages:
             now, clock = self._linker.clock.now(), time.monotonic()
-            waiting = ((page.due_at, each) for each, page in self._pages.items() if page.due_at is not None)
-            due = [each for due_at, each in sorted(waiting) if due_at <= now and each not in self._in_flight]
-            for each in due[: MOST_AT_ONCE - len(self._in_flight)]:
-                self._in_flight[each] = asyncio.create_task(self._attend(each))
+            due = [each for each, page in self._pages.items() if page.due_at is not None and page.due_at <= now]
+            if due:
+                for each in due:
+                    self._pages[each].due_at = None  # until the pass is over, or the page asks again
+                begun = asyncio.create_task(self._attend(due))
+                self._passes.add(begun)
+                begun.add_done_callback(self._passes.discard)
             self._pages = {each: page for each, page in self._pages.items() if page.until >= clock}
             await asyncio.sleep(STEP_SECONDS)
 
-    async def _attend(self, connection_id: str) -> None:
-        """Attend one connection; whatever is raised for it stops no other."""
-        due_at = None
+    async def _attend(self, due: list[str]) -> None:
+        """One pass over those that are due together; whatever is raised by it stops no other."""
         try:
-            due_at = (await self._linker.attend(connection_id)).due_at
-        except TryAgain:
-            due_at = self._linker.clock.now() + timedelta(seconds=REST_SECONDS)
+            await self._linker.attend_due(due)
+            for connection in await self._linker.find(ids=due):
+                if connection.id in self._pages:
+                    self._pages[connection.id].due_at = connection.due_at
         except LinkerError as error:
-            log.warning("dialog.not_attended", connection_id=connection_id, code=error.code, reason=error.reason)
+            log.warning("dialog.not_attended", connections=len(due), code=error.code, reason=error.reason)
         except Exception as error:  # noqa: BLE001 - its frames may hold a token: only its name is told
-            name = type(error).__name__
-            log.warning("dialog.not_attended", connection_id=connection_id, code="our_fault", reason=name)
-        finally:
-            del self._in_flight[connection_id]
-        page = self._pages.get(connection_id)
-        if page is not None:
-            page.due_at = due_at
+            log.warning("dialog.not_attended", connections=len(due), code="our_fault", reason=type(error).__name__)

@@ -1,4 +1,4 @@
-"""Fairness among owners: batches of what is due, in which no owner waits for another one's crowd.
+"""Claims of what is due, batch after batch: of some, or of all, where no owner waits for another one's crowd.
 
 The first batch is what is longest due. If more is due than that, the owners take turns: an owner with ten connections
 gets them attended also while another one has fifty thousand. A connection comes once in each state in a pass: one that
@@ -8,6 +8,8 @@ cannot be written does not keep the pass going for ever.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Protocol
 
 from linker.engine.ports import Clock, Lease, Store
 from states.connection import Connection
@@ -19,8 +21,34 @@ FRESH_SECONDS = 1.0
 FRESH_PER_SECOND_RATIO = 20
 
 
+class Claims(Protocol):
+    """Where the batches of a pass come from."""
+
+    #: True once nothing more is due.
+    over: bool
+
+    async def claim(self, lease: Lease, most: int) -> list[Connection]:
+        """Lease the next batch of at most so many. It may be empty: others were faster, or all were put off."""
+
+
+class ClaimsOfSome:
+    """Claims those of some connections that are due, in the order given, each once."""
+
+    def __init__(self, store: Store, clock: Clock, ids: Sequence[str]) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self.over = not ids
+
+    async def claim(self, lease: Lease, most: int) -> list[Connection]:
+        """Lease the next batch of at most so many."""
+        batch, self._ids = self._ids[:most], self._ids[most:]
+        self.over = not self._ids
+        return await self._store.claim_these(batch, now=self._clock.now(), lease=lease)
+
+
 class FairClaims:
-    """Claims batch after batch. `scarce`: all calls come out of one limit, so turns matter from the first one on."""
+    """Claims all that is due. `scarce`: all calls come out of one limit, so turns matter from the first one on."""
 
     def __init__(self, store: Store, clock: Clock, *, scarce: bool = False) -> None:
         self._store = store

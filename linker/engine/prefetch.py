@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from linker.engine.concurrency import in_parts
 from linker.engine.executor import PlannedDuty
-from linker.engine.fairness import FairClaims
+from linker.engine.fairness import Claims
 from linker.engine.leases import HeldLeases, LeaseIssuer
 from states.connection import Connection
 
@@ -81,7 +81,7 @@ class Prefetch:
 
     def __init__(
         self,
-        claims: FairClaims,
+        claims: Claims,
         lease_issuer: LeaseIssuer,
         held_leases: HeldLeases,
         *,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from linker.encryption import fingerprint
 from linker.engine.concurrency import InFlight
-from linker.engine.executor import HEARTBEAT, Deed, DutyExecutor, log_written
+from linker.engine.executor import Deed, DutyExecutor, log_written
 from linker.engine.leases import LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer, Work
 from linker.engine.ports import ID_PREFIX, Clock, Lease, Settlement, Store
@@ -275,16 +275,6 @@ class Service:
             next_look=now + timing.watched_last,
         )
 
-    async def attend(self, connection_id: str) -> Connection:
-        """Attend one connection if something is due for it, as a pass over what is due does. Gives it as it is then.
-
-        Raises:
-            NotFound: no such connection.
-            Busy: somebody else is attending it and does not come to an end.
-        """
-        with self._in_flight:
-            return await self._attend_while_owed(connection_id, actor=HEARTBEAT, person_waits=False)
-
     async def get(self, connection_id: str) -> Connection:
         """Read a connection. Raises NotFound."""
         return await self._engine.store.get(text.known_id(connection_id))
@@ -383,12 +373,15 @@ class Service:
             assert told.token is not None, "the law's guard looked at the token"
             return self._engine.executor.cipher.open(told.token.sealed, bound_to=connection_id)
 
-    async def attend_due(self) -> Sweep:
-        """One pass over what is due. Call it from any queue or timer; several at the same time do no harm."""
+    async def attend_due(self, only: Sequence[str] | None = None) -> Sweep:
+        """One pass over what is due. Call it from any queue or timer; several at the same time do no harm.
+
+        `only`: of these connections, by their ids; ids that there are not are passed over.
+        """
         with self._in_flight, self._engine.observer.watch(Work.SWEEP) as note:
             await self._make_sure_that_it_fits()
             await self._agree_on_the_time()
-            swept = await self._engine.sweeper.sweep()
+            swept = await self._engine.sweeper.sweep(only)
             if swept.claimed:
                 await self._engine.store.review_incident(now=self._engine.clock.now())
             note(**asdict(swept))
@@ -449,7 +442,6 @@ class Service:
         actor: str,
         look: bool = False,
         was_linked: bool = False,
-        person_waits: bool = True,
         verb: str | None = None,
     ) -> Connection:
         """Attend what is owed at once, duty after duty. `look`: also a look that would be due later.
@@ -465,7 +457,7 @@ class Service:
             try:
                 found = None
                 if self._is_owed_now(held, look):
-                    found = await executor.run(executor.plan(held, person_waits=person_waits))
+                    found = await executor.run(executor.plan(held, person_waits=True))
                 if found is None:
                     return held
                 [settlement] = await executor.decide_batch([found], actor=actor)

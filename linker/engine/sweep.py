@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from linker.engine.concurrency import BatchQueue, InFlight
 from linker.engine.executor import DutyExecutor, Finding, log_written
-from linker.engine.fairness import FairClaims
+from linker.engine.fairness import Claims, ClaimsOfSome, FairClaims
 from linker.engine.impossible_times import ImpossibleTimes
 from linker.engine.leases import HeldLeases, LeaseIssuer
 from linker.engine.observer import UNOBSERVED, Observer
@@ -87,13 +87,17 @@ class Sweeper:
     #: Once set, nothing more is claimed; what is in flight is finished.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def sweep(self) -> Sweep:
-        """Attend everything that is due, also what becomes due at once by advancing and what was given back."""
+    async def sweep(self, only: Sequence[str] | None = None) -> Sweep:
+        """Attend everything that is due, also what becomes due at once by advancing and what was given back.
+
+        `only`: of these connections.
+        """
         total = Sweep()
-        if not self.stopping.is_set():
+        if only is None and not self.stopping.is_set():
             await self.impossible_times.bring_back()
         while not self.stopping.is_set():
-            this = _Pass(self)
+            fair = FairClaims(self.store, self.clock, scarce=self.scarce)
+            this = _Pass(self, fair if only is None else ClaimsOfSome(self.store, self.clock, only))
             done = await this.run()
             total.add(done)
             if not (done.advanced or this.gave_back):
@@ -104,11 +108,11 @@ class Sweeper:
 class _Pass:
     """Calls, decides and settles at the same time; what it holds is kept, or given back."""
 
-    def __init__(self, by: Sweeper) -> None:
+    def __init__(self, by: Sweeper, claims: Claims) -> None:
         self._by = by
         self._held_leases = HeldLeases(by.store, by.lease_issuer)
         self._prefetch = Prefetch(
-            FairClaims(by.store, by.clock, scarce=by.scarce),
+            claims,
             by.lease_issuer,
             self._held_leases,
             plan=by.executor.plan,

@@ -197,7 +197,8 @@ async def test_a_page_that_is_open_makes_the_engine_look_sooner() -> None:
         for _ in range(60):
             now = clock.advance(seconds=4)
             await linker.watch(connection.id)
-            attended = await linker.attend(connection.id)
+            await linker.attend_due([connection.id])
+            attended = await linker.get(connection.id)
             assert attended.due_at is not None
             pauses.append((attended.due_at - now).total_seconds())
         assert pauses[0] <= 4

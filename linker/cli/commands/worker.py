@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Annotated
@@ -50,10 +50,10 @@ class Worker(Linker):
 
     kind = "worker"
 
-    async def attend_due(self) -> Sweep:
+    async def attend_due(self, only: Sequence[str] | None = None) -> Sweep:
         """One pass over what is due; logged if anything was."""
         started = time.monotonic()
-        swept = await super().attend_due()
+        swept = await super().attend_due(only)
         if swept.claimed:
             log.info("sweep.finished", **asdict(swept), seconds=round(time.monotonic() - started, 3))
         return swept
