@@ -32,13 +32,14 @@ SEEN_AT = NOW - timedelta(hours=3)
 
 
 def a_link(purpose: Purpose = Purpose.SETUP, **facts: Any) -> Link:
-    """A link that is open, for the whole way."""
+    """A link that is open, for the whole way, and by which something was sent."""
     given: dict[str, Any] = {
         "id": "lnk_0123456789abcdef0123",
         "connection_id": "con_1",
         "created_at": SEEN_AT,
         "created_by": "host",
         "expires_at": NOW + timedelta(days=7),
+        "attempts": 1,
         **facts,
     }
     return Link(purpose=purpose, **given)
@@ -105,7 +106,7 @@ def situations() -> Iterator[tuple[str, Connection, Link, str | None, BadInput |
         code=ProblemCode.SUBDOMAIN_MISMATCH, since=NOW, params={"stays_with": "acme", "belongs_to": ["globex"]}
     )
     turned_down = acme(LINKED, replacement_problem=other)
-    yield "reconnect-other-account", turned_down, a_link(Purpose.RECONNECT, attempts=1), None, None
+    yield "reconnect-other-account", turned_down, a_link(Purpose.RECONNECT), None, None
     verifying = replace(given, candidate=a_credential("candidate"))
     yield "checking", verifying, setup, None, None
     transient = (
@@ -118,6 +119,7 @@ def situations() -> Iterator[tuple[str, Connection, Link, str | None, BadInput |
         problem = Problem(code=code, since=NOW, params={"answer": "no_rule", "status": 418, "fault": "our_fault"})
         yield f"checking-{code}", replace(verifying, problem=problem), setup, None, None
         yield f"recruiter-{code}", replace(waiting, problem=problem), setup, None, None
+    yield "begin", waiting, a_link(Purpose.RECRUITER, attempts=0), None, None
     yield "recruiter", waiting, setup, None, None
     for kind in NearMissKind:
         seen = {"near_miss": kind.value, "alike": OURS.email[:19], "others": 3, "name": OURS.name, "email": OURS.email}
@@ -128,6 +130,7 @@ def situations() -> Iterator[tuple[str, Connection, Link, str | None, BadInput |
     yield "linked", acme(LINKED), setup, None, None
     yield "linked-in-trouble", acme(LINKED, ProblemCode.WORKABLE_UNAVAILABLE), setup, None, None
     yield "recruiter_overdue", acme(FAILED, ProblemCode.RECRUITER_OVERDUE), setup, None, None
+    yield "restart", acme(FAILED, ProblemCode.RECRUITER_OVERDUE), setup, "restart", None
     yield "abandoned", acme(FAILED, ProblemCode.ABANDONED, token=None), setup, None, None
     yield "trouble", acme(FAILED, ProblemCode.POISONED, params={"fault": "our_fault"}), setup, None, None
     yield "paused", replace(waiting, paused_at=NOW, due_at=None), setup, None, None

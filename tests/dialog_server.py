@@ -91,8 +91,10 @@ class DialogServer:
         return self(self.linker.get(customer.connection_id))
 
     def submitted(self, **link: Any) -> Customer:
-        """A customer whose token was accepted."""
+        """A customer whose token was accepted, as if it was sent by the link."""
         customer = self.customer(**link)
+        [made] = self(self.linker.links(customer.connection_id))
+        assert self(self.linker.count_entry(made))
         self(self.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
         return customer
 

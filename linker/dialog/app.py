@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -202,23 +203,25 @@ class Dialog:
         request.state.embed_origin = link.embed_origin
         asked = form.get("at") or request.query_params.get("at")
         refused: Screen | None = None
-        acted = form.get("do")
+        acted, has_acted = form.get("do"), False
         if acted and may_do(acted, connection, link, now=self._linker.clock.now()):
             try:
                 connection = await self._do(acted, form, connection, link)
                 link, _ = await self._linker.find_link(link_id, secret)
-                asked = None
+                asked, has_acted = None, True
             except BadInput as error:
                 connection = await self._linker.get(connection.id)
                 refused = _refused(acted, error, form)
             except Refused:  # somebody else was faster: what is due now is shown
                 connection = await self._linker.get(connection.id)
-            if refused is None and request.headers.get(SCRIPT) is None and plain is not None:
-                return RedirectResponse(request.url.path.rpartition("/")[2], 303)
         now = self._linker.clock.now()
         screen = refused or screen_of(
             connection, link, now=now, asked=asked, renewed=await self._is_renewed(connection, link)
         )
+        if has_acted and screen.is_error:  # what was chosen beside the entry stays chosen
+            screen = replace(screen, lifetime=form.get("lifetime"))
+        elif has_acted and plain is not None and request.headers.get(SCRIPT) is None:
+            return RedirectResponse("?", 303)  # to the same page, whose path is not said again
         page = self._pages.screen(screen, connection, link, self._place(request, secret), now=now)
         return self._html(page, 422 if refused else 200, link.embed_origin)
 
@@ -271,7 +274,8 @@ class Dialog:
         guard.refuse_strangers(request, self._linker.settings.public_url)
         link, connection = await self._linker.find_link(request.path_params["link"], request.headers.get(SECRET, ""))
         now = self._linker.clock.now()
-        screen = screen_of(connection, link, now=now, renewed=await self._is_renewed(connection, link))
+        asked, renewed = request.query_params.get("at"), await self._is_renewed(connection, link)
+        screen = screen_of(connection, link, now=now, asked=asked, renewed=renewed)
         if screen.name not in (ScreenName.EXPIRED, ScreenName.REVOKED):  # for whoever has such a link nothing is done
             await self._open_pages.seen(connection, now)
         live = self._pages.live(screen, connection, link)

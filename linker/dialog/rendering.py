@@ -32,9 +32,17 @@ LIFETIMES: dict[str, tuple[int, int]] = {
 }
 #: Screens whose words alone are different, and that share a template.
 _MESSAGES = {
-    *(ScreenName.TAKEN, ScreenName.OVERDUE, ScreenName.TROUBLE, ScreenName.PAUSED, ScreenName.STOPPED),
+    *(
+        ScreenName.TAKEN,
+        ScreenName.OVERDUE,
+        ScreenName.RESTART,
+        ScreenName.TROUBLE,
+        ScreenName.PAUSED,
+        ScreenName.STOPPED,
+    ),
     *(ScreenName.THANKS, ScreenName.NOT_YET, ScreenName.EXPIRED, ScreenName.REVOKED, ScreenName.USED_UP),
-    *(ScreenName.INCOMPLETE, ScreenName.BUSY, ScreenName.REFUSED, ScreenName.CHECKING),
+    *(ScreenName.INCOMPLETE, ScreenName.BUSY, ScreenName.REFUSED, ScreenName.CHECKING, ScreenName.PAUSED),
+    ScreenName.STOPPED,
 }
 #: Languages that are written from the right to the left.
 _FROM_THE_RIGHT = {"ar", "fa", "he", "ur"}
@@ -237,6 +245,7 @@ class Renderer:
             goes_on=name in GOES_ON,
             tag=tag_of(screen, live),
             may_stop=may_stop(screen, link),
+            acts=link.attempts > 0 or screen.is_asked,
             held=is_held(connection, now),
             workable=self._settings.workable_url.replace("{subdomain}", connection.subdomain or "www"),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -16,6 +16,8 @@ class ScreenName(StrEnum):
     """The screens, in the order of the story. Each has a template, or is told by `message.html`."""
 
     START = "start"
+    #: The start of a link that leads to the recruiter alone.
+    BEGIN = "begin"
     SUBDOMAIN = "subdomain"
     TOKEN = "token"
     #: A token was given, and Workable cannot say now whether it is good.
@@ -26,6 +28,7 @@ class ScreenName(StrEnum):
     TAKEN = "taken"
     #: The customer has to say that it goes on: the recruiter was not added in time, or nobody gave a token.
     OVERDUE = "overdue"
+    RESTART = "restart"
     #: Our side has to act.
     TROUBLE = "trouble"
     PAUSED = "paused"
@@ -58,8 +61,14 @@ STEPS = {
 }
 #: Screens that go on by themselves.
 GOES_ON = frozenset(
-    {ScreenName.CHECKING, ScreenName.RECRUITER, ScreenName.STATUS, ScreenName.THANKS, ScreenName.USED_UP}
+    {
+        *(ScreenName.CHECKING, ScreenName.RECRUITER, ScreenName.STATUS, ScreenName.THANKS, ScreenName.NOT_YET),
+        *(ScreenName.PAUSED, ScreenName.USED_UP),
+    }
 )
+#: What is shown first by a link by which nothing was sent yet: the first button of these screens would do something,
+#: and scanners of mail press first buttons.
+_FIRST = {ScreenName.SUBDOMAIN: ScreenName.START, ScreenName.RECRUITER: ScreenName.BEGIN}
 #: Screens that are there for an entry: a link that has no room for one shows them when it has.
 _FOR_ENTRIES = frozenset(
     {ScreenName.START, ScreenName.SUBDOMAIN, ScreenName.TOKEN, ScreenName.TAKEN, ScreenName.OVERDUE}
@@ -95,6 +104,7 @@ _ASKED: dict[str, tuple[ScreenName, set[ScreenName], frozenset[Deed]]] = {
         {ScreenName.START, ScreenName.TOKEN, ScreenName.TAKEN},
         frozenset({Deed.SUBDOMAIN}),
     ),
+    "restart": (ScreenName.RESTART, {ScreenName.OVERDUE}, frozenset({Deed.RESTART})),
     "token": (ScreenName.TOKEN, {ScreenName.CHECKING, ScreenName.SUBDOMAIN}, frozenset({Deed.TOKEN})),
     "colleague": (
         ScreenName.COLLEAGUE,
@@ -104,8 +114,9 @@ _ASKED: dict[str, tuple[ScreenName, set[ScreenName], frozenset[Deed]]] = {
     "stop": (
         ScreenName.STOP,
         {
-            *(ScreenName.START, ScreenName.SUBDOMAIN, ScreenName.TOKEN, ScreenName.CHECKING, ScreenName.RECRUITER),
-            *(ScreenName.LINKED, ScreenName.TAKEN, ScreenName.OVERDUE, ScreenName.TROUBLE, ScreenName.PAUSED),
+            *(ScreenName.START, ScreenName.BEGIN, ScreenName.SUBDOMAIN, ScreenName.TOKEN, ScreenName.CHECKING),
+            *(ScreenName.RECRUITER, ScreenName.LINKED, ScreenName.TAKEN, ScreenName.OVERDUE, ScreenName.RESTART),
+            *(ScreenName.TROUBLE, ScreenName.PAUSED, ScreenName.COLLEAGUE, ScreenName.USED_UP),
         },
         frozenset({Deed.STOP}),
     ),
@@ -125,6 +136,8 @@ class Screen:
     typed: str | None = None
     #: What the person chose as the token's lifetime.
     lifetime: str | None = None
+    #: True if the person asked for it: its buttons act also where nothing was sent by the link yet.
+    is_asked: bool = False
 
     @property
     def step(self) -> int:
@@ -142,7 +155,9 @@ class Screen:
         """The field that something is the matter with."""
         if self.refusal is not None:
             return self.refusal.field
-        return self.problem.field if self.problem else None
+        if self.problem is None:
+            return None
+        return "token" if self.problem.params.get("stays_with") else self.problem.field  # the account is settled
 
     @property
     def is_error(self) -> bool:
@@ -160,13 +175,16 @@ def screen_of(
     """
     due, used_up = _due(connection, link, now, renewed), link.status(now) is LinkStatus.USED_UP
     if used_up and due.name in _FOR_ENTRIES:
-        return Screen(name=ScreenName.USED_UP)
+        due = Screen(name=ScreenName.USED_UP)
+    if asked == due.name:
+        return replace(due, is_asked=True)
     if asked in _ASKED and (asked == Deed.STOP or not used_up):
         wanted, where, deeds = _ASKED[asked]
         settled = wanted is ScreenName.SUBDOMAIN and connection.state is not ConnectionState.AWAITING_TOKEN
         if due.name in where and deeds & MAY[link.purpose] and not settled:
-            return Screen(name=wanted)
-    return due
+            return Screen(name=wanted, is_asked=True)
+    is_untouched = link.attempts == 0 and not used_up
+    return Screen(name=_FIRST[due.name]) if is_untouched and due.name in _FIRST else due
 
 
 def may_do(deed: str, connection: Connection, link: Link, *, now: datetime) -> bool:

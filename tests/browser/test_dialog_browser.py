@@ -195,9 +195,9 @@ def test_the_secret_is_sent_to_nobody_else(tmp_path: Path, browser: Browser) -> 
             context = browser.new_context()  # with nothing in its cache
             page = context.new_page()
             secret = re.split("[/#]", url)[-1]
-            page.goto(url)
+            page.goto(url if "#" in url else f"{url}?at=recruiter")
             expect(title(page)).to_have_text("Add Northwind as an external recruiter")
-            with page.expect_response("**/state"):
+            with page.expect_response("**/state*"):
                 pass  # it asks for news
             with context.expect_page() as opened:
                 page.get_by_role("link", name="What we ask and why").click()
@@ -228,9 +228,11 @@ def test_the_token_leaves_the_page_when_it_is_sent(dialog: DialogServer, context
     field.fill(f"{CANARY}wrong")
     page.get_by_role("button", name="Show").click()
     expect(page.get_by_role("button", name="Hide")).to_be_visible()
+    assert page.get_by_role("button", name="Hide").get_attribute("aria-pressed") is None  # its name says it
     page.get_by_label("90 days").check()
     page.get_by_role("button", name="Continue").click()
     expect(page.locator("#summary")).to_be_focused()
+    expect(page.get_by_label("90 days")).to_be_checked()
     assert page.title().startswith("Error: ")
     dump = (
         "() => document.documentElement.outerHTML + [...document.querySelectorAll('input')].map((each) => each.value)"
@@ -258,19 +260,45 @@ LISTEN = """() => {
 
 
 def test_the_page_goes_on_by_itself_and_says_so(dialog: DialogServer, context: BrowserContext) -> None:
-    """The recruiter is added while the page is open: the screen changes, and the status that was there announces it."""
-    customer = dialog.submitted()
+    """The recruiter is added while the page is open: the screen changes, and the status that was there announces it.
+
+    Also where a colleague was faster, and Start leads to another page than the one that was asked for.
+    """
+    customer = dialog.customer()
     page = context.new_page()
     page.goto(customer.url)
+    page.get_by_role("button", name="Start").wait_for()
+    dialog(dialog.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
+    page.get_by_role("button", name="Start").click()
+    expect(title(page)).to_have_text("One thing is left to do in Workable")
+    assert "at=" not in page.url
+    page.get_by_role("button", name="Start").click()
     expect(title(page)).to_have_text("Add Northwind as an external recruiter")
+    assert "at=recruiter" in page.url
     page.evaluate(LISTEN)
-    with page.expect_response("**/state"):
+    with page.expect_response("**/state?at=recruiter"):
         pass  # nothing is new
     dialog.add_recruiter(customer)
     expect(title(page)).to_have_text(re.compile("is linked"), timeout=9000)
     page.wait_for_function("() => told.length > 0")
     assert page.evaluate("() => told.at(-1) === document.querySelector('h1').textContent")
     assert page.evaluate("() => document.querySelector('#heard') === listened")
+    assert "at=" not in page.url
+    page.get_by_role("button", name="Done").click()
+    expect(page.get_by_text("You can close this page now.").first).to_be_focused()
+    assert page.evaluate("() => told.at(-1)") == "You can close this page now."
+
+
+def test_an_address_from_before_does_not_keep_a_page_from_going_on(
+    dialog: DialogServer, context: BrowserContext
+) -> None:
+    """What was asked for once is not due any more, by either kind of link: the page asks for news all the same."""
+    for url in (dialog.submitted().url.replace("#", "?at=token#"), f"{dialog.submitted(plain=True).url}?at=token"):
+        page = context.new_page()
+        with page.expect_request("**/state"):
+            page.goto(url)
+        assert "at=" not in page.url
+        page.close()
 
 
 def test_news_leave_the_focus_where_it_is(dialog: DialogServer, context: BrowserContext) -> None:
@@ -359,7 +387,7 @@ def test_a_hidden_tab_asks_nothing_and_asks_at_once_on_return(dialog: DialogServ
     customer = dialog.submitted()
     page = context.new_page()
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/state") else None)
+    page.on("request", lambda request: asked.append(request.url) if "/state" in request.url else None)
     page.goto(customer.url)
     expect(title(page)).to_have_text("Add Northwind as an external recruiter")
     hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"

@@ -67,22 +67,6 @@ def client() -> Iterator[httpx.Client]:
 # ── links ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_nothing_is_spent_by_opening_nor_by_the_first_press(dialog: DialogServer, client: httpx.Client) -> None:
-    """100 GETs and HEADs and ten presses of the first button, as mail scanners do, leave everything as it was."""
-    customer = dialog.customer()
-    plain = dialog.link(customer, plain=True)
-    somebody = visitor(customer, client)
-    before = row_of(dialog, customer)
-    for number in range(100):
-        for url in (somebody.link, plain):
-            answer = client.head(url) if number % 2 else client.get(url)
-            assert answer.status_code == 200
-    for _ in range(10):
-        assert somebody.screen(at="subdomain") == "subdomain"
-        assert name_of(client.post(plain, data={"secret": plain.rpartition("/")[2], "at": "subdomain"})) == "subdomain"
-    assert row_of(dialog, customer) == before
-
-
 def test_the_secret_is_in_no_log_and_only_its_hash_is_stored(
     dialog: DialogServer, client: httpx.Client, database: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -254,6 +238,9 @@ def test_the_secret_of_a_plain_link_is_sent_nowhere(dialog: DialogServer, client
     answer = client.get(f"{plain}/", headers={"host": "evil.example"})
     assert answer.status_code == 404
     assert "location" not in answer.headers
+    sent = {"secret": plain.rpartition("/")[2], "do": "subdomain", "subdomain": "acme"}
+    acted = client.post(plain, data=sent)  # where the answer leads says no path
+    assert (acted.status_code, acted.headers["location"]) == (303, "?")
     assert "content-security-policy" in answer.headers
 
 
@@ -369,14 +356,18 @@ def test_another_token_can_be_pasted_for_the_account_that_was_meant(dialog: Dial
 
 
 def test_missing_permissions_are_named_at_the_field(dialog: DialogServer, client: httpx.Client) -> None:
-    """What a token lacks is told by name."""
+    """What a token lacks is told by name, with and without the script."""
     customer = dialog.customer()
     dialog.world.set_scopes(customer.token, {"r_candidates"})
     somebody = visitor(customer, client)
     somebody.post(do="subdomain", subdomain=customer.subdomain)
-    answer = somebody.post(do="token", token=customer.token)
-    assert name_of(answer) == "token"
-    assert answer.text.count("This token lacks the permission r_jobs.") == 2
+    plain = dialog.link(customer, plain=True)
+    sent = {"do": "token", "token": customer.token, "lifetime": "1y"}
+    by_forms = client.post(plain, data={"secret": plain.rpartition("/")[2], **sent})
+    for answer in (somebody.post(None, **sent), by_forms):
+        assert name_of(answer) == "token"
+        assert answer.text.count("This token lacks the permission r_jobs.") == 2
+        assert 'value="1y" checked' in answer.text  # what was chosen beside the token stays chosen
 
 
 # ── outages and crashes ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -564,9 +555,9 @@ def test_stopping_wipes_the_token(dialog: DialogServer, client: httpx.Client) ->
 @pytest.mark.parametrize(
     ("purpose", "screens"),
     [
-        ("setup", ["start", "recruiter", "linked"]),
+        ("setup", ["start", "begin", "linked"]),
         ("token", ["start", "thanks", "linked"]),
-        ("recruiter", ["not_yet", "recruiter", "linked"]),
+        ("recruiter", ["not_yet", "begin", "linked"]),
         ("status", ["status", "status", "status"]),
         ("reconnect", ["start", "token", "token"]),
     ],
@@ -594,6 +585,10 @@ def test_reconnecting_keeps_the_old_token_until_the_new_one_is_proven(
     refused = somebody.post(do="token", token=other.token)
     assert name_of(refused) == "token"
     assert "belongs to" in refused.text
+    settled = somebody.post(do="token", token=other.token, subdomain=other.subdomain)  # no subdomain could help
+    assert "This connection stays with" in settled.text
+    assert re.findall(r'id="(\w+)-wrong"', settled.text) == ["token"]
+    assert 'id="subdomain"' not in settled.text
     assert dialog.connection(customer).token == before.token
     dialog.world.add_token(customer.subdomain, CANARY + customer.subdomain, scopes={"r_jobs"})
     assert somebody.screen(do="token", token=CANARY + customer.subdomain) == "linked"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -22,9 +25,15 @@ from tests.dialog_server import CANARY, Customer, DialogServer, Visitor, name_of
 
 
 @pytest.fixture(scope="module")
-def dialog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DialogServer]:
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that all of this module's connections are in."""
+    return tmp_path_factory.mktemp("dialog") / "linker.db"
+
+
+@pytest.fixture(scope="module")
+def dialog(database: Path) -> Iterator[DialogServer]:
     """A dialog over SQLite, on a socket."""
-    with serving(f"sqlite:///{tmp_path_factory.mktemp('dialog') / 'linker.db'}") as served:
+    with serving(f"sqlite:///{database}") as served:
         yield served
 
 
@@ -45,6 +54,81 @@ def customer_in(dialog: DialogServer, state: ConnectionState) -> Customer:
     if state is not ConnectionState.LINKED:
         dialog.add_recruiter(customer)
     return customer
+
+
+# ── what scanners of mail do ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def first_form(page: str) -> dict[str, str] | None:
+    """What a press on the first button of a page sends; None: it has none that sends something."""
+    form, end, _ = page.partition("</form>")
+    inputs = re.findall(r"<input [^>]*>", form.rpartition("<form")[2])
+    names = {name[1]: each for each in inputs if (name := re.search(r'name="([^"]*)"', each))}
+    return {name: next(iter(re.findall(r'value="([^"]*)"', each)), "") for name, each in names.items()} if end else None
+
+
+@pytest.mark.parametrize("state", [*ConnectionState, "overdue", "mismatched", "unanswered"])
+def test_nothing_is_spent_by_opening_nor_by_the_first_press(
+    state: str, dialog: DialogServer, client: httpx.Client, database: Path
+) -> None:
+    """Opened 100 times in all, and pressed ten times by a link for each purpose, as scanners do it."""
+    if state == "mismatched":
+        customer, other = dialog.customer(), dialog.customer()
+        dialog(dialog.linker.submit_token(customer.connection_id, subdomain=other.subdomain, token=customer.token))
+    elif state == "unanswered":
+        customer = dialog.customer()
+        dialog.world.fail(customer.subdomain, Fault.UNAVAILABLE)
+        dialog(dialog.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
+    else:
+        customer = customer_in(dialog, ConnectionState.FAILED if state == "overdue" else ConnectionState(state))
+    if state == "overdue":
+        with closing(sqlite3.connect(database)) as connection, connection:  # as weeks of waiting leave it
+            ended = "UPDATE linker_connection SET problem_code = 'recruiter_overdue', problem_since = state_since"
+            connection.execute(f"{ended} WHERE id = ?", (dialog.connection(customer).id,))
+    links = [dialog.link(customer, for_=purpose, plain=True) for purpose in Purpose]
+    calls, before = len(dialog.world.requests(subdomain=customer.subdomain)), row_of(dialog, customer)
+    for url in links:
+        for _ in range(10):
+            page = client.get(url)
+            assert (page.status_code, client.head(url).status_code) == (200, 200)
+            if (sent := first_form(page.text)) is not None:
+                assert client.post(url, data=sent).status_code in (200, 422)
+                assert client.get(url, params={"at": sent.get("at", "")}).status_code == 200
+    assert row_of(dialog, customer) == before
+    assert len(dialog.world.requests(subdomain=customer.subdomain)) == calls
+    dialog.world.heal(customer.subdomain)
+
+
+def test_an_overdue_connection_is_restarted_by_the_second_press(
+    dialog: DialogServer, client: httpx.Client, database: Path
+) -> None:
+    """The first one leads on, and the page that comes says what the second one does."""
+    customer = customer_in(dialog, ConnectionState.FAILED)
+    with closing(sqlite3.connect(database)) as connection, connection:  # as weeks of waiting leave it
+        ended = "UPDATE linker_connection SET problem_code = 'recruiter_overdue', problem_since = state_since"
+        connection.execute(f"{ended} WHERE id = ?", (dialog.connection(customer).id,))
+    somebody = visitor(customer, client, dialog.link(customer, for_="recruiter"))
+    first = first_form(somebody.post().text)
+    assert first == {"at": "restart"}
+    second = first_form(somebody.post(None, **first).text)
+    assert second == {"do": "restart"}
+    assert somebody.screen(**second) == "linked"  # it was added meanwhile
+
+
+def test_a_link_for_the_recruiter_begins_with_a_start_of_its_own(dialog: DialogServer, client: httpx.Client) -> None:
+    """Who asks, what for, how long; its button leads on, and once something was sent it is shown no more."""
+    customer = dialog.submitted()
+    somebody = visitor(customer, client, dialog.link(customer, for_="recruiter"))
+    page = somebody.post().text
+    assert 'data-screen="begin"' in page
+    assert "Northwind asks you to" in page
+    assert "About 2 minutes" in page
+    assert first_form(page) == {"at": "recruiter"}
+    assert somebody.state().json()["screen"] == "begin"
+    assert [somebody.screen(at="recruiter"), somebody.screen()] == ["recruiter", "begin"]
+    news = client.get(f"{somebody.link}/state?at=recruiter", headers={"x-link-secret": somebody.secret}).json()
+    assert news["screen"] == "recruiter"
+    assert [somebody.screen(do="confirm"), somebody.screen()] == ["recruiter", "recruiter"]
 
 
 # ── what a link is for ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,7 +333,7 @@ def test_a_link_without_room_shows_what_is_waited_for(dialog: DialogServer, clie
     customer = dialog.submitted()
     somebody = visitor(customer, client)
     [link] = dialog(dialog.linker.links(customer.connection_id))
-    for _ in range(MOST_ENTRIES):
+    for _ in range(MOST_ENTRIES - link.attempts):
         assert dialog(dialog.linker.count_entry(link))
     assert not dialog(dialog.linker.count_entry(link))
     calls = len(dialog.world.requests(subdomain=customer.subdomain))

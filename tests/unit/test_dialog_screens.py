@@ -2,28 +2,30 @@
 
 import re
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from linker import BadSettings, Settings, load_settings
 from linker.dialog.look import Look, on_dark
 from linker.dialog.rendering import LIFETIMES, Place, breakable, expires_on
-from linker.dialog.screens import STEPS, ScreenName, screen_of
-from linker.links import Purpose
+from linker.dialog.screens import STEPS, ScreenName, may_do, screen_of
+from linker.links import ENTRY_EVERY, MOST_ENTRIES, Purpose
 from linker.settings import contrast
 from linker.wording import catalogue
 from states.connection import ConnectionState, Problem
 from states.problems import PROBLEMS, TRANSIENT, ProblemCode
-from tests.builders import NOW, a_credential
-from tests.dialog_cases import SETTINGS, Case, a_link, acme, cases, renderer
+from tests.builders import NOW, TOKEN, a_credential
+from tests.dialog_cases import SETTINGS, Case, a_link, acme, cases, renderer, situations
 
 AWAITING_TOKEN, TOKEN_VALID, AWAITING_RECRUITER, LINKED, FAILED = ConnectionState
 
 ENGLISH = {key: catalogue().template(key, {}) or "" for key in catalogue().keys}
 
+CASES = cases()
 #: Of each state the screen without a problem, and those of problems that are shown otherwise.
 GOLDEN: dict[ConnectionState, tuple[str, dict[str, str]]] = {
     AWAITING_TOKEN: (
@@ -132,6 +134,41 @@ def test_a_link_for_another_token_waits_until_the_token_is_proven(state: Connect
     assert screen_of(acme(state), link, now=NOW, renewed=True).name == usual
 
 
+@pytest.mark.parametrize("purpose", Purpose)
+def test_the_first_button_of_a_link_only_leads_on(purpose: Purpose) -> None:
+    """Scanners of mail press it, whatever is due: it does nothing, but for a field that is empty as yet."""
+    pages, place, link = renderer(), Place(root="../"), a_link(purpose, attempts=0)
+    also: tuple[dict[str, Any], ...] = (
+        {},
+        {"candidate": a_credential("candidate")},
+        {"held_token": TOKEN, "held_until": NOW + timedelta(hours=1)},
+    )
+    for state, code, facts in product(ConnectionState, [None, *ProblemCode], also):
+        connection = acme(state, code, subdomain="acme", **(facts if code else {"problem": None, **facts}))
+        due = screen_of(connection, link, now=NOW)
+        html = pages.screen(due, connection, link, place, now=NOW)
+        first = html.partition("</form>")[0]
+        deeds, leads_to = (re.findall(rf'name="{field}" value="([^"]*)"', first) for field in ("do", "at"))
+        for asked in leads_to:  # and where it leads is where it said
+            assert screen_of(connection, link, now=NOW, asked=asked).name.value == asked
+        if deeds:
+            assert (due.name, deeds) == (ScreenName.TOKEN, ["token"])
+            assert re.search(r'<input id="token" name="token" type="text"(?! value)[^>]* required>', first)
+
+
+def test_what_was_due_is_shown_once_something_was_sent_by_a_link() -> None:
+    """The start of a link is shown once: whoever comes back goes on where they were."""
+    waiting = acme(AWAITING_RECRUITER)
+    mismatched = acme(AWAITING_TOKEN, ProblemCode.SUBDOMAIN_MISMATCH, subdomain="acme")
+    for connection, first, then in ((waiting, "begin", "recruiter"), (mismatched, "start", "subdomain")):
+        assert screen_of(connection, a_link(attempts=0), now=NOW).name == first
+        asked = screen_of(connection, a_link(attempts=0), now=NOW, asked=then)
+        assert (asked.name, asked.problem) == (then, connection.problem)
+        assert screen_of(connection, a_link(), now=NOW).name == then
+    full = a_link(attempts=0, entries_until=NOW + ENTRY_EVERY * MOST_ENTRIES)  # by the other links of the connection
+    assert screen_of(waiting, full, now=NOW).name is ScreenName.RECRUITER
+
+
 def test_a_recruiter_that_was_removed_is_mended_by_a_link_for_another_token_too() -> None:
     """The token is good: the recruiter is what is missing."""
     removed = acme(AWAITING_RECRUITER, ProblemCode.RECRUITER_REMOVED, linked_at=NOW)
@@ -139,20 +176,22 @@ def test_a_recruiter_that_was_removed_is_mended_by_a_link_for_another_token_too(
 
 
 @pytest.mark.parametrize("purpose", Purpose)
-@pytest.mark.parametrize("asked", ["start", "subdomain", "token", "colleague", "stop", "linked", "'><script>"])
+@pytest.mark.parametrize(
+    "asked", ["start", "subdomain", "token", "recruiter", "restart", "colleague", "stop", "linked", "'><script>"]
+)
 def test_what_is_asked_for_is_shown_only_where_it_leads_on(purpose: Purpose, asked: str) -> None:
     """A query cannot show a screen that is not due, and a link that only looks shows nothing else."""
     for state in ConnectionState:
         screen = screen_of(acme(state), a_link(purpose), now=NOW, asked=asked)
         due = screen_of(acme(state), a_link(purpose), now=NOW)
-        assert screen == due or screen.name.value == asked
+        assert screen == due or (screen.name.value == asked and screen.is_asked)
         assert purpose is not Purpose.STATUS or screen == due
 
 
 def test_every_screen_is_among_the_cases_and_whole() -> None:
     """No parameter is left in its braces, each page has one heading, and none has anything inline."""
     shown = set()
-    for case in cases():
+    for case in CASES:
         names = re.findall(r'data-screen="(\w+)"', case.html)
         shown.update(names)
         assert len(names) == 1
@@ -164,9 +203,7 @@ def test_every_screen_is_among_the_cases_and_whole() -> None:
 
 def test_steps_are_counted_from_the_first_to_the_last() -> None:
     """Each bar is filled in its turn, the last one at the end; a wrong token leads nobody back to the first."""
-    told = {
-        case.name: (case.html.count('<i class="on">'), re.findall(r"Step (\d) of 4", case.html)) for case in cases()
-    }
+    told = {case.name: (case.html.count('<i class="on">'), re.findall(r"Step (\d) of 4", case.html)) for case in CASES}
     way = ("subdomain", "token", "recruiter", "linked")
     assert [told[name] for name in way] == [(step, [str(step)]) for step in (1, 2, 3, 4)]
     for name in ("token_refused", "scope_missing", "subdomain_mismatch", "subdomain_mismatch-held", "checking"):
@@ -177,30 +214,63 @@ def test_steps_are_counted_from_the_first_to_the_last() -> None:
 
 def test_what_is_wrong_is_said_at_the_top_and_at_the_field_and_nowhere_else() -> None:
     """The same words stand in the summary and at the field; a third time would be one too many."""
-    for case in cases():
+    for case in CASES:
         wrong = re.findall(r'<p class="wrong" id="\w+-wrong">([^<]+)</p>', case.html)
         assert [case.html.count(f">{words}<") for words in wrong] in ([], [2]), case.name
 
 
 def test_what_only_a_script_does_is_said_only_where_it_does() -> None:
     """That a page goes on by itself is hidden without the script; then a button is there."""
-    for case in cases():
+    for case in CASES:
         without = re.sub(r'<span class="by-itself">[^<]*</span>', "", case.html)
         assert "page goes on by itself" not in without, case.name
         name = re.findall(r'data-screen="(\w+)"', case.html)[0]
-        assert ('<div class="actions unscripted">' in case.html) is (name in ("status", "thanks", "not_yet"))
+        assert ('<div class="actions unscripted">' in case.html) is (
+            name in ("status", "thanks", "not_yet", "paused", "used_up")
+        )
+
+
+def test_help_privacy_and_a_way_to_stop_are_at_the_foot_of_every_page() -> None:
+    """To stop, on each screen of a link for the whole way that opens something, while there is something to stop."""
+    links = {name: link for name, _, link, _, _ in situations()}
+    for case in CASES:
+        assert f'href="{SETTINGS.dialog_support_url}"' in case.html, case.name
+        assert f'href="{SETTINGS.dialog_privacy_url}"' in case.html, case.name
+        is_setup = case.name in links and links[case.name].purpose is Purpose.SETUP
+        stops = is_setup and case.name not in ("stopped", "stop", "expired", "revoked")
+        assert ('href="?at=stop"' in case.html) is stops, case.name
+
+
+def test_no_page_loads_itself_anew() -> None:
+    """It would take away what somebody is about to read, or to press."""
+    assert not [case.name for case in CASES if "http-equiv" in case.html]
+
+
+def test_a_link_without_room_stops_the_connection_too() -> None:
+    """At every step, also before the token."""
+    full = a_link(entries_until=NOW + ENTRY_EVERY * MOST_ENTRIES)
+    for connection in (acme(AWAITING_TOKEN, subdomain=None), acme(AWAITING_TOKEN), acme(AWAITING_RECRUITER)):
+        assert screen_of(connection, full, now=NOW, asked="stop").name is ScreenName.STOP
+        assert may_do("stop", connection, full, now=NOW)
+
+
+def test_another_accounts_token_is_told_at_the_token_where_the_account_is_settled() -> None:
+    """A new token of another account, for an account that stays: to change the subdomain could not help."""
+    html = next(case.html for case in CASES if case.name == "reconnect-other-account")
+    assert re.findall(r'<p class="wrong" id="(\w+)-wrong">', html) == ["token"]
+    assert 'id="subdomain"' not in html
 
 
 def test_nobody_is_promised_a_mail() -> None:
     """We know no customer's address: it is the host that is told that a token ends."""
-    texts = "".join(case.html for case in cases())
+    texts = "".join(case.html for case in CASES)
     assert "Northwind is told in time" in texts
     assert not re.search(r"\bwe (write|remind|mail|send)\b", texts, re.IGNORECASE)
 
 
 def test_the_picture_says_what_the_guide_says() -> None:
     """The button in the picture is the one that the steps name."""
-    html = next(case.html for case in cases() if case.name == "recruiter")
+    html = next(case.html for case in CASES if case.name == "recruiter")
     assert "<strong>Add an external recruiter</strong>" in html
     assert ">Add an external recruiter</text>" in html
     assert "Add a recruiter" not in html
@@ -218,7 +288,7 @@ def test_the_picture_shows_every_permission_that_is_asked_for() -> None:
 
 def page_of(name: str) -> str:
     """One page, without what is drawn."""
-    html = next(case.html for case in cases() if case.name == name)
+    html = next(case.html for case in CASES if case.name == name)
     return re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)
 
 
@@ -261,13 +331,13 @@ def test_words_read_well() -> None:
 def test_every_page_that_is_a_message_has_its_sign() -> None:
     """Also the one that only the script shows; and the page that says why does not link to itself."""
     for name in ("account_taken", "paused", "stopped", "trouble", "shell", "incomplete", "thanks", "linked"):
-        html = next(case.html for case in cases() if case.name == name)
+        html = next(case.html for case in CASES if case.name == name)
         assert len(re.findall(r'<div class="tick[^>]*><svg', html)) == 1, name
     assert 'href="../../why"' in page_of("shell")
     assert 'href="../../why"' not in page_of("why")
 
 
-@pytest.mark.parametrize("case", [each for each in cases() if 'id="summary"' in each.html], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [each for each in CASES if 'id="summary"' in each.html], ids=lambda case: case.name)
 def test_an_error_is_told_at_the_top_and_at_its_field(case: Case) -> None:
     """In the same words, with a link to the field, and in the title; the field says that it is wrong, and where why."""
     [(field, words)] = re.findall(r'<p><a href="#(\w+)">([^<]+)</a></p>', case.html)
@@ -279,7 +349,7 @@ def test_an_error_is_told_at_the_top_and_at_its_field(case: Case) -> None:
 
 def test_every_problem_that_has_a_field_is_told_so() -> None:
     """Each of these codes is among the screens with a summary."""
-    told = {case.name.removeprefix("failed-").partition("-")[0] for case in cases() if 'id="summary"' in case.html}
+    told = {case.name.removeprefix("failed-").partition("-")[0] for case in CASES if 'id="summary"' in case.html}
     with_field = {code.value for code in ProblemCode if PROBLEMS[code].field} - {"account_taken"}
     assert with_field <= told
 

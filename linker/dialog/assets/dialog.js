@@ -80,9 +80,9 @@ document.addEventListener("submit", async (event) => {
   try {
     const next = await send(fields);
     if (token) token.value = "";
+    const asked = fields.get("at");
+    if (asked && asked === next.body.dataset.screen) history.pushState(null, "", `?at=${asked}${location.hash}`);
     show(next);
-    if (viewed() && fields.get("do")) history.replaceState(null, "", page + location.hash);
-    else if (fields.get("at")) history.pushState(null, "", `?at=${fields.get("at")}${location.hash}`);
   } catch {
     button.textContent = label;
     button.removeAttribute("aria-busy");
@@ -112,17 +112,19 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.copy) copy(button);
   if (button?.dataset.show) {
-    const field = $(`#${button.dataset.show}`), hidden = field.classList.toggle("masked");
-    const other = button.dataset.shown;
+    const field = $(`#${button.dataset.show}`), other = button.dataset.shown;
+    field.classList.toggle("masked");
     button.dataset.shown = button.textContent;
     button.textContent = other;
-    button.setAttribute("aria-pressed", String(!hidden));
     field.focus();
   }
   if (button?.closest("[data-close]")) {
     const place = button.closest("[data-close]");
     window.close();
     place.textContent = place.dataset.close;
+    place.tabIndex = -1;
+    place.focus();
+    say(place.textContent);
   }
 });
 
@@ -159,17 +161,17 @@ function select(source) {
 
 async function ask() {
   clearTimeout(timer);
-  if (document.hidden || !document.body.hasAttribute("data-goes-on") || viewed()) return;
+  if (document.hidden || !document.body.hasAttribute("data-goes-on")) return;
   let pause = 5;
   try {
     const headers = { "x-link-secret": secret };
     if (tag) headers["if-none-match"] = tag;
-    const answer = await fetch(state, { headers, credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" });
+    const answer = await fetch(state + location.search, { headers, credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" });
     pause = Number(answer.headers.get("x-poll-seconds")) || pause;
     if (failed) { failed = 0; say(""); }
     if (answer.status === 200) {
       const news = await answer.json();
-      if (news.screen !== document.body.dataset.screen && !asking) await open({}, { focus: !isTyping(), isNews: true });
+      if (news.screen !== document.body.dataset.screen && !asking) await open({ at: viewed() ?? "" }, { focus: !isTyping(), isNews: true });
       if (news.screen === document.body.dataset.screen) {
         tag = answer.headers.get("etag");
         draw(news.live);
@@ -228,6 +230,8 @@ function tick() {
 setInterval(tick, 1000);
 
 function prepare() {
+  // The address names a screen only as long as it is the one that is shown.
+  if (viewed() && viewed() !== document.body.dataset.screen) history.replaceState(null, "", page + location.hash);
   tick();
   for (const button of all("[data-copy], [data-show], [data-close]")) button.hidden = false;
   for (const time of all("time[data-local]")) {
