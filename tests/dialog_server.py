@@ -116,7 +116,7 @@ class DialogServer:
 def serving(
     database_url: str,
     *,
-    wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+    wrap: Callable[[ASGIApp, Linker], ASGIApp] | None = None,
     path: str = "",
     port: int = 0,
     world: World | None = None,
@@ -137,7 +137,7 @@ def serving(
             started["loop"] = asyncio.get_running_loop()
             async with linker:
                 app = dialog_app(linker)
-                await serve_app(wrap(app) if wrap else app, listener, stop, on_ready=lambda _: ready.set())
+                await serve_app(wrap(app, linker) if wrap else app, listener, stop, on_ready=lambda _: ready.set())
 
         thread = threading.Thread(target=lambda: asyncio.run(serve()), name="dialog", daemon=True)
         thread.start()
@@ -192,6 +192,25 @@ def row_of(dialog: DialogServer, customer: Customer) -> tuple[Any, ...]:
     connection = dialog.connection(customer)
     links = dialog(dialog.linker.links(customer.connection_id))
     return connection, links, dialog(dialog.linker.history(customer.connection_id))
+
+
+def walk(url: str, customer: Customer, add_recruiter: Callable[[], Any]) -> None:
+    """The whole flow of a plain link by forms alone, following each page's own relative addresses."""
+    with httpx.Client(follow_redirects=True, timeout=30) as client:
+
+        def send(**fields: str) -> httpx.Response:
+            answer = client.post(url, data={"secret": url.rpartition("/")[2], **fields})
+            assert answer.status_code == 200, answer.text
+            return answer
+
+        page = client.get(url)
+        for asset in re.findall(r'(?:href|src)="(\.\./[^"]+)"', page.text):
+            assert client.get(page.url.join(asset)).status_code == 200, asset
+        send(do="subdomain", subdomain=customer.subdomain)
+        assert "Add Northwind as an external recruiter" in send(do="token", token=customer.token).text
+        add_recruiter()
+        assert "is linked" in send(do="confirm").text
+        assert "What we ask and why" in client.get(page.url.join("../../why")).text
 
 
 def serve_until_killed(database_url: str, workable_url: str, key: SecretStr, told: PipeEnd) -> None:

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route as PathRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from linker import Linker
 from linker.sandbox import Fault, running
 from states.connection import ConnectionState
 from tests.browser.conftest import QUIET
@@ -175,7 +176,7 @@ def test_the_secret_is_sent_to_nobody_else(tmp_path: Path, browser: Browser) -> 
     """A plain link's is in its pages' paths and in no Referer, to us or others; a fragment's is in no path either."""
     ours: list[tuple[str, str]] = []
 
-    def recorded(app: ASGIApp) -> ASGIApp:
+    def recorded(app: ASGIApp, _: Linker) -> ASGIApp:
         async def record(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
                 headers = dict(scope["headers"])
