@@ -6,7 +6,8 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from linker.cli.selector_options import Chosen, Option
 from linker.cli.terminal.connection_views import card
 from linker.cli.terminal.output import Output, write_line
 from linker.cli.terminal.plan_view import change_view, outcome_line, plan_view
+from linker.cli.terminal.progress import progress_bar
 from linker.engine.ports import Selection
 from linker.errors import BadInput, Busy
 from linker.linker import Linker
@@ -120,25 +122,39 @@ def act(
         now = linker.clock.now()
         wanted = await chosen.selection(linker, now)
         told = {**chosen.words, **({"all": True} if chosen.everything else {})}
-        plan = await linker.plan(
-            verb, wanted, to=to, texts=texts, selector=told, actor=doing.actor, reason=doing.reason
-        )
+        with progress_bar(output, "looking at connections") as progress:
+            plan = await linker.plan(
+                verb,
+                wanted,
+                to=to,
+                texts=texts,
+                selector=told,
+                actor=doing.actor,
+                reason=doing.reason,
+                tell=lambda count: progress(count, None),
+            )
         if not planning:
             return await carry_out(linker, plan, doing, output)
         if doing.out is not None:
-            await asyncio.to_thread(_write, doing.out, plan)
-        output.result(plan_json(plan), plan_view(plan, doing.rate, output.width, doing.out))
+            with output.busy(f"Writing {doing.out} …"):
+                await asyncio.to_thread(_write, doing.out, plan)
+        output.result(plan_json(plan) if doing.as_json else None, plan_view(plan, doing.rate, output.width, doing.out))
         return DONE
 
     return with_linker(work)
 
 
 def _write(path: Path, plan: Plan) -> None:
-    """Write a plan, whole or not at all. Raises BadInput."""
-    told = f"{json.dumps(plan_json(plan), indent=1)}\n"
+    """Write a plan, whole or not at all, each connection in a line. Raises BadInput."""
+    told = plan_json(plan)
+    items = told.pop("items")
     try:
         beside = path.with_name(f"{path.name}.part")
-        beside.write_text(told, encoding="utf-8")
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(told, indent=1).removesuffix("\n}"))
+            file.write(',\n "items": [\n  ')
+            file.write(",\n  ".join(json.dumps(item) for item in items))
+            file.write("\n ]\n}\n")
         beside.replace(path)
         return
     except OSError as error:
@@ -217,12 +233,19 @@ async def carry_out(linker: Linker, plan: Plan, doing: Doing, output: Output) ->
             output.err.print(plan_view(plan, doing.rate, output.width, None))
         by_number = count > MANY or (plan.verb in GRAVE and len(plan.items) > 1)
         agree(f"Do this to {count} connections?", count, plan.verb, doing, by_number=by_number)
-    try:
+    with saying_what_goes_on(plan.id, output):
         outcomes = await linker.apply(plan, rate=doing.rate, tell=lambda each: tell(each, output, people=people))
-    except asyncio.CancelledError:
-        output.note(Text(f"Interrupted. `linker operations resume {plan.id}` goes on.", style="care"))
-        raise
     return summed_up(outcomes, plan.id, output, failed_ids=doing.failed_ids)
+
+
+@contextmanager
+def saying_what_goes_on(operation: str, output: Output) -> Iterator[None]:
+    """Say how an operation goes on that is interrupted in this block."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        output.note(Text(f"Interrupted. `linker operations resume {operation}` goes on.", style="care"))
+        raise
 
 
 def tell(outcome: Outcome, output: Output, *, people: bool) -> None:

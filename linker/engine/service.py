@@ -37,6 +37,8 @@ from states.machine import IllegalTransition
 HOST = "host"
 #: How the names of operators, and of what they let cron do, begin.
 OPERATORS = ("operator:", "cron:")
+#: What customers do, and operators for them: with the verb in the history if it was an operator.
+FOR_CUSTOMERS = (OPEN, SUBMIT, CONFIRM) = ("open", "submit", "confirm")
 #: How often a lost race is run again before we say that the connection is busy.
 MOST_TRIES = 10
 #: How many duties in a row are attended for a person: three of their own (verify, prepare, look), and those that
@@ -81,6 +83,7 @@ class Service:
         key: str | None = None,
         metadata: Mapping[str, str] | None = None,
         actor: str = HOST,
+        by_hand: bool = False,
     ) -> Connection:
         """Open a connection for one of the host's customers.
 
@@ -90,6 +93,7 @@ class Service:
                 given, and nothing is changed: so a call may be repeated. One that was unlinked gives its key free.
             metadata: up to 50 texts that the host wants to find again with the connection.
             actor: who does this, for the history.
+            by_hand: an operator does this for the customer, whatever the actor is called: it is in the audit.
 
         Raises:
             BadInput: a text is none, is empty or too long, or holds what no text may hold.
@@ -109,7 +113,7 @@ class Service:
             due_at=deadline,
         )
         actor = text.one_line("actor", actor)
-        verb = _verb_of("open", actor)
+        verb = _verb_of(OPEN, actor, by_hand=by_hand)
         step = Step(event="opened", source=None, target=connection.state, at=now, actor=actor, verb=verb)
         opened = Settlement(before=connection, after=connection, step=step, announcement="connection.opened")
         added = await self._engine.store.add(opened)
@@ -126,6 +130,7 @@ class Service:
         token: SecretStr | str | None = None,
         expires_on: date | None = None,
         actor: str = HOST,
+        by_hand: bool = False,
     ) -> Connection:
         """“Continue”: verify a token live, and issue the recruiter's name and e-mail.
 
@@ -141,6 +146,7 @@ class Service:
                 account that was renamed.
             expires_on: the last day on which the token works, as the person read it in Workable.
             actor: who does this, for the history.
+            by_hand: an operator does this for the customer, whatever the actor is called: it is in the audit.
 
         Raises:
             BadInput: the subdomain, the token or the date cannot be right. Nothing was changed.
@@ -179,7 +185,7 @@ class Service:
             return happened.ReplacementSubmitted(candidate)
 
         with self._in_flight, self._engine.observer.watch(Work.SUBMIT_TOKEN, connection_id=connection_id):
-            verb = _verb_of("submit", actor)
+            verb = _verb_of(SUBMIT, actor, by_hand=by_hand)
             await self.record(connection_id, submitted, actor=actor, goes_on=True, verb=verb)
             return await self._attend_while_owed(connection_id, actor=actor, verb=verb)
 
@@ -202,10 +208,15 @@ class Service:
             del subdomain  # as in `submit_token`
         return await self.record(connection_id, lambda _: happened.SubdomainGiven(parsed), actor=actor)
 
-    async def confirm_recruiter(self, connection_id: str, *, actor: str = HOST) -> Connection:
+    async def confirm_recruiter(self, connection_id: str, *, actor: str = HOST, by_hand: bool = False) -> Connection:
         """“Set up integration”: look for the recruiter now. A second press while a look is in flight does no harm.
 
         A linked connection is looked at, too. What was found goes into the history, the same at most once a minute.
+
+        Args:
+            connection_id: the connection.
+            actor: who does this, for the history.
+            by_hand: an operator does this for the customer, whatever the actor is called: it is in the audit.
 
         Raises:
             BadInput: the actor is not printable text. Nothing was changed.
@@ -222,7 +233,7 @@ class Service:
             if next_duty(connection) is Duty.PUT_ASIDE:
                 raise Refused("no_token", connection=connection.id)
             was_linked = connection.state is ConnectionState.LINKED
-            verb = _verb_of("confirm", actor)
+            verb = _verb_of(CONFIRM, actor, by_hand=by_hand)
             return await self._attend_while_owed(
                 connection_id, actor=actor, look=True, was_linked=was_linked, verb=verb
             )
@@ -536,9 +547,9 @@ class Service:
         """Announcements were committed: whoever delivers may be woken."""
 
 
-def _verb_of(verb: str, actor: str) -> str | None:
-    """The verb that the history keeps of what customers and hosts do too; None: no operator did it, by the name."""
-    return verb if actor.startswith(OPERATORS) else None
+def _verb_of(verb: str, actor: str, *, by_hand: bool) -> str | None:
+    """The verb that the history keeps of what customers and hosts do too; None: no operator did it."""
+    return verb if by_hand or actor.startswith(OPERATORS) else None
 
 
 def _refuse_at_rest(connection: Connection) -> None:

@@ -6,8 +6,9 @@ moved in between is left alone.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 from linker.engine.ports import DamagedRow, Selection, Store
 from linker.engine.service import HOST
 from linker.errors import BadInput, Refused
-from linker.operations.operation_run import Outcome, Run, Tell, operation_of
+from linker.event_log import log
+from linker.operations.operation_run import Outcome, Run, Tell, operation_of, passed_over
 from linker.operations.plan import Plan, PlannedChange
 from linker.operations.verbs import OperatorVerbs, deed_of
 from linker.persistence.operation_store import Operation, OperationItem, OperationStore
@@ -27,7 +29,7 @@ from states.table import LAW
 from states.timing import Timing
 
 #: How many connections are read at a time for a plan.
-PLAN_ROWS = 500
+PLAN_ROWS = 2_000
 #: How long a plan may lie about before it is carried out.
 PLAN_LASTS = timedelta(hours=1)
 #: How many connections are begun in a second unless somebody says otherwise, and at most.
@@ -35,26 +37,23 @@ RATE = 5.0
 FASTEST = 100.0
 
 
-async def _read_all(
-    store: Store, wanted: Selection, foreseen: Callable[[Connection], PlannedChange]
-) -> list[PlannedChange]:
-    """What is foreseen of all that a selection means, read page by page; each once, whatever moves meanwhile."""
-    items: dict[str, PlannedChange] = {}
-    after = wanted.after
-    while wanted.limit is None or wanted.limit > len(items):
-        most = PLAN_ROWS if wanted.limit is None else min(PLAN_ROWS, wanted.limit - len(items))
-        page = await store.page(replace(wanted, limit=most, after=after))
-        for each in page.found:
-            items[each.id] = _unread(each.id) if isinstance(each, DamagedRow) else foreseen(each)
-        after = page.after
+async def _pages(store: Store, wanted: Selection) -> AsyncIterator[list[Connection | DamagedRow]]:
+    """All that a selection means, page by page; many ids a few at a time, so that each is looked up once."""
+    if wanted.ids is not None and wanted.limit is None:
+        ids = wanted.ids
+        for start in range(0, len(ids), PLAN_ROWS):
+            yield (await store.page(replace(wanted, ids=ids[start : start + PLAN_ROWS]))).found
+        return
+    after, left = wanted.after, wanted.limit
+    while left is None or left > 0:
+        page = await store.page(replace(wanted, limit=PLAN_ROWS if left is None else min(PLAN_ROWS, left), after=after))
+        yield page.found
+        left, after = None if left is None else left - len(page.found), page.after
         if after is None:
-            break
-    for connection_id in wanted.ids or ():
-        items.setdefault(connection_id, _unread(connection_id, "not_found"))
-    return list(items.values())
+            return
 
 
-def _unread(connection_id: str, why: str = Hindrance.DAMAGED.value) -> PlannedChange:
+def _unread(connection_id: str, why: str) -> PlannedChange:
     return PlannedChange(id=connection_id, version=-1, source=None, to=None, duty="nothing", skipped=why)
 
 
@@ -79,6 +78,7 @@ class BulkVerbs(OperatorVerbs):
         selector: Mapping[str, Any] | None = None,
         actor: str = HOST,
         reason: str | None = None,
+        tell: Callable[[int], object] | None = None,
     ) -> Plan:
         """What a verb would do to the connections that a selection means, one by one. Writes nothing, asks nobody.
 
@@ -90,6 +90,7 @@ class BulkVerbs(OperatorVerbs):
             selector: the words that the connections were selected by, for people to read.
             actor: who does this, for the history.
             reason: why, for the history.
+            tell: is told now and then of how many connections have been read.
 
         Raises:
             BadInput: the verb needs something that is not given, or a text cannot be kept.
@@ -100,10 +101,18 @@ class BulkVerbs(OperatorVerbs):
         if what is Verb.SET_METADATA:
             metadata({key: text for key, text in (texts or {}).items() if text is not None})
         deed = deed_of(what, actor, reason)
-        now, timing = self._engine.clock.now(), self._timing
+        now, timing, store = self._engine.clock.now(), self._timing, self._engine.store
+        items: dict[str, PlannedChange] = {}
+        alike: dict[Any, Any] = {}
 
-        def foreseen(c: Connection) -> PlannedChange:
-            found = foresee(what, c, now, timing, to)
+        def foreseen(c: Connection | DamagedRow) -> PlannedChange:
+            if isinstance(c, DamagedRow):
+                return _unread(c.id, Hindrance.DAMAGED.value)
+            try:
+                found = foresee(what, c, now, timing, to)
+            except Exception as error:  # noqa: BLE001 - a row that the law cannot take must not stop the others
+                log.error("operation.not_foreseen", connection=c.id, reason=type(error).__name__)
+                return _unread(c.id, Hindrance.DAMAGED.value)
             return PlannedChange(
                 id=c.id,
                 version=c.version,
@@ -113,11 +122,19 @@ class BulkVerbs(OperatorVerbs):
                 calls=found.calls,
                 account=c.subdomain if found.calls else None,
                 skipped=found.hindrance.value if found.hindrance else None,
-                answers=found.answers,
-                change=found.change,
+                answers=alike.setdefault(found.answers, found.answers),
+                change=alike.setdefault(found.change, found.change),
             )
 
-        items = await _read_all(self._engine.store, wanted, foreseen)
+        async for page in _pages(store, wanted):  # each once, whatever moves meanwhile; and the event loop stays free
+            items |= {item.id: item for item in await asyncio.to_thread(lambda page: [*map(foreseen, page)], page)}
+            if tell is not None:
+                tell(len(items))
+        missing = [each for each in wanted.ids or () if each not in items]
+        for start in range(0, len(missing), PLAN_ROWS):
+            ids = tuple(missing[start : start + PLAN_ROWS])
+            others = {each.id for each in (await store.page(Selection(ids=ids, closed=None))).found}
+            items |= {each: _unread(each, "not_found") for each in ids if each not in others}
         return Plan(
             id=f"op_{secrets.token_hex(6)}",
             verb=what,
@@ -125,7 +142,7 @@ class BulkVerbs(OperatorVerbs):
             reason=deed.reason,
             made_at=now,
             law=LAW,
-            items=tuple(items),
+            items=tuple(items.values()),
             to=to,
             texts=dict(texts or {}),
             selector=dict(selector or {}),
@@ -153,13 +170,21 @@ class BulkVerbs(OperatorVerbs):
             raise Refused("plan_of_another_law", law=plan.law, ours=LAW)
         if now - plan.made_at > PLAN_LASTS:
             raise Refused("plan_too_old", made_at=moment(plan.made_at))
-        operation, items = operation_of(plan, now, rate)
-        if not await self._operation_store.begin(operation, items):
-            known = await self._operation_store.get(plan.id)
-            if known.finished_at is not None:
-                return _applied_before(plan, tell)
-            operation = known
-        return await self._carry_out(operation, tell)
+        operation, items = await asyncio.to_thread(operation_of, plan, now, rate)
+        told: list[Outcome] = []
+        if await self._operation_store.begin(operation, items):
+            told = [outcome for each in plan.items if (outcome := passed_over(plan, each)) is not None]
+        else:
+            operation = await self._operation_store.get(plan.id)
+            if operation.finished_at is not None:  # all of it has moved since
+                told = [
+                    Outcome(id=each.id, outcome="changed", why="applied_before", operation=plan.id)
+                    for each in plan.acting
+                ]
+        if tell is not None:
+            for outcome in told:
+                tell(outcome)
+        return told if operation.finished_at is not None else [*told, *await self._carry_out(operation, tell)]
 
     async def resume_operation(self, operation_id: str, *, tell: Tell | None = None) -> list[Outcome]:
         """Go on with an operation that was interrupted or stopped; gives what became of what was left.
@@ -194,12 +219,3 @@ class BulkVerbs(OperatorVerbs):
     async def _carry_out(self, operation: Operation, tell: Tell | None) -> list[Outcome]:
         with self._in_flight:
             return await Run(self, self._engine, self._operation_store, operation, tell).run()
-
-
-def _applied_before(plan: Plan, tell: Tell | None) -> list[Outcome]:
-    """A plan that was carried out: all of it has moved since."""
-    outcomes = [Outcome(id=item.id, outcome="changed", why="applied_before", operation=plan.id) for item in plan.acting]
-    if tell is not None:
-        for outcome in outcomes:
-            tell(outcome)
-    return outcomes

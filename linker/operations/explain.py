@@ -13,7 +13,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, not_, or_, select
 
 from linker.database.database import Database
-from linker.engine.service import OPERATORS
+from linker.engine.service import FOR_CUSTOMERS, OPERATORS
 from linker.operations.plan import foreseen_json
 from linker.operations.verbs import GRAVE
 from linker.operations.workers_alive import WorkerInfo, workers
@@ -131,7 +131,11 @@ async def explain(connection: Connection, database: Database, now: datetime, tim
 def _circumstances(transaction: Transaction, c: Connection) -> _Circumstances:
     leased = select(CONNECTION.c.lease_holder, CONNECTION.c.lease_until).where(CONNECTION.c.id == c.id)
     held_by, held_until = transaction.execute(leased).one()
-    operators = or_(*(STEP.c.actor.startswith(name) for name in OPERATORS), STEP.c.operation.is_not(None))
+    operators = or_(
+        *(STEP.c.actor.startswith(name) for name in OPERATORS),
+        func.coalesce(STEP.c.verb, "").in_(FOR_CUSTOMERS),
+        STEP.c.operation.is_not(None),
+    )
     by_people = (STEP.c.connection_id == c.id, STEP.c.actor != HEARTBEAT, not_(operators))
     last = transaction.execute(select(STEP).where(*by_people).order_by(STEP.c.seq.desc()).limit(1)).mappings().first()
     told = None

@@ -19,7 +19,7 @@ from linker.engine.ports import Lease
 from linker.engine.service import Engine
 from linker.errors import Busy, LinkerError, NotFound, Refused, RowUnreadable, TryAgain
 from linker.event_log import log
-from linker.operations.plan import Plan, outcome_of_skipped, planned_json
+from linker.operations.plan import Plan, PlannedChange, outcome_of_skipped, planned_json
 from linker.operations.verbs import ASKING, OperatorVerbs
 from linker.persistence.operation_store import HeldByOthers, Operation, OperationItem, OperationStore
 from linker.serialization import moment
@@ -110,11 +110,29 @@ def operation_of(plan: Plan, now: datetime, rate: float) -> tuple[Operation, lis
         started_at=now,
         rate=rate,
     )
-    items = [
-        OperationItem(position=position, connection_id=item.id, version=item.version, planned=planned_json(plan, item))
-        for position, item in enumerate(plan.items)
-    ]
+    items = []
+    for position, item in enumerate(plan.items):
+        row = OperationItem(
+            position=position, connection_id=item.id, version=item.version, planned=planned_json(plan, item)
+        )
+        outcome = passed_over(plan, item)
+        if outcome is not None:  # that is all that will be done
+            row = replace(row, outcome=outcome.outcome, told=told_of(outcome), done_at=now)
+        items.append(row)
     return operation, items
+
+
+def passed_over(plan: Plan, item: PlannedChange) -> Outcome | None:
+    """What becomes of a connection that a plan passes over; None: it does something."""
+    if item.skipped is None:
+        return None
+    outcome = outcome_of_skipped(item.skipped)
+    return Outcome(id=item.id, outcome=outcome, state=item.source, why=item.skipped, operation=plan.id)
+
+
+def told_of(outcome: Outcome) -> dict[str, Any]:
+    """What an operation keeps of an outcome, beside its name."""
+    return {"state": outcome.state.value if outcome.state else None, "why": outcome.why}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +213,7 @@ class Run:
                 if len(under_way) < AT_ONCE and begin_at <= now and (ready or items):
                     tries, item = (heapq.heappop(waiting)[2:]) if ready else (0, items.pop(0))
                     under_way[asyncio.create_task(self._one(item, tries))] = (tries, item)
-                    begin_at = max(begin_at, now - 1.0) + self._pause(item)
+                    begin_at = max(begin_at, now - 1.0) + self._pause()
                     continue
                 if not (under_way or waiting or items or more):
                     return
@@ -216,10 +234,8 @@ class Run:
             if under_way:  # what was begun comes to its end, also when nobody waits for it any more
                 await asyncio.shield(asyncio.wait(under_way))
 
-    def _pause(self, item: OperationItem) -> float:
-        """The pause after an item was begun; none after what is passed over."""
-        if item.planned.get("skipped") is not None:
-            return 0.0
+    def _pause(self) -> float:
+        """The pause after an item was begun."""
         jitter = self._engine.executor.randomness.jitter()
         return (1 - SPREAD / 2 + SPREAD * jitter) / self._operation.rate
 
@@ -244,8 +260,7 @@ class Run:
             if tries + 1 < MOST_TRIES and found.seconds <= LONGEST_PAUSE_SECONDS:
                 return found
             found = self._told(item, "try_again", why=found.why)
-        told = {"state": found.state.value if found.state else None, "why": found.why}
-        await self._store.finish(self._operation.id, item.position, found.outcome, told, self._now())
+        await self._store.finish(self._operation.id, item.position, found.outcome, told_of(found), self._now())
         self._outcomes.append(found)
         self._tell(found)
         return None
@@ -256,9 +271,6 @@ class Run:
         return Outcome(id=item.connection_id, outcome=outcome, state=state, why=why, operation=self._operation.id)
 
     async def _attempt(self, item: OperationItem) -> Outcome | Later:
-        skipped = item.planned.get("skipped")
-        if skipped is not None:
-            return self._passed_over(item, skipped)
         verb = Verb(self._operation.verb)
         deed = Deed(verb=verb.value, reason=self._operation.reason, operation=self._operation.id)
         if verb in ASKING:
@@ -270,11 +282,6 @@ class Run:
         event = event_of(verb, ConnectionState(to) if to else None, self._operation.params.get("texts"))
         after = await self._by.settle_deed(before, event, deed=deed, actor=self._operation.actor)
         return await self._moved(item) if after is None else self._told(item, "done", state=after.state)
-
-    def _passed_over(self, item: OperationItem, skipped: str) -> Outcome:
-        source = item.planned.get("from")
-        state = ConnectionState(source) if source else None
-        return self._told(item, outcome_of_skipped(skipped), state=state, why=skipped)
 
     async def _moved(self, item: OperationItem) -> Outcome:
         """It is at another version: somebody else moved it, or we did, before we could write that down."""

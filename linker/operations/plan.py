@@ -72,7 +72,16 @@ class Plan:
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """A plan, as `--dry-run --out` writes it."""
+    """A plan, as `--dry-run --out` writes it.
+
+    What is foreseen is the same for most connections: each has under `foreseen` its number in the plan's own list.
+    """
+    numbers: dict[Any, int] = {}
+    items = []
+    for item in plan.items:
+        foreseen = (item.answers, item.change)
+        number = numbers.setdefault(foreseen, len(numbers)) if any(foreseen) else None
+        items.append({**planned_json(plan, item), "foreseen": number})
     return {
         "id": plan.id,
         "verb": plan.verb.value,
@@ -83,7 +92,14 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "to": plan.to.value if plan.to else None,
         "texts": dict(plan.texts),
         "selector": dict(plan.selector),
-        "items": [planned_json(plan, item) for item in plan.items],
+        "foreseen": [
+            {
+                "answers": [foreseen_json(each) for each in answers],
+                "change": _change_json(change) if change else None,
+            }
+            for answers, change in numbers
+        ],
+        "items": items,
     }
 
 
@@ -99,8 +115,6 @@ def planned_json(plan: Plan, item: PlannedChange) -> dict[str, Any]:
         "skipped": item.skipped,
         "duty": item.duty,
         "account": item.account,
-        "change": _change_json(item.change) if item.change else None,
-        "answers": [foreseen_json(each) for each in item.answers],
     }
 
 
@@ -148,6 +162,7 @@ def _change_from_json(told: Mapping[str, Any]) -> Change:
 def plan_from_json(told: Any) -> Plan:
     """The plan that was written as JSON. Raises BadInput."""
     try:
+        foreseen = [_foreseen_from_json(each) for each in told["foreseen"]]
         return Plan(
             id=str(told["id"]),
             verb=Verb(told["verb"]),
@@ -158,14 +173,14 @@ def plan_from_json(told: Any) -> Plan:
             to=ConnectionState(told["to"]) if told.get("to") else None,
             texts=dict(told.get("texts") or {}),
             selector=dict(told.get("selector") or {}),
-            items=tuple(_planned_from_json(item) for item in told["items"]),
+            items=tuple(_planned_from_json(item, foreseen) for item in told["items"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         pass
     raise BadInput("plan", "not_a_plan")
 
 
-def _planned_from_json(item: Mapping[str, Any]) -> PlannedChange:
+def _foreseen_from_json(told: Mapping[str, Any]) -> tuple[tuple[Foreseen, ...], Change | None]:
     answers = tuple(
         Foreseen(
             answer=each["answer"],
@@ -174,8 +189,16 @@ def _planned_from_json(item: Mapping[str, Any]) -> PlannedChange:
             problem=ProblemCode(each["problem"]) if each["problem"] else None,
             doubted=bool(each["doubted"]),
         )
-        for each in item.get("answers", ())
+        for each in told["answers"]
     )
+    return answers, _change_from_json(told["change"]) if told["change"] else None
+
+
+def _planned_from_json(
+    item: Mapping[str, Any], foreseen: list[tuple[tuple[Foreseen, ...], Change | None]]
+) -> PlannedChange:
+    number = item["foreseen"]
+    answers, change = ((), None) if number is None else foreseen[int(number)]
     return PlannedChange(
         id=str(item["id"]),
         version=int(item["version"]),
@@ -186,5 +209,5 @@ def _planned_from_json(item: Mapping[str, Any]) -> PlannedChange:
         account=item.get("account"),
         skipped=item["skipped"],
         answers=answers,
-        change=_change_from_json(item["change"]) if item.get("change") else None,
+        change=change,
     )

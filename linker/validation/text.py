@@ -40,7 +40,7 @@ def is_unseen(text: str) -> bool:
 
 def visible(text: str) -> str:
     """A text with its control characters, and what turns the direction of writing, written out."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     return "".join(ascii(each)[1:-1] if each != "\n" and is_control(each) else each for each in text)
 

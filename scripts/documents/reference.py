@@ -61,6 +61,7 @@ LOG_EVENTS = {
     "dialog.not_attended": "What a connection with an open page waits for could not be attended; a worker may do it.",
     "worker.not_seen": "A worker could not say that it is alive: the database was away. It says so again in seconds.",
     "operation.ended": "An operation on many connections ended or was interrupted; `done` is how many were told of.",
+    "operation.not_foreseen": "A row holds what cannot be, so no plan says what becomes of it: it counts as damaged.",
     "operation.not_renewed": "The database was away when an operation was to be renewed; it is tried again.",
     "operation.item_failed": "Something went wrong on our side with one connection of an operation; the others go on.",
     "worker.started": "`linker worker` began; `metrics` is where its metrics are, if they are served.",

@@ -239,7 +239,8 @@ def test_force_says_before_it_acts(linker: Desk) -> None:
     linker("submit", one, "--subdomain", "acme", stdin="a-token-of-acme-0123456789")
     forcing = ("force", one, "--to", "failed", "--reason", "they left")
     before = (linker.folder / "linker.db").read_bytes(), linker("show", one, "--json").out
-    change = linker(*forcing, "--dry-run", "--json").json["items"][0]["change"]
+    plan = linker(*forcing, "--dry-run", "--json").json
+    change = plan["foreseen"][plan["items"][0]["foreseen"]]["change"]
     assert change == {
         "event": "forced",
         "from": "awaiting_token",
@@ -344,6 +345,11 @@ def test_waiting_watching_and_the_audit(linker: Desk) -> None:
     assert (entry["verb"], entry["to"], entry["reason"]) == ("force", "failed", "asked by …@…")
     assert "eve@" in linker("audit", "--csv", "--with-personal-data").out
     assert linker("audit", "--actor", "nobody", "--json").json == []
+    ann = linker("open", "--owner", "customer-9", "--actor", "ann", "--json").json["id"]
+    linker("submit", ann, "--subdomain", "acme", "--actor", "ann", stdin="a-token-of-acme-0123456789")
+    by_ann = linker("audit", "--actor", "ann", "--json").json
+    assert {each["id"] for each in by_ann} == {ann}
+    assert {each["verb"] for each in by_ann} == {"open", "submit"}
     assert linker("health", "--json").json["ready"] is True
 
 

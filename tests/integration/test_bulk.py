@@ -194,6 +194,22 @@ async def test_one_that_is_damaged_or_gone_stops_no_other(desk: Desk) -> None:
         outcomes = {outcome.id: outcome.outcome for outcome in await linker.apply(plan, rate=FAST)}
         assert [outcomes[each.id] for each in waiting] == ["error", "done", "done"]
         assert outcomes["con_none"] == "not_found"
+        impossible = CONNECTION.update().where(CONNECTION.c.id == waiting[1].id).values(recruiter_email=None)
+        await parts(linker).database.write(lambda transaction: transaction.execute(impossible))
+        await linker.resume(waiting[1].id)
+        await linker.resume(waiting[2].id)
+        plan = await desk.plan(linker, ids=[each.id for each in waiting])
+        skipped = {item.id: item.skipped for item in plan.items}
+        assert [skipped[each.id] for each in waiting] == ["damaged", "damaged", None]
+
+
+async def test_ids_that_other_selectors_leave_out_are_not_missing(desk: Desk) -> None:
+    """An id whose connection is there, and not meant, is no part of the plan; one that there is not is told."""
+    async with desk.linker() as linker:
+        waiting = await desk.waiting(linker, 2)
+        await linker.pause(waiting[0].id)
+        plan = await desk.plan(linker, Verb.RESUME, ids=[*(each.id for each in waiting), "con_none"], paused=True)
+        assert [(item.id, item.skipped) for item in plan.items] == [(waiting[0].id, None), ("con_none", "not_found")]
 
 
 async def test_one_that_went_after_the_plan_was_made_is_not_found(desk: Desk) -> None:

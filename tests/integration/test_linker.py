@@ -38,15 +38,22 @@ async def test_a_handler_does_not_wait_for_the_next_beat() -> None:
 
 
 async def test_the_audit_has_what_operators_did_and_not_what_came_by_itself() -> None:
-    """What an operator opened, submitted and confirmed is in it; what a customer did so is not."""
-    for actor, verbs in (("operator:ann", ["open", "submit", "submit", "submit", "confirm"]), ("customer:ann", [])):
+    """What an operator opened, submitted and confirmed is in it, under whatever name; what a customer did so is not."""
+    all_of_it = ["open", "submit", "submit", "submit", "confirm"]
+    for actor, by_hand, verbs in (
+        ("operator:ann", False, all_of_it),
+        ("ann", True, all_of_it),
+        ("customer:ann", False, []),
+    ):
         workable = ScriptedWorkable()
         async with linker_in_memory(workable=workable) as linker:
-            connection = await linker.create(owner="customer-1", actor=actor)
-            waiting = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN, actor=actor)
+            given: dict[str, Any] = {"actor": actor, "by_hand": by_hand}
+            connection = await linker.create(owner="customer-1", **given)
+            waiting = await linker.submit_token(connection.id, subdomain="acme", token=TOKEN, **given)
+            assert (await linker.explain(connection.id)).told is None or not verbs
             assert waiting.recruiter is not None
             workable.add_recruiter(waiting.recruiter.email)
-            linked = await linker.confirm_recruiter(connection.id, actor=actor)
+            linked = await linker.confirm_recruiter(connection.id, **given)
             assert linked.state is ConnectionState.LINKED
             assert [entry.verb async for entry in linker.audit()] == verbs
 

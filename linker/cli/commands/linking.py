@@ -39,7 +39,7 @@ def open(
 ) -> int:
     """Create a connection for one of your customers."""
     details = pairs("metadata", metadata or [])
-    connection = with_linker(lambda linker: linker.create(owner=owner, metadata=details, actor=actor))
+    connection = with_linker(lambda linker: linker.create(owner=owner, metadata=details, actor=actor, by_hand=True))
     print_connection(connection, as_json)
     return DONE
 
@@ -75,7 +75,14 @@ def submit(
         connection = with_linker(
             lambda linker: whole(
                 linker,
-                partial(linker.submit_token, subdomain=subdomain, token=token, expires_on=expires_on, actor=actor),
+                partial(
+                    linker.submit_token,
+                    subdomain=subdomain,
+                    token=token,
+                    expires_on=expires_on,
+                    actor=actor,
+                    by_hand=True,
+                ),
                 connection_id,
             ),
             linker,
@@ -93,7 +100,7 @@ def confirm(connection_id: Id, actor: Actor = "", as_json: Json = False) -> int:
     """
     with Output(as_json).busy("Looking for the recruiter in Workable …"):
         connection = with_linker(
-            lambda linker: whole(linker, partial(linker.confirm_recruiter, actor=actor), connection_id)
+            lambda linker: whole(linker, partial(linker.confirm_recruiter, actor=actor, by_hand=True), connection_id)
         )
     print_connection(connection, as_json)
     return after_asking(connection)

@@ -15,7 +15,20 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from linker.cli.doing import DOING, FAILED_IDS, RATE_OPTION, YES, ActingCommand, Doing, act, carry_out, summed_up, tell
+from linker.cli.doing import (
+    CODES,
+    DOING,
+    FAILED_IDS,
+    RATE_OPTION,
+    YES,
+    ActingCommand,
+    Doing,
+    act,
+    carry_out,
+    saying_what_goes_on,
+    summed_up,
+    tell,
+)
 from linker.cli.exit_codes import DONE
 from linker.cli.linker_context import with_linker
 from linker.cli.options import Id, Json, needed_reason, pairs, state_named, whole
@@ -25,6 +38,7 @@ from linker.cli.terminal.explanation_view import explanation_view
 from linker.cli.terminal.output import Output
 from linker.cli.terminal.plan_view import outcome_line
 from linker.errors import BadInput
+from linker.linker import Linker
 from linker.operations.bulk import RATE
 from linker.operations.explain import explanation_json
 from linker.operations.operation_run import Outcome, operation_json
@@ -184,8 +198,13 @@ def operations_list(
 
 
 @operations.command("show")
-def operations_show(operation_id: OperationId, as_json: Json = False) -> int:
+def operations_show(
+    operation_id: OperationId,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many connections, first what was not done.")] = 50,
+    as_json: Json = False,
+) -> int:
     """Show an operation, with what became of each connection."""
+    output = Output(as_json)
     operation, items = with_linker(lambda linker: linker.operation(operation_id))
     told = [
         {
@@ -199,13 +218,15 @@ def operations_show(operation_id: OperationId, as_json: Json = False) -> int:
         for item in items
     ]
     lines = []
-    for item in items:
+    for item in sorted(items, key=lambda item: CODES.get(item.outcome or "left", DONE) == DONE)[:limit]:
         state, why = (item.told or {}).get("state"), (item.told or {}).get("why")
         became = ConnectionState(state) if state else None
         lines.append(
             outcome_line(Outcome(id=item.connection_id, outcome=item.outcome or "left", state=became, why=why))
         )
-    Output(as_json).result({**operation_json(operation), "items": told}, _table([operation]), Text(), Group(*lines))
+    if len(items) > limit:
+        lines.append(Text(f"… and {len(items) - limit} more: --limit {len(items)}, or --json", style="quiet"))
+    output.result({**operation_json(operation), "items": told}, _table([operation]), Text(), Group(*lines))
     return DONE
 
 
@@ -221,10 +242,12 @@ def operations_stop(operation_id: OperationId, as_json: Json = False) -> int:
 def operations_resume(operation_id: OperationId, as_json: Json = False) -> int:
     """Go on with an operation that was interrupted or stopped."""
     output = Output(as_json)
-    outcomes = with_linker(
-        lambda linker: linker.resume_operation(operation_id, tell=lambda each: tell(each, output, people=not as_json))
-    )
-    return summed_up(outcomes, operation_id, output)
+
+    async def work(linker: Linker) -> list[Outcome]:
+        with saying_what_goes_on(operation_id, output):
+            return await linker.resume_operation(operation_id, tell=lambda each: tell(each, output, people=not as_json))
+
+    return summed_up(with_linker(work), operation_id, output)
 
 
 def _table(found: Sequence[Operation]) -> Group:

@@ -178,8 +178,12 @@ def write_line(text: str) -> None:
 def json_text(value: Any, *, indent: int | None = 2) -> str:
     """A value as JSON, with letters as they are where the terminal has them, and nothing that moves its cursor."""
     unicode = "utf" in (sys.stdout.encoding or "").lower()
-    text = json.dumps(value, indent=indent, ensure_ascii=not unicode)
-    return "".join(f"\\u{ord(each):04x}" if each != "\n" and is_control(each) else each for each in text)
+    lines = json.dumps(value, indent=indent, ensure_ascii=not unicode).split("\n")
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in lines)
+
+
+def _escaped(line: str) -> str:
+    return "".join(f"\\u{ord(each):04x}" if is_control(each) else each for each in line)
 
 
 class _Visible:

@@ -9,12 +9,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from linker.cli.terminal.output import Output
 
+#: Shows how many are done, and how many there are if that is known.
+Show = Callable[[int, int | None], None]
+
 
 @contextmanager
-def progress_bar(output: Output, text: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(output: Output, text: str) -> Iterator[Show]:
     """Show how far something is; it is told how many are done and how many there are."""
     columns = (TextColumn(text), BarColumn(), MofNCompleteColumn())
     hidden = output.as_json or not output.err.is_terminal
     with Progress(*columns, console=output.err, transient=True, disable=hidden) as progress:
         task = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def show(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield show
