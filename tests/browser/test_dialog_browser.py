@@ -543,15 +543,3 @@ def test_the_first_screen_on_a_throttled_phone(dialog: DialogServer, browser: Br
     print("largest paint, ms:", [round(each) for each in painted])  # noqa: T201
     assert 0 < min(painted) <= 1500
     assert all(url.startswith((dialog.base, "data:")) for url in asked)
-
-
-def test_zoomed_in_and_in_forced_colours(dialog: DialogServer, browser: Browser) -> None:
-    """At 400% nothing has to be scrolled sideways, and with colours of the system the buttons still have a border."""
-    customer = dialog.submitted()
-    with browser.new_context(viewport={"width": 320, "height": 256}, forced_colors="active") as context:
-        page = context.new_page()
-        page.goto(customer.url)
-        expect(title(page)).to_have_text("Add Northwind as an external recruiter")
-        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-        button = page.get_by_role("button", name="Set up integration")
-        assert button.evaluate("each => getComputedStyle(each).borderTopStyle") == "solid"

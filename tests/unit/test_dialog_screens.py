@@ -337,6 +337,47 @@ def test_every_page_that_is_a_message_has_its_sign() -> None:
     assert 'href="../../why"' not in page_of("why")
 
 
+def test_managers_of_passwords_keep_their_hands_off() -> None:
+    """No field looks like a login to them, none is cut off, and each says so to those that ask."""
+    fields = [tag for case in CASES for tag in re.findall(r'<input[^>]*type="text"[^>]*>', case.html)]
+    assert len(fields) > 20
+    for field in fields:
+        for told in ("data-1p-ignore", 'data-lpignore="true"', "data-bwignore", 'data-form-type="other"'):
+            assert told in field
+        assert 'autocomplete="off"' in field
+        assert "maxlength" not in field
+    assert not [case.name for case in CASES if 'type="password"' in case.html]
+
+
+def test_a_page_asks_nothing_of_another_site_and_tells_it_nothing() -> None:
+    """What a page loads and where it sends is our own; what leads elsewhere opens beside it, and cannot reach back."""
+    for case in CASES:
+        loaded = re.findall(r'(?:src|action)="([^"]*)"|<link[^>]*href="([^"]*)"', case.html)
+        assert [one for pair in loaded for one in pair if re.match(r"\w+:(?!,)|//", one)] == [], case.name
+        for link in re.findall(r'<a [^>]*href="https?:[^>]*>', case.html):
+            assert 'target="_blank" rel="noopener noreferrer"' in link, case.name
+        assert "noopener" in "".join(re.findall(r'<a [^>]*target="_blank"[^>]*>', case.html)), case.name
+
+
+def test_workable_is_opened_once_the_account_is_known() -> None:
+    """At the account that was named; before that there is no such button."""
+    opens = {case.name: re.findall(r'<a class="outward" href="([^"]*)"', case.html) for case in CASES}
+    for name in ("token", "scope_missing", "recruiter", "recruiter_absent-slip", "reconnect"):
+        assert opens[name] == ["https://acme.workable.com/backend/settings"], name
+    for name in ("start", "subdomain", "subdomain_mismatch", "linked", "why"):
+        assert opens[name] == [], name
+
+
+def test_help_privacy_and_a_way_out_are_on_every_page() -> None:
+    """The host's links everywhere; the way to stop wherever there is something to stop, for whoever may."""
+    for case in CASES:
+        for url in (SETTINGS.dialog_support_url, SETTINGS.dialog_privacy_url):
+            assert f'<a href="{url}" target="_blank"' in case.html, case.name
+    stops = {case.name for case in CASES if "Stop this connection</a>" in case.html}
+    assert {"start", "subdomain", "token", "checking", "recruiter", "linked", "account_taken", "trouble"} <= stops
+    assert not stops & {"stopped", "expired", "revoked", "status", "reconnect", "why", "shell"}
+
+
 @pytest.mark.parametrize("case", [each for each in CASES if 'id="summary"' in each.html], ids=lambda case: case.name)
 def test_an_error_is_told_at_the_top_and_at_its_field(case: Case) -> None:
     """In the same words, with a link to the field, and in the title; the field says that it is wrong, and where why."""
