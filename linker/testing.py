@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,9 @@ import httpx
 from pydantic import SecretStr
 
 from linker import sandbox
-from linker.accounts.client import AccountClient
+from linker.accounts.client import AccountClient, BlockingAccountClient
 from linker.accounts.use import Budget
+from linker.blocking_linker import blocking
 from linker.encryption import new_key
 from linker.engine.ports import Answer, Workable
 from linker.http_client import Headers
@@ -46,6 +47,7 @@ __all__ = [
     "SettableClock",
     "Unlimited",
     "World",
+    "blocking_scripted_client",
     "linker_in_memory",
     "running",
     "scripted_client",
@@ -174,6 +176,24 @@ class Unlimited:
         """Pass it over."""
 
 
+def _in_memory(
+    *,
+    clock: SettableClock | None = None,
+    workable: Workable | None = None,
+    answers: ScriptedAnswers | None = None,
+    budget: Budget | None = None,
+    **settings: Any,
+) -> Linker:
+    given: dict[str, Any] = {"database_url": "sqlite://", "secret_keys": (new_key(),), **settings}
+    return Linker(
+        Settings(**given),
+        clock=clock or SettableClock(),
+        workable=workable or ScriptedWorkable(),
+        account_transport=answers or ScriptedAnswers(),
+        budget=budget or Unlimited(),
+    )
+
+
 @asynccontextmanager
 async def linker_in_memory(
     *,
@@ -187,31 +207,36 @@ async def linker_in_memory(
 
     Its clients are answered by `answers`, and may make as many calls as they like, unless a `budget` is given.
     """
-    given: dict[str, Any] = {"database_url": "sqlite://", "secret_keys": (new_key(),), **settings}
-    linker = Linker(
-        Settings(**given),
-        clock=clock or SettableClock(),
-        workable=workable or ScriptedWorkable(),
-        account_transport=answers or ScriptedAnswers(),
-        budget=budget or Unlimited(),
-    )
-    async with linker:
+    async with _in_memory(clock=clock, workable=workable, answers=answers, budget=budget, **settings) as linker:
         yield linker
+
+
+async def _linked(linker: Linker, workable: ScriptedWorkable) -> Connection:
+    connection = await linker.create(owner="customer-1")
+    connection = await linker.submit_token(connection.id, subdomain="acme", token=f"scripted-{secrets.token_hex(8)}")
+    assert connection.recruiter is not None, "every token is good"
+    workable.add_recruiter(connection.recruiter.email)
+    return await linker.confirm_recruiter(connection.id)
 
 
 @asynccontextmanager
 async def scripted_client(answers: ScriptedAnswers) -> AsyncIterator[AccountClient]:
     """A client of a linked account, for tests of what a host does with one: everything is scripted."""
     workable = ScriptedWorkable()
-    async with linker_in_memory(workable=workable, answers=answers) as linker:
-        connection = await linker.create(owner="customer-1")
-        connection = await linker.submit_token(
-            connection.id, subdomain="acme", token=f"scripted-{secrets.token_hex(8)}"
-        )
-        assert connection.recruiter is not None, "every token is good"
-        workable.add_recruiter(connection.recruiter.email)
-        connection = await linker.confirm_recruiter(connection.id)
+    async with _in_memory(workable=workable, answers=answers) as linker:
+        connection = await _linked(linker, workable)
         async with linker.client(connection.id) as client:
+            yield client
+
+
+@contextmanager
+def blocking_scripted_client(answers: ScriptedAnswers) -> Iterator[BlockingAccountClient]:
+    """The same for hosts without an event loop: an `httpx.Client`."""
+    workable = ScriptedWorkable()
+    linker = _in_memory(workable=workable, answers=answers)
+    with blocking(linker) as call:
+        connection = call(_linked, linker, workable)
+        with call.client(connection.id) as client:
             yield client
 
 

@@ -25,7 +25,7 @@ from linker.persistence.server_clock import DatabaseClock
 from linker.sandbox import World, running
 from linker.testing import ScriptedAnswers, ScriptedWorkable, SettableClock
 from states.connection import Account, ConnectionState
-from tests.integration.account_hosts import TOKEN, a_linker
+from tests.integration.account_hosts import TOKEN, Host, a_linker, opened
 from tests.integration.storehouse import NOW, House, a_credential, a_lease, a_recruiter, kept
 from tests.seams import parts
 
@@ -280,23 +280,23 @@ async def test_who_waits_for_no_turn_waits_for_no_database_that_is_stuck(
 
 
 @asynccontextmanager
-async def two_linkers(
-    path: Path, clock: SettableClock
-) -> AsyncIterator[tuple[Linker, Linker, ScriptedAnswers, Connection]]:
+async def two_hosts(
+    path: Path, clock: SettableClock, *, blocks: bool
+) -> AsyncIterator[tuple[Host, Host, ScriptedAnswers, Connection]]:
     """Two processes of a host with one database and scripted answers, and a connection that is linked."""
     settings = Settings(database_url=f"sqlite:///{path}/linker.db", secret_keys=(new_key(),))
     workable, answers = ScriptedWorkable(), ScriptedAnswers()
     given: dict[str, Any] = {"workable": workable, "account_transport": answers, "clock": clock}
-    async with Linker(settings, **given) as mine, Linker(settings, **given) as theirs:
-        connection = await mine.create(owner="customer-1")
-        connection = await mine.submit_token(connection.id, subdomain="acme", token=TOKEN)
-        assert connection.recruiter is not None
-        workable.add_recruiter(connection.recruiter.email)
-        connection = await mine.confirm_recruiter(connection.id)
+    async with (
+        opened(Linker(settings, **given), blocks=blocks) as mine,
+        opened(Linker(settings, **given), blocks=blocks) as theirs,
+    ):
+        connection = await mine.linked(workable)
         clock.advance(seconds=30)
         yield mine, theirs, answers, connection
 
 
+@pytest.mark.parametrize("blocks", [False, True], ids=["async", "blocking"])
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
@@ -306,12 +306,12 @@ async def two_linkers(
     ],
 )
 async def test_what_workable_says_is_learnt_by_all(
-    status: int, headers: dict[str, str], tmp_path: Path, clock: SettableClock
+    status: int, headers: dict[str, str], blocks: bool, tmp_path: Path, clock: SettableClock
 ) -> None:
     """An answer to one process stops hosts and sweeps of the others until the time that Workable named."""
-    async with two_linkers(tmp_path, clock) as (mine, theirs, answers, connection):
+    async with two_hosts(tmp_path, clock, blocks=blocks) as (mine, theirs, answers, connection):
         answers.will_answer("GET", "jobs", httpx.Response(status, json={"jobs": []}, headers=headers))
-        async with mine.client(connection.id, wait=0) as client:
+        async with mine.client(connection, wait=0) as client:
             assert (await client.get("jobs")).status_code == status
             with pytest.raises(TryAgain):
                 await client.get("jobs")
@@ -319,24 +319,31 @@ async def test_what_workable_says_is_learnt_by_all(
             if await blocked(mine):
                 break
             await asyncio.sleep(0.02)
-        async with theirs.client(connection.id, wait=0) as client:
+        async with theirs.client(connection, wait=0) as client:
             with pytest.raises(TryAgain) as refused:
                 await client.get("jobs")
             assert 5 <= refused.value.params["after"] <= 20
         assert len(answers.requests) == 1
         past = f"{clock.now() - timedelta(minutes=1):%Y-%m-%d %H:%M:%S.%f}"
-        await parts(theirs).database.write(
-            lambda transaction: transaction.execute(text("UPDATE linker_connection SET due_at = :p"), {"p": past})
-        )
-        assert (await theirs.attend_due()).claimed == 0
+
+        async def are_due() -> None:
+            due = text("UPDATE linker_connection SET due_at = :p")
+            await parts(theirs.linker).database.write(lambda transaction: transaction.execute(due, {"p": past}))
+
+        await theirs.do(are_due)
+        assert (await theirs.do(theirs.linker.attend_due)).claimed == 0
         clock.advance(seconds=21)
-        assert (await theirs.attend_due()).claimed == 1
+        assert (await theirs.do(theirs.linker.attend_due)).claimed == 1
 
 
-async def blocked(linker: Linker) -> bool:
+async def blocked(host: Host) -> bool:
     """Whether something was learnt by all."""
     query = text("SELECT max(blocked_until) FROM linker_rate_limit")
-    return bool(await parts(linker).database.read(lambda transaction: transaction.execute(query).scalar()))
+
+    async def read() -> Any:
+        return await parts(host.linker).database.read(lambda transaction: transaction.execute(query).scalar())
+
+    return bool(await host.do(read))
 
 
 @pytest.mark.postgres

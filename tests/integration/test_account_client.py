@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import pickle
+import signal
 import socket
 import threading
 import time
@@ -24,7 +26,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from linker import BadInput, Metrics, Refused, TryAgain, describe, new_key
+from linker import BadInput, Metrics, Refused, TryAgain, blocking, describe, new_key
 from linker.engine.observer import together
 from linker.sandbox import Fault, Limit, World, running
 from linker.telemetry.tracing import Tracing
@@ -186,8 +188,8 @@ async def test_the_token_is_in_nothing_that_a_tracer_sees(
         seen.append([str(one) for one in given])  # as it is at this moment
 
     tracer = aiohttp.TraceConfig()
-    for signal in ("request_start", "request_end", "request_headers_sent", "request_chunk_sent", "request_exception"):
-        getattr(tracer, f"on_{signal}").append(see)
+    for event in ("request_start", "request_end", "request_headers_sent", "request_chunk_sent", "request_exception"):
+        getattr(tracer, f"on_{event}").append(see)
     original = aiohttp.ClientSession.__init__
 
     def traced(self: aiohttp.ClientSession, **given: Any) -> None:
@@ -263,18 +265,20 @@ async def test_the_token_is_in_nothing_that_a_host_sees(
     provider.shutdown()
 
 
-async def test_a_token_that_is_no_header_is_not_shown(world: World, url: str) -> None:
+@BOTH
+async def test_a_token_that_is_no_header_is_not_shown(world: World, url: str, blocks: bool) -> None:
     """A damaged one, with a line feed in it, ends in an error of ours that does not quote it."""
-    async with opened(a_linker(url), blocks=False) as host:
+    async with opened(a_linker(url), blocks=blocks) as host:
         connection = await host.linked(world)
-        cipher = parts(host.linker).accounts.cipher
-        sealed = cipher.seal(SecretStr(f"{TOKEN}\nX: y"), bound_to=connection.id)
-        await parts(host.linker).database.write(
-            lambda transaction: transaction.execute(
-                text("UPDATE linker_connection SET token_sealed = :s"), {"s": sealed}
-            )
-        )
-        parts(host.linker).accounts.access.forget_all()
+        inside = parts(host.linker)
+        sealed = inside.accounts.cipher.seal(SecretStr(f"{TOKEN}\nX: y"), bound_to=connection.id)
+
+        async def damage() -> None:
+            told = text("UPDATE linker_connection SET token_sealed = :s")
+            await inside.database.write(lambda transaction: transaction.execute(told, {"s": sealed}))
+            inside.accounts.access.forget_all()
+
+        await host.do(damage)
         async with host.client(connection) as client:
             with pytest.raises(Exception, match="without having been parsed") as raised:
                 await client.get("jobs")
@@ -410,6 +414,34 @@ async def test_a_host_that_gives_up_waiting_leaves_the_next_request_working(worl
             assert {type(one) for one in ended} <= {httpx.ReadTimeout, httpx.Response}
         async with host.client(connection) as client:
             assert (await client.get("jobs")).status_code == 200
+
+
+def test_ctrl_c_in_a_blocking_call_leaves_the_next_one_working(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is interrupted at any moment stops what it asked for: no connection stays taken, of three."""
+    monkeypatch.setattr("linker.composition.HOSTS_CONNECTIONS", 3)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    linker = a_linker(url)
+    with blocking(linker) as call:
+        connection = call(Host(linker, blocks=False).linked, world)
+        world.fail("acme", Fault.SLOW, path="jobs", seconds=10)
+        with call.client(connection.id, wait=2) as client:
+
+            def ask(seconds: float) -> None:
+                threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+                client.get("jobs")
+
+            for tried in range(40):
+                with pytest.raises(KeyboardInterrupt):
+                    ask(0.001 * tried)
+            world.heal("acme")
+            assert [client.get("jobs").status_code for _ in range(5)] == [200] * 5
+    signal.signal(signal.SIGUSR1, before)
 
 
 @BOTH
@@ -600,15 +632,16 @@ async def test_what_is_not_linked_is_refused_at_entering(
 TAKEN_AWAY = {"pause": Paused(), "force": Forced(to=ConnectionState.FAILED), "unlink": Unlinked()}
 
 
+@BOTH
 @pytest.mark.parametrize("done", [*TAKEN_AWAY, "replace"])
 async def test_another_process_that_takes_a_token_away_is_heard_of(
-    world: World, url: str, done: str, shared_house: House
+    world: World, url: str, done: str, blocks: bool, shared_house: House
 ) -> None:
     """No heartbeat is needed for it: whoever has a client open listens to what others commit."""
     shared: dict[str, Any] = {"database_url": shared_house.url, "secret_keys": (new_key(),)}
-    async with a_linker(url, **shared) as mine, a_linker(url, **shared) as theirs:
-        connection = await Host(mine, blocks=False).linked(world)
-        async with mine.client(connection.id) as client:
+    async with opened(a_linker(url, **shared), blocks=blocks) as mine, a_linker(url, **shared) as theirs:
+        connection = await mine.linked(world)
+        async with mine.client(connection) as client:
             assert (await client.get("jobs")).status_code == 200
             await asyncio.sleep(0.5)  # what was committed before is heard of
             assert (await client.get("jobs")).status_code == 200

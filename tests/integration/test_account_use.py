@@ -7,6 +7,7 @@ import gc
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,14 @@ from pydantic import SecretStr
 from linker import BadInput, Linker, Refused, Settings, TryAgain, new_key
 from linker.accounts.paging import PageTurner
 from linker.accounts.requests import path_template, pause_before_repeating
-from linker.testing import ScriptedAnswers, ScriptedWorkable, SettableClock, Unlimited, scripted_client
+from linker.testing import (
+    ScriptedAnswers,
+    ScriptedWorkable,
+    SettableClock,
+    Unlimited,
+    blocking_scripted_client,
+    scripted_client,
+)
 from states.verdicts import CredentialRefused
 from tests.integration.account_hosts import TOKEN, Client, Host, a_scripted_linker, opened
 from tests.seams import parts
@@ -516,23 +524,36 @@ async def test_a_thousand_clients_make_no_pool_and_read_once(
 # ── 14, 15 ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_kit_gives_a_client_with_scripted_answers() -> None:
+@asynccontextmanager
+async def scripted(answers: ScriptedAnswers, *, blocks: bool) -> AsyncIterator[Client]:
+    """The kit's client of either kind."""
+    if not blocks:
+        async with scripted_client(answers) as client:
+            yield Client(client)
+        return
+    opening = blocking_scripted_client(answers)
+    yield Client(await asyncio.to_thread(opening.__enter__))
+    await asyncio.to_thread(opening.__exit__, None, None, None)
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["async", "blocking"])
+async def test_the_kit_gives_a_client_with_scripted_answers(blocks: bool) -> None:
     """What was scripted is answered, and what was asked can be looked at."""
     answers = ScriptedAnswers()
     answers.will_answer("GET", "jobs", {"jobs": [{"id": "1"}], "paging": {"next": f"{BASE}?since_id=2"}}, {"jobs": []})
     answers.will_answer("POST", "jobs/ROBOT01/candidates", 201)
     answers.will_answer("GET", "members", httpx.ConnectError("no network"))
-    async with scripted_client(answers) as workable:
-        assert [job async for job in workable.pages("jobs")] == [{"id": "1"}]
-        sent = await workable.post("jobs/ROBOT01/candidates", json={"recruiter_key": workable.recruiter.id})
+    async with scripted(answers, blocks=blocks) as workable:
+        recruiter = workable.http.recruiter
+        assert await workable.listed(workable.http.pages("jobs")) == [{"id": "1"}]
+        sent = await workable.request("POST", "jobs/ROBOT01/candidates", json={"recruiter_key": recruiter.id})
         assert sent.status_code == 201
         assert (await workable.get("stages")).status_code == 404
         with pytest.raises(httpx.ConnectError):
             await workable.get("members")
     assert [request.method for request in answers.requests] == ["GET", "GET", "POST", "GET", "GET"]
     assert "authorization" not in answers.requests[0].headers
-    assert workable.recruiter.id is not None
-    assert workable.recruiter.id.encode() in answers.requests[2].content
+    assert recruiter.id.encode() in answers.requests[2].content
 
 
 async def test_the_token_in_clear_text_leaves_a_step(host: Host, workable: ScriptedWorkable) -> None:
