@@ -213,9 +213,9 @@ def walk(url: str, customer: Customer, add_recruiter: Callable[[], Any]) -> None
         assert "What we ask and why" in client.get(page.url.join("../../why")).text
 
 
-def serve_until_killed(database_url: str, workable_url: str, key: SecretStr, told: PipeEnd) -> None:
+def serve_until_killed(database_url: str, workable_url: str, key: SecretStr, port: int, told: PipeEnd) -> None:
     """Serve a dialog in a process of its own, which has no chance to tidy up; tells its address once it answers."""
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", port)
     base = url_of(listener)
     given = {"secret_keys": (key,), **SETTINGS, "public_url": base}
     linker = Linker(Settings(database_url=database_url, workable_url=workable_url, **given))

@@ -126,7 +126,14 @@ def test_in_a_cross_site_frame_without_cookies(
         assert len(ours) > 5
         assert [each.url for each in ours if "set-cookie" in each.all_headers()] == []
         assert context.cookies() == []
+        top = context.new_page()
+        top.goto(customer.url)  # not in a frame, so it is in the browser's history
+        expect(title(top)).to_have_text(re.compile("is linked"))
     assert faults == []
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert customer.token.encode() not in kept
+    secret = re.escape(customer.url.partition("#")[2]).encode()
+    assert set(re.findall(rb"(.)" + secret, kept, re.DOTALL)) == {b"#"}, "the history has it, and in no path"
 
 
 def _waited(page: Page) -> list[Frame]:
@@ -223,6 +230,16 @@ def test_the_token_leaves_the_page_when_it_is_sent(dialog: DialogServer, context
     page.goto(customer.url)
     to_the_token(page, customer)
     field = page.get_by_role("textbox", name="API token")
+    field.fill(CANARY)
+    page.goto("about:blank")
+    page.go_back()
+    expect(title(page)).to_have_text("Paste your API token")  # what was given before is not asked for again
+    expect(field).to_have_value("")
+    field.fill(CANARY)  # in a browser that keeps the page as it is for going back, which Chromium here does not
+    page.evaluate("() => dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    expect(field).to_have_value("")
+    with page.expect_response("**/c/*"):
+        page.evaluate("() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
     assert field.get_attribute("autocomplete") == "off"
     assert field.get_attribute("type") == "text"  # no manager offers to keep it
     assert field.get_attribute("maxlength") is None
@@ -394,7 +411,7 @@ def test_a_hidden_tab_asks_nothing_and_asks_at_once_on_return(dialog: DialogServ
     hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
     hide += " document.dispatchEvent(new Event('visibilitychange')); }"
     page.evaluate(hide, True)
-    page.wait_for_timeout(4000)
+    page.wait_for_timeout(3000)
     assert asked == []
     with page.expect_request("**/state"):
         page.evaluate(hide, False)
@@ -510,7 +527,7 @@ def test_nothing_typed_is_lost_to_news(dialog: DialogServer, context: BrowserCon
     dialog.world.heal(customer.subdomain)
     dialog(dialog.linker.check(customer.connection_id))
     assert dialog.connection(customer).state is ConnectionState.AWAITING_RECRUITER
-    page.wait_for_timeout(4000)
+    page.wait_for_timeout(3000)
     expect(field).to_have_value("typed-by-hand-0001")
     assert asked == []
     page.get_by_role("button", name="Continue").click()

@@ -11,6 +11,7 @@ import pytest
 
 from linker import BadSettings, Settings, load_settings
 from linker.dialog.look import Look, on_dark
+from linker.dialog.open_pages import poll_seconds
 from linker.dialog.rendering import LIFETIMES, Place, breakable, expires_on
 from linker.dialog.screens import STEPS, ScreenName, may_do, screen_of
 from linker.links import ENTRY_EVERY, MOST_ENTRIES, Purpose
@@ -244,6 +245,18 @@ def test_help_privacy_and_a_way_to_stop_are_at_the_foot_of_every_page() -> None:
 def test_no_page_loads_itself_anew() -> None:
     """It would take away what somebody is about to read, or to press."""
     assert not [case.name for case in CASES if "http-equiv" in case.html]
+
+
+def test_a_page_asks_seldom_in_the_end() -> None:
+    """Every three seconds at first, and never more seldom than every thirty."""
+    spans = [timedelta(seconds=0), timedelta(minutes=5), timedelta(minutes=20), timedelta(hours=1), timedelta(days=9)]
+    pauses = [
+        poll_seconds(acme(AWAITING_RECRUITER, watched_since=NOW - each, watched_until=NOW + timedelta(seconds=9)), NOW)
+        for each in spans
+    ]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (3, 29)  # a second before the engine looks
+    assert poll_seconds(acme(AWAITING_RECRUITER), NOW) == 3
 
 
 def test_a_link_without_room_stops_the_connection_too() -> None:
