@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from linker.serialization import Status, connection_json, step_json
     from linker.settings import Settings, load_settings
     from linker.telemetry.metrics import Metrics as Metrics
+    from linker.validation.text import visible
     from linker.wording import Words, describe
     from states.connection import Account, Connection, ConnectionState, Problem, Recruiter
     from states.explanation import Change, Foresight, Verb
@@ -122,6 +123,7 @@ __all__ = [
     "plan_json",
     "selection",
     "step_json",
+    "visible",
 ]
 
 #: Where each name has its home; errors have theirs together.
@@ -177,6 +179,7 @@ _HOMES = {
     "plan_json": "linker.operations.plan",
     "selection": "linker.operations.selectors",
     "step_json": "linker.serialization",
+    "visible": "linker.validation.text",
 }
 
 

@@ -39,7 +39,10 @@ def is_unseen(text: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """A text with its control characters, and what turns the direction of writing, written out."""
+    """A text with its control characters, and what turns the direction of writing, written out; lines stay lines.
+
+    For what is printed on terminals: names come from outside, and must not move the cursor.
+    """
     if text.isprintable():
         return text
     return "".join(ascii(each)[1:-1] if each != "\n" and is_control(each) else each for each in text)

@@ -86,6 +86,7 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.outcome_json,
         linker.audit_json,
         linker.selection,
+        linker.visible,
         linker.Selectors,
         linker.Selection,
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from linker import Linker, LinkerError
+from linker import Linker, LinkerError, visible
 
 #: Who acts, as the history has it.
 ACTOR = f"cron:{Path(sys.argv[0]).stem}"
@@ -25,9 +25,19 @@ def options(doc: str | None, *, acts: bool = True) -> argparse.ArgumentParser:
     return parser
 
 
+def cell(value: object) -> str:
+    """A value in a row, however it was named outside: it breaks no line, and moves no cursor."""
+    return visible(str(value)).replace("\n", "\\n")
+
+
+def tell(*values: object) -> None:
+    """Tell a row of data."""
+    print(*map(cell, values), sep="\t")
+
+
 def say(text: str) -> None:
     """Say something to people: stdout belongs to the data."""
-    print(text, file=sys.stderr)
+    print(visible(text), file=sys.stderr)
 
 
 def run(work: Callable[[Linker], Awaitable[int]]) -> int:

@@ -13,7 +13,7 @@ from collections import Counter
 from datetime import timedelta
 
 from linker import Linker, Verb, selection
-from scripts.operators._desk import ACTOR, options, run, say
+from scripts.operators._desk import ACTOR, options, run, say, tell
 
 WORST = {"error": 1, "refused": 4, "try_again": 5, "changed": 5}
 
@@ -33,10 +33,10 @@ def main() -> int:
         plan = await linker.plan(Verb.ADVANCE, selection(now, ids=stale), actor=ACTOR, reason="waits for long")
         if not given.do:
             for item in plan.items:
-                print(item.id, item.skipped or item.duty, sep="\t")
+                tell(item.id, item.skipped or item.duty)
             say(f"{len(plan.acting)} would be looked at; --do does it")
             return 0
-        outcomes = await linker.apply(plan, tell=lambda each: print(each.id, each.outcome, sep="\t"))
+        outcomes = await linker.apply(plan, tell=lambda each: tell(each.id, each.outcome))
         say(", ".join(f"{count} {name}" for name, count in Counter(each.outcome for each in outcomes).items()))
         codes = {WORST.get(each.outcome, 0) for each in outcomes}
         return next((code for code in (1, 4, 5) if code in codes), 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from linker import Linker
-from scripts.operators._desk import ACTOR, options, run, say
+from scripts.operators._desk import ACTOR, options, run, say, tell
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
                     link = "has a link already"
                 else:
                     link = (await linker.create_link(c.id, for_="reconnect", actor=ACTOR)).url
-            print(c.id, c.owner, account, c.token.expires_on, link, sep="\t")
+            tell(c.id, c.owner, account, c.token.expires_on, link)
         if found:
             say(f"{len(found)} tokens expire within {given.within}")
         return 4 if found else 0

@@ -11,7 +11,13 @@ import csv
 import sys
 
 from linker import Linker, audit_json
-from scripts.operators._desk import options, run, say
+from scripts.operators._desk import cell, options, run, say
+
+
+def in_a_spreadsheet(value: object) -> str:
+    """A value in a cell of a spreadsheet: what would be taken for a formula is a text."""
+    told = "" if value is None else cell(value)
+    return f"'{told}" if told.startswith(("=", "+", "-", "@")) else told
 
 
 def main() -> int:
@@ -27,7 +33,7 @@ def main() -> int:
             told = audit_json(entry, personal=given.with_personal_data)
             if count == 0:
                 rows.writerow(told)
-            rows.writerow(told.values())
+            rows.writerow(map(in_a_spreadsheet, told.values()))
             count += 1
         if count:
             say(f"{count} changes by hand")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from linker import Linker
-from scripts.operators._desk import options, run, say
+from scripts.operators._desk import options, run, say, tell
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     async def dead(linker: Linker) -> int:
         letters = await linker.dead_letters()
         for each in letters:
-            print(each.id, each.connection_id, each.type, each.channel.name, each.last_error or "-", sep="\t")
+            tell(each.id, each.connection_id, each.type, each.channel.name, each.last_error or "-")
         if not letters:
             return 0
         if not given.do:

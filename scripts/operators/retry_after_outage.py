@@ -13,7 +13,7 @@ from collections import Counter
 from datetime import timedelta
 
 from linker import Linker, Verb, selection
-from scripts.operators._desk import ACTOR, options, run, say
+from scripts.operators._desk import ACTOR, options, run, say, tell
 
 LEFT_BEHIND = ("workable_unavailable", "throttled", "answer_not_understood")
 
@@ -34,10 +34,10 @@ def main() -> int:
                 continue
             if not given.do:
                 for item in plan.acting:
-                    print(item.id, problem, sep="\t")
+                    tell(item.id, problem)
                 say(f"{len(plan.acting)} with {problem} would be looked at; --do does it")
                 continue
-            outcomes = await linker.apply(plan, rate=2.0, tell=lambda each: print(each.id, each.outcome, sep="\t"))
+            outcomes = await linker.apply(plan, rate=2.0, tell=lambda each: tell(each.id, each.outcome))
             counts = Counter(each.outcome for each in outcomes)
             say(f"{problem}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
             code = 1 if counts["error"] or code == 1 else 5 if counts["try_again"] or code == 5 else 0

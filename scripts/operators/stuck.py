@@ -8,11 +8,12 @@ Cron: 0 8 * * 1-5  cd /srv/linker && ./scripts/operators/stuck --markdown | mail
 from __future__ import annotations
 
 import html
+import re
 import sys
 from datetime import datetime
 
 from linker import Connection, Linker, ProblemOwner, describe
-from scripts.operators._desk import options, run, say
+from scripts.operators._desk import cell, options, run, say, tell
 
 HEAD = ("id", "customer", "account", "waits for", "days", "problem", "what to do")
 
@@ -35,17 +36,18 @@ def main() -> int:
     given = parser.parse_args()
 
     async def show(linker: Linker) -> int:
-        rows = [row(c, linker.clock.now()) for c in await linker.find(stuck=True)]
+        rows = [[*map(cell, row(c, linker.clock.now()))] for c in await linker.find(stuck=True)]
         if not rows:
             return 0
         if given.html:
-            lines = [[f"<td>{html.escape(cell)}</td>" for cell in each] for each in (HEAD, *rows)]
+            lines = [[f"<td>{html.escape(told)}</td>" for told in each] for each in (HEAD, *rows)]
             print("<table>", *(f"<tr>{''.join(cells)}</tr>" for cells in lines), "</table>", sep="\n")
         elif given.markdown:
-            clean = [[cell.replace("|", "\\|") for cell in each] for each in rows]
+            clean = [[re.sub(r"[][\\`*<>|&]", r"\\\g<0>", told) for told in each] for each in rows]
             print(*(f"| {' | '.join(cells)} |" for cells in (HEAD, ["---"] * len(HEAD), *clean)), sep="\n")
         else:
-            print(*("\t".join(cells) for cells in rows), sep="\n")
+            for cells in rows:
+                tell(*cells)
         say(f"{len(rows)} wait for a person")
         return 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import logging
@@ -121,6 +122,39 @@ def test_each_script_twice(linker: Desk, name: str) -> None:
     after = {each["id"]: each["version"] for each in linker("list", "--json").json}
     assert after == before
     assert "Traceback" not in again.err
+
+
+#: What somebody may call himself who wants more than to be shown.
+NASTY = "=1+1\x1b[2J\x1b]0;owned\x07\nsecond line\t<script>alert(1)</script> | [link](javascript:1) \u202e `x`"
+
+
+@pytest.mark.parametrize("line", ["stuck", "stuck --markdown", "stuck --html", "expiring", "export_audit"])
+def test_what_somebody_is_called_does_nothing_in_a_script(linker: Desk, line: str) -> None:
+    """No name moves the cursor, breaks a row, or becomes markup or a formula: not in a terminal, a mail, a table."""
+    name, *form = line.split()
+    one = linker.opened()
+    linker("submit", one, "--subdomain", "acme", stdin="a-token-of-acme-0123456789")
+    linker("pause", one)
+    literal = "||".join(f"char({ord(each)})" for each in NASTY)
+    linker.execute(
+        f"UPDATE linker_connection SET owner = {literal}, account_name = {literal}, account_id = 'a',"  # noqa: S608
+        " account_subdomain = 'acme', token_expires_on = date('now', '+3 days'), token_subdomain = 'acme',"
+        " token_sealed = 'v1.x.x', token_key_id = 'x', token_fingerprint = 'x'"
+    )
+    ran = linker.script(name, *form)
+    assert ran.code in {0, 4}, ran.err
+    assert not [each for each in ran.out + ran.err if not each.isprintable() and each not in "\n\t"]
+    assert r"\x1b[2J" in ran.out.replace("\\[", "[").replace("\\\\", "\\")
+    if name == "export_audit":
+        assert all(row["owner"].startswith("'=") for row in csv.DictReader(io.StringIO(ran.out)))
+    elif form == ["--html"]:
+        assert "<script" not in ran.out
+        assert len(re.findall("<tr>", ran.out)) == 2
+    else:
+        [row] = ran.out.splitlines()[2 * len(form) :]
+        unescaped = re.sub(r"\\[\\[\]`*<>|&]", "", row)
+        assert unescaped.count("|") == (8 if form else row.count("|"))
+        assert not form or not set("<[`") & set(unescaped)
 
 
 def test_what_an_outage_left_behind_is_looked_at_once(linker: Desk) -> None:
