@@ -336,11 +336,11 @@ def test_a_sheet_of_every_screen(
     for name in names:
         taken = screens.show(CASES[name], theme, width, direction).screenshot(full_page=True, type="jpeg", quality=80)
         data = base64.b64encode(taken).decode()
-        pictures.append(PICTURE.format(name=name, data=data, shown=540 if width == WIDE else 260))
+        pictures.append(PICTURE.format(name=name, data=data, shown=536 if width == WIDE else 256))
     size = f"{'phone' if width == PHONE else 'desktop'}{'' if direction == 'ltr' else '-mirrored'}"
     path = Path(folder or tmp_path) / f"dialog-sheet-{theme}-{size}.jpg"
     with browser.new_context(viewport={"width": 1730, "height": 900}) as context:
         page = context.new_page()
         page.set_content(SHEET.format(pictures="".join(pictures)))
-        page.screenshot(path=path, full_page=True, type="jpeg", quality=60)
+        page.screenshot(path=path, full_page=True, type="jpeg", quality=50)
     assert path.stat().st_size > 10_000
