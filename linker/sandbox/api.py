@@ -190,8 +190,8 @@ def _of_a_job(call: Call) -> _Endpoint | None:
     return _OF_A_JOB.get("/".join(rest[1:]))
 
 
-#: What is at each path, and the scope that it needs. Departments are there only to learn whether the token may read
-#: them: there are none, and their shape is not established.
+#: What is at each path, and the scope that it needs. Departments, employees and time off are there only to learn
+#: whether the token may read them: there are none.
 _PAGES: dict[str, _Endpoint] = {
     "/accounts": _Endpoint("r_jobs", lambda _, account, __: {"accounts": [answers.account_body(account)]}),
     "/recruiters": _Endpoint("r_jobs", _recruiters),
@@ -200,6 +200,8 @@ _PAGES: dict[str, _Endpoint] = {
     "/stages": _Endpoint("r_jobs", lambda *_: {"stages": list(answers.STAGES)}),
     "/candidates": _Endpoint("r_candidates", _candidates),
     "/departments": _Endpoint("r_account", lambda *_: {"departments": []}),
+    "/employees": _Endpoint("r_employees", lambda *_: {"totalCount": 0, "employees": []}),
+    "/timeoff/categories": _Endpoint("r_timeoff", lambda *_: {"categories": []}),
 }
 _OF_A_JOB: dict[str, _Endpoint] = {
     "": _Endpoint("r_jobs", _job),

@@ -64,6 +64,20 @@ async def test_what_can_be_read_is_verified_and_what_is_written_is_not() -> None
     assert [entry.path for entry in world.requests()] == ["/accounts/acme", "/recruiters", "/candidates"]
 
 
+@pytest.mark.parametrize("missing", ["r_employees", "r_timeoff", None])
+async def test_permissions_of_hr_are_tried_too(missing: str | None) -> None:
+    """Each by one call; offers and requisitions have no call that could be believed, and are told as not verified."""
+    needed = ("r_jobs", "r_account", "r_employees", "r_timeoff", "r_offers", "r_requisitions")
+    world = a_world(*(set(needed) - {missing} - {"r_offers", "r_requisitions"}))
+    connection = await submitted(world, ",".join(needed))
+    told = connection_json(connection)["permissions"]
+    assert told["missing"] == ([missing] if missing else [])
+    assert told["verified"] == [name for name in needed[:4] if name != missing]
+    assert told["unverified"] == ["r_offers", "r_requisitions"]
+    tried = [entry.path for entry in world.requests()]
+    assert tried == ["/accounts/acme", "/recruiters", "/departments", "/employees", "/timeoff/categories"]
+
+
 async def test_trouble_with_one_is_no_verdict() -> None:
     """A permission that could not be tried is not verified, and the token is accepted all the same."""
     world = a_world("r_jobs", "r_candidates")

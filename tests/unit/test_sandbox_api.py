@@ -133,6 +133,8 @@ async def test_members_are_chosen_by_status(
         ("/members", "r_jobs"),
         ("/candidates?limit=1", "r_candidates"),
         ("/departments", "r_account"),
+        ("/employees", "r_employees"),
+        ("/timeoff/categories", "r_timeoff"),
     ],
 )
 async def test_each_call_needs_its_scope(client: httpx.AsyncClient, world: World, path: str, scope: str) -> None:
