@@ -225,6 +225,23 @@ def test_screens_that_wait_for_nothing_are_told_nothing(dialog: DialogServer, cl
         assert told(visitor(customer, client))["live"] == ""
 
 
+def test_whoever_is_too_early_or_on_hold_is_told_when_it_goes_on(dialog: DialogServer, client: httpx.Client) -> None:
+    """These pages ask for news too, and those of a connection on hold write nothing."""
+    customer = dialog.customer()
+    somebody = visitor(customer, client, dialog.link(customer, for_="recruiter"))
+    assert "data-goes-on" in somebody.post().text
+    assert told(somebody)["screen"] == "not_yet"
+    dialog(dialog.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
+    assert told(somebody)["screen"] == "begin"
+    dialog(dialog.linker.pause(customer.connection_id))
+    before = row_of(dialog, customer)
+    assert "data-goes-on" in somebody.post().text
+    assert told(somebody)["screen"] == "paused"
+    assert row_of(dialog, customer) == before
+    dialog(dialog.linker.resume(customer.connection_id))
+    assert told(somebody)["screen"] == "begin"
+
+
 @pytest.mark.parametrize("change", ["expire", "revoke"])
 def test_nothing_is_done_for_a_page_whose_link_is_over(change: str, dialog: DialogServer, client: httpx.Client) -> None:
     """A page that stays open with a link that was taken back, or that expired, learns that, and writes nothing."""
