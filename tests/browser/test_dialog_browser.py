@@ -392,6 +392,10 @@ def test_the_first_page_is_never_blank(does_load: bool, dialog: DialogServer, co
     page.route("**/assets/*.js", lambda route: waiting.append(route) if does_load else route.abort())
     page.goto(dialog.customer().url, wait_until="commit")
     expect(page.get_by_text("Opening your link")).to_be_visible()
+    expect(page.get_by_text("load this page again")).to_be_hidden()
+    session = context.new_cdp_session(page)
+    session.send("Animation.enable")
+    session.send("Animation.setPlaybackRate", {"playbackRate": 20})  # the seconds pass faster
     expect(page.get_by_text("load this page again")).to_be_visible()
     if does_load:
         waiting[0].fallback()
@@ -406,12 +410,13 @@ def test_a_hidden_tab_asks_nothing_and_asks_at_once_on_return(dialog: DialogServ
     page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/state" in request.url else None)
+    page.clock.install()
     page.goto(customer.url)
     expect(title(page)).to_have_text("Add Northwind as an external recruiter")
     hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
     hide += " document.dispatchEvent(new Event('visibilitychange')); }"
     page.evaluate(hide, True)
-    page.wait_for_timeout(3000)
+    page.clock.run_for(60_000)
     assert asked == []
     with page.expect_request("**/state"):
         page.evaluate(hide, False)
@@ -515,10 +520,11 @@ def test_nothing_typed_is_lost_to_news(dialog: DialogServer, context: BrowserCon
     dialog.world.fail(customer.subdomain, Fault.UNAVAILABLE)
     dialog(dialog.linker.submit_token(customer.connection_id, subdomain=customer.subdomain, token=customer.token))
     page = context.new_page()
+    page.clock.install()
     page.goto(customer.url)
     expect(title(page)).to_have_text("We are checking your token")
     with page.expect_response("**/state"):
-        pass  # it goes on by itself
+        page.clock.run_for(5000)  # it goes on by itself
     page.get_by_role("link", name="Use another token").click()
     field = page.get_by_role("textbox", name="API token")
     field.fill("typed-by-hand-0001")
@@ -527,7 +533,7 @@ def test_nothing_typed_is_lost_to_news(dialog: DialogServer, context: BrowserCon
     dialog.world.heal(customer.subdomain)
     dialog(dialog.linker.check(customer.connection_id))
     assert dialog.connection(customer).state is ConnectionState.AWAITING_RECRUITER
-    page.wait_for_timeout(3000)
+    page.clock.run_for(60_000)
     expect(field).to_have_value("typed-by-hand-0001")
     assert asked == []
     page.get_by_role("button", name="Continue").click()
