@@ -363,6 +363,20 @@ def test_ids_by_their_beginnings_and_lists(linker: Desk) -> None:
         assert all(each in listed for each in ids)
 
 
+def test_what_only_looks_needs_no_key(linker: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has lost the key can still see where everything is, and stop what is under way."""
+    one, _ = linker.opened(), linker.opened()
+    [operation] = {each["operation"] for each in linker("pause", "--all", "--reason", "x", "--yes", "--json").json}
+    monkeypatch.delenv("LINKER_SECRET_KEYS")
+    assert linker("explain", one, "--json").json["where"] == "awaiting_token"
+    assert linker("operations", "list", "--json").json[0]["id"] == operation
+    assert linker("operations", "show", operation).code == 0
+    assert linker("operations", "stop", operation, "--json").json["status"] == "finished"
+    for command in ("list", "history", "show"):
+        assert linker(command, *([one] if command != "list" else [])).code == 0
+    assert linker("resume", one).code == 2
+
+
 def test_waiting_watching_and_the_audit(linker: Desk) -> None:
     """`wait` ends by the state, `watch` with plain lines where there is no terminal, `audit` without e-mails."""
     one = linker.opened()

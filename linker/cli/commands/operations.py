@@ -1,20 +1,22 @@
 """What operators do by hand, written into the history with who and why: `advance`, `force`, `pause` and the like.
 
-`explain` is here too: like them, and unlike what only looks, it needs an open linker, which takes its time to import.
+What only looks, as `explain` does, needs no key: it answers also when the key is gone.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Group
 from rich.text import Text
 
+from linker.cli.context import settings, with_database
 from linker.cli.doing import (
     CODES,
     DOING,
@@ -37,19 +39,25 @@ from linker.cli.terminal.connection_views import plain_table
 from linker.cli.terminal.explanation_view import explanation_view
 from linker.cli.terminal.output import Output
 from linker.cli.terminal.plan_view import outcome_line
+from linker.database.database import Database
 from linker.errors import BadInput
 from linker.linker import Linker
 from linker.operations.bulk import RATE
-from linker.operations.explain import explanation_json
+from linker.operations.explain import Explanation, explanation_json
+from linker.operations.explain import explain as explained_now
 from linker.operations.operation_run import Outcome, operation_json
 from linker.operations.plan import plan_from_json
 from linker.operations.verbs import GRAVE
-from linker.persistence.operation_store import Operation
+from linker.persistence.connection_store import ConnectionStore
+from linker.persistence.operation_store import Operation, OperationItem, OperationStore
+from linker.persistence.server_clock import shared_clock
 from linker.serialization import moment
 from states.connection import ConnectionState
 from states.explanation import Verb
 
 app = typer.Typer()
+
+T = TypeVar("T")
 
 #: What every verb takes: which connections, and how.
 VERB_OPTIONS = composed(OptionGroup("chosen", chosen, SELECTING), OptionGroup("doing", Doing, DOING))
@@ -59,7 +67,13 @@ To = Annotated[str, typer.Option("--to", metavar="STATE", help=f"The state: {', 
 @app.command()
 def explain(connection_id: Id, as_json: Json = False) -> int:
     """Say why a connection is where it is, and what may be done."""
-    explained = with_linker(lambda linker: whole(linker, linker.explain, connection_id))
+
+    async def work(database: Database) -> Explanation:
+        store, clock = ConnectionStore(database), await shared_clock(database)
+        connection = await whole(store, store.get, connection_id)
+        return await explained_now(connection, database, clock.now(), settings().timing)
+
+    explained = with_database(work)
     output = Output(as_json)
     output.result(explanation_json(explained), explanation_view(explained, output.width))
     return DONE
@@ -180,6 +194,17 @@ def _read(plan: str) -> Any:
 operations = typer.Typer(help="What was done to many: list, show, stop, resume.", no_args_is_help=True)
 app.add_typer(operations, name="operations")
 
+
+def with_operations(work: Callable[[OperationStore, datetime], Awaitable[T]]) -> T:
+    """Do something with what was done to many, by the time that all workers share."""
+
+    async def timed(database: Database) -> T:
+        store = OperationStore(database, ConnectionStore(database))
+        return await work(store, (await shared_clock(database)).now())
+
+    return with_database(timed)
+
+
 OperationId = Annotated[str, typer.Argument(metavar="OPERATION", help="As `linker operations list` shows it.")]
 
 
@@ -188,7 +213,7 @@ def operations_list(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the latest first.")] = 50, as_json: Json = False
 ) -> int:
     """List operations, the latest first."""
-    found = with_linker(lambda linker: linker.operations(limit=limit))
+    found = with_operations(lambda store, _: store.latest(limit))
     output = Output(as_json)
     if not found and not as_json:
         output.note(Text("There are no operations yet.", style="quiet"))
@@ -205,7 +230,12 @@ def operations_show(
 ) -> int:
     """Show an operation, with what became of each connection."""
     output = Output(as_json)
-    operation, items = with_linker(lambda linker: linker.operation(operation_id))
+
+    async def work(store: OperationStore, _: datetime) -> tuple[Operation, list[OperationItem]]:
+        operation = await store.get(operation_id)
+        return operation, await store.items(operation.id)
+
+    operation, items = with_operations(work)
     told = [
         {
             "id": item.connection_id,
@@ -233,7 +263,13 @@ def operations_show(
 @operations.command("stop")
 def operations_stop(operation_id: OperationId, as_json: Json = False) -> int:
     """Let an operation begin nothing more; what it has begun comes to its end."""
-    stopped = with_linker(lambda linker: linker.stop_operation(operation_id))
+
+    async def work(store: OperationStore, now: datetime) -> Operation:
+        operation = await store.get(operation_id)
+        await store.stop(operation.id, now)
+        return await store.get(operation.id)
+
+    stopped = with_operations(work)
     Output(as_json).result(operation_json(stopped), _table([stopped]))
     return DONE
 
