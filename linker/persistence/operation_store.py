@@ -18,7 +18,7 @@ from sqlalchemy import and_, func, insert, null, or_, select, update
 from linker.database.database import Database
 from linker.database.statements import insert_into
 from linker.engine.ports import Lease
-from linker.errors import NotFound
+from linker.errors import BadInput, NotFound
 from linker.persistence.claims import lease_is_free
 from linker.persistence.connection_store import ConnectionStore, lease_terms
 from linker.persistence.tables import CONNECTION, OPERATION, OPERATION_ITEM, STEP
@@ -27,6 +27,8 @@ from states.connection import Connection
 
 #: How many items are written, and read, at a time.
 BATCH_ITEMS = 500
+#: How many ids are named where one was meant.
+NAMED_IDS = 3
 _ITEM = OPERATION_ITEM.c
 
 
@@ -231,12 +233,14 @@ class OperationStore:
     # looking
 
     async def get(self, operation_id: str) -> Operation:
-        """One operation, by its id or its beginning. Raises NotFound."""
+        """One operation, by its id or its beginning. Raises NotFound, and BadInput if several begin so."""
         operation_id = known_id(operation_id, what="operation")
         found = await self._find(OPERATION.c.id == operation_id, 1)
         if not found:
-            found = await self._find(OPERATION.c.id.startswith(operation_id, autoescape=True), 2)
-        if len(found) != 1:
+            found = await self._find(OPERATION.c.id.startswith(operation_id, autoescape=True), NAMED_IDS)
+        if len(found) > 1:
+            raise BadInput("operation", "ambiguous", prefix=operation_id, begins=[each.id for each in found])
+        if not found:
             raise NotFound(operation_id, what="operation")
         return found[0]
 

@@ -22,7 +22,7 @@ from linker.cli.context import database_location, with_database, with_store, wit
 from linker.cli.exit_codes import DONE, REFUSED, TRY_AGAIN
 from linker.cli.options import Id, Json, state_named, whole
 from linker.cli.selector_options import Chosen, selecting
-from linker.cli.terminal.connection_views import history_table, plain_table, print_connection
+from linker.cli.terminal.connection_views import WIDE_COLUMNS, history_table, plain_table, print_connection
 from linker.cli.terminal.list_view import connections_table
 from linker.cli.terminal.output import Output, json_text, write_line
 from linker.cli.terminal.watch_view import watch_line, watch_view
@@ -265,11 +265,15 @@ def audit(
     if not told and not as_json:
         output.note(Text(f"Nothing was done by hand in the last {since}.", style="quiet"))
         return DONE
-    table = plain_table("at (UTC)", "id", "by", "verb", "what happened", "why")
+    wide = output.width >= WIDE_COLUMNS
+    columns = ("by", "verb", "what happened", "why") if wide else ("what happened",)
+    table = plain_table("at (UTC)", "id", *columns, whole={"at (UTC)", "id", "verb"})
     for each in told:
         moved = f"{each['event']} → {each['to']}" if each["from"] != each["to"] else each["event"]
-        why = " ".join(filter(None, [each["reason"], each["operation"]])) or "-"
-        table.add_row(each["at"][:19].replace("T", " "), each["id"], each["actor"], each["verb"], moved, why)
+        why = " ".join(filter(None, [each["reason"], each["operation"]]))
+        done = [each["actor"], each["verb"], moved, why or "-"]
+        below = "\n".join(filter(None, [f"{each['verb']}: {moved}", f"by {each['actor']}", why]))
+        table.add_row(each["at"][:19].replace("T", " "), each["id"], *(done if wide else [below]))
     output.result(told, Group(table))
     return DONE
 

@@ -35,7 +35,7 @@ from linker.cli.exit_codes import DONE
 from linker.cli.linker_context import with_linker
 from linker.cli.options import Id, Json, needed_reason, pairs, state_named, whole
 from linker.cli.selector_options import SELECTING, Chosen, OptionGroup, chosen, composed
-from linker.cli.terminal.connection_views import plain_table
+from linker.cli.terminal.connection_views import WIDE_COLUMNS, plain_table
 from linker.cli.terminal.explanation_view import explanation_view
 from linker.cli.terminal.output import Output
 from linker.cli.terminal.plan_view import outcome_line
@@ -287,9 +287,13 @@ def operations_resume(operation_id: OperationId, as_json: Json = False) -> int:
 
 
 def _table(found: Sequence[Operation]) -> Group:
-    table = plain_table("id", "made at (UTC)", "verb", "status", "outcomes", "by", "reason")
+    wide = Output().width >= WIDE_COLUMNS
+    columns = ("verb", "outcomes", "by", "reason") if wide else ("what was done",)
+    table = plain_table("id", "made at (UTC)", "status", *columns, whole={"id", "made at (UTC)", "status", "verb"})
     for each in found:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(each.counts.items()))
         made = f"{each.made_at:%Y-%m-%d %H:%M}"
-        table.add_row(each.id, made, each.verb, each.status, counts, each.actor, each.reason or "-")
+        done = [each.verb, counts, each.actor, each.reason or "-"]
+        below = "\n".join([f"{each.verb}: {counts}", f"by {each.actor}", *([each.reason] if each.reason else [])])
+        table.add_row(each.id, made, each.status, *(done if wide else [below]))
     return Group(table)

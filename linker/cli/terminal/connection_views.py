@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -166,11 +166,11 @@ def due(c: Connection, now: datetime) -> str:
 # several
 
 
-def plain_table(*columns: str) -> Table:
-    """An empty table without lines around it."""
+def plain_table(*columns: str, whole: Collection[str] = ()) -> Table:
+    """An empty table without lines around it. `whole`: columns that are never wrapped, for ids to be copied."""
     table = Table(box=box.SIMPLE_HEAD, header_style="label", pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     return table
 
 
