@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import logging
 import os
@@ -311,10 +312,19 @@ def test_force_says_before_it_acts(linker: Desk) -> None:
 def test_what_people_look_at_is_80_wide_and_can_do_without_colour(linker: Desk) -> None:
     """At 80 columns ids stay whole and no line is longer; NO_COLOR is heeded at a terminal, and a closed pipe stood."""
     one = linker.opened()
-    linker.narrow("80")
-    for shown in (linker("list").out, linker("explain", one).out):
-        assert one in shown
-        assert [line for line in shown.splitlines() if len(line) > 80 and "linker " not in line] == []
+    [ended] = linker("pause", "--all", "--reason", "a long reason " * 9, "--yes", "--json").json
+    operation = ended["operation"]
+    for width, command in itertools.product(
+        (80, 120),
+        (("list",), ("explain", one), ("audit",), ("operations", "list"), ("operations", "show", operation)),
+    ):
+        linker.narrow(str(width))
+        shown = linker(*command).out
+        assert (one if command != ("operations", "list") else operation) in shown
+        assert [line for line in shown.splitlines() if len(line) > width and "linker " not in line] == []
+    assert linker("operations", "show", "op_").code == 0
+    linker("resume", "--all", "--reason", "back", "--yes")
+    assert linker("operations", "show", "op_", "--json").error["reason"] == "ambiguous"
     terminal = Terminal(linker.folder, linker.settings)
     for arguments in (("list",), ("explain", one)):
         for variables, coloured in (({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):

@@ -267,6 +267,10 @@ def test_pictures_of_the_docs() -> None:
         ],
         ms=3.0,
     )
+    narrow = Console(record=True, width=80, theme=THEME, file=io.StringIO())
+    narrow.print(watch_view(replace(seen, moved=[replace(each, owner="customer-" * 9) for each in seen.moved]), 80))
+    told = narrow.export_text()
+    assert all(each.id in told for each in seen.moved)
     for name, what in (("explain", explanation_view(recruiter, WIDTH)), ("watch", watch_view(seen, WIDTH))):
         console = Console(record=True, width=WIDTH, theme=THEME, file=io.StringIO(), highlight=False)
         console.print(what)

@@ -29,11 +29,13 @@ def watch_view(seen: Overview, width: int) -> RenderableType:
         said = ", ".join(f"{count} {problem}" for problem, count in problems)
         table.add_row(Text(state.value, style=f"state.{state.value}"), str(by_state[state.value]), Text(said))
     moved = Table.grid(padding=(0, 2))
-    for _ in range(4):
-        moved.add_column(no_wrap=True, overflow="ellipsis")
+    for _ in range(3):
+        moved.add_column(no_wrap=True)
+    moved.add_column()  # this one gives way: what is to be copied stays whole
     for each in seen.moved:
         stands = Text(each.state, style=f"state.{each.state}")
-        moved.add_row(Text(each.id, style="copy"), stands, Text(relative(each.at, seen.at)), Text(each.owner))
+        owner = Text(each.owner, no_wrap=True, overflow="ellipsis")
+        moved.add_row(Text(each.id, style="copy"), stands, Text(relative(each.at, seen.at)), owner)
     late = f", the oldest since {span(timedelta(seconds=seen.lag_seconds))}" if seen.due else ""
     names = ", ".join(each.host for each in seen.alive[:4])
     alive = f"{len(seen.alive)} alive ({names})" if seen.alive else "none alive"
