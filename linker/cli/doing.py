@@ -232,7 +232,13 @@ async def carry_out(linker: Linker, plan: Plan, doing: Doing, output: Output) ->
         if people and doing.yes is None:
             output.err.print(plan_view(plan, doing.rate, output.width, None))
         by_number = count > MANY or (plan.verb in GRAVE and len(plan.items) > 1)
-        agree(f"Do this to {count} connections?", count, plan.verb, doing, by_number=by_number)
+        agree(
+            "Do this to 1 connection?" if count == 1 else f"Do this to {count} connections?",
+            count,
+            plan.verb,
+            doing,
+            by_number=by_number,
+        )
     with saying_what_goes_on(plan.id, output):
         outcomes = await linker.apply(plan, rate=doing.rate, tell=lambda each: tell(each, output, people=people))
     return summed_up(outcomes, plan.id, output, failed_ids=doing.failed_ids)

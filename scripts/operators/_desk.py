@@ -35,6 +35,11 @@ def tell(*values: object) -> None:
     print(*map(cell, values), sep="\t")
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """A number with its noun, as in `1 change`, `2 changes`."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def say(text: str) -> None:
     """Say something to people: stdout belongs to the data."""
     print(visible(text), file=sys.stderr)

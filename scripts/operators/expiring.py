@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from linker import Linker
-from scripts.operators._desk import ACTOR, options, run, say, tell
+from scripts.operators._desk import ACTOR, counted, options, run, say, tell
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
                     link = (await linker.create_link(c.id, for_="reconnect", actor=ACTOR)).url
             tell(c.id, c.owner, account, c.token.expires_on, link)
         if found:
-            say(f"{len(found)} tokens expire within {given.within}")
+            say(f"{counted(len(found), 'token expires', 'tokens expire')} within {given.within}")
         return 4 if found else 0
 
     return run(show)

@@ -11,7 +11,7 @@ import csv
 import sys
 
 from linker import Linker, audit_json
-from scripts.operators._desk import cell, options, run, say
+from scripts.operators._desk import cell, counted, options, run, say
 
 
 def in_a_spreadsheet(value: object) -> str:
@@ -36,7 +36,7 @@ def main() -> int:
             rows.writerow(map(in_a_spreadsheet, told.values()))
             count += 1
         if count:
-            say(f"{count} changes by hand")
+            say(counted(count, "change by hand", "changes by hand"))
         return 0
 
     return run(export)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from linker import Linker
-from scripts.operators._desk import options, run, say, tell
+from scripts.operators._desk import counted, options, run, say, tell
 
 
 def main() -> int:
@@ -24,9 +24,9 @@ def main() -> int:
         if not letters:
             return 0
         if not given.do:
-            say(f"{len(letters)} were given up; --do tries them again")
+            say(f"{counted(len(letters), 'was', 'were')} given up; --do tries again")
             return 4
-        say(f"{await linker.retry_dead_letters()} are tried again")
+        say(f"{counted(await linker.retry_dead_letters(), 'is', 'are')} tried again")
         return 0
 
     return run(dead)

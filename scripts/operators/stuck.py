@@ -13,7 +13,7 @@ import sys
 from datetime import datetime
 
 from linker import Connection, Linker, ProblemOwner, describe
-from scripts.operators._desk import cell, options, run, say, tell
+from scripts.operators._desk import cell, counted, options, run, say, tell
 
 HEAD = ("id", "customer", "account", "waits for", "days", "problem", "what to do")
 
@@ -48,7 +48,7 @@ def main() -> int:
         else:
             for cells in rows:
                 tell(*cells)
-        say(f"{len(rows)} wait for a person")
+        say(counted(len(rows), "waits for a person", "wait for a person"))
         return 4
 
     return run(show)
