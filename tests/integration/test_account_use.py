@@ -7,7 +7,7 @@ import gc
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from linker import BadInput, Linker, Refused, Settings, TryAgain, new_key
+from linker import BadInput, Connection, Linker, Refused, Settings, TryAgain, new_key
 from linker.accounts.paging import PageTurner
 from linker.accounts.requests import path_template, pause_before_repeating
 from linker.testing import (
@@ -145,6 +145,29 @@ async def test_a_403_elsewhere_is_no_matter_of_the_link(
     assert (await host.do(host.linker.get, connection.id)).state == "linked"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(401, json={"error": "x"}, headers={"WWW-Authenticate": 'Basic realm="proxy"'}),
+        httpx.Response(401, json={"error": "x"}, headers={"Proxy-Status": "proxy; error=connection_refused"}),
+        httpx.Response(403, html="<h1>Forbidden</h1>"),
+        httpx.Response(403, json={"error": "x"}, headers={"CF-Mitigated": "challenge"}),
+    ],
+    ids=["signs in", "proxy", "page", "edge"],
+)
+async def test_what_a_proxy_or_the_edge_refuses_is_not_told(
+    answer: httpx.Response, host: Host, workable: ScriptedWorkable, answers: ScriptedAnswers
+) -> None:
+    """It comes to the caller, and says nothing of the token."""
+    connection = await host.linked(workable)
+    answers.will_answer("GET", "jobs", answer)
+    async with host.client(connection) as client:
+        assert (await client.get("jobs")).status_code == answer.status_code
+    await told(host)
+    assert (await host.do(host.linker.attend_due)).claimed == 0
+    assert "refusal_reported" not in [step.event for step in await host.do(host.linker.history, connection.id)]
+
+
 async def test_use_that_goes_well_spares_a_look_and_not_a_second_one(
     host: Host, workable: ScriptedWorkable, answers: ScriptedAnswers, clock: SettableClock
 ) -> None:
@@ -169,6 +192,54 @@ async def test_use_that_goes_well_spares_a_look_and_not_a_second_one(
     after = await host.do(host.linker.get, connection.id)
     assert (after.used_at, after.last_ok_at) == (None, clock.now())
     assert "use_confirmed" not in [step.event for step in await host.do(host.linker.history, connection.id)]
+
+
+# ── 2, 9: what a host cannot choose, and when it is too late ──────────────────────────────────────────────────────────
+
+
+async def test_who_asks_is_not_a_hosts_to_choose(
+    host: Host, workable: ScriptedWorkable, answers: ScriptedAnswers
+) -> None:
+    """Neither by headers nor by what `httpx` tells its transport beside them."""
+    connection = await host.linked(workable)
+    seen: list[dict[str, Any]] = []
+    answer = answers.handle_async_request
+
+    async def look(request: httpx.Request) -> httpx.Response:
+        seen.append(dict(request.extensions))
+        return await answer(request)
+
+    answers.handle_async_request = look  # type: ignore[method-assign]
+    theirs = {"Cookie": "a=b", "Proxy-Authorization": "Basic x", "X-Workable-Client-Id": "them", "Host": "elsewhere"}
+    beside = {"sni_hostname": "elsewhere", "target": b"/elsewhere", "trace": print}
+    async with host.client(connection) as client:
+        await client.get("jobs", headers={**theirs, "X-Mine": "1"}, extensions=beside)
+    [request], [extensions] = answers.requests, seen
+    assert {name.lower() for name in theirs} & set(request.headers) == {"host"}
+    assert (request.headers["host"], request.headers["x-mine"]) == ("acme.workable.com", "1")
+    assert set(extensions) <= {"timeout"}
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["async", "blocking"])
+async def test_a_link_that_ends_while_a_request_waits_for_its_turn_sends_nothing(
+    blocks: bool, workable: ScriptedWorkable, answers: ScriptedAnswers, clock: SettableClock
+) -> None:
+    """What may be used is asked again once there is a turn."""
+
+    class Ends(Unlimited):
+        async def take(self, connection: Connection, *, wait: float) -> float:
+            await linker.unlink(connection.id)
+            return 0.0
+
+    settings = Settings(database_url="sqlite://", secret_keys=(new_key(),))
+    linker = Linker(settings, workable=workable, account_transport=answers, clock=clock, budget=Ends())
+    async with opened(linker, blocks=blocks) as host:
+        connection = await host.linked(workable)
+        async with host.client(connection) as client:
+            with pytest.raises(Refused) as refused:
+                await client.get("jobs")
+    assert refused.value.reason == "closed"
+    assert answers.requests == []
 
 
 # ── 8: repeating ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -215,6 +286,38 @@ async def test_what_only_reads_is_repeated_when_it_is_wanted(
     assert await tried("DELETE", retries=2) == (0 if failing else trouble, 1)
 
 
+@pytest.mark.parametrize("blocks", [False, True], ids=["async", "blocking"])
+async def test_nothing_is_sent_again_behind_ones_back(blocks: bool, workable: ScriptedWorkable) -> None:
+    """A server that hangs up on a connection it kept open has perhaps done what it read: the caller decides."""
+    read: list[bytes] = []
+    ended: list[asyncio.Event] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended.append(asyncio.Event())
+        this = ended[-1]
+        with suppress(asyncio.IncompleteReadError):  # it is opened once more, and nothing comes
+            read.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+            await writer.drain()
+            read.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+        await writer.wait_closed()
+        this.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    where = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{{subdomain}}"
+    settings = Settings(database_url="sqlite://", secret_keys=(new_key(),), workable_url=where)
+    async with server, opened(Linker(settings, workable=workable, budget=Unlimited()), blocks=blocks) as host:
+        connection = await host.linked(workable)
+        async with host.client(connection) as client:
+            assert (await client.get("jobs")).status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get("jobs")
+        for each in ended:
+            await each.wait()
+    assert len(read) == 2
+
+
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 500, 501])
 async def test_other_answers_stand(
     status: int, host: Host, workable: ScriptedWorkable, answers: ScriptedAnswers, pauses: list[float]
@@ -233,8 +336,12 @@ def test_a_repetition_never_comes_before_workables_time(attempt: int, jitter: fl
     now = SettableClock().now()
     told = {b"retry-after": str(seconds).encode()} if status else {}
     pause = pause_before_repeating(status, told, attempt, now=now, jitter=jitter)
+    soonest = pause_before_repeating(status, told, attempt, now=now, jitter=0)
+    latest = pause_before_repeating(status, told, attempt, now=now, jitter=1)
+    assert soonest == (seconds if status else 0), "full jitter begins at nothing"
     assert pause is not None
-    assert (seconds if status else 0) <= pause <= (seconds if status else 0) + 8
+    assert latest is not None
+    assert soonest <= pause <= latest <= soonest + 8
 
 
 async def test_a_time_that_is_too_far_is_not_waited_for(
