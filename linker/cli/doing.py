@@ -21,7 +21,7 @@ from linker.cli.linker_context import with_linker
 from linker.cli.options import Actor, Json, Reason, needed_reason
 from linker.cli.selector_options import Chosen, Option
 from linker.cli.terminal.connection_views import card
-from linker.cli.terminal.output import Output, write_line
+from linker.cli.terminal.output import Output, PipeClosed, write_line
 from linker.cli.terminal.plan_view import change_view, outcome_line, plan_view
 from linker.cli.terminal.progress import progress_bar
 from linker.engine.ports import Selection
@@ -241,7 +241,8 @@ async def carry_out(linker: Linker, plan: Plan, doing: Doing, output: Output) ->
         )
     with saying_what_goes_on(plan.id, output):
         outcomes = await linker.apply(plan, rate=doing.rate, tell=lambda each: tell(each, output, people=people))
-    return summed_up(outcomes, plan.id, output, failed_ids=doing.failed_ids)
+    none = "nothing is left to do" if plan.items else "nothing was selected"
+    return summed_up(outcomes, plan.id, output, failed_ids=doing.failed_ids, none=none)
 
 
 @contextmanager
@@ -249,7 +250,7 @@ def saying_what_goes_on(operation: str, output: Output) -> Iterator[None]:
     """Say how an operation goes on that is interrupted in this block."""
     try:
         yield
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, PipeClosed):
         output.note(Text(f"Interrupted. `linker operations resume {operation}` goes on.", style="care"))
         raise
 
@@ -260,8 +261,10 @@ def tell(outcome: Outcome, output: Output, *, people: bool) -> None:
         output.show(outcome_line(outcome))
 
 
-def summed_up(outcomes: Sequence[Outcome], operation: str, output: Output, *, failed_ids: bool = False) -> int:
-    """Tell what came of all, and give the exit code: the worst."""
+def summed_up(
+    outcomes: Sequence[Outcome], operation: str, output: Output, *, failed_ids: bool = False, none: str
+) -> int:
+    """Tell what came of all, or that there was `none`, and give the exit code: the worst."""
     counts = Counter(outcome.outcome for outcome in outcomes)
     codes = {CODES[name] for name in counts} or {DONE}
     code = next(each for each in WORST if each in codes)
@@ -271,6 +274,6 @@ def summed_up(outcomes: Sequence[Outcome], operation: str, output: Output, *, fa
                 write_line(outcome.id)
     elif output.as_json:
         output.result([outcome_json(each) for each in outcomes])
-    said = ", ".join(f"{counts[name]} {name}" for name in CODES if counts[name]) or "nothing was selected"
+    said = ", ".join(f"{counts[name]} {name}" for name in CODES if counts[name]) or none
     output.note(Text(f"{said} · {operation}" if outcomes else said, style="bad" if code == OUR_FAULT else "quiet"))
     return code

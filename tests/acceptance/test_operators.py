@@ -345,6 +345,22 @@ def test_what_people_look_at_is_80_wide_and_can_do_without_colour(linker: Desk) 
             assert process.wait(timeout=120) == 141
 
 
+def test_a_bulk_run_whose_reader_goes_says_how_it_goes_on(linker: Desk) -> None:
+    """`linker pause … | head` ends early, and loses nothing: what is left is done by the command that it names."""
+    for _ in range(3):
+        linker.opened()
+    reading, writing = os.pipe()
+    os.close(reading)
+    begin = ("pause", "--all", "--reason", "x", "--yes", "--rate", "5")
+    with Terminal(linker.folder, linker.settings).started(*begin, stdout=writing) as process:
+        os.close(writing)
+        assert process.wait(timeout=120) == 141
+        [resume] = re.findall("`linker (operations resume op_[0-9a-f]+)`", process.stderr.read())
+    assert linker(*resume.split()).code == 0
+    assert linker("operations", "list", "--json").json[0]["counts"] == {"done": 3}
+    assert "nothing is left to do" in linker(*resume.split()).err
+
+
 def test_the_help_fits_a_screen(linker: Desk) -> None:
     """Every command in 50 lines of 80 columns."""
     ran = linker("--help")

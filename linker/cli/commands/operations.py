@@ -283,7 +283,7 @@ def operations_resume(operation_id: OperationId, as_json: Json = False) -> int:
         with saying_what_goes_on(operation_id, output):
             return await linker.resume_operation(operation_id, tell=lambda each: tell(each, output, people=not as_json))
 
-    return summed_up(with_linker(work), operation_id, output)
+    return summed_up(with_linker(work), operation_id, output, none="nothing is left to do")
 
 
 def _table(found: Sequence[Operation]) -> Group:
