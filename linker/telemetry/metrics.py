@@ -79,7 +79,7 @@ ACCOUNT_CALLS = Metric(
     name="linker_account_calls_total",
     kind="counter",
     labels=("status",),
-    meaning="The host's own calls to linked accounts, by the class of the answer's status (`2xx`).",
+    meaning="The host's own calls to linked accounts, by the class of the answer's status (`2xx`); `none`: no answer.",
 )
 CONNECTIONS = Metric(
     name="linker_connections",
@@ -195,6 +195,7 @@ class Metrics:
         self._deliveries = _counter(DELIVERIES, registry)
         calls = _counter(ACCOUNT_CALLS, registry)
         self._account_calls = {first: calls.labels(f"{first}xx") for first in range(1, 6)}
+        self._unanswered = calls.labels("none")
         self._statistics = _StatisticsCollector()
         registry.register(self._statistics)
         for work, error in product(Work, (StoreUnavailable, OurFault)):
@@ -216,11 +217,14 @@ class Metrics:
                 case Work.SETTLE:
                     self._settled.inc(float(facts["rows"]))
                 case Work.USE:
-                    self._account_calls[int(facts["status"]) // 100].inc()
+                    self._account_calls.get(int(facts["status"]) // 100, self._unanswered).inc()
                 case Work.DELIVERY:
                     self._deliveries.labels(facts["way"], facts["type"], facts["outcome"]).inc()
         except Exception as error:
-            self._errors.labels(work.value, error.code if isinstance(error, LinkerError) else OurFault.code).inc()
+            if work is Work.USE and not isinstance(error, LinkerError):  # the network's: nobody here is at fault
+                self._unanswered.inc()
+            else:
+                self._errors.labels(work.value, error.code if isinstance(error, LinkerError) else OurFault.code).inc()
             raise
         finally:
             self._work[work].observe(time.perf_counter() - began)

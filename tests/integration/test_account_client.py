@@ -285,6 +285,43 @@ async def test_a_token_that_is_no_header_is_not_shown(world: World, url: str, bl
     assert "CANARY" not in "".join(everything(raised.value))
 
 
+# ── 11: each call is told ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@BOTH
+async def test_each_call_is_one_span_and_counts_once(world: World, url: str, blocks: bool) -> None:
+    """With what was called, by its template, and the status; not with what was asked, said or sent."""
+    exporter, registry = InMemorySpanExporter(), CollectorRegistry()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    observer = together(Metrics(registry), Tracing(provider))
+    async with opened(a_linker(url, observer=observer), blocks=blocks) as host:
+        connection = await host.linked(world)
+        world.add_job("acme", title="Job", shortcode="SECRET01")
+        async with host.client(connection, timeout=0.3) as client:
+            exporter.clear()
+            await client.get("jobs/SECRET01", params={"secret": "query"}, headers={"X-Secret": "header"})
+            await client.request("POST", "jobs/SECRET01/candidates", json={"secret": "body"})
+            world.fail("acme", Fault.SLOW, path="jobs", times=1, seconds=2)
+            with pytest.raises(httpx.ReadTimeout):
+                await client.get("jobs")
+    spans = [span for span in exporter.get_finished_spans() if span.name == "linker.use"]
+    told = [dict(span.attributes or {}) for span in spans]
+    assert [(one["linker.method"], one["linker.path"], one.get("linker.status")) for one in told] == [
+        ("GET", "jobs/{shortcode}", 200),
+        ("POST", "jobs/{shortcode}/candidates", 422),
+        ("GET", "jobs", None),
+    ]
+    assert told[2]["error.type"] == "ReadTimeout"
+    assert "secret" not in str(told).lower()
+    for status in ("2xx", "4xx", "none"):
+        assert registry.get_sample_value("linker_account_calls_total", {"status": status}) == 1
+    fault = {"work": "use", "error": "our_fault"}
+    assert registry.get_sample_value("linker_work_errors_total", fault) == 0, "nobody is woken for a slow Workable"
+    assert "secret" not in generate_latest(registry).decode().lower()
+    provider.shutdown()
+
+
 # ── 2: the account, and nowhere else ──────────────────────────────────────────────────────────────────────────────────
 
 ELSEWHERE = [
