@@ -6,12 +6,14 @@ moved in between is left alone.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
+
+from anyio import to_thread
 
 from linker.engine.ports import DamagedRow, Selection, Store
 from linker.engine.service import HOST
@@ -127,7 +129,8 @@ class BulkVerbs(OperatorVerbs):
             )
 
         async for page in _pages(store, wanted):  # each once, whatever moves meanwhile; and the event loop stays free
-            items |= {item.id: item for item in await asyncio.to_thread(lambda page: [*map(foreseen, page)], page)}
+            for item in await to_thread.run_sync(partial(list[PlannedChange], map(foreseen, page))):
+                items[item.id] = item
             if tell is not None:
                 tell(len(items))
         missing = [each for each in wanted.ids or () if each not in items]
@@ -170,7 +173,7 @@ class BulkVerbs(OperatorVerbs):
             raise Refused("plan_of_another_law", law=plan.law, ours=LAW)
         if now - plan.made_at > PLAN_LASTS:
             raise Refused("plan_too_old", made_at=moment(plan.made_at))
-        operation, items = await asyncio.to_thread(operation_of, plan, now, rate)
+        operation, items = await to_thread.run_sync(partial(operation_of, plan, now, rate))
         told: list[Outcome] = []
         if await self._operation_store.begin(operation, items):
             told = [outcome for each in plan.items if (outcome := passed_over(plan, each)) is not None]
