@@ -32,17 +32,9 @@ LIFETIMES: dict[str, tuple[int, int]] = {
 }
 #: Screens whose words alone are different, and that share a template.
 _MESSAGES = {
-    *(
-        ScreenName.TAKEN,
-        ScreenName.OVERDUE,
-        ScreenName.RESTART,
-        ScreenName.TROUBLE,
-        ScreenName.PAUSED,
-        ScreenName.STOPPED,
-    ),
-    *(ScreenName.THANKS, ScreenName.NOT_YET, ScreenName.EXPIRED, ScreenName.REVOKED, ScreenName.USED_UP),
-    *(ScreenName.INCOMPLETE, ScreenName.BUSY, ScreenName.REFUSED, ScreenName.CHECKING, ScreenName.PAUSED),
-    ScreenName.STOPPED,
+    *(ScreenName.TAKEN, ScreenName.OVERDUE, ScreenName.RESTART, ScreenName.TROUBLE, ScreenName.PAUSED),
+    *(ScreenName.STOPPED, ScreenName.THANKS, ScreenName.NOT_YET, ScreenName.EXPIRED, ScreenName.REVOKED),
+    *(ScreenName.USED_UP, ScreenName.INCOMPLETE, ScreenName.BUSY, ScreenName.REFUSED, ScreenName.CHECKING),
 }
 #: Languages that are written from the right to the left.
 _FROM_THE_RIGHT = {"ar", "fa", "he", "ur"}
