@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from scripts.trials import answers, canaries, clocks, deeds, files, inputs, kills, loops, receivers
+from scripts.trials import answers, canaries, clocks, deeds, desk, files, inputs, kills, loops, receivers
 from scripts.trials.outcome import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -61,6 +61,14 @@ TRIALS = {
         200,
         "People, operators, sweeps, outages and clocks in any order, over a Workable that says anything. Lost is a "
         "token; wrong are steps with a gap, a state that is not the last step's, and a row that the law does not know.",
+    ),
+    "desk": Trial(
+        desk.run,
+        1_000,
+        40,
+        "`linker advance` by one command, at 20 a second, at a Workable with its limits on, while a worker attends as "
+        "many others at the same accounts. At most is the time to the first outcome. Lost is one without an outcome; "
+        "wrong is an answer of 429, another rate, and what was due to the worker and not looked at meanwhile.",
     ),
     "kills": Trial(
         kills.run,
