@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.benchmarks import (  # noqa: E402 - the folder has to be known first
     hosts,
     naive,
+    open_pages,
     page,
     persisted,
     scale,
@@ -43,6 +44,7 @@ PARTS = {
     "peers": peers,
     "step": step,
     "use": use,
+    "pages": open_pages,
     "scale": scale,
 }
 
