@@ -102,7 +102,7 @@ def dialog(port: int, settings: Settings) -> Iterator[int]:
         "LINKER_LOG_LEVEL": "error",
     }
     command = [sys.executable, "-m", "linker", "dialog", "--port", str(port)]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         yield process.pid
         process.kill()
 
