@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from linker.serialization import Status, connection_json, step_json
     from linker.settings import Settings, load_settings
     from linker.telemetry.metrics import Metrics as Metrics
-    from linker.validation.text import visible
+    from linker.validation.text import spreadsheet_cell, visible
     from linker.wording import Words, describe
     from states.connection import Account, Connection, ConnectionState, Problem, Recruiter
     from states.explanation import Change, Foresight, Verb
@@ -122,6 +122,7 @@ __all__ = [
     "plan_from_json",
     "plan_json",
     "selection",
+    "spreadsheet_cell",
     "step_json",
     "visible",
 ]
@@ -178,6 +179,7 @@ _HOMES = {
     "plan_from_json": "linker.operations.plan",
     "plan_json": "linker.operations.plan",
     "selection": "linker.operations.selectors",
+    "spreadsheet_cell": "linker.validation.text",
     "step_json": "linker.serialization",
     "visible": "linker.validation.text",
 }

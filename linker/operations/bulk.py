@@ -206,9 +206,7 @@ class BulkVerbs(OperatorVerbs):
 
     async def stop_operation(self, operation_id: str) -> Operation:
         """Let an operation begin nothing more; what it has begun comes to its end. Raises NotFound."""
-        operation = await self._operation_store.get(operation_id)
-        await self._operation_store.stop(operation.id, self._engine.clock.now())
-        return await self._operation_store.get(operation.id)
+        return await self._operation_store.stop(operation_id, self._engine.clock.now())
 
     async def operations(self, *, limit: int = 50) -> list[Operation]:
         """What was done to many connections, the latest first."""

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from itertools import compress
 from typing import Any
 
 from sqlalchemy import (
@@ -418,16 +417,15 @@ class ConnectionStore:
                 each = [self._writer.batch([one], now, release) for one in settlements]
 
                 def apart(transaction: Transaction) -> list[bool]:
-                    written = write_each(transaction, each)
-                    self._count_calls(transaction, compress(settlements, written), now)
-                    return written
+                    self._count_calls(transaction, settlements, now)  # they were made, also for what is not written
+                    return write_each(transaction, each)
 
                 written = await self._database.write(apart)
             note(rows=sum(written))
         self._told([one.after.id for one in settlements])
         return written
 
-    def _count_calls(self, transaction: Transaction, settlements: Iterable[Settlement], now: datetime) -> None:
+    def _count_calls(self, transaction: Transaction, settlements: Sequence[Settlement], now: datetime) -> None:
         self._rate_limits.add(transaction, [(one.after, one.unforeseen_calls) for one in settlements], now)
 
 

@@ -151,11 +151,13 @@ class OperationStore:
 
         await self._database.write(work)
 
-    async def stop(self, operation_id: str, now: datetime) -> None:
-        """Let whoever carries it out begin nothing more."""
-        open_ones = and_(OPERATION.c.id == operation_id, OPERATION.c.finished_at.is_(None))
+    async def stop(self, operation_id: str, now: datetime) -> Operation:
+        """Let whoever carries it out begin nothing more; gives it as it is then. Raises as `get` does."""
+        operation = await self.get(operation_id)
+        open_ones = and_(OPERATION.c.id == operation.id, OPERATION.c.finished_at.is_(None))
         stopped = update(OPERATION).where(open_ones).values(stopped_at=now)
         await self._database.write(lambda transaction: transaction.execute(stopped))
+        return await self.get(operation.id)
 
     # items
 

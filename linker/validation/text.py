@@ -48,6 +48,13 @@ def visible(text: str) -> str:
     return "".join(ascii(each)[1:-1] if each != "\n" and is_control(each) else each for each in text)
 
 
+def spreadsheet_cell(value: object) -> object:
+    """A value for a table that a spreadsheet opens: what would be taken for a formula is a text, and nothing moves."""
+    if not isinstance(value, str):
+        return value
+    return f"'{visible(value)}" if value[:1] in {"=", "+", "-", "@"} else visible(value)
+
+
 def one_line(field: str, given: object) -> str:
     """A line of text without surrounding blanks, given in this field.
 

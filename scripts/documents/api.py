@@ -87,6 +87,7 @@ ROOMS: dict[str, tuple[Any, ...]] = {
         linker.audit_json,
         linker.selection,
         linker.visible,
+        linker.spreadsheet_cell,
         linker.Selectors,
         linker.Selection,
     ),

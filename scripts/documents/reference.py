@@ -58,7 +58,7 @@ LOG_EVENTS = {
     "dialog.request": "A page was answered, other than for a poll; a path that holds a secret is shown as `/c/…`.",
     "dialog.unavailable": "A page of the dialog could not be shown, as when the database is away; nothing was done.",
     "dialog.failed": "A page of the dialog went wrong on our side: `error` is the kind, and nothing else is told.",
-    "dialog.not_attended": "What a connection with an open page waits for could not be attended; a worker may do it.",
+    "dialog.not_attended": "What connections with open pages wait for could not be attended; a worker may do it.",
     "worker.not_seen": "A worker could not say that it is alive: the database was away. It says so again in seconds.",
     "operation.ended": "An operation on many connections ended or was interrupted; `done` is how many were told of.",
     "operation.not_foreseen": "A row holds what cannot be, so no plan says what becomes of it: it counts as damaged.",

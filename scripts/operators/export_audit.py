@@ -10,14 +10,8 @@ from __future__ import annotations
 import csv
 import sys
 
-from linker import Linker, audit_json
-from scripts.operators._desk import cell, counted, options, run, say
-
-
-def in_a_spreadsheet(value: object) -> str:
-    """A value in a cell of a spreadsheet: what would be taken for a formula is a text."""
-    told = "" if value is None else cell(value)
-    return f"'{told}" if told.startswith(("=", "+", "-", "@")) else told
+from linker import Linker, audit_json, spreadsheet_cell
+from scripts.operators._desk import counted, options, run, say
 
 
 def main() -> int:
@@ -33,7 +27,7 @@ def main() -> int:
             told = audit_json(entry, personal=given.with_personal_data)
             if count == 0:
                 rows.writerow(told)
-            rows.writerow(map(in_a_spreadsheet, told.values()))
+            rows.writerow(map(spreadsheet_cell, told.values()))
             count += 1
         if count:
             say(counted(count, "change by hand", "changes by hand"))

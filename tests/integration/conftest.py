@@ -10,6 +10,7 @@ from sqlalchemy import text
 from linker.database.database import Database
 from linker.persistence import schema
 from linker.persistence.tables import Table
+from linker.sandbox import Limit, World, running
 from tests.integration.storehouse import House, opened
 from tests.postgres import PostgresServer
 
@@ -78,3 +79,11 @@ def shared_house(request: pytest.FixtureRequest) -> House:
     """A house of each kind that several processes can share."""
     found: House = request.getfixturevalue(f"{request.param}_house")
     return found
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[tuple[World, str]]:
+    """A Workable without a limit, on a socket, and the template of its URLs."""
+    world = World(limit=Limit.off(), log_length=100_000)
+    with running(world) as url:
+        yield world, url

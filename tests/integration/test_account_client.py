@@ -28,7 +28,7 @@ from sqlalchemy import text
 
 from linker import BadInput, Metrics, Refused, TryAgain, blocking, describe, new_key
 from linker.engine.observer import together
-from linker.sandbox import Fault, Limit, World, running
+from linker.sandbox import Fault, Limit, World
 from linker.telemetry.tracing import Tracing
 from states.connection import ConnectionState
 from states.events import Forced, Paused, Resumed, Unlinked
@@ -37,14 +37,6 @@ from tests.integration.storehouse import House
 from tests.seams import parts
 
 BOTH = pytest.mark.parametrize("blocks", [False, True], ids=["async", "blocking"])
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[tuple[World, str]]:
-    """A Workable without a limit, on a socket."""
-    world = World(limit=Limit.off(), log_length=100_000)
-    with running(world) as url:
-        yield world, url
 
 
 @pytest.fixture

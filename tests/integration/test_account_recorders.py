@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,11 @@ import respx
 import vcr
 
 from linker import new_key
-from linker.sandbox import Limit, World, running
+from linker.sandbox import Limit, World
 from tests.integration.account_hosts import TOKEN, Host, a_linker, opened
 
 BOTH = pytest.mark.parametrize("blocks", [False, True], ids=["async", "blocking"])
 PERSON = {"candidate": {"name": "Ann Example", "email": "ann@example.com"}}
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[tuple[World, str]]:
-    """A Workable without a limit, on a socket."""
-    world = World(limit=Limit.off(), log_length=10_000)
-    with running(world) as url:
-        yield world, url
 
 
 @pytest.fixture

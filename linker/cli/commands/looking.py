@@ -36,7 +36,7 @@ from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.server_clock import shared_clock
 from linker.serialization import connection_json, damaged_json, step_json
 from linker.settings import load_settings
-from linker.validation.text import visible
+from linker.validation.text import spreadsheet_cell
 from states.connection import Connection, ConnectionState
 
 app = typer.Typer()
@@ -128,7 +128,7 @@ def print_page(page: Page, now: datetime, output: Output, *, first: bool, as_jso
             problem, account = whole_row["problem"] or {}, whole_row["account"] or {}
             row = {**whole_row, "problem": problem.get("code"), "who_must_act": problem.get("owner")}
             row |= {"account": account.get("name"), "metadata": json_text(whole_row["metadata"], indent=None)}
-            rows.writerow([_cell(row[column]) for column in CSV_COLUMNS])
+            rows.writerow([spreadsheet_cell(row[column]) for column in CSV_COLUMNS])
     elif output.as_json or page.found:
         told = [_listed_json(each) for each in page.found]
         output.result(told, connections_table(page.found, now, output.width))
@@ -136,13 +136,6 @@ def print_page(page: Page, now: datetime, output: Output, *, first: bool, as_jso
 
 def _listed_json(each: Connection | DamagedRow) -> dict[str, Any]:
     return connection_json(each) if isinstance(each, Connection) else damaged_json(each)
-
-
-def _cell(value: Any) -> Any:
-    """A value in a spreadsheet, or on a terminal: what would be taken for a formula is a text, and nothing moves it."""
-    if not isinstance(value, str):
-        return value
-    return f"'{visible(value)}" if value[:1] in {"=", "+", "-", "@"} else visible(value)
 
 
 @app.command()
@@ -254,7 +247,7 @@ def audit(
                 if as_jsonl:
                     write_line(json_text(each, indent=None))
                 elif as_csv:
-                    rows.writerow([_cell(each[column]) for column in columns])
+                    rows.writerow([spreadsheet_cell(each[column]) for column in columns])
                 else:
                     told.append(each)
         return told

@@ -263,13 +263,7 @@ def operations_show(
 @operations.command("stop")
 def operations_stop(operation_id: OperationId, as_json: Json = False) -> int:
     """Let an operation begin nothing more; what it has begun comes to its end."""
-
-    async def work(store: OperationStore, now: datetime) -> Operation:
-        operation = await store.get(operation_id)
-        await store.stop(operation.id, now)
-        return await store.get(operation.id)
-
-    stopped = with_operations(work)
+    stopped = with_operations(lambda store, now: store.stop(operation_id, now))
     Output(as_json).result(operation_json(stopped), _table([stopped]))
     return DONE
 
