@@ -417,8 +417,9 @@ class ConnectionStore:
                 each = [self._writer.batch([one], now, release) for one in settlements]
 
                 def apart(transaction: Transaction) -> list[bool]:
-                    self._count_calls(transaction, settlements, now)  # they were made, also for what is not written
-                    return write_each(transaction, each)
+                    written = write_each(transaction, each)
+                    self._count_calls(transaction, settlements, now)  # they were made, also for what was not written
+                    return written
 
                 written = await self._database.write(apart)
             note(rows=sum(written))

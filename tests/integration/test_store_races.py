@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from linker.engine.ports import Lease
 from linker.persistence.connection_store import ConnectionStore
 from linker.persistence.tables import CONNECTION
-from states.connection import Connection, ConnectionState
+from states.connection import Account, Connection, ConnectionState
 from tests.integration.storehouse import (
     MINUTE,
     NOW,
@@ -62,6 +62,19 @@ async def test_one_of_many_gets_the_connection(shared_house: House) -> None:
     )
     [held] = [claim for claim in claims if claim is not None]
     assert held.version == connection.version + 1
+
+
+async def test_calls_are_counted_also_for_what_is_not_written(shared_house: House) -> None:
+    """Workable was asked, whoever writes: what the claim could not foresee counts for the account."""
+    account = Account(id="globex-1", name="Globex", subdomain="globex")
+    connection = await kept(shared_house, state=ConnectionState.AWAITING_RECRUITER, account=account)
+    made = [replace(change(connection, attempts=number), unforeseen_calls=2) for number in (1, 2)]
+    counted = []
+    for settlement in made:
+        await shared_house.store.settle([settlement], now=NOW, release=True)
+        counted.append(await shared_house.sql("SELECT calls FROM linker_rate_limit WHERE name = 'account:globex'"))
+    assert (await shared_house.store.get(connection.id)).attempts == 1
+    assert counted[0] != counted[1]
 
 
 async def test_one_of_many_writes(shared_house: House) -> None:
