@@ -54,6 +54,6 @@ def test_a_worker_is_killed_every_second(postgres_url: str, tmp_path: Path) -> N
             worker.stop()
         assert_all_arrived(stage, CONNECTIONS)
         assert_nobody_met(stage.requests())
-        assert_leases_kept(stage.requests(), LEASE)
+        assert_leases_kept(stage, LEASE)
         repeated = chain.from_iterable(asked_again(entries) for entries in by_account(stage.requests()).values())
         assert len(list(repeated)) >= KILLS / 2, "the kills hit nothing"

@@ -32,8 +32,6 @@ TROUBLE = 6.0
 PAUSES = {"backoff_first": "2", "backoff_last": "4", "lease_seconds": "8"}
 #: How many transactions may be needed for a beat of a worker; and for a try, for which both workers wake.
 PER_BEAT, PER_TRY = 10, 14
-#: Events that histories show besides.
-TROUBLED = {"workable_unavailable", "throttled"}
 
 
 @pytest.fixture
@@ -87,7 +85,7 @@ def troubled(stage: Arena) -> Patience:
 def assert_goes_on(stage: Arena) -> None:
     """Without a hand, everything arrives."""
     until(lambda: not stage.owed())
-    assert_all_arrived(stage, CONNECTIONS, also=TROUBLED)
+    assert_all_arrived(stage, CONNECTIONS, also={"throttled"})
     assert_nobody_met(stage.requests())
 
 

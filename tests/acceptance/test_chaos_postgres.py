@@ -74,4 +74,4 @@ def test_a_server_that_goes_down_twice_in_a_sweep(server: PostgresServer, tmp_pa
             worker.stop()
         assert_all_arrived(stage, CONNECTIONS)
         assert_nobody_met(stage.requests())
-        assert_leases_kept(stage.requests(), LEASE, outages)
+        assert_leases_kept(stage, LEASE, outages)
