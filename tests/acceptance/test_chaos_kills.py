@@ -23,10 +23,10 @@ from tests.acceptance.commands import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-WORKERS, CONNECTIONS, KILLS = 4, 5_000, 30
+WORKERS, CONNECTIONS, KILLS = 4, 3_000, 20
 #: Short, so that the leases of the dead run out within the test; Workable has a quarter of it to answer.
 LEASE = 8.0
-#: Workable's answers come so late, in seconds: 40 questions at a time get 15,000 answers in 37 s at the earliest, so
+#: Workable's answers come so late, in seconds: 40 questions at a time get 9,000 answers in 22 s at the earliest, so
 #: that there is work left for every worker that is killed, on a fast machine too.
 LATE = 0.1
 
@@ -42,7 +42,7 @@ def kill_one_every_second(arena: Arena, workers: list[Worker]) -> None:
 
 
 def test_a_worker_is_killed_every_second(postgres_url: str, tmp_path: Path) -> None:
-    """Of 5,000 connections all arrive, by the steps of the undisturbed way, while no two workers meet at one."""
+    """Of 3,000 connections all arrive, by the steps of the undisturbed way, while no two workers meet at one."""
     with arena(postgres_url, tmp_path, lease_seconds=str(LEASE)) as stage, stage.workable():
         stage.fill(CONNECTIONS)
         stage.world.fail(EVERYWHERE, Fault.SLOW, seconds=LATE)
