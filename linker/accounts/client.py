@@ -249,9 +249,26 @@ def _run(loop: asyncio.AbstractEventLoop, what: Callable[..., Coroutine[Any, Any
         is_its_own = asyncio.get_running_loop() is loop
     if is_its_own or loop.is_closed():
         raise RuntimeError("This client cannot be used here: its linker is closed, or waits for this call itself.")
-    ending = asyncio.run_coroutine_threadsafe(what(*args), loop)
+    doing: asyncio.Task[Any] | None = None
+    is_left = False
+
+    async def do() -> T:
+        nonlocal doing
+        doing = asyncio.current_task()
+        if is_left:
+            raise asyncio.CancelledError
+        return await what(*args)
+
+    def leave() -> None:
+        nonlocal is_left
+        is_left = True
+        if doing is not None:
+            doing.cancel()
+
+    # An interrupt can come between the handing over and the waiting, where there is no handle yet to stop it by.
     try:
-        return ending.result()
+        return asyncio.run_coroutine_threadsafe(do(), loop).result()
     except BaseException:
-        ending.cancel()
+        with suppress(RuntimeError):  # closed meanwhile: nothing of it goes on
+            loop.call_soon_threadsafe(leave)
         raise

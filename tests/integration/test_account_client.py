@@ -473,6 +473,29 @@ def test_ctrl_c_in_a_blocking_call_leaves_the_next_one_working(
     signal.signal(signal.SIGUSR1, before)
 
 
+def test_ctrl_c_while_a_call_is_handed_over_stops_it_too(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The linker's thread has the call already, and whoever made it has nothing yet to stop it by."""
+    monkeypatch.setattr("linker.composition.HOSTS_CONNECTIONS", 3)
+    linker, hand_over = a_linker(url), asyncio.run_coroutine_threadsafe
+
+    def interrupted(what: Any, loop: asyncio.AbstractEventLoop) -> Any:
+        hand_over(what, loop)
+        raise KeyboardInterrupt
+
+    with blocking(linker) as call:
+        connection = call(Host(linker, blocks=False).linked, world)
+        world.fail("acme", Fault.SLOW, path="jobs", seconds=10)
+        with call.client(connection.id, wait=2) as client:
+            with monkeypatch.context() as at_once:
+                at_once.setattr("asyncio.run_coroutine_threadsafe", interrupted)
+                for _ in range(3):
+                    with pytest.raises(KeyboardInterrupt):
+                        client.get("jobs")
+            assert client.get("stages").status_code == 200, "the calls that were left still have all connections"
+
+
 @BOTH
 async def test_a_host_that_reads_for_long_takes_nobodys_connections(
     world: World, url: str, blocks: bool, monkeypatch: pytest.MonkeyPatch
