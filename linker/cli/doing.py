@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 from collections import Counter
@@ -239,8 +240,8 @@ async def carry_out(linker: Linker, plan: Plan, doing: Doing, output: Output) ->
             doing,
             by_number=by_number,
         )
-    with saying_what_goes_on(plan.id, output):
-        outcomes = await linker.apply(plan, rate=doing.rate, tell=lambda each: tell(each, output, people=people))
+    with saying_what_goes_on(plan.id, output), telling(output, len(plan.items), people=people) as tell:
+        outcomes = await linker.apply(plan, rate=doing.rate, tell=tell)
     none = "nothing is left to do" if plan.items else "nothing was selected"
     return summed_up(outcomes, plan.id, output, failed_ids=doing.failed_ids, none=none)
 
@@ -255,10 +256,15 @@ def saying_what_goes_on(operation: str, output: Output) -> Iterator[None]:
         raise
 
 
-def tell(outcome: Outcome, output: Output, *, people: bool) -> None:
-    """Tell of one as soon as it is done."""
+@contextmanager
+def telling(output: Output, count: int | None, *, people: bool) -> Iterator[Callable[[Outcome], None]]:
+    """Tell of each as soon as it is done: people by a line, and by a bar whoever let stdout be for machines."""
     if people:
-        output.show(outcome_line(outcome))
+        yield lambda outcome: output.show(outcome_line(outcome))
+        return
+    with progress_bar(output, "done") as progress:
+        done = itertools.count(1)
+        yield lambda _: progress(next(done), count)
 
 
 def summed_up(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import sqlite3
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -110,13 +111,18 @@ os.execv(sys.executable, [sys.executable, "-m", "linker.cli", *sys.argv[1:]])
 """
 
 
-def on_a_terminal(linker: Terminal, *arguments: str, typed: str = "") -> tuple[int, str]:
-    """Run a command on a terminal, type when it asks; gives the exit code and all that was to be seen."""
+def on_a_terminal(
+    linker: Terminal, *arguments: str, typed: str = "", stdout: IO[bytes] | None = None
+) -> tuple[int, str]:
+    """Run a command on a terminal, type when it asks; gives the exit code and all that was to be seen.
+
+    `stdout`: a file that has the output instead.
+    """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", LAUNCH, *arguments],
         stdin=theirs,
-        stdout=theirs,
+        stdout=stdout or theirs,
         stderr=theirs,
         cwd=linker.folder,
         env=linker.environment() | {"TERM": "xterm", "COLUMNS": "80"},
@@ -170,6 +176,19 @@ def test_colour_is_for_terminals_that_want_it(linker: Terminal, monkeypatch: pyt
     _, seen = on_a_terminal(linker, "show", connection_id)
     assert "\x1b[3" not in seen
     assert connection_id in seen
+
+
+def test_who_sends_json_to_a_file_sees_how_far_it_is(linker: Terminal) -> None:
+    """The bar is on the terminal and nothing else is, and the file has the JSON alone; afterwards the line is clean."""
+    opened = [linker.opened() for _ in range(3)]
+    begin = ("pause", *opened, "--reason", "x", "--yes", "--rate", "5", "--json")
+    with (linker.folder / "outcomes.json").open("wb") as file:
+        code, seen = on_a_terminal(linker, *begin, stdout=file)
+    assert code == 0
+    assert {each["outcome"] for each in json.loads((linker.folder / "outcomes.json").read_text())} == {"done"}
+    bars = re.findall(r"done .*? (\d/\d)", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen))
+    assert bars[0] < bars[-1] == "3/3"
+    assert seen.rstrip("\r\n").endswith("\x1b[2K"), "the bar is still there"
 
 
 # signals and pipes

@@ -29,7 +29,7 @@ from linker.cli.doing import (
     carry_out,
     saying_what_goes_on,
     summed_up,
-    tell,
+    telling,
 )
 from linker.cli.exit_codes import DONE
 from linker.cli.linker_context import with_linker
@@ -274,8 +274,8 @@ def operations_resume(operation_id: OperationId, as_json: Json = False) -> int:
     output = Output(as_json)
 
     async def work(linker: Linker) -> list[Outcome]:
-        with saying_what_goes_on(operation_id, output):
-            return await linker.resume_operation(operation_id, tell=lambda each: tell(each, output, people=not as_json))
+        with saying_what_goes_on(operation_id, output), telling(output, None, people=not as_json) as tell:
+            return await linker.resume_operation(operation_id, tell=tell)
 
     return summed_up(with_linker(work), operation_id, output, none="nothing is left to do")
 

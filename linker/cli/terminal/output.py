@@ -113,7 +113,7 @@ class Output:
     """What a command prints to."""
 
     def __init__(self, as_json: bool = False) -> None:
-        """With `as_json` the result is one JSON value, and nothing decorates it."""
+        """With `as_json` the result is one JSON value, and all that stdout gets."""
         self.as_json = as_json
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
@@ -162,8 +162,8 @@ class Output:
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
         """Show that something is under way, on a terminal."""
-        console = self.out if self.out.is_terminal else self.err
-        if self.as_json or not console.is_terminal:
+        console = self.out if self.out.is_terminal and not self.as_json else self.err
+        if not console.is_terminal:
             yield
             return
         with console.status(text, spinner="dots"):

@@ -15,10 +15,9 @@ Show = Callable[[int, int | None], None]
 
 @contextmanager
 def progress_bar(output: Output, text: str) -> Iterator[Show]:
-    """Show how far something is; it is told how many are done and how many there are."""
+    """Show how far something is, where stderr is a terminal; it is told how many are done and how many there are."""
     columns = (TextColumn(text), BarColumn(), MofNCompleteColumn())
-    hidden = output.as_json or not output.err.is_terminal
-    with Progress(*columns, console=output.err, transient=True, disable=hidden) as progress:
+    with Progress(*columns, console=output.err, transient=True, disable=not output.err.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
         def show(done: int, total: int | None) -> None:
