@@ -49,7 +49,7 @@ def visible(text: str) -> str:
 
 
 def spreadsheet_cell(value: object) -> object:
-    """A value for a table that a spreadsheet opens: what would be taken for a formula is a text, and nothing moves."""
+    """A value for a table that a spreadsheet opens: what would be a formula is a text, and no cursor is moved."""
     if not isinstance(value, str):
         return value
     return f"'{visible(value)}" if value[:1] in {"=", "+", "-", "@"} else visible(value)

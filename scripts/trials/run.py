@@ -96,7 +96,7 @@ TRIALS = {
     "files": Trial(
         files.run,
         3_000,
-        120,
+        300,
         "A look at a host of its own that answers in the way of a hostile receiver. At most is how many files were "
         "open in the worker's process. Lost is a connection that ended; wrong are more than 200 files, and one that is "
         "open after the end.",

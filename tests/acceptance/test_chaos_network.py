@@ -1,7 +1,7 @@
 """The way to Workable is cut, its name is gone, it turns everybody away: nobody spins, and nobody has to help.
 
 A cut way and a name that is gone last some seconds, with pauses so short that each connection is tried several times
-meanwhile. Workable turns everybody away for a whole minute.
+meanwhile. Workable turns everybody away for half a minute.
 """
 
 from __future__ import annotations
