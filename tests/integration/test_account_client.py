@@ -139,7 +139,7 @@ def everything(*roots: Any) -> Iterator[str]:  # noqa: C901 - a case for each ki
             left += [*thing.args, thing.__cause__, thing.__context__, vars(thing)]
             frame = thing.__traceback__
             while frame is not None:
-                if "/linker/" in frame.tb_frame.f_code.co_filename or "httpx" in frame.tb_frame.f_code.co_filename:
+                if frame.tb_frame.f_globals["__name__"].partition(".")[0] in {"linker", "httpx"}:
                     yield repr(frame.tb_frame.f_locals)
                     left += [value for name, value in frame.tb_frame.f_locals.items() if name != "self"]
                 frame = frame.tb_next
